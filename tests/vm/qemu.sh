@@ -94,7 +94,7 @@ qemu_disk() {
 qemu_end() {
 	local i
 	kill "$1" 2>/dev/null || return 0
-	for ((i = 0; i < 50; i++)); do
+	for ((i = 0; i < 100; i++)); do
 		kill -0 "$1" 2>/dev/null || break
 		sleep 0.1
 	done

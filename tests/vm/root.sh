@@ -20,7 +20,7 @@ root_cache=${XDG_CACHE_HOME:-$HOME/.cache}/ublkd/root
 root_programs=(bash fio mkfs.ext4 e2fsck tune2fs dumpe2fs mkfs.xfs xfs_io blockdev
 	blkdiscard lsblk losetup dmsetup mount umount mktemp timeout cmp dd stat du
 	cp fallocate truncate sha256sum sync od tr head tail sort setpriv unshare
-	taskset ps findmnt)
+	taskset ps pkill numfmt findmnt)
 root_programs_maybe=(sfdisk jq xfs_repair mkfs.btrfs btrfs partx prlimit chrt filefrag)
 
 # Modules that the guest can load; those it needs at once guest/init loads, the
@@ -200,8 +200,9 @@ root_project() {
 	here=$(dirname "${BASH_SOURCE[0]}")
 	here=$(cd "$here" && pwd)
 	build=${BUILD:-${here%/tests/vm}/build/default}
-	mkdir -p "$tree"/lab/bin
-	cp "$here"/guest/* "$tree/lab/"
+	mkdir -p "$tree"/lab/{bin,tests}
+	cp "$here"/guest/* "$here/lib.sh" "$tree/lab/"
+	cp "${LAB_TESTS:-$here}"/*-*.sh "$tree/lab/tests/"
 	ln -s lab/init "$tree/init"
 	if [[ -e $build/Makefile ]]; then
 		mkdir "$tree.installed"
