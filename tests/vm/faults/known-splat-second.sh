@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# expect: FAIL the kernel said: UBSAN: 
+# expect: FAIL the kernel said: UBSAN
 # shellcheck source=../lib.sh
 . /lab/lib.sh
 
