@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a backend is, and all that it may see of the engine.
+ *
+ * A backend is one file in backends/ that ends in BACKEND_REGISTER().  It opens
+ * the storage that a locator and options name, says how big it is and what it
+ * can do, and then answers each request with exactly one io_complete().  How a
+ * request's data crosses between the kernel and the backend is the engine's
+ * affair: the backend says in `access` what it needs, and uses the calls of that
+ * kind of access only.
+ *
+ * Threads: open, close and resize run on the thread that owns the device.
+ * From queue_open to queue_close everything for a queue runs on that queue's
+ * one thread; different queues run at the same time.
+ */
+#ifndef UBLKD_BACKEND_H
+#define UBLKD_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/error.h"
+#include "engine/log.h"
+#include "engine/option.h"
+
+struct export;
+struct queue;
+
+/* ---- one request ---- */
+
+enum io_op {
+	IO_READ,
+	IO_WRITE,
+	IO_FLUSH,
+	IO_DISCARD,      /* the range's content is no longer needed */
+	IO_WRITE_ZEROES, /* the range must read as zeroes from now on */
+	IO_OPS
+};
+
+#define IO_FUA  1u /* write: on stable storage before it completes */
+#define IO_KEEP 2u /* write zeroes: the range stays allocated */
+
+/*
+ * Owner: its queue; valid between submit() and io_complete(), on the queue's
+ * thread.  A backend reads it and writes nothing in it.
+ */
+struct io {
+	struct queue *queue;
+	uint64_t offset; /* bytes; a multiple of the logical block size, as is length */
+	uint32_t length; /* bytes; 0 for a flush */
+	uint16_t tag;    /* of the queue; no two requests in service share one */
+	uint8_t op;      /* enum io_op */
+	uint8_t flags;   /* IO_FUA, IO_KEEP */
+};
+
+/*
+ * Ends a request, once.  result is the bytes done for a read or write (fewer
+ * than length is legal: the kernel sends the rest again; fewer than one logical
+ * block counts as EIO), anything >= 0 for the other operations, or -errno.
+ * May be called from within submit(), from a callback below, or later on the
+ * queue's thread.
+ */
+void io_complete(struct io *io, int result);
+
+/* The io_size bytes that the backend has for each tag; zeroed once, at start. */
+void *io_private(struct io *io);
+
+/* ---- access RING: the request is I/O on a descriptor ---- */
+
+typedef void io_callback(struct io *io, int result); /* result: bytes, 0, or -errno */
+
+/*
+ * Reads from, or writes to, the file that queue_add_file() gave, all but the first
+ * skip bytes of the request's data, at file_offset + skip; rw_flags are RWF_*.
+ * done is called with what the kernel returned.
+ */
+void io_transfer(struct io *io, int file, uint64_t file_offset, uint32_t skip, int rw_flags,
+		 io_callback *done);
+/* fdatasync(2) on the file; done is called with 0 or -errno. */
+void io_datasync(struct io *io, int file, io_callback *done);
+/* fallocate(2), off the queue's thread; done is called with 0 or -errno. */
+void io_fallocate(struct io *io, int file, int mode, uint64_t offset, uint64_t length,
+		  io_callback *done);
+/* Discards a range of a block device (Linux 6.12); done is called with 0 or -errno. */
+void io_blkdiscard(struct io *io, int file, uint64_t offset, uint64_t length, io_callback *done);
+
+/* ---- access MEMORY: the request is a copy to or from addresses ---- */
+
+/*
+ * at is the byte in the request where the copy starts.  Each returns 0, or
+ * -errno: then the request must be completed with that error.
+ */
+int io_copy_to(struct io *io, uint32_t at, const void *from, uint32_t length); /* a read's answer */
+int io_copy_from(struct io *io, uint32_t at, void *to, uint32_t length);       /* a write's data */
+int io_fill_zero(struct io *io, uint32_t at, uint32_t length);                 /* a read's answer */
+
+/* ---- access POINTER: a library must see the bytes ---- */
+
+/* The request's data, length bytes: a write's to read, a read's to fill. */
+void *io_data(struct io *io);
+
+/* ---- the queue, as a backend sees it ---- */
+
+void *queue_private(struct queue *queue); /* queue_size bytes, zeroed */
+struct export *queue_export(struct queue *queue);
+unsigned queue_index(const struct queue *queue);
+/*
+ * From queue_open() only: makes fd known to the queue's ring; fd stays the
+ * caller's and open until queue_close().  Returns its number for io_transfer() and
+ * the like, or -errno.
+ */
+int queue_add_file(struct queue *queue, int fd);
+
+/* ---- the export ---- */
+
+/* What a backend is and can do; filled by open(), sizes in bytes. */
+struct backend_limits {
+	uint64_t size;                /* a multiple of logical_block; not 0 */
+	uint32_t logical_block;       /* 512 to 4096, a power of 2; the smallest request */
+	uint32_t physical_block;      /* >= logical_block; 0: the same */
+	uint32_t min_io;              /* preferred least; 0: unknown */
+	uint32_t opt_io;              /* preferred; 0: unknown */
+	uint32_t max_io;              /* the largest read or write; 0: no bound of its own */
+	uint32_t discard_granularity; /* 0: logical_block */
+	uint32_t max_discard;         /* the largest; 0: it cannot */
+	uint32_t max_write_zeroes;    /* the largest; 0: it cannot */
+	bool read_only;
+	bool rotational;
+	bool volatile_cache; /* a completed write may be lost until flushed */
+	bool fua;            /* IO_FUA is honoured (needs volatile_cache) */
+	/* What the backing device asks of memory that it does I/O on itself (zero copy). */
+	uint32_t dma_align;    /* bytes, a power of 2; 0: any */
+	uint32_t max_segments; /* 0: these three are unknown */
+	uint32_t max_segment_size;
+	uint64_t seg_boundary_mask;
+};
+
+/* Who opens files for a backend: the process itself, or one with the right to. */
+struct backend_host {
+	/*
+	 * open(2) of a path that the export's locator or options name.  Returns a
+	 * descriptor that the caller owns, or -errno.  Device's thread.
+	 */
+	int (*open_file)(struct export *export, const char *path, int flags, unsigned mode);
+	/* unlink(2) of a file that open_file() has created. */
+	void (*remove_file)(struct export *export, const char *path);
+};
+
+#define EXPORT_GAUGES 8
+
+/* Owner: the device.  Constant after open(), limits.size and gauges aside. */
+struct export
+{
+	const struct backend *backend;
+	const char *name;                   /* for messages */
+	const char *locator;                /* the URI after "scheme:", as the user wrote it */
+	const struct option_value *options; /* one for each of backend->options */
+	const struct backend_host *host;
+	bool read_only;      /* asked for */
+	bool served;         /* the device was live once */
+	uint32_t block_size; /* logical, asked for; 0: as the backend likes */
+	unsigned nr_queues;
+	unsigned depth; /* tags a queue */
+	struct backend_limits limits;
+	void *private;    /* export_size bytes, zeroed */
+	uint64_t *gauges; /* one for each name in backend->gauges, EXPORT_GAUGES at most;
+				   any thread, with relaxed atomics */
+};
+
+/* The value of one of the backend's options, by name. */
+const struct option_value *export_option(const struct export *export, const char *name);
+
+/* ---- the backend ---- */
+
+enum backend_access {
+	ACCESS_NONE, /* reads are zeroes, writes are not looked at: io_fill_zero() only */
+	ACCESS_RING,
+	ACCESS_MEMORY,
+	ACCESS_POINTER,
+};
+
+struct backend {
+	const char *scheme;  /* "file" */
+	const char *syntax;  /* "file:PATH" */
+	const char *summary; /* one line, no full stop */
+	enum backend_access access;
+	bool partitions;                  /* scan for partitions unless told otherwise */
+	const struct option_def *options; /* NULL: none */
+	const char *const *gauges;        /* names, NULL-terminated; NULL: none */
+	size_t export_size, queue_size, io_size;
+
+	/*
+	 * Optional.  Looks at export->locator, options and what was asked for, and
+	 * touches nothing.  Returns 0, or -EINVAL with err filled.  open() may rely on
+	 * it.
+	 */
+	int (*check)(const struct export *export, struct error *err);
+	/*
+	 * Opens the storage and fills export->limits.  Returns 0, or -errno with err
+	 * filled and nothing held.
+	 */
+	int (*open)(struct export *export, struct error *err);
+	void (*close)(struct export *export);
+	/* Optional.  Returns 0, or -errno with err filled and nothing held. */
+	int (*queue_open)(struct queue *queue, struct error *err);
+	void (*queue_close)(struct queue *queue);
+	/* Starts a request that ends in exactly one io_complete(). */
+	void (*submit)(struct io *io);
+	/* Optional: a round's requests were all submitted; send what was batched. */
+	void (*round_end)(struct queue *queue);
+};
+
+/* The registered backends, in the order of their schemes' link; NULL past the last. */
+const struct backend *backend_at(unsigned index);
+/* By scheme; NULL where there is none. */
+const struct backend *backend_find(const char *scheme);
+
+#define BACKEND_REGISTER(vtable)                               \
+	static const struct backend *const vtable##_registered \
+		__attribute__((used, section("ublkd_backends"))) = &(vtable)
+
+#endif

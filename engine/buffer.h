@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How a request's data crosses between the kernel and the server: the only
+ * place that knows.
+ *
+ *   copy       the driver copies to and from a buffer of ours, one a tag
+ *   user-copy  we copy with pread and pwrite on /dev/ublkcN (6.5)
+ *   zero-copy  the driver registers the request's own pages in our ring, and
+ *              I/O goes straight to them (6.16); what needs addresses, or finds
+ *              the registration failed, is copied as user-copy does
+ *
+ * Buffers are mapped for all tags and cost memory only once touched.
+ */
+#ifndef UBLKD_BUFFER_H
+#define UBLKD_BUFFER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/backend.h"
+#include "engine/ring.h"
+
+enum io_path {
+	IO_PATH_COPY,
+	IO_PATH_USER_COPY,
+	IO_PATH_ZERO_COPY,
+	IO_PATHS,
+	IO_PATH_AUTO = IO_PATHS,
+};
+
+/* "copy", "user-copy", "zero-copy"; "auto". */
+const char *io_path_name(enum io_path path);
+
+/* The UBLK_FEAT_* that a device needs for a path. */
+uint64_t io_path_features(enum io_path path);
+
+/*
+ * Picks the path for a backend's access: wanted itself if the kernel's features
+ * allow it (EOPNOTSUPP with err filled if not), and for IO_PATH_AUTO the
+ * cheapest one there is.  *reason (static) says why.  Pure.
+ */
+int io_path_choose(enum io_path wanted, enum backend_access access, uint64_t features,
+		   enum io_path *path, const char **reason, struct error *err);
+
+/* Owner: a queue; every call on its thread. */
+struct buffers {
+	enum io_path path;
+	enum backend_access access;
+	bool staged; /* data the backend touches must be carried to or from a buffer by us */
+	uint16_t queue;
+	unsigned depth;
+	int char_fd;           /* /dev/ublkcN, for user copy */
+	uint32_t stride;       /* bytes of one tag's buffer */
+	uint8_t *arena;        /* depth * stride */
+	const uint8_t *zeroes; /* stride bytes, never written */
+	uint32_t *dirty;    /* by tag: bytes of its buffer, from its start, that may not be zero */
+	bool *unregistered; /* by tag: this request's automatic registration failed */
+};
+
+/*
+ * max_io: bytes of the largest request.  zero-copy: sets up the ring's buffer
+ * table, one slot a tag.  Returns 0 or -errno.
+ */
+int buffers_open(struct buffers *buffers, enum io_path path, enum backend_access access,
+		 unsigned queue, int char_fd, unsigned depth, uint32_t max_io, struct ring *ring);
+void buffers_close(struct buffers *buffers);
+
+/* What goes into a fetch or commit for a tag: ublk_io_cmd.addr, and the SQE's own addr. */
+static inline uint64_t buffers_cmd_addr(const struct buffers *b, unsigned tag)
+{
+	return b->path == IO_PATH_COPY ? (uint64_t)(uintptr_t)(b->arena + (uint64_t)tag * b->stride)
+				       : 0;
+}
+uint64_t buffers_sqe_addr(const struct buffers *buffers, unsigned tag);
+
+/*
+ * A request is there: brings a write's data to where the backend looks for it.
+ * op_flags: the descriptor's.  Returns 0 or -errno.
+ */
+int buffers_arrive(struct buffers *buffers, const struct io *io, uint32_t op_flags);
+
+/* A request is done: hands a read's first `result` bytes over.  Returns result or -errno. */
+int buffers_finish(struct buffers *buffers, const struct io *io, int result);
+
+/* Prepares the read or write of io's data, skip bytes into it, on a file at offset. */
+void buffers_prep_transfer(struct buffers *buffers, const struct io *io, struct io_uring_sqe *sqe,
+			   int fd, uint64_t offset, uint32_t skip);
+
+/* io_copy_to() and its like. */
+int buffers_copy_to(struct buffers *buffers, const struct io *io, uint32_t at, const void *from,
+		    uint32_t length);
+int buffers_copy_from(struct buffers *buffers, const struct io *io, uint32_t at, void *to,
+		      uint32_t length);
+int buffers_fill_zero(struct buffers *buffers, const struct io *io, uint32_t at, uint32_t length);
+void *buffers_data(struct buffers *buffers, const struct io *io);
+
+#endif

@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One table says each command's name and patience; control_run() carries one
+ * out; the functions below it only fill in what is particular to a command.
+ */
+#include "engine/control.h"
+#include "engine/error.h"
+#include "engine/ring.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CONTROL_SQE_BYTES 128
+#define CONTROL_SLICE_MS  200u  /* between two looks at control->hurry */
+#define CONTROL_CANCEL_MS 1000u /* to let a cancelled command come back */
+
+enum command {
+	CMD_ADD,
+	CMD_DELETE,
+	CMD_DELETE_ASYNC,
+	CMD_START,
+	CMD_STOP,
+	CMD_SET_PARAMS,
+	CMD_GET_PARAMS,
+	CMD_GET_INFO,
+	CMD_GET_AFFINITY,
+	CMD_GET_FEATURES,
+	CMD_START_RECOVERY,
+	CMD_END_RECOVERY,
+	CMD_UPDATE_SIZE,
+	CMD_QUIESCE,
+	CMD_TRY_STOP,
+};
+
+static const struct command_def {
+	uint32_t op;
+	const char *name;
+	bool waits; /* for a server or a user of the device */
+	const char *since;
+} commands[] = {
+	[CMD_ADD] = { UBLK_CTRL_ADD_DEV, "ADD_DEV", false, "6.0" },
+	[CMD_DELETE] = { UBLK_CTRL_DEL_DEV, "DEL_DEV", true, "6.0" },
+	[CMD_DELETE_ASYNC] = { UBLK_CTRL_DEL_DEV_ASYNC, "DEL_DEV_ASYNC", true, "6.9" },
+	[CMD_START] = { UBLK_CTRL_START_DEV, "START_DEV", true, "6.0" },
+	[CMD_STOP] = { UBLK_CTRL_STOP_DEV, "STOP_DEV", true, "6.0" },
+	[CMD_SET_PARAMS] = { UBLK_CTRL_SET_PARAMS, "SET_PARAMS", false, "6.0" },
+	[CMD_GET_PARAMS] = { UBLK_CTRL_GET_PARAMS, "GET_PARAMS", false, "6.0" },
+	[CMD_GET_INFO] = { UBLK_CTRL_GET_DEV_INFO, "GET_DEV_INFO", false, "6.0" },
+	[CMD_GET_AFFINITY] = { UBLK_CTRL_GET_QUEUE_AFFINITY, "GET_QUEUE_AFFINITY", false, "6.0" },
+	[CMD_GET_FEATURES] = { UBLK_CTRL_GET_FEATURES, "GET_FEATURES", false, "6.5" },
+	[CMD_START_RECOVERY] = { UBLK_CTRL_START_USER_RECOVERY, "START_USER_RECOVERY", true,
+				 "6.1" },
+	[CMD_END_RECOVERY] = { UBLK_CTRL_END_USER_RECOVERY, "END_USER_RECOVERY", true, "6.1" },
+	[CMD_UPDATE_SIZE] = { UBLK_CTRL_UPDATE_SIZE, "UPDATE_SIZE", false, "6.16" },
+	[CMD_QUIESCE] = { UBLK_CTRL_QUIESCE_DEV, "QUIESCE_DEV", true, "6.16" },
+	[CMD_TRY_STOP] = { UBLK_CTRL_TRY_STOP_DEV, "TRY_STOP_DEV", true, "7.0" },
+};
+
+/* Lives on the heap: the kernel may write to it after a deadline has passed. */
+struct call {
+	uint64_t number; /* user_data */
+	union {
+		struct ublk_dev_info info;
+		struct ublk_dev_params params;
+		uint64_t features;
+		uint8_t mask[UBLK_QUEUES_MAX / 8];
+	} buffer;
+};
+
+int control_open(struct control *control, unsigned deadline_ms, struct error *err)
+{
+	struct io_uring_params params = { .flags = IORING_SETUP_SQE128 };
+	int ret;
+
+	*control = (struct control){ .fd = -1, .deadline_ms = deadline_ms };
+	control->fd = open(UBLK_CONTROL_PATH, O_RDWR | O_CLOEXEC);
+	if (control->fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
+		return error_set(err, ENOENT,
+				 UBLK_CONTROL_PATH
+				 ": the ublk driver is not loaded: modprobe ublk_drv "
+				 "(Linux 6.0 or later, built with CONFIG_BLK_DEV_UBLK)");
+	if (control->fd < 0 && (errno == EACCES || errno == EPERM))
+		return error_set(err, EACCES, UBLK_CONTROL_PATH ": no permission: run as root");
+	if (control->fd < 0)
+		return error_set(err, errno, UBLK_CONTROL_PATH ": %s", strerror(errno));
+
+	ret = io_uring_queue_init_params(8, &control->uring, &params);
+	if (ret == -EINVAL)
+		ret = error_set(err, EINVAL,
+				"this kernel's io_uring is too old for ublk: Linux 6.0 or "
+				"later is needed");
+	else if (ret < 0)
+		ret = ring_refused(err, ret);
+	if (ret < 0)
+		close(control->fd);
+	return ret < 0 ? ret : 0;
+}
+
+void control_close(struct control *control)
+{
+	io_uring_queue_exit(&control->uring);
+	close(control->fd);
+}
+
+/* Waits for the completion of number until the deadline; others are late ones: dropped. */
+static int wait_answer(struct control *control, uint64_t number, unsigned ms, int *result)
+{
+	struct __kernel_timespec slice = { .tv_nsec = CONTROL_SLICE_MS * 1000000ll };
+	struct io_uring_cqe *cqe;
+	uint64_t found;
+	int ret;
+
+	for (unsigned waited = 0;;) {
+		ret = io_uring_wait_cqe_timeout(&control->uring, &cqe, &slice);
+		if (ret == -ETIME) {
+			waited += CONTROL_SLICE_MS;
+			if (waited >= ms || control->hurry)
+				return ret;
+			continue;
+		}
+		if (ret == -EINTR)
+			continue;
+		if (ret < 0)
+			return ret;
+		found = cqe->user_data;
+		*result = cqe->res;
+		io_uring_cqe_seen(&control->uring, cqe);
+		if (found == number)
+			return 0;
+	}
+}
+
+static const char *first_line(const char *path, char *out, int size)
+{
+	FILE *f = fopen(path, "re");
+
+	out[0] = 0;
+	if (f) {
+		if (fgets(out, size, f))
+			out[strcspn(out, "\n")] = 0;
+		fclose(f);
+	}
+	return out[0] ? out : "unknown";
+}
+
+/* What a refusal means and what to do; source: ublk_drv.c, 6.0 to 7.2. */
+static int explain(enum command command, uint32_t id, int code, unsigned ms, struct error *err)
+{
+	const struct command_def *def = &commands[command];
+	char limit[16];
+
+	switch (code) {
+	case EPERM:
+		return error_set(err, code,
+				 "%s: not permitted: ublk needs CAP_SYS_ADMIN in the initial user "
+				 "namespace: run as root, outside of an unprivileged container",
+				 def->name);
+	case EACCES:
+		if (command == CMD_ADD)
+			return error_set(
+				err, code,
+				"%s: the driver's limit of devices is reached (ublks_max is %s): "
+				"remove one, or raise it in "
+				"/sys/module/ublk_drv/parameters/ublks_max",
+				def->name,
+				first_line("/sys/module/ublk_drv/parameters/ublks_max", limit,
+					   sizeof(limit)));
+		if (command == CMD_SET_PARAMS)
+			return error_set(err, code,
+					 "%s: device %u is started already: its parameters stay",
+					 def->name, id);
+		break;
+	case EEXIST:
+		if (command == CMD_ADD)
+			return error_set(
+				err, code,
+				"device id %u is taken: give another --id, or none, or first "
+				"'ublkctl remove " UBLK_BLOCK_PREFIX "%u'",
+				id, id);
+		break;
+	case ENODEV:
+	case ENOENT:
+		if (command == CMD_ADD)
+			break;
+		return error_set(err, code,
+				 "there is no ublk device %u: 'ublkctl list' shows those there are",
+				 id);
+	case EOPNOTSUPP:
+	case 524: /* ENOTSUPP, which 6.8 and older let out */
+		return error_set(err, EOPNOTSUPP,
+				 "%s: this kernel's ublk driver does not have it: "
+				 "Linux %s or later is needed",
+				 def->name, def->since);
+	case EBUSY:
+		if (command == CMD_START_RECOVERY)
+			return error_set(err, code,
+					 "device %u still has a server: its process has not "
+					 "let go of " UBLK_CHAR_PREFIX "%u yet",
+					 id, id);
+		return error_set(err, code, "device %u is in use", id);
+	case EINVAL:
+		if (command == CMD_START || command == CMD_END_RECOVERY)
+			return error_set(
+				err, code,
+				"%s: device %u: the kernel refuses this server: its parameters are "
+				"missing, or it runs in a PID namespace (Linux 6.17 cannot serve "
+				"ublk from one)",
+				def->name, id);
+		if (command == CMD_ADD)
+			return error_set(err, code,
+					 "%s: the kernel refuses these queues, depth, size of "
+					 "I/O or features together",
+					 def->name);
+		break;
+	case ETIMEDOUT:
+		return error_set(
+			err, code,
+			"%s: device %d: the kernel has not answered within %u s: something still "
+			"uses the device, or its server does not answer",
+			def->name, (int)id, ms / 1000);
+	case EINTR:
+		return error_set(err, code, "%s: device %d: interrupted", def->name, (int)id);
+	}
+	return error_set(err, code, "%s: device %d: %s", def->name, (int)id, strerror(code));
+}
+
+static struct io_uring_sqe *empty_sqe(struct control *control, uint8_t opcode, int fd,
+				      uint64_t number)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&control->uring);
+
+	assert(sqe); /* each is submitted before the next is taken */
+	memset(sqe, 0, CONTROL_SQE_BYTES);
+	sqe->opcode = opcode;
+	sqe->fd = fd;
+	sqe->user_data = number;
+	return sqe;
+}
+
+/*
+ * Carries one command out.  call is on the heap; it is freed here when the
+ * kernel will not touch it any more, unless the caller keeps it (returns 0).
+ */
+static int control_run(struct control *control, enum command command, struct ublk_ctrl_cmd payload,
+		       struct call *call, struct error *err)
+{
+	static uint64_t next_number;
+	const struct command_def *def = &commands[command];
+	unsigned ms = def->waits ? control->deadline_ms : CONTROL_SHORT_MS;
+	struct io_uring_sqe *sqe;
+	int result = 0, ret;
+
+	if (!call)
+		return explain(command, payload.dev_id, ENOMEM, ms, err);
+	call->number = ++next_number;
+	sqe = empty_sqe(control, IORING_OP_URING_CMD, control->fd, call->number);
+	sqe->cmd_op = def->op;
+	memcpy(sqe->cmd, &payload, sizeof(payload));
+
+	ret = io_uring_submit(&control->uring);
+	if (ret >= 0)
+		ret = wait_answer(control, call->number, ms, &result);
+	if (ret == -ETIME) {
+		uint64_t stuck = call->number;
+
+		sqe = empty_sqe(control, IORING_OP_ASYNC_CANCEL, -1, ++next_number);
+		sqe->addr = stuck;
+		io_uring_submit(&control->uring);
+		ret = wait_answer(control, stuck, CONTROL_CANCEL_MS, &result);
+		if (ret) {
+			control->nr_abandoned++;
+			return explain(command, payload.dev_id, ETIMEDOUT, ms, err);
+		}
+		/* Cancelled, unless it was done in that very moment. */
+		if (result == -EINTR || result == -ECANCELED)
+			result = -ETIMEDOUT;
+	} else if (ret) {
+		result = ret;
+	}
+	if (result < 0) {
+		free(call);
+		return explain(command, payload.dev_id, -result, ms, err);
+	}
+	return 0;
+}
+
+static struct ublk_ctrl_cmd payload_for(uint32_t id, struct call *call, unsigned len)
+{
+	return (struct ublk_ctrl_cmd){
+		.dev_id = id,
+		.queue_id = UBLK_QUEUE_NONE,
+		.len = (uint16_t)len,
+		.addr = len && call ? (uint64_t)(uintptr_t)&call->buffer : 0,
+	};
+}
+
+/* A command with no buffer and at most one inline argument. */
+static int control_simple(struct control *control, enum command command, uint32_t id, uint64_t data,
+			  struct error *err)
+{
+	struct call *call = calloc(1, sizeof(*call));
+	struct ublk_ctrl_cmd payload = payload_for(id, call, 0);
+	int ret;
+
+	payload.data = data;
+	ret = control_run(control, command, payload, call, err);
+	if (!ret)
+		free(call);
+	return ret;
+}
+
+int control_get_features(struct control *control, uint64_t *features, struct error *err)
+{
+	struct call *call = calloc(1, sizeof(*call));
+	int ret = control_run(control, CMD_GET_FEATURES, payload_for(0, call, sizeof(uint64_t)),
+			      call, err);
+
+	*features = 0;
+	/* Before 6.5 the driver looks for device 0 first: both answers mean the same. */
+	if (ret == -EOPNOTSUPP || ret == -ENODEV || ret == -524)
+		return 0;
+	if (ret)
+		return ret;
+	*features = call->buffer.features;
+	free(call);
+	return 0;
+}
+
+int control_add(struct control *control, struct ublk_dev_info *info, struct error *err)
+{
+	struct call *call = calloc(1, sizeof(*call));
+	int ret;
+
+	if (call)
+		call->buffer.info = *info;
+	ret = control_run(control, CMD_ADD, payload_for(info->dev_id, call, sizeof(*info)), call,
+			  err);
+	if (ret)
+		return ret;
+	*info = call->buffer.info;
+	free(call);
+	return 0;
+}
+
+int control_get_info(struct control *control, uint32_t id, struct ublk_dev_info *info,
+		     struct error *err)
+{
+	struct call *call = calloc(1, sizeof(*call));
+	int ret =
+		control_run(control, CMD_GET_INFO, payload_for(id, call, sizeof(*info)), call, err);
+
+	if (ret)
+		return ret;
+	*info = call->buffer.info;
+	free(call);
+	return 0;
+}
+
+int control_set_params(struct control *control, uint32_t id, const struct ublk_dev_params *params,
+		       struct error *err)
+{
+	struct call *call = calloc(1, sizeof(*call));
+	int ret;
+
+	if (call)
+		call->buffer.params = *params;
+	ret = control_run(control, CMD_SET_PARAMS, payload_for(id, call, sizeof(*params)), call,
+			  err);
+	if (!ret)
+		free(call);
+	return ret;
+}
+
+int control_get_params(struct control *control, uint32_t id, struct ublk_dev_params *params,
+		       struct error *err)
+{
+	struct call *call = calloc(1, sizeof(*call));
+	int ret;
+
+	if (call)
+		call->buffer.params.len = sizeof(*params);
+	ret = control_run(control, CMD_GET_PARAMS, payload_for(id, call, sizeof(*params)), call,
+			  err);
+	if (ret)
+		return ret;
+	*params = call->buffer.params;
+	free(call);
+	return 0;
+}
+
+int control_get_affinity(struct control *control, uint32_t id, unsigned queue, void *mask,
+			 unsigned size, struct error *err)
+{
+	struct call *call = calloc(1, sizeof(*call));
+	struct ublk_ctrl_cmd payload = payload_for(id, call, size);
+	int ret;
+
+	payload.data = queue;
+	ret = control_run(control, CMD_GET_AFFINITY, payload, call, err);
+	if (ret)
+		return ret;
+	memcpy(mask, call->buffer.mask, size);
+	free(call);
+	return 0;
+}
+
+int control_delete(struct control *control, uint32_t id, struct error *err)
+{
+	return control_simple(control, CMD_DELETE, id, 0, err);
+}
+
+int control_delete_async(struct control *control, uint32_t id, struct error *err)
+{
+	int ret = control_simple(control, CMD_DELETE_ASYNC, id, 0, err);
+
+	return ret == -EOPNOTSUPP ? control_delete(control, id, err) : ret;
+}
+
+int control_start(struct control *control, uint32_t id, int tgid, struct error *err)
+{
+	return control_simple(control, CMD_START, id, (uint64_t)tgid, err);
+}
+
+int control_stop(struct control *control, uint32_t id, struct error *err)
+{
+	return control_simple(control, CMD_STOP, id, 0, err);
+}
+
+int control_start_recovery(struct control *control, uint32_t id, struct error *err)
+{
+	return control_simple(control, CMD_START_RECOVERY, id, 0, err);
+}
+
+int control_end_recovery(struct control *control, uint32_t id, int tgid, struct error *err)
+{
+	return control_simple(control, CMD_END_RECOVERY, id, (uint64_t)tgid, err);
+}
+
+int control_update_size(struct control *control, uint32_t id, uint64_t sectors, struct error *err)
+{
+	return control_simple(control, CMD_UPDATE_SIZE, id, sectors, err);
+}
+
+int control_quiesce(struct control *control, uint32_t id, unsigned timeout_ms, struct error *err)
+{
+	return control_simple(control, CMD_QUIESCE, id, timeout_ms, err);
+}
+
+int control_try_stop(struct control *control, uint32_t id, struct error *err)
+{
+	return control_simple(control, CMD_TRY_STOP, id, 0, err);
+}

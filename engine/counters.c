@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/counters.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+static const struct {
+	int code;
+	const char *name;
+} error_kinds[COUNTERS_ERRORS] = {
+	{ EIO, "EIO" },
+	{ ENOSPC, "ENOSPC" },
+	{ ENOMEM, "ENOMEM" },
+	{ EPERM, "EPERM" },
+	{ EINVAL, "EINVAL" },
+	{ EROFS, "EROFS" },
+	{ EOPNOTSUPP, "EOPNOTSUPP" },
+	{ ETIMEDOUT, "ETIMEDOUT" },
+	{ ENOLINK, "ENOLINK" },
+	{ 0, "other" },
+};
+
+static size_t counters_bytes(const struct counters *counters)
+{
+	return counters->header_bytes + (size_t)counters->nr_queues * counters->queue_bytes;
+}
+
+struct counters *counters_create(unsigned nr_queues, const char *const *gauges, int *fd)
+{
+	struct counters header = {
+		.magic = COUNTERS_MAGIC,
+		.version = COUNTERS_VERSION,
+		.header_bytes = sizeof(header),
+		.queue_bytes = sizeof(struct queue_counters),
+		.nr_queues = nr_queues,
+		.nr_ops = IO_OPS,
+		.nr_buckets = COUNTERS_BUCKETS,
+		.started_s = time(NULL),
+	};
+	struct counters *counters;
+	int saved;
+
+	for (unsigned i = 0; gauges && gauges[i] && i < EXPORT_GAUGES; i++)
+		snprintf(header.gauge_names[i], sizeof(header.gauge_names[i]), "%s", gauges[i]);
+	*fd = memfd_create(COUNTERS_NAME, MFD_CLOEXEC);
+	if (*fd < 0)
+		return NULL;
+	if (ftruncate(*fd, (off_t)counters_bytes(&header)))
+		goto close_fd;
+	counters = mmap(NULL, counters_bytes(&header), PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	if (counters == MAP_FAILED)
+		goto close_fd;
+	*counters = header;
+	return counters;
+
+close_fd:
+	saved = errno;
+	close(*fd);
+	*fd = -1;
+	errno = saved;
+	return NULL;
+}
+
+void counters_destroy(struct counters *counters)
+{
+	munmap(counters, counters_bytes(counters));
+}
+
+uint64_t counters_bucket_start(unsigned bucket)
+{
+	unsigned log = bucket / 4 + 1;
+
+	if (bucket < 4)
+		return bucket;
+	return (4ull + bucket % 4) << (log - 2);
+}
+
+uint64_t counters_percentile(const struct op_counters *op, double percent)
+{
+	uint64_t total = 0, seen = 0, wanted;
+
+	for (unsigned i = 0; i < COUNTERS_BUCKETS; i++)
+		total += op->latency[i];
+	if (!total)
+		return 0;
+	wanted = (uint64_t)((double)total * percent / 100.0);
+	if (!wanted)
+		wanted = 1;
+	for (unsigned i = 0; i < COUNTERS_BUCKETS - 1; i++) {
+		seen += op->latency[i];
+		if (seen >= wanted)
+			return counters_bucket_start(i + 1) - 1;
+	}
+	return counters_bucket_start(COUNTERS_BUCKETS - 1);
+}
+
+const char *counters_op_name(enum io_op op)
+{
+	static const char *const names[IO_OPS] = { "read", "write", "flush", "discard",
+						   "write-zeroes" };
+
+	return op < IO_OPS ? names[op] : "?";
+}
+
+const char *counters_error_name(unsigned kind)
+{
+	return kind < COUNTERS_ERRORS ? error_kinds[kind].name : "?";
+}
+
+unsigned counters_error_kind(int code)
+{
+	unsigned kind = 0;
+
+	while (kind < COUNTERS_ERRORS - 1 && error_kinds[kind].code != code)
+		kind++;
+	return kind;
+}
+
+static uint64_t look(const uint64_t *number)
+{
+	return __atomic_load_n(number, __ATOMIC_RELAXED);
+}
+
+void counters_sum(struct counters *counters, enum io_op op, struct op_counters *sum)
+{
+	*sum = (struct op_counters){ 0 };
+	for (unsigned q = 0; q < counters->nr_queues; q++) {
+		const struct op_counters *one = &counters_queue(counters, q)->op[op];
+
+		sum->completed += look(&one->completed);
+		sum->bytes += look(&one->bytes);
+		sum->failed += look(&one->failed);
+		sum->latency_ns += look(&one->latency_ns);
+		for (unsigned i = 0; i < COUNTERS_BUCKETS; i++)
+			sum->latency[i] += look(&one->latency[i]);
+	}
+}
+
+uint64_t counters_sum_errors(struct counters *counters, unsigned kind)
+{
+	uint64_t sum = 0;
+
+	for (unsigned q = 0; q < counters->nr_queues; q++)
+		sum += look(&counters_queue(counters, q)->errors[kind]);
+	return sum;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/cpus.h"
+#include "engine/error.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORD_BITS (8 * sizeof(unsigned long))
+
+bool cpus_empty(const struct cpus *cpus)
+{
+	for (unsigned i = 0; i < sizeof(cpus->bits) / sizeof(*cpus->bits); i++)
+		if (cpus->bits[i])
+			return false;
+	return true;
+}
+
+static bool number(const char **text, unsigned long *n)
+{
+	char *end;
+
+	if (!isdigit((unsigned char)**text))
+		return false;
+	*n = strtoul(*text, &end, 10);
+	*text = end;
+	return *n < CPUS_MAX;
+}
+
+int cpus_parse(const char *list, struct cpus *cpus, struct error *err)
+{
+	const char *at = list;
+	unsigned long first, last;
+
+	memset(cpus, 0, sizeof(*cpus));
+	do {
+		if (!number(&at, &first))
+			goto bad;
+		last = first;
+		if (*at == '-') {
+			at++;
+			if (!number(&at, &last) || last < first)
+				goto bad;
+		}
+		for (unsigned long cpu = first; cpu <= last; cpu++)
+			cpus->bits[cpu / WORD_BITS] |= 1ul << cpu % WORD_BITS;
+	} while (*at++ == ',');
+	if (!at[-1])
+		return 0;
+bad:
+	return error_set(err, EINVAL,
+			 "'%s' is no list of CPUs: give numbers and ranges, as in 0-3,8", list);
+}
+
+unsigned cpus_available(void)
+{
+	struct cpus cpus = { 0 };
+	unsigned n = 0;
+
+	if (sched_getaffinity(0, sizeof(cpus), (cpu_set_t *)&cpus))
+		return 1;
+	for (unsigned i = 0; i < sizeof(cpus.bits) / sizeof(*cpus.bits); i++)
+		n += (unsigned)__builtin_popcountl(cpus.bits[i]);
+	return n ? n : 1;
+}
+
+int cpus_pin(const struct cpus *cpus)
+{
+	return -pthread_setaffinity_np(pthread_self(), sizeof(*cpus), (const cpu_set_t *)cpus);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sets of CPUs, up to as many as ublk has queues.  Any thread.
+ */
+#ifndef UBLKD_CPUS_H
+#define UBLKD_CPUS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+struct error;
+
+#define CPUS_MAX 4096u
+
+struct cpus {
+	unsigned long bits[CPUS_MAX / (8 * sizeof(unsigned long))];
+};
+
+bool cpus_empty(const struct cpus *cpus);
+
+/* Parses "0-3,8".  Returns 0, or -EINVAL with err filled. */
+int cpus_parse(const char *list, struct cpus *cpus, struct error *err);
+
+/* The CPUs that this process may run on: at least 1. */
+unsigned cpus_available(void);
+
+/* Pins the calling thread.  Returns 0 or -errno (EINVAL: none of them is online). */
+int cpus_pin(const struct cpus *cpus);
+
+#endif

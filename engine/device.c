@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/device.h"
+#include "engine/params.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static void device_move(struct device *d, enum export_state to)
+{
+	assert(export_state_may(d->state, to));
+	log_debug(d->export.name, "%s -> %s", export_state_name(d->state), export_state_name(to));
+	d->state = to;
+}
+
+/* ---- the backend ---- */
+
+static int open_backend(struct device *d, struct error *err)
+{
+	struct export *e = &d->export;
+	int ret;
+
+	e->private = calloc(1, e->backend->export_size ? e->backend->export_size : 1);
+	if (!e->private)
+		return error_set(err, ENOMEM, "no memory");
+	ret = e->backend->open(e, err);
+	if (ret)
+		goto free_private;
+	ret = params_complete_limits(&e->limits, err);
+	if (ret) {
+		error_prefix(err, "%s", e->name);
+		goto close;
+	}
+	return 0;
+
+close:
+	e->backend->close(e);
+free_private:
+	free(e->private);
+	return ret;
+}
+
+static void close_backend(struct device *d)
+{
+	d->export.backend->close(&d->export);
+	free(d->export.private);
+}
+
+/* ---- what the kernel has of it ---- */
+
+/* Linux 6.16 learnt to notice a dead server by itself; QUIESCE came with it. */
+static bool notices_dead_server(const struct device *d)
+{
+	return d->features & UBLK_FEAT_QUIESCE;
+}
+
+static uint64_t device_features(const struct device *d)
+{
+	uint64_t flags = UBLK_FEAT_IOCTL_ENCODE | io_path_features(d->path);
+
+	if (!d->partitions && !d->scan_by_privilege)
+		flags |= UBLK_FEAT_NO_PART_SCAN;
+	return flags;
+}
+
+static int add_device(struct device *d, uint32_t id, struct error *err)
+{
+	uint64_t wanted = device_features(d);
+	struct error ignored;
+	int ret;
+
+	d->info = (struct ublk_dev_info){
+		.dev_id = id,
+		.nr_hw_queues = (uint16_t)d->export.nr_queues,
+		.queue_depth = (uint16_t)d->export.depth,
+		.max_io_buf_bytes = d->max_io,
+		.flags = wanted,
+	};
+	ret = control_add(d->control, &d->info, err);
+	if (ret)
+		return ret;
+	/* The driver clears what it does not know; ENCODE is older than its being said. */
+	wanted &= ~UBLK_FEAT_IOCTL_ENCODE;
+	if ((d->info.flags & wanted) != wanted) {
+		control_delete(d->control, d->info.dev_id, &ignored);
+		return error_set(
+			err, EOPNOTSUPP,
+			"the kernel has not granted what I/O path %s needs (asked for %#" PRIx64
+			", got %#" PRIx64 "): choose another --io-path",
+			io_path_name(d->path), wanted, d->info.flags);
+	}
+	d->export.nr_queues = d->info.nr_hw_queues;
+	d->export.depth = d->info.queue_depth;
+	snprintf(d->path_name, sizeof(d->path_name), UBLK_BLOCK_PREFIX "%u", d->info.dev_id);
+	return 0;
+}
+
+static int set_params(struct device *d, struct error *err)
+{
+	struct ublk_dev_params asked, kept;
+	int ret;
+
+	params_make(&d->export.limits, d->max_io, d->path == IO_PATH_ZERO_COPY, &asked);
+	ret = control_set_params(d->control, d->info.dev_id, &asked, err);
+	if (!ret)
+		ret = control_get_params(d->control, d->info.dev_id, &kept, err);
+	return ret ? ret : params_check_kept(&asked, &kept, err);
+}
+
+static int open_char(struct device *d, struct error *err)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", d->info.dev_id);
+	/* devtmpfs makes the node at once; where only a udev makes it, it may be late. */
+	for (unsigned tries = 0; tries < 100; tries++) {
+		d->char_fd = open(path, O_RDWR | O_CLOEXEC);
+		if (d->char_fd >= 0)
+			return 0;
+		if (errno != ENOENT)
+			break;
+		usleep(20000);
+	}
+	if (errno == ENOENT)
+		return error_set(err, ENOENT, "%s has not appeared: is devtmpfs mounted on /dev?",
+				 path);
+	return error_set(err, errno, "%s: %s", path, strerror(errno));
+}
+
+static void write_attribute(const struct device *d, const char *attribute, const char *value)
+{
+	char path[96];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/%s", d->info.dev_id, attribute);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		log_debug(d->export.name, "%s: cannot set it to %s: %s", path, value,
+			  strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+static void tune_block_device(const struct device *d)
+{
+	/* A device of one queue gets mq-deadline, which only adds work here. */
+	write_attribute(d, "scheduler", "none");
+	/* Until 6.16 a dead server is noticed only when a request times out (30 s). */
+	if (!notices_dead_server(d))
+		write_attribute(d, "io_timeout", "1000");
+}
+
+/* ---- queues ---- */
+
+static void choose_cpus(struct device *d, unsigned queue, struct cpus *cpus)
+{
+	struct error err;
+
+	*cpus = d->cpus;
+	if (cpus_empty(cpus) &&
+	    control_get_affinity(d->control, d->info.dev_id, queue, cpus, sizeof(*cpus), &err)) {
+		log_debug(d->export.name, "queue %u is not pinned: %s", queue, err.text);
+		*cpus = (struct cpus){ 0 };
+	}
+}
+
+static int start_queues(struct device *d, struct error *err)
+{
+	int ret;
+
+	for (unsigned i = 0; i < d->export.nr_queues; i++) {
+		struct queue_setup setup = {
+			.export = &d->export,
+			.index = i,
+			.char_fd = d->char_fd,
+			.path = d->path,
+			.max_io = d->max_io,
+			.unprivileged = d->scan_by_privilege,
+			.counters = counters_queue(d->counters, i),
+			.end_event = d->end_event,
+		};
+
+		choose_cpus(d, i, &setup.cpus);
+		ret = queue_start(&d->queues[i], &setup, err);
+		if (ret)
+			return ret;
+		d->nr_started++;
+	}
+	for (unsigned i = 0; i < d->nr_started; i++) {
+		ret = queue_wait_ready(&d->queues[i], DEVICE_QUEUE_MS, err);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* Joins all queues.  Returns 0, or -errno: the first fault, or one that does not end. */
+static int join_queues(struct device *d, struct error *err)
+{
+	struct error fault;
+	int ret = 0;
+
+	for (unsigned i = 0; i < d->nr_started; i++) {
+		fault.code = 0;
+		if (queue_join(&d->queues[i], DEVICE_QUEUE_MS, &fault)) {
+			error_set(&fault, ETIMEDOUT,
+				  "queue %u does not end: its backend does not answer", i);
+			/* Its memory must stay; only the end of the process frees it. */
+			d->queues = NULL;
+			d->nr_started = 0;
+			*err = fault;
+			return -ETIMEDOUT;
+		}
+		if (fault.code && !ret) {
+			*err = fault;
+			ret = -fault.code;
+		}
+	}
+	d->nr_started = 0;
+	return ret;
+}
+
+static void quit_queues(struct device *d)
+{
+	for (unsigned i = 0; i < d->nr_started; i++)
+		queue_quit(&d->queues[i]);
+}
+
+/* ---- start and stop ---- */
+
+static int prepare(struct device *d, const struct spec *spec, const struct backend_host *host,
+		   struct control *control, struct error *err)
+{
+	const struct option_value *v = spec->values;
+	int ret;
+
+	*d = (struct device){
+		.state = EXPORT_DECLARED,
+		.control = control,
+		.counters_fd = -1,
+		.char_fd = -1,
+		.end_event = -1,
+		.max_io = (uint32_t)v[SPEC_MAX_IO].number,
+	};
+	spec_to_export(spec, &d->export);
+	d->export.host = host;
+	d->partitions =
+		v[SPEC_PARTITIONS].set ? !v[SPEC_PARTITIONS].word : spec->backend->partitions;
+	if (v[SPEC_CPUS].set)
+		cpus_parse(v[SPEC_CPUS].text, &d->cpus, err);
+	ret = control_get_features(control, &d->features, err);
+	if (ret)
+		return ret;
+	d->scan_by_privilege = !d->partitions && !(d->features & UBLK_FEAT_NO_PART_SCAN);
+	ret = io_path_choose((enum io_path)v[SPEC_IO_PATH].word, spec->backend->access, d->features,
+			     &d->path, &d->path_reason, err);
+	if (ret)
+		return ret;
+	d->counters = counters_create(d->export.nr_queues, spec->backend->gauges, &d->counters_fd);
+	if (!d->counters)
+		return error_set(err, errno, "memory for counters: %s", strerror(errno));
+	d->export.gauges = d->counters->gauges;
+	return 0;
+}
+
+int device_start(struct device *d, const struct spec *spec, const struct backend_host *host,
+		 struct control *control, struct error *err)
+{
+	const struct option_value *id = &spec->values[SPEC_ID];
+	struct error later;
+	int ret;
+
+	ret = prepare(d, spec, host, control, err);
+	if (ret)
+		return ret;
+	d->end_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	d->queues = calloc(d->export.nr_queues, sizeof(*d->queues));
+	if (d->end_event < 0 || !d->queues) {
+		ret = error_set(err, ENOMEM, "no memory for %u queues", d->export.nr_queues);
+		goto forget;
+	}
+
+	device_move(d, EXPORT_OPENING);
+	ret = open_backend(d, err);
+	if (ret)
+		goto forget;
+	ret = add_device(d, id->set ? (uint32_t)id->number : UBLK_ID_AUTO, err);
+	if (ret)
+		goto close_backend;
+	ret = set_params(d, err);
+	if (ret)
+		goto delete;
+	device_move(d, EXPORT_ADDED);
+
+	ret = open_char(d, err);
+	if (ret)
+		goto delete;
+	ret = start_queues(d, err);
+	if (ret)
+		goto stop_queues;
+	device_move(d, EXPORT_STARTING);
+	ret = control_start(control, d->info.dev_id, getpid(), err);
+	if (ret)
+		goto stop_queues;
+	device_move(d, EXPORT_LIVE);
+	d->export.served = true;
+	tune_block_device(d);
+	return 0;
+
+stop_queues:
+	quit_queues(d);
+	if (join_queues(d, &later) == -ETIMEDOUT)
+		log_error(d->export.name, "%s", later.text);
+	close(d->char_fd);
+	delete : control->hurry = 0;
+	if (control_delete(control, d->info.dev_id, &later))
+		log_error(d->export.name, "device %u is left behind: %s", d->info.dev_id,
+			  later.text);
+close_backend:
+	close_backend(d);
+forget:
+	device_move(d, EXPORT_FAILED);
+	free(d->queues);
+	if (d->end_event >= 0)
+		close(d->end_event);
+	device_forget(d);
+	return ret;
+}
+
+int device_stop(struct device *d, struct error *err)
+{
+	struct error fault = { 0 }, step;
+	int ret;
+
+	device_move(d, EXPORT_STOPPING);
+	if (d->control->hurry || control_stop(d->control, d->info.dev_id, &fault)) {
+		/* What is in service is given up: the kernel fails it once ublkcN is closed. */
+		quit_queues(d);
+		if (fault.code == ENODEV || fault.code == ETIMEDOUT)
+			fault.code = d->control->hurry || fault.code == ENODEV ? 0 : fault.code;
+	}
+	ret = join_queues(d, &step);
+	if (ret)
+		fault = step;
+	if (ret != -ETIMEDOUT) {
+		close(d->char_fd);
+		d->control->hurry = 0;
+		ret = control_delete(d->control, d->info.dev_id, &step);
+		/* Somebody else may have removed it: that is what was wanted. */
+		if (ret && ret != -ENODEV && !fault.code)
+			fault = step;
+		close_backend(d);
+		free(d->queues);
+	}
+	close(d->end_event);
+	device_move(d, fault.code ? EXPORT_FAILED : EXPORT_GONE);
+	if (!fault.code)
+		return 0;
+	*err = fault;
+	return -fault.code;
+}
+
+void device_forget(struct device *d)
+{
+	counters_destroy(d->counters);
+	close(d->counters_fd);
+}

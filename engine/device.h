@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One served device: its backend, its queues, and their start and stop in order.
+ *
+ *   start: backend open, ADD_DEV, SET_PARAMS, open ublkcN, every queue fetches
+ *          every tag, START_DEV
+ *   stop:  STOP_DEV while the queues still serve (write-back comes through
+ *          them), the queues see every tag aborted and end, all references to
+ *          ublkcN are dropped, DEL_DEV, backend close
+ *
+ * Thread: whoever owns it, one at a time.
+ */
+#ifndef UBLKD_DEVICE_H
+#define UBLKD_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/backend.h"
+#include "engine/buffer.h"
+#include "engine/control.h"
+#include "engine/counters.h"
+#include "engine/cpus.h"
+#include "engine/queue.h"
+#include "engine/spec.h"
+#include "engine/state.h"
+
+/* For a queue to fetch all its tags, or to end once the device has stopped. */
+#define DEVICE_QUEUE_MS 20000u
+
+/* Owner: whoever called device_start().  Readable by it while the device is there. */
+struct device {
+	struct export export;
+	enum export_state state;
+	struct control *control;
+	struct ublk_dev_info info; /* as the driver granted it */
+	uint64_t features;         /* the driver's */
+	enum io_path path;
+	const char *path_reason;
+	uint32_t max_io;
+	struct cpus cpus; /* for every queue; empty: the kernel's choice for each */
+	bool partitions;
+	bool scan_by_privilege; /* partitions are kept off by fetching without CAP_SYS_ADMIN */
+
+	struct counters *counters;
+	int counters_fd; /* a memfd, see counters.h */
+	int char_fd;
+	int end_event; /* an eventfd: readable once a queue has ended */
+	struct queue *queues;
+	unsigned nr_started; /* queues that are to be joined */
+	char path_name[32];  /* "/dev/ublkb0" */
+};
+
+/*
+ * Makes a device of spec (checked; it and control must stay until device_stop())
+ * and serves it.  host opens the backend's files.  Returns 0 with the device
+ * live, or -errno with err filled and nothing left, in the kernel neither.
+ */
+int device_start(struct device *device, const struct spec *spec, const struct backend_host *host,
+		 struct control *control, struct error *err);
+
+/*
+ * Readable (poll) once a queue has ended by itself: the device was stopped by
+ * somebody else, or a queue failed.  device_stop() is due then.
+ */
+static inline int device_event(const struct device *device)
+{
+	return device->end_event;
+}
+
+/*
+ * Stops and deletes the device.  With control->hurry set (before or meanwhile)
+ * requests in service are abandoned.  Returns 0, or -errno with err filled: the
+ * reason why a queue failed earlier, or what could not be undone.
+ */
+int device_stop(struct device *device, struct error *err);
+
+/*
+ * Closes the mapping of the counters, which device_stop() leaves readable.  After
+ * it nothing of the device is left.
+ */
+void device_forget(struct device *device);
+
+#endif

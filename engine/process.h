@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a process that serves block devices must be like.
+ */
+#ifndef UBLKD_PROCESS_H
+#define UBLKD_PROCESS_H
+
+/*
+ * Call once, before threads are started: memory is locked as it is touched
+ * (where the limits allow it, else a line says that it is not), reclaim on this
+ * process's behalf writes to no device of its own, and files it opens may be as
+ * many as the hard limit says.  about: as in log_line().
+ */
+void process_prepare_for_io(const char *about);
+
+#endif

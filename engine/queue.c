@@ -1,0 +1,655 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The I/O path.  From QUEUE_READY on: no lock, no allocation, and no system call
+ * but the ring's one a round (user copy's own, in buffer.c, aside).
+ *
+ * A round is: submit what the last one prepared and wait, take the completions
+ * (new requests go to the backend, finished work back to it), then commit all
+ * that was completed.  Latency counts from the moment a round took the request
+ * to the moment a round committed it, so two readings of the clock a round do.
+ */
+#include "engine/queue.h"
+
+#include <cap-ng.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57 /* Linux 5.6 */
+#endif
+
+#define CHAR_FILE 0 /* the registered file that is /dev/ublkcN */
+
+/* BLOCK_URING_CMD_DISCARD, include/uapi/linux/blkdev.h of Linux 6.12 */
+#define BLKDEV_CMD_DISCARD _IO(0x12, 0)
+
+struct request {
+	struct io io;
+	struct ring_op command; /* the fetch or commit that is with the kernel */
+	struct ring_op work;    /* the backend's I/O on our ring */
+	io_callback *work_done;
+	uint64_t arrived_ns;
+	int result;
+	bool in_service; /* between submit() and io_complete() */
+};
+
+#define member_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+static struct request *request_of(struct io *io)
+{
+	return member_of(io, struct request, io);
+}
+
+static uint64_t clock_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- what a backend calls ---- */
+
+void *queue_private(struct queue *q)
+{
+	return q->private;
+}
+
+struct export *queue_export(struct queue *q)
+{
+	return q->setup.export;
+}
+
+unsigned queue_index(const struct queue *q)
+{
+	return q->setup.index;
+}
+
+int queue_add_file(struct queue *q, int fd)
+{
+	int ret;
+
+	if (q->nr_files == QUEUE_FILES)
+		return -ENFILE;
+	ret = io_uring_register_files_update(&q->ring.uring, q->nr_files, &fd, 1);
+	return ret < 0 ? ret : (int)q->nr_files++;
+}
+
+void *io_private(struct io *io)
+{
+	return (char *)io->queue->io_private + io->tag * io->queue->backend->io_size;
+}
+
+void *io_data(struct io *io)
+{
+	return buffers_data(&io->queue->buffers, io);
+}
+
+int io_copy_to(struct io *io, uint32_t at, const void *from, uint32_t length)
+{
+	return buffers_copy_to(&io->queue->buffers, io, at, from, length);
+}
+
+int io_copy_from(struct io *io, uint32_t at, void *to, uint32_t length)
+{
+	return buffers_copy_from(&io->queue->buffers, io, at, to, length);
+}
+
+int io_fill_zero(struct io *io, uint32_t at, uint32_t length)
+{
+	return buffers_fill_zero(&io->queue->buffers, io, at, length);
+}
+
+static void work_finished(struct ring_op *op, int result)
+{
+	struct request *r = member_of(op, struct request, work);
+
+	r->work_done(&r->io, result);
+}
+
+/* An SQE for the backend's work on a registered file is prepared: sends it. */
+static void start_work(struct request *r, struct io_uring_sqe *sqe, io_callback *done)
+{
+	r->work_done = done;
+	sqe->flags |= IOSQE_FIXED_FILE;
+	ring_sqe_for(sqe, &r->work);
+}
+
+void io_transfer(struct io *io, int file, uint64_t file_offset, uint32_t skip, int rw_flags,
+		 io_callback *done)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&io->queue->ring);
+
+	buffers_prep_transfer(&io->queue->buffers, io, sqe, file, file_offset, skip);
+	sqe->rw_flags = rw_flags;
+	start_work(request_of(io), sqe, done);
+}
+
+void io_datasync(struct io *io, int file, io_callback *done)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&io->queue->ring);
+
+	io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
+	start_work(request_of(io), sqe, done);
+}
+
+void io_fallocate(struct io *io, int file, int mode, uint64_t offset, uint64_t length,
+		  io_callback *done)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&io->queue->ring);
+
+	io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, file, NULL, (unsigned)mode, offset);
+	sqe->addr = length;
+	start_work(request_of(io), sqe, done);
+}
+
+void io_blkdiscard(struct io *io, int file, uint64_t offset, uint64_t length, io_callback *done)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&io->queue->ring);
+
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, file, NULL, 0, 0);
+	sqe->cmd_op = BLKDEV_CMD_DISCARD;
+	sqe->addr = offset;
+	sqe->addr3 = length;
+	start_work(request_of(io), sqe, done);
+}
+
+/* The kernel's rules for results, ublk_drv.c: __ublk_complete_rq() of 7.2. */
+static int legal_result(const struct queue *q, const struct io *io, int result)
+{
+	if (result < 0)
+		/* EAGAIN would make the block layer believe that it asked for no waiting. */
+		return result == -EAGAIN || result < -4095 ? -EIO : result;
+	if (io->op > IO_WRITE)
+		return 0;
+	if ((uint32_t)result >= io->length)
+		return (int)io->length;
+	/* The rest comes back as a request; nothing done would come back for ever. */
+	result &= ~(int)q->size_mask;
+	return result ? result : -EIO;
+}
+
+void io_complete(struct io *io, int result)
+{
+	struct request *r = request_of(io);
+	struct queue *q = io->queue;
+
+	assert(r->in_service);
+	r->in_service = false;
+	r->result = legal_result(q, io, result);
+	q->done[q->nr_done++] = r;
+}
+
+/* ---- requests ---- */
+
+static void queue_fault(struct queue *q, int code, const char *what)
+{
+	if (q->fault.code)
+		return;
+	pthread_mutex_lock(&q->gate);
+	error_set(&q->fault, code, "queue %u: %s: %s", q->setup.index, what, strerror(abs(code)));
+	pthread_mutex_unlock(&q->gate);
+}
+
+static void take_request(struct queue *q, struct request *r)
+{
+	static const uint8_t op_of[] = {
+		[UBLK_OP_READ] = IO_READ,      [UBLK_OP_WRITE] = IO_WRITE,
+		[UBLK_OP_FLUSH] = IO_FLUSH,    [UBLK_OP_DISCARD] = IO_DISCARD,
+		[UBLK_OP_WRITE_SAME] = IO_OPS, [UBLK_OP_WRITE_ZEROES] = IO_WRITE_ZEROES,
+	};
+	const struct ublk_io_desc *desc = &q->descs[r->io.tag];
+	const struct backend_limits *limits = &q->setup.export->limits;
+	uint32_t op_flags = desc->op_flags, op = op_flags & UBLK_OP_MASK;
+	struct io *io = &r->io;
+	uint64_t size;
+	int ret = 0;
+
+	io->op = op < sizeof(op_of) ? op_of[op] : IO_OPS;
+	io->flags = (uint8_t)((op_flags & UBLK_REQ_FUA ? IO_FUA : 0) |
+			      (op_flags & UBLK_REQ_NOUNMAP ? IO_KEEP : 0));
+	io->offset = desc->start_sector << UBLK_SECTOR_SHIFT;
+	io->length = desc->nr_sectors << UBLK_SECTOR_SHIFT;
+	r->arrived_ns = q->now_ns;
+	r->in_service = true;
+	counters_add(&q->counters->started, 1);
+
+	if (__builtin_expect(io->op > IO_WRITE, 0)) {
+		if (io->op == IO_FLUSH)
+			io->offset = io->length = 0;
+		else if (io->op == IO_OPS ||
+			 !(io->op == IO_DISCARD ? limits->max_discard : limits->max_write_zeroes))
+			ret = -EOPNOTSUPP;
+	}
+	size = __atomic_load_n(&limits->size, __ATOMIC_RELAXED);
+	if (__builtin_expect(io->offset > size || io->length > size - io->offset, 0))
+		ret = -EIO;
+	if (__builtin_expect(limits->read_only && io->op != IO_READ && io->op != IO_FLUSH, 0))
+		ret = -EROFS;
+	if (__builtin_expect(op_flags & UBLK_REQ_NEED_REG_BUF, 0))
+		counters_add(&q->counters->fallbacks, 1);
+	if (!ret)
+		ret = buffers_arrive(&q->buffers, io, op_flags);
+	if (__builtin_expect(ret, 0))
+		io_complete(io, ret);
+	else
+		q->backend->submit(io);
+}
+
+/* A fetch, or commit and fetch, came back. */
+static void command_finished(struct ring_op *op, int result)
+{
+	struct request *r = member_of(op, struct request, command);
+	struct queue *q = r->io.queue;
+
+	if (__builtin_expect(result == UBLK_RES_OK, 1)) {
+		take_request(q, r);
+		return;
+	}
+	q->nr_serving--;
+	if (result != UBLK_RES_ABORT)
+		queue_fault(q, result, "the kernel refused a fetch or commit");
+}
+
+static void send_command(struct queue *q, struct request *r, uint32_t op, int result)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
+	struct ublk_io_cmd cmd = {
+		.q_id = (uint16_t)q->setup.index,
+		.tag = r->io.tag,
+		.result = result,
+		.addr = buffers_cmd_addr(&q->buffers, r->io.tag),
+	};
+
+	memcpy(sqe, &q->command, sizeof(*sqe));
+	sqe->cmd_op = op;
+	sqe->addr = buffers_sqe_addr(&q->buffers, r->io.tag);
+	memcpy(sqe->cmd, &cmd, sizeof(cmd));
+	ring_sqe_for(sqe, &r->command);
+}
+
+static void count(struct queue *q, const struct request *r, uint64_t now_ns)
+{
+	struct queue_counters *c = q->counters;
+	uint64_t latency = now_ns - r->arrived_ns;
+	struct op_counters *op;
+
+	counters_add(&c->completed, 1);
+	if (__builtin_expect(r->result < 0, 0))
+		counters_add(&c->errors[counters_error_kind(-r->result)], 1);
+	if (__builtin_expect(r->io.op == IO_OPS, 0))
+		return;
+	op = &c->op[r->io.op];
+	counters_add(&op->completed, 1);
+	if (__builtin_expect(r->result < 0, 0))
+		counters_add(&op->failed, 1);
+	else
+		counters_add(&op->bytes, r->io.op > IO_WRITE ? r->io.length : (uint32_t)r->result);
+	counters_add(&op->latency_ns, latency);
+	counters_add(&op->latency[counters_bucket(latency)], 1);
+}
+
+static void commit_done(struct queue *q)
+{
+	uint64_t now_ns;
+
+	if (!q->nr_done)
+		return;
+	now_ns = clock_ns();
+	for (unsigned i = 0; i < q->nr_done; i++) {
+		struct request *r = q->done[i];
+
+		r->result = buffers_finish(&q->buffers, &r->io, r->result);
+		count(q, r, now_ns);
+		send_command(q, r, UBLK_IO_COMMIT_AND_FETCH, r->result);
+	}
+	q->nr_done = 0;
+}
+
+static void wait_for_wake(struct queue *q)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
+
+	io_uring_prep_read(sqe, q->wake, &q->wake_value, sizeof(q->wake_value), 0);
+	ring_sqe_for(sqe, &q->wake_op);
+}
+
+static void woken(struct ring_op *op, int result)
+{
+	struct queue *q = member_of(op, struct queue, wake_op);
+
+	if (result > 0)
+		wait_for_wake(q);
+}
+
+static void serve(struct queue *q)
+{
+	const struct backend *backend = q->backend;
+	int ret;
+
+	while (q->nr_serving && !q->fault.code &&
+	       !atomic_load_explicit(&q->quit, memory_order_relaxed)) {
+		ret = ring_wait(&q->ring);
+		if (ret) {
+			queue_fault(q, ret, "io_uring_enter");
+			return;
+		}
+		q->now_ns = clock_ns();
+		ring_dispatch(&q->ring);
+		if (backend->round_end)
+			backend->round_end(q);
+		commit_done(q);
+		counters_add(&q->counters->rounds, 1);
+	}
+}
+
+/* ---- start and end ---- */
+
+static void drop_sys_admin(void)
+{
+	/* Of this thread only: capabilities are a thread's own. */
+	if (capng_get_caps_process())
+		return;
+	capng_update(CAPNG_DROP, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_ADMIN);
+	capng_apply(CAPNG_SELECT_CAPS);
+}
+
+static int fetch_all(struct queue *q, struct error *err)
+{
+	unsigned depth = q->setup.export->depth;
+	int ret;
+
+	for (unsigned tag = 0; tag < depth; tag++) {
+		send_command(q, &q->requests[tag], UBLK_IO_FETCH, 0);
+		q->nr_serving++;
+	}
+	wait_for_wake(q);
+	ret = ring_submit(&q->ring);
+	if (ret)
+		return error_set(err, ret, "fetching tags: io_uring_enter: %s", strerror(-ret));
+	/* A refused fetch is answered at once; a request cannot come before START_DEV. */
+	q->now_ns = clock_ns();
+	ring_dispatch(&q->ring);
+	commit_done(q);
+	if (q->nr_serving == depth && !q->fault.code)
+		return 0;
+	*err = q->fault;
+	if (!err->code)
+		error_set(err, ENODEV, "the device was removed while it was being started");
+	return -err->code;
+}
+
+static int open_files(struct queue *q)
+{
+	int files[QUEUE_FILES];
+	int ret;
+
+	for (unsigned i = 0; i < QUEUE_FILES; i++)
+		files[i] = -1;
+	files[CHAR_FILE] = q->setup.char_fd;
+	ret = io_uring_register_files(&q->ring.uring, files, QUEUE_FILES);
+	q->nr_files = CHAR_FILE + 1;
+	return ret;
+}
+
+static int alloc_requests(struct queue *q)
+{
+	const struct backend *backend = q->backend;
+	unsigned depth = q->setup.export->depth;
+
+	q->requests = calloc(depth, sizeof(*q->requests));
+	q->done = calloc(depth, sizeof(*q->done));
+	q->private = calloc(1, backend->queue_size ? backend->queue_size : 1);
+	q->io_private = calloc(depth, backend->io_size ? backend->io_size : 1);
+	if (!q->requests || !q->done || !q->private || !q->io_private)
+		return -ENOMEM;
+	for (unsigned tag = 0; tag < depth; tag++) {
+		q->requests[tag] = (struct request){
+			.io = { .queue = q, .tag = (uint16_t)tag, .op = IO_OPS },
+			.command.done = command_finished,
+			.work.done = work_finished,
+		};
+	}
+	return 0;
+}
+
+static void free_requests(struct queue *q)
+{
+	free(q->io_private);
+	free(q->private);
+	free(q->done);
+	free(q->requests);
+}
+
+static size_t desc_bytes(const struct queue *q)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	/* The driver takes this very length and no other. */
+	return (q->setup.export->depth * sizeof(struct ublk_io_desc) + page - 1) / page * page;
+}
+
+static int open_queue(struct queue *q, struct error *err)
+{
+	const struct queue_setup *s = &q->setup;
+	unsigned depth = s->export->depth;
+	void *descs;
+	int ret;
+
+	ret = alloc_requests(q);
+	if (ret) {
+		error_set(err, ret, "no memory for %u tags", depth);
+		goto free_requests;
+	}
+	/* A tag has one SQE at most: its command, or its work; then there is the wake-up. */
+	ret = ring_open(&q->ring, depth + 8, err);
+	if (ret)
+		goto free_requests;
+	ret = open_files(q);
+	if (ret < 0) {
+		error_set(err, ret, "registering files with io_uring: %s", strerror(-ret));
+		goto close_ring;
+	}
+	ret = buffers_open(&q->buffers, s->path, q->backend->access, s->index, s->char_fd, depth,
+			   s->max_io, &q->ring);
+	if (ret) {
+		error_set(err, ret, "buffers for %u requests of %u bytes: %s", depth, s->max_io,
+			  strerror(-ret));
+		goto close_ring;
+	}
+	descs = mmap(NULL, desc_bytes(q), PROT_READ, MAP_SHARED | MAP_POPULATE, s->char_fd,
+		     (off_t)(s->index * UBLK_DESC_STRIDE((size_t)sysconf(_SC_PAGESIZE))));
+	if (descs == MAP_FAILED) {
+		ret = error_set(err, errno, "mapping the kernel's requests: %s", strerror(errno));
+		goto close_buffers;
+	}
+	q->descs = descs;
+	if (q->backend->queue_open) {
+		ret = q->backend->queue_open(q, err);
+		if (ret)
+			goto unmap;
+	}
+	ret = fetch_all(q, err);
+	if (ret)
+		goto close_backend;
+	return 0;
+
+close_backend:
+	if (q->backend->queue_close)
+		q->backend->queue_close(q);
+unmap:
+	munmap(descs, desc_bytes(q));
+close_buffers:
+	/* The ring first: the kernel may still be at work on the buffers. */
+	ring_close(&q->ring);
+	buffers_close(&q->buffers);
+	goto free_requests;
+close_ring:
+	ring_close(&q->ring);
+free_requests:
+	free_requests(q);
+	return ret;
+}
+
+static void close_queue(struct queue *q)
+{
+	if (q->backend->queue_close)
+		q->backend->queue_close(q);
+	/* The table's hold on ublkcN ends here and not when the ring's own end is worked off. */
+	io_uring_unregister_files(&q->ring.uring);
+	ring_close(&q->ring);
+	munmap((void *)(uintptr_t)q->descs, desc_bytes(q));
+	buffers_close(&q->buffers);
+	free_requests(q);
+}
+
+static void move_to(struct queue *q, enum queue_phase phase, const struct error *fault)
+{
+	pthread_mutex_lock(&q->gate);
+	if (fault)
+		q->fault = *fault;
+	q->phase = phase;
+	pthread_cond_broadcast(&q->moved);
+	pthread_mutex_unlock(&q->gate);
+}
+
+static void *queue_main(void *arg)
+{
+	struct queue *q = arg;
+	struct error err = { 0 };
+	uint64_t one = 1;
+	sigset_t all;
+	char name[16];
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	snprintf(name, sizeof(name), "ublk-queue%u", q->setup.index);
+	pthread_setname_np(pthread_self(), name);
+	if (!cpus_empty(&q->setup.cpus) && cpus_pin(&q->setup.cpus))
+		log_debug(q->setup.export->name,
+			  "queue %u: not pinned: its CPUs are not there for us", q->setup.index);
+	/*
+	 * Memory that this thread asks for must not be freed by writing to this very
+	 * device.  Needs CAP_SYS_RESOURCE; the caller said so if it is missing.
+	 */
+	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	if (q->setup.unprivileged)
+		drop_sys_admin();
+
+	if (open_queue(q, &err)) {
+		error_prefix(&err, "queue %u", q->setup.index);
+		move_to(q, QUEUE_ENDED, &err);
+	} else {
+		log_debug(q->setup.export->name, "queue %u: %u tags, ring: %s", q->setup.index,
+			  q->setup.export->depth, q->ring.mode);
+		move_to(q, QUEUE_READY, NULL);
+		serve(q);
+		close_queue(q);
+		move_to(q, QUEUE_ENDED, NULL);
+	}
+	if (write(q->setup.end_event, &one, sizeof(one)) < 0)
+		log_error(q->setup.export->name, "queue %u: its end cannot be told: %s",
+			  q->setup.index, strerror(errno));
+	return NULL;
+}
+
+int queue_start(struct queue *q, const struct queue_setup *setup, struct error *err)
+{
+	pthread_condattr_t monotonic;
+	int ret;
+
+	*q = (struct queue){
+		.setup = *setup,
+		.backend = setup->export->backend,
+		.counters = setup->counters,
+		.size_mask = setup->export->limits.logical_block - 1,
+		.wake_op.done = woken,
+		.command = { .opcode = IORING_OP_URING_CMD,
+			     .flags = IOSQE_FIXED_FILE,
+			     .fd = CHAR_FILE },
+	};
+	q->wake = eventfd(0, EFD_CLOEXEC);
+	if (q->wake < 0)
+		return error_set(err, errno, "eventfd: %s", strerror(errno));
+	pthread_mutex_init(&q->gate, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&q->moved, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	ret = pthread_create(&q->thread, NULL, queue_main, q);
+	if (ret) {
+		pthread_cond_destroy(&q->moved);
+		pthread_mutex_destroy(&q->gate);
+		close(q->wake);
+		return error_set(err, ret, "starting a thread for queue %u: %s", setup->index,
+				 strerror(ret));
+	}
+	return 0;
+}
+
+/* Waits until the phase is past `from`.  Returns the phase. */
+static enum queue_phase wait_past(struct queue *q, enum queue_phase from, unsigned timeout_ms)
+{
+	struct timespec until;
+	enum queue_phase phase;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	until.tv_sec += timeout_ms / 1000 + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&q->gate);
+	while (q->phase <= from)
+		if (pthread_cond_timedwait(&q->moved, &q->gate, &until))
+			break;
+	phase = q->phase;
+	pthread_mutex_unlock(&q->gate);
+	return phase;
+}
+
+int queue_wait_ready(struct queue *q, unsigned timeout_ms, struct error *err)
+{
+	switch (wait_past(q, QUEUE_OPENING, timeout_ms)) {
+	case QUEUE_OPENING:
+		return error_set(err, ETIMEDOUT, "queue %u: not ready within %u s", q->setup.index,
+				 timeout_ms / 1000);
+	case QUEUE_READY:
+		return 0;
+	case QUEUE_ENDED:
+		break;
+	}
+	*err = q->fault;
+	if (!err->code)
+		error_set(err, ENODEV, "the device was removed while it was being started");
+	return -err->code;
+}
+
+void queue_quit(struct queue *q)
+{
+	uint64_t one = 1;
+
+	atomic_store(&q->quit, true);
+	if (write(q->wake, &one, sizeof(one)) < 0)
+		log_error(q->setup.export->name, "queue %u: cannot be woken: %s", q->setup.index,
+			  strerror(errno));
+}
+
+int queue_join(struct queue *q, unsigned timeout_ms, struct error *fault)
+{
+	if (wait_past(q, QUEUE_READY, timeout_ms) != QUEUE_ENDED)
+		return -ETIMEDOUT;
+	pthread_join(q->thread, NULL);
+	if (fault)
+		*fault = q->fault;
+	pthread_cond_destroy(&q->moved);
+	pthread_mutex_destroy(&q->gate);
+	close(q->wake);
+	return 0;
+}

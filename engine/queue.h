@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One queue of a device: one thread, one ring, and the loop
+ * fetch -> submit -> complete -> commit and fetch.
+ *
+ * The thread opens all that the queue has, fetches every tag, reports that it
+ * is ready, and then serves until the kernel has aborted every tag (the device
+ * stopped) or queue_quit() tells it to leave at once.
+ */
+#ifndef UBLKD_QUEUE_H
+#define UBLKD_QUEUE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/backend.h"
+#include "engine/buffer.h"
+#include "engine/counters.h"
+#include "engine/cpus.h"
+#include "engine/ring.h"
+#include "engine/ublk_abi.h"
+
+/* Files of a backend that a queue's ring can know. */
+#define QUEUE_FILES 16
+
+/* What a queue is made with; the device's, and constant while the queue runs. */
+struct queue_setup {
+	struct export *export;
+	unsigned index;
+	int char_fd; /* /dev/ublkcN, the device's */
+	enum io_path path;
+	uint32_t max_io;
+	struct cpus cpus;  /* to run on; empty: anywhere */
+	bool unprivileged; /* fetch without CAP_SYS_ADMIN, so that no partitions are scanned */
+	struct queue_counters *counters;
+	int end_event; /* an eventfd, written when the thread has ended */
+};
+
+struct request; /* a tag: its struct io and what the engine keeps with it */
+
+enum queue_phase {
+	QUEUE_OPENING,
+	QUEUE_READY, /* every tag is fetched */
+	QUEUE_ENDED, /* all that it had is released; fault tells whether it failed */
+};
+
+/* Owner: the device.  setup, gate, phase, fault and quit: any thread; the rest: its own. */
+struct queue {
+	struct queue_setup setup;
+	pthread_t thread;
+
+	pthread_mutex_t gate; /* guards phase and fault; never held during I/O */
+	pthread_cond_t moved; /* phase has changed */
+	enum queue_phase phase;
+	struct error fault; /* code 0: ended because the device was stopped */
+
+	atomic_bool quit;
+	int wake; /* eventfd */
+	uint64_t wake_value;
+	struct ring_op wake_op;
+
+	struct ring ring;
+	struct buffers buffers;
+	const struct backend *backend;
+	uint64_t size_mask; /* logical block size - 1 */
+	struct queue_counters *counters;
+	const struct ublk_io_desc *descs;
+	struct request *requests; /* one a tag */
+	struct request **done;    /* completed in this round */
+	unsigned nr_done;
+	unsigned nr_serving; /* tags that the kernel has not aborted */
+	unsigned nr_files;
+	uint64_t now_ns;             /* when this round's completions were taken */
+	struct io_uring_sqe command; /* what all fetches and commits share */
+	void *private;
+	void *io_private;
+};
+
+/*
+ * Starts the queue's thread; queue and *setup's pointers stay until queue_join().
+ * Returns 0, or -errno with err filled and nothing held.
+ */
+int queue_start(struct queue *queue, const struct queue_setup *setup, struct error *err);
+
+/*
+ * Waits until every tag is fetched.  Returns 0, or -errno with err filled: the
+ * queue's own reason, or ETIMEDOUT.  queue_join() is due in either case.
+ */
+int queue_wait_ready(struct queue *queue, unsigned timeout_ms, struct error *err);
+
+/* Tells the thread to leave at once, whatever is in service.  Any thread. */
+void queue_quit(struct queue *queue);
+
+/*
+ * Waits for the thread's end, at most timeout_ms, and releases the rest.  *fault
+ * (may be NULL) gets why it ended.  Returns 0, or -ETIMEDOUT: then it is still
+ * there, and nothing of it may be released.
+ */
+int queue_join(struct queue *queue, unsigned timeout_ms, struct error *fault);
+
+#endif

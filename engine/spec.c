@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/spec.h"
+#include "engine/buffer.h"
+#include "engine/cpus.h"
+#include "engine/ublk_abi.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct option_def spec_options[] = {
+	[SPEC_ID] = { "id", OPTION_COUNT, NULL, NULL, 0, 1u << 20,
+		      "the N of /dev/ublkbN (default: the first that is free)" },
+	[SPEC_QUEUES] = { "queues", OPTION_COUNT, "auto", "auto", 1, UBLK_QUEUES_MAX,
+			  "queues, one thread each; auto: one for each CPU" },
+	[SPEC_DEPTH] = { "depth", OPTION_COUNT, NULL, "128", 1, UBLK_DEPTH_MAX,
+			 "requests in flight, for each queue" },
+	[SPEC_BLOCK_SIZE] = { "block-size", OPTION_SIZE, NULL, NULL, 512, 4096,
+			      "logical block size: 512, 1024, 2048 or 4096 (default: the backend's)" },
+	[SPEC_MAX_IO] = { "max-io", OPTION_SIZE, NULL, "1M", 4096, UBLK_IO_MAX,
+			  "the largest request, a multiple of 4096" },
+	[SPEC_READ_ONLY] = { "read-only", OPTION_FLAG, NULL, "off", 0, 0, "refuse writes" },
+	[SPEC_IO_PATH] = { "io-path", OPTION_CHOICE, "copy|user-copy|zero-copy|auto", "auto", 0, 0,
+			   "how data crosses between kernel and server; auto: the cheapest there is" },
+	[SPEC_CPUS] = { "cpus", OPTION_TEXT, NULL, NULL, 0, 0,
+			"CPUs for the queues' threads, as in 0-3,8 (default: the kernel's own choice "
+			"for each queue)" },
+	[SPEC_PARTITIONS] = { "partitions", OPTION_CHOICE, "on|off", NULL, 0, 0,
+			      "look for partitions on the device (default: as suits the backend)" },
+	[SPEC_OPTIONS] = { NULL },
+};
+
+extern const struct backend *const __start_ublkd_backends[] __attribute__((weak));
+extern const struct backend *const __stop_ublkd_backends[] __attribute__((weak));
+
+const struct backend *backend_at(unsigned index)
+{
+	return index < (size_t)(__stop_ublkd_backends - __start_ublkd_backends)
+		       ? __start_ublkd_backends[index]
+		       : NULL;
+}
+
+const struct backend *backend_find(const char *scheme)
+{
+	const struct backend *backend;
+
+	for (unsigned i = 0; (backend = backend_at(i)); i++)
+		if (!strcmp(backend->scheme, scheme))
+			return backend;
+	return NULL;
+}
+
+const struct option_value *export_option(const struct export *export, const char *name)
+{
+	int i = option_find(export->backend->options, name);
+
+	if (i < 0)
+		abort(); /* the backend's own table has it or not */
+	return &export->options[i];
+}
+
+/* "scheme" of "scheme:rest", or NULL: a bare path. */
+static char *scheme_of(const char *uri)
+{
+	size_t n = strspn(uri, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.");
+
+	if (uri[n] != ':' || !isalpha((unsigned char)uri[0]))
+		return NULL;
+	return strndup(uri, n);
+}
+
+static int unknown_scheme(const char *scheme, const char *uri, struct error *err)
+{
+	char known[200] = "";
+	const struct backend *backend;
+
+	for (unsigned i = 0; (backend = backend_at(i)); i++)
+		snprintf(known + strlen(known), sizeof(known) - strlen(known),
+			 "%s%s:", i ? ", " : "", backend->scheme);
+	return error_set(
+		err, EINVAL,
+		"'%s': no backend has the scheme '%s:' (there are %s); for a file of that name "
+		"write ./%s",
+		uri, scheme, known, uri);
+}
+
+/* A copy of text that lives as long as the spec. */
+static char *keep(struct spec *spec, const char *text)
+{
+	char **strings = realloc(spec->strings, (spec->nr_strings + 1) * sizeof(*strings));
+
+	if (!strings)
+		return NULL;
+	spec->strings = strings;
+	strings[spec->nr_strings] = strdup(text);
+	return strings[spec->nr_strings] ? strings[spec->nr_strings++] : NULL;
+}
+
+int spec_open(struct spec *spec, const char *uri, struct error *err)
+{
+	char *scheme;
+	int ret;
+
+	*spec = (struct spec){ 0 };
+	if (!*uri)
+		return error_set(err, EINVAL,
+				 "the URI is empty: give a path, or a URI such as memory:512M");
+	scheme = scheme_of(uri);
+	spec->uri = keep(spec, uri);
+	if (!spec->uri) {
+		ret = error_set(err, ENOMEM, "no memory");
+		goto close;
+	}
+	spec->locator = scheme ? spec->uri + strlen(scheme) + 1 : spec->uri;
+	spec->backend = backend_find(scheme ? scheme : "file");
+	if (!spec->backend) {
+		ret = unknown_scheme(scheme ? scheme : "file", uri, err);
+		goto close;
+	}
+	spec->backend_values =
+		calloc(option_count(spec->backend->options) + 1, sizeof(*spec->backend_values));
+	if (!spec->backend_values) {
+		ret = error_set(err, ENOMEM, "no memory");
+		goto close;
+	}
+	option_defaults(spec_options, spec->values);
+	option_defaults(spec->backend->options, spec->backend_values);
+	free(scheme);
+	return 0;
+close:
+	free(scheme);
+	spec_close(spec);
+	return ret;
+}
+
+void spec_close(struct spec *spec)
+{
+	for (unsigned i = 0; i < spec->nr_strings; i++)
+		free(spec->strings[i]);
+	free(spec->strings);
+	free(spec->backend_values);
+}
+
+int spec_set(struct spec *spec, const char *name, const char *text, struct error *err)
+{
+	int i = option_find(spec_options, name);
+
+	if (i < 0)
+		return error_set(err, EINVAL, "'%s' is no option of an export", name);
+	if (text) {
+		text = keep(spec, text);
+		if (!text)
+			return error_set(err, ENOMEM, "no memory");
+	}
+	return option_parse(&spec_options[i], text, &spec->values[i], err);
+}
+
+int spec_set_backend(struct spec *spec, const char *assignment, struct error *err)
+{
+	char *copy = keep(spec, assignment);
+	char of[64];
+
+	if (!copy)
+		return error_set(err, ENOMEM, "no memory");
+	snprintf(of, sizeof(of), "the %s backend", spec->backend->scheme);
+	return option_assign(spec->backend->options, spec->backend_values, copy, of, err);
+}
+
+int spec_check(const struct spec *spec, struct error *err)
+{
+	const struct option_value *block = &spec->values[SPEC_BLOCK_SIZE];
+	const struct option_value *max_io = &spec->values[SPEC_MAX_IO];
+	const struct option_value *cpu_list = &spec->values[SPEC_CPUS];
+	struct export export;
+	struct cpus cpus;
+
+	if (block->set && block->number & (block->number - 1))
+		return error_set(err, EINVAL,
+				 "block-size: '%s' does not fit: give 512, 1024, 2048 or 4096",
+				 block->text);
+	if (max_io->number % 4096)
+		return error_set(err, EINVAL, "max-io: '%s' does not fit: give a multiple of 4096",
+				 max_io->text);
+	if (cpu_list->set && cpus_parse(cpu_list->text, &cpus, err))
+		return error_prefix(err, "cpus");
+	if (!spec->backend->check)
+		return 0;
+	spec_to_export(spec, &export);
+	return spec->backend->check(&export, err);
+}
+
+void spec_to_export(const struct spec *spec, struct export *export)
+{
+	const struct option_value *v = spec->values;
+
+	*export = (struct export){
+		.backend = spec->backend,
+		.name = spec->uri,
+		.locator = spec->locator,
+		.options = spec->backend_values,
+		.read_only = v[SPEC_READ_ONLY].number,
+		.block_size = (uint32_t)v[SPEC_BLOCK_SIZE].number,
+		.nr_queues = v[SPEC_QUEUES].word < 0 ? (unsigned)v[SPEC_QUEUES].number
+						     : cpus_available(),
+		.depth = (unsigned)v[SPEC_DEPTH].number,
+	};
+}

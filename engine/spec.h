@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a user asks for: a URI, the options of every export, the backend's own.
+ * Checked as far as it can be without opening or making anything.
+ */
+#ifndef UBLKD_SPEC_H
+#define UBLKD_SPEC_H
+
+#include <stdint.h>
+
+#include "engine/backend.h"
+
+/* The options of every export; the command line's and the configuration's. */
+extern const struct option_def spec_options[];
+
+enum spec_option {
+	SPEC_ID,
+	SPEC_QUEUES,
+	SPEC_DEPTH,
+	SPEC_BLOCK_SIZE,
+	SPEC_MAX_IO,
+	SPEC_READ_ONLY,
+	SPEC_IO_PATH,
+	SPEC_CPUS,
+	SPEC_PARTITIONS,
+	SPEC_OPTIONS
+};
+
+/* Owner: whoever called spec_open(). */
+struct spec {
+	char *uri;
+	const char *locator; /* in uri */
+	const struct backend *backend;
+	struct option_value values[SPEC_OPTIONS];
+	struct option_value *backend_values; /* one for each of backend->options */
+	char **strings;                      /* what the values point into */
+	unsigned nr_strings;
+};
+
+/*
+ * Takes "scheme:locator" or a bare path (the file backend's), copied, and sets
+ * every option to its default.  Returns 0, or -EINVAL or -ENOMEM with err filled
+ * and nothing held.
+ */
+int spec_open(struct spec *spec, const char *uri, struct error *err);
+void spec_close(struct spec *spec);
+
+/* Sets one of spec_options; text (NULL for a flag alone) is copied. */
+int spec_set(struct spec *spec, const char *name, const char *text, struct error *err);
+
+/* Sets one of the backend's own options from "KEY=VALUE" or "KEY", copied. */
+int spec_set_backend(struct spec *spec, const char *assignment, struct error *err);
+
+/*
+ * Checks what belongs together, with the backend's own check.  Returns 0, or
+ * -EINVAL with err filled.
+ */
+int spec_check(const struct spec *spec, struct error *err);
+
+/* Fills in an export as the spec says it; it points into spec. */
+void spec_to_export(const struct spec *spec, struct export *export);
+
+#endif
