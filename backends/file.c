@@ -1,0 +1,636 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * file: a regular file or a block device, by direct I/O where it has it.
+ *
+ * Every request is I/O on the queue's own ring.  A flush is fdatasync, FUA is
+ * RWF_DSYNC, a discard punches a hole, write-zeroes zeroes the range and keeps
+ * its blocks if it is told to.  What the file system or device cannot do is found
+ * out at open and not offered.
+ *
+ * The kernel reports a failed write-back once to each open file description,
+ * and has dropped the data by then: a second flush would succeed over the loss.
+ * So each queue flushes through a description of its own, which nothing else
+ * uses and no other queue can take the report from; and from the first failed
+ * flush on every flush of the export fails, until it is opened anew.
+ */
+#include "engine/backend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define PROBE_BYTES 4096
+#define RETRIES_MAX 100 /* of a transfer that the kernel interrupts without progress */
+
+enum direct {
+	DIRECT_AUTO,
+	DIRECT_ON,
+	DIRECT_OFF
+};
+
+static const struct option_def file_options[] = {
+	{ "create", OPTION_SIZE, NULL, NULL, 512, 0, "make a new, sparse file of this size" },
+	{ "direct", OPTION_CHOICE, "auto|on|off", "auto", 0, 0,
+	  "bypass the page cache; auto: where the file system can" },
+	{ NULL },
+};
+
+struct file {
+	const char *path;
+	int fd;
+	int *flush_fds; /* one a queue */
+	struct stat stat;
+	bool created;
+	bool direct;
+	atomic_bool discard_command; /* a block device, and the ring takes discards for it */
+	atomic_int lost;             /* -errno of the first failed flush; 0: none has failed */
+};
+
+struct file_queue {
+	int file;  /* for data, in the queue's ring */
+	int flush; /* for fdatasync */
+};
+
+struct file_io {
+	uint32_t done; /* bytes of the transfer so far */
+	unsigned retries;
+};
+
+/* ---- open ---- */
+
+static const char *path_of(const struct export *export)
+{
+	/* "file:///x" and "file:/x" are the same file. */
+	return strncmp(export->locator, "///", 3) ? export->locator : export->locator + 2;
+}
+
+static int file_check(const struct export *export, struct error *err)
+{
+	if (!*path_of(export))
+		return error_set(err, EINVAL, "'%s': give a path, as in file:/var/lib/disk.img",
+				 export->name);
+	if (export_option(export, "create")->set && export->read_only)
+		return error_set(err, EINVAL,
+				 "create: a new file that is read-only stays empty for ever: "
+				 "leave one of the two out");
+	return 0;
+}
+
+static int open_failed(const struct export *export, const char *path, int code, struct error *err)
+{
+	switch (code) {
+	case -ENOENT:
+		return error_set(err, code,
+				 "%s: there is no such file: check the path, or make one with "
+				 "--create SIZE",
+				 path);
+	case -EEXIST:
+		return error_set(err, code,
+				 "%s: it exists, and --create never touches what exists: leave "
+				 "--create out, or give another path",
+				 path);
+	case -EACCES:
+	case -EPERM:
+		return error_set(err, code, "%s: no permission to open it for %s", path,
+				 export->read_only ? "reading"
+						   : "writing (--read-only needs less)");
+	case -EROFS:
+		return error_set(err, code, "%s: its file system is read-only: give --read-only",
+				 path);
+	case -ETXTBSY:
+		return error_set(err, code, "%s: it is a running program or active swap", path);
+	case -EBUSY:
+		return error_set(err, code,
+				 "%s: it is in use: mounted, or held by another program: "
+				 "unmount it, or give --read-only",
+				 path);
+	}
+	return error_set(err, code, "%s: cannot open it: %s", path, strerror(-code));
+}
+
+static int look_at_type(struct export *export, const char *path, struct error *err)
+{
+	struct stat st;
+	/* Opening a FIFO or a tape for real can block or do things. */
+	int fd = export->host->open_file(export, path, O_PATH | O_CLOEXEC, 0), ret = 0;
+
+	if (fd < 0)
+		return open_failed(export, path, fd, err);
+	if (fstat(fd, &st))
+		ret = error_set(err, errno, "%s: %s", path, strerror(errno));
+	else if (S_ISDIR(st.st_mode))
+		ret = error_set(err, EISDIR, "%s: it is a directory: give a file or a block device",
+				path);
+	else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		ret = error_set(
+			err, ENOTBLK,
+			"%s: it is neither a regular file nor a block device: give one of these",
+			path);
+	close(fd);
+	return ret;
+}
+
+static int make_file(struct export *export, struct error *err)
+{
+	struct file *f = export->private;
+	uint64_t size = export_option(export, "create")->number;
+	int fd, ret = 0;
+
+	fd = export->host->open_file(export, f->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return open_failed(export, f->path, fd, err);
+	f->created = true;
+	if (ftruncate(fd, (off_t)size))
+		ret = error_set(err, errno, "%s: cannot make it %llu bytes long: %s", f->path,
+				(unsigned long long)size, strerror(errno));
+	close(fd);
+	return ret;
+}
+
+static int access_mode(const struct export *export)
+{
+	return (export->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+}
+
+static int lock_file(const struct export *export, struct error *err)
+{
+	const struct file *f = export->private;
+
+	/* Block devices are held by O_EXCL; a lock would keep udev from them. */
+	if (S_ISBLK(f->stat.st_mode))
+		return 0;
+	if (!flock(f->fd, (export->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB))
+		return 0;
+	if (errno == EWOULDBLOCK)
+		return error_set(
+			err, EBUSY,
+			"%s: another program has it locked (is it exported already?): stop that "
+			"first",
+			f->path);
+	log_warning(export->name,
+		    "cannot be locked, so nothing keeps it from being exported twice: %s",
+		    strerror(errno));
+	return 0;
+}
+
+/* The alignment of direct I/O, from the kernel (6.1) or by trying. */
+static int direct_alignment(int fd, uint32_t *offset_align, uint32_t *memory_align)
+{
+	struct statx stx;
+	void *block;
+	ssize_t got;
+
+	if (!statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) && stx.stx_mask & STATX_DIOALIGN) {
+		*offset_align = stx.stx_dio_offset_align;
+		*memory_align = stx.stx_dio_mem_align;
+		return *offset_align ? 0 : -EINVAL;
+	}
+	block = aligned_alloc(PROBE_BYTES, PROBE_BYTES);
+	if (!block)
+		return -ENOMEM;
+	got = pread(fd, block, 512, 0);
+	free(block);
+	*offset_align = *memory_align = got < 0 && errno == EINVAL ? PROBE_BYTES : 512;
+	return 0;
+}
+
+/* Opens the file with direct I/O if that is wanted and there; else buffered. */
+static int open_data(struct export *export, uint32_t *block, struct error *err)
+{
+	struct file *f = export->private;
+	enum direct wanted = (enum direct)export_option(export, "direct")->word;
+	int exclusive = 0, flags = access_mode(export);
+	uint32_t offset_align = 512, memory_align = 0;
+	const char *refusal = NULL;
+	struct stat st;
+
+	if (!stat(f->path, &st) && S_ISBLK(st.st_mode) && !export->read_only)
+		exclusive = O_EXCL;
+	f->fd = -EINVAL;
+	if (wanted != DIRECT_OFF) {
+		f->fd = export->host->open_file(export, f->path, flags | exclusive | O_DIRECT, 0);
+		if (f->fd == -EINVAL) {
+			refusal = "its file system has no direct I/O";
+		} else if (f->fd >= 0) {
+			if (direct_alignment(f->fd, &offset_align, &memory_align))
+				refusal = "its file system has no direct I/O";
+			else if (offset_align > 4096 ||
+				 (export->block_size && export->block_size < offset_align))
+				refusal = "direct I/O needs larger blocks than the device has";
+			if (refusal)
+				close(f->fd);
+		}
+		if (refusal && wanted == DIRECT_ON)
+			return error_set(err, EINVAL, "%s: direct=on: %s: %s", f->path, refusal,
+					 offset_align > 512
+						 ? "give a larger --block-size, or direct=off"
+						 : "give direct=auto or off");
+	}
+	f->direct = wanted != DIRECT_OFF && !refusal;
+	if (refusal)
+		log_info(export->name, "goes through the page cache: %s", refusal);
+	if (!f->direct) {
+		offset_align = 512;
+		memory_align = 0;
+		f->fd = export->host->open_file(export, f->path, flags | exclusive, 0);
+	}
+	if (f->fd < 0)
+		return open_failed(export, f->path, f->fd, err);
+	export->limits.dma_align = memory_align;
+	*block = offset_align < 512 ? 512 : offset_align;
+	return 0;
+}
+
+/* ---- what it can do ---- */
+
+static bool read_attribute(const struct file *f, const char *name, uint64_t *value)
+{
+	dev_t dev = S_ISBLK(f->stat.st_mode) ? f->stat.st_rdev : f->stat.st_dev;
+	static const char *const folders[] = { "queue", "../queue" }; /* a disk's; a partition's */
+	char path[128];
+	bool found = false;
+	FILE *file;
+
+	for (unsigned i = 0; i < 2 && !found; i++) {
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(dev), minor(dev),
+			 folders[i], name);
+		file = fopen(path, "re");
+		if (!file)
+			continue;
+		found = fscanf(file, "%" SCNu64, value) == 1;
+		fclose(file);
+	}
+	return found;
+}
+
+static void learn_backing_device(struct export *export)
+{
+	const struct file *f = export->private;
+	struct backend_limits *l = &export->limits;
+	uint64_t value, size;
+
+	if (read_attribute(f, "rotational", &value))
+		l->rotational = value;
+	if (f->direct && read_attribute(f, "max_segments", &value) &&
+	    read_attribute(f, "max_segment_size", &size) && value && size >= 4096) {
+		l->max_segments = value > UINT16_MAX ? UINT16_MAX : (uint32_t)value;
+		l->max_segment_size = size > UINT32_MAX ? UINT32_MAX : (uint32_t)size;
+		l->seg_boundary_mask =
+			UINT32_MAX; /* the kernel shows it nowhere; this is its usual one */
+	}
+}
+
+/*
+ * Both are tried on a range behind the end of the file, which then is as it was.
+ * A file system that cannot even say (no space left, say) counts as unable.
+ */
+static void learn_file_operations(struct export *export)
+{
+	const struct file *f = export->private;
+	struct backend_limits *l = &export->limits;
+	off_t behind = (f->stat.st_size + PROBE_BYTES) / PROBE_BYTES * PROBE_BYTES;
+	bool punch, zero;
+
+	punch = !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, behind, PROBE_BYTES);
+	zero = punch &&
+	       !fallocate(f->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, behind, PROBE_BYTES);
+	if (zero &&
+	    fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, behind, PROBE_BYTES))
+		log_warning(export->name,
+			    "a block was allocated behind its end, to see whether that works, "
+			    "and cannot be given back: %s",
+			    strerror(errno));
+	l->max_discard = punch ? 1u << 30 : 0;
+	l->max_write_zeroes = zero ? 1u << 30 : 0;
+	l->discard_granularity = (uint32_t)f->stat.st_blksize;
+	if (l->discard_granularity & (l->discard_granularity - 1) ||
+	    l->discard_granularity > 1u << 20)
+		l->discard_granularity = 4096;
+}
+
+static uint32_t bounded(uint64_t bytes)
+{
+	return bytes > 1u << 30 ? 1u << 30 : (uint32_t)bytes;
+}
+
+static void learn_device_operations(struct export *export)
+{
+	struct file *f = export->private;
+	struct backend_limits *l = &export->limits;
+	uint64_t discard = 0, zeroes = 0, granularity = 0;
+
+	read_attribute(f, "discard_max_bytes", &discard);
+	read_attribute(f, "write_zeroes_max_bytes", &zeroes);
+	read_attribute(f, "discard_granularity", &granularity);
+	l->max_write_zeroes = bounded(zeroes);
+	l->max_discard = bounded(discard);
+	l->discard_granularity = bounded(granularity);
+	f->discard_command = true;
+}
+
+static int learn_size(struct export *export, uint32_t block, struct error *err)
+{
+	struct file *f = export->private;
+	struct backend_limits *l = &export->limits;
+	off_t size = lseek(f->fd, 0, SEEK_END);
+	unsigned physical = 0, optimal = 0, logical = 0;
+	uint64_t tail;
+
+	if (size < 0)
+		return error_set(err, errno, "%s: its size is not to be had: %s", f->path,
+				 strerror(errno));
+	if (S_ISBLK(f->stat.st_mode)) {
+		ioctl(f->fd, BLKSSZGET, &logical);
+		ioctl(f->fd, BLKPBSZGET, &physical);
+		ioctl(f->fd, BLKIOOPT, &optimal);
+		if (block < logical)
+			block = logical;
+	} else {
+		physical = 4096;
+	}
+	l->logical_block = export->block_size ? export->block_size : block;
+	if (f->direct && l->logical_block < block)
+		return error_set(
+			err, EINVAL,
+			"%s: block size %u is below the %u bytes that it takes: give --block-size %u",
+			f->path, l->logical_block, block, block);
+	l->physical_block = physical > l->logical_block ? physical : l->logical_block;
+	l->opt_io = optimal;
+	tail = (uint64_t)size % l->logical_block;
+	l->size = (uint64_t)size - tail;
+	if (l->size && tail)
+		log_info(export->name,
+			 "its last %llu bytes are no whole block of %u and not exported",
+			 (unsigned long long)tail, l->logical_block);
+	return 0;
+}
+
+static void close_flush_fds(struct export *export)
+{
+	struct file *f = export->private;
+
+	for (unsigned i = 0; i < export->nr_queues; i++)
+		if (f->flush_fds[i] >= 0)
+			close(f->flush_fds[i]);
+	free(f->flush_fds);
+}
+
+static int open_flush_fds(struct export *export, struct error *err)
+{
+	struct file *f = export->private;
+	struct stat st;
+
+	f->flush_fds = malloc(export->nr_queues * sizeof(*f->flush_fds));
+	if (!f->flush_fds)
+		return error_set(err, ENOMEM, "no memory");
+	for (unsigned i = 0; i < export->nr_queues; i++)
+		f->flush_fds[i] = -1;
+	for (unsigned i = 0; i < export->nr_queues && !export->read_only; i++) {
+		int fd = export->host->open_file(export, f->path, access_mode(export), 0);
+
+		f->flush_fds[i] = fd;
+		if (fd < 0) {
+			close_flush_fds(export);
+			return open_failed(export, f->path, fd, err);
+		}
+		if (fstat(fd, &st) || st.st_dev != f->stat.st_dev || st.st_ino != f->stat.st_ino) {
+			close_flush_fds(export);
+			return error_set(err, ESTALE,
+					 "%s: it was replaced while it was being opened: "
+					 "try again",
+					 f->path);
+		}
+	}
+	return 0;
+}
+
+static int file_open(struct export *export, struct error *err)
+{
+	struct file *f = export->private;
+	struct backend_limits *l = &export->limits;
+	uint32_t block;
+	int ret;
+
+	f->path = path_of(export);
+	f->fd = -1;
+	ret = export_option(export, "create")->set ? make_file(export, err)
+						   : look_at_type(export, f->path, err);
+	if (ret)
+		goto remove;
+	ret = open_data(export, &block, err);
+	if (ret)
+		goto remove;
+	if (fstat(f->fd, &f->stat)) {
+		ret = error_set(err, errno, "%s: %s", f->path, strerror(errno));
+		goto close;
+	}
+	ret = lock_file(export, err);
+	if (ret)
+		goto close;
+	ret = learn_size(export, block, err);
+	if (ret)
+		goto close;
+	l->read_only = export->read_only;
+	l->volatile_cache = l->fua = !export->read_only;
+	learn_backing_device(export);
+	if (S_ISBLK(f->stat.st_mode))
+		learn_device_operations(export);
+	else if (!export->read_only)
+		learn_file_operations(export);
+	ret = open_flush_fds(export, err);
+	if (ret)
+		goto close;
+	return 0;
+
+close:
+	close(f->fd);
+remove:
+	if (f->created)
+		export->host->remove_file(export, f->path);
+	return ret;
+}
+
+static void file_close(struct export *export)
+{
+	struct file *f = export->private;
+
+	close_flush_fds(export);
+	close(f->fd);
+	/* Made for a device that never was: as if nothing had happened. */
+	if (f->created && !export->served)
+		export->host->remove_file(export, f->path);
+}
+
+static int add_file(struct queue *queue, int fd, const char *path, struct error *err)
+{
+	int file = queue_add_file(queue, fd);
+
+	return file < 0 ? error_set(err, file, "%s: registering it with io_uring: %s", path,
+				    strerror(-file))
+			: file;
+}
+
+static int file_queue_open(struct queue *queue, struct error *err)
+{
+	struct file *f = queue_export(queue)->private;
+	struct file_queue *fq = queue_private(queue);
+	int flush_fd = f->flush_fds[queue_index(queue)];
+
+	fq->file = add_file(queue, f->fd, f->path, err);
+	if (fq->file < 0)
+		return fq->file;
+	fq->flush = flush_fd < 0 ? fq->file : add_file(queue, flush_fd, f->path, err);
+	return fq->flush < 0 ? fq->flush : 0;
+}
+
+/* ---- requests ---- */
+
+static void transfer(struct io *io);
+
+static void transferred(struct io *io, int result)
+{
+	struct file_io *fio = io_private(io);
+	uint32_t left = io->length - fio->done;
+
+	if (__builtin_expect(result == (int)left, 1)) {
+		io_complete(io, (int)io->length);
+		return;
+	}
+	if ((result == -EINTR || result == -EAGAIN) && fio->retries++ < RETRIES_MAX) {
+		transfer(io);
+		return;
+	}
+	/* An error after some progress: the kernel sends the rest again and hears it then. */
+	if (result <= 0) {
+		io_complete(io, fio->done ? (int)fio->done : result);
+		return;
+	}
+	fio->done += (uint32_t)result;
+	if (fio->done % queue_export(io->queue)->limits.logical_block)
+		io_complete(io, (int)fio->done);
+	else
+		transfer(io);
+}
+
+static void transfer(struct io *io)
+{
+	struct file_queue *fq = queue_private(io->queue);
+	struct file_io *fio = io_private(io);
+
+	io_transfer(io, fq->file, io->offset, fio->done,
+		    io->op == IO_WRITE && io->flags & IO_FUA ? RWF_DSYNC : 0, transferred);
+}
+
+static void flushed(struct io *io, int result)
+{
+	const struct export *export = queue_export(io->queue);
+	struct file *f = export->private;
+	int none = 0;
+
+	if (result < 0 && atomic_compare_exchange_strong(&f->lost, &none, result))
+		log_error(
+			export->name,
+			"a flush failed: %s: what was written since the last one may be lost; flushes "
+			"fail until it is exported anew",
+			strerror(-result));
+	/* Lost by another queue's flush while this one ran. */
+	if (result >= 0)
+		result = atomic_load(&f->lost);
+	io_complete(io, result);
+}
+
+static void flush(struct io *io)
+{
+	struct file *f = queue_export(io->queue)->private;
+	struct file_queue *fq = queue_private(io->queue);
+	int lost = atomic_load(&f->lost);
+
+	if (lost)
+		io_complete(io, lost);
+	else
+		io_datasync(io, fq->flush, flushed);
+}
+
+static void deallocate(struct io *io);
+
+static void deallocated(struct io *io, int result)
+{
+	io_complete(io, result);
+}
+
+static void discarded(struct io *io, int result)
+{
+	struct file *f = queue_export(io->queue)->private;
+
+	/* Before Linux 6.12 the ring has no such command; a hole serves, where it can be punched. */
+	if (result != -EOPNOTSUPP) {
+		io_complete(io, result);
+		return;
+	}
+	atomic_store(&f->discard_command, false);
+	deallocate(io);
+}
+
+static void deallocate(struct io *io)
+{
+	struct file *f = queue_export(io->queue)->private;
+	struct file_queue *fq = queue_private(io->queue);
+	bool keep = io->op == IO_WRITE_ZEROES && io->flags & IO_KEEP;
+
+	if (io->op == IO_DISCARD && f->discard_command)
+		io_blkdiscard(io, fq->file, io->offset, io->length, discarded);
+	else
+		io_fallocate(io, fq->file,
+			     (keep ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE) |
+				     FALLOC_FL_KEEP_SIZE,
+			     io->offset, io->length, deallocated);
+}
+
+static void file_submit(struct io *io)
+{
+	struct file_io *fio;
+
+	switch (io->op) {
+	case IO_READ:
+	case IO_WRITE:
+		fio = io_private(io);
+		*fio = (struct file_io){ 0 };
+		transfer(io);
+		break;
+	case IO_FLUSH:
+		flush(io);
+		break;
+	default:
+		deallocate(io);
+		break;
+	}
+}
+
+static const struct backend file_backend = {
+	.scheme = "file",
+	.syntax = "file:PATH",
+	.summary = "a regular file or a block device",
+	.access = ACCESS_RING,
+	.partitions = true,
+	.options = file_options,
+	.export_size = sizeof(struct file),
+	.queue_size = sizeof(struct file_queue),
+	.io_size = sizeof(struct file_io),
+	.check = file_check,
+	.open = file_open,
+	.close = file_close,
+	.queue_open = file_queue_open,
+	.submit = file_submit,
+};
+BACKEND_REGISTER(file_backend);

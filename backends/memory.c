@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * memory: a RAM disk in one memfd, mapped whole; block n of the disk is byte n
+ * of the memfd.
+ *
+ * The disk is divided in shards.  A shard costs nothing until its first write
+ * and reads as zeroes without being touched; a discard or write-zeroes that
+ * covers a shard gives it back.  Each shard has one word of state, changed with
+ * atomic operations by any queue:
+ *
+ *   LIVE      it may hold data; counted against the limit
+ *   CLAIMING  a writer is counting it against the limit, to make it LIVE
+ *   FREEING   a hole is being punched into all of it, by one request
+ *   EMPTY     with FREEING: it was not LIVE before
+ *   the rest  the number of writers at work on it
+ *
+ * What must always hold: a shard that is neither LIVE nor FREEING, and has no
+ * writer, is a hole of the memfd, so that old data never comes back.  Hence a
+ * free begins only on a shard without writers, and ends in "not LIVE" only if no
+ * writer came meanwhile.  A write that overlaps a discard in flight may take
+ * place before or after it, as on any disk.
+ */
+#include "engine/backend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <linux/mempolicy.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SHARD_LIVE     (1u << 31)
+#define SHARD_FREEING  (1u << 30)
+#define SHARD_EMPTY    (1u << 29)
+#define SHARD_CLAIMING (1u << 28)
+
+enum {
+	GAUGE_ALLOCATED,
+	GAUGE_LIMIT
+};
+
+static const char *const memory_gauges[] = { "allocated-bytes", "limit-bytes", NULL };
+
+static const struct option_def memory_options[] = {
+	{ "shard", OPTION_SIZE, NULL, "2M", 4096, 1ull << 40,
+	  "memory is allocated and given back in pieces of this size, a power of 2" },
+	{ "limit", OPTION_SIZE, "none", "none", 1, 0,
+	  "the most memory to use: beyond it writes fail with ENOSPC" },
+	{ "hugepages", OPTION_CHOICE, "off|2M|1G", "off", 0, 0, "pages to allocate from" },
+	{ "numa", OPTION_CHOICE, "default|interleave|local", "default", 0, 0,
+	  "where pages go: spread over all nodes, or to the node of the queue that first writes" },
+	{ NULL },
+};
+
+struct memory {
+	int fd;
+	uint8_t *base;
+	uint64_t size; /* of the mapping */
+	unsigned shard_shift;
+	bool hugepages;
+	uint64_t limit_shards;
+	_Atomic uint64_t live_shards;
+	_Atomic uint32_t *shards;
+};
+
+struct memory_queue {
+	int file; /* the memfd, in the queue's ring */
+};
+
+struct memory_io {
+	uint64_t first, end; /* the shards that this request is freeing */
+};
+
+static uint64_t page_bytes(const struct export *export)
+{
+	static const uint64_t bytes[] = { 4096, 2ull << 20, 1ull << 30 };
+
+	return bytes[export_option(export, "hugepages")->word];
+}
+
+static uint64_t shard_bytes(const struct export *export)
+{
+	uint64_t shard = export_option(export, "shard")->number, page = page_bytes(export);
+
+	/* A default smaller than a huge page gives way. */
+	return !export_option(export, "shard")->given && shard < page ? page : shard;
+}
+
+static int memory_check(const struct export *export, struct error *err)
+{
+	uint64_t size, shard = shard_bytes(export);
+
+	if (size_parse(export->locator, &size) || !size)
+		return error_set(err, EINVAL,
+				 "'%s': give a size from 1 to below 8E, as in memory:512M",
+				 export->name);
+	if (shard & (shard - 1))
+		return error_set(err, EINVAL, "shard: '%s' does not fit: give a power of 2",
+				 export_option(export, "shard")->text);
+	if (shard < page_bytes(export))
+		return error_set(err, EINVAL,
+				 "shard: '%s' is smaller than the huge pages asked for (%s)",
+				 export_option(export, "shard")->text,
+				 export_option(export, "hugepages")->text);
+	return 0;
+}
+
+static void set_policy(const struct memory *m, const struct export *export)
+{
+	unsigned long nodes[64] = { 0 }; /* 4096 nodes */
+	int word = export_option(export, "numa")->word;
+	long ret = 0;
+
+	if (!word)
+		return;
+	if (word == 1) {
+		ret = syscall(SYS_get_mempolicy, NULL, nodes, sizeof(nodes) * 8, NULL,
+			      MPOL_F_MEMS_ALLOWED);
+		if (!ret)
+			ret = syscall(SYS_mbind, m->base, m->size, MPOL_INTERLEAVE, nodes,
+				      sizeof(nodes) * 8, 0);
+	} else {
+		ret = syscall(SYS_mbind, m->base, m->size, MPOL_LOCAL, NULL, 0ul, 0);
+	}
+	if (ret)
+		log_warning(export->name, "numa=%s has no effect: mbind: %s",
+			    export_option(export, "numa")->text, strerror(errno));
+}
+
+static int create_memfd(const struct export *export, struct error *err)
+{
+	static const unsigned flags[] = { 0, MFD_HUGETLB | MFD_HUGE_2MB,
+					  MFD_HUGETLB | MFD_HUGE_1GB };
+	int huge = export_option(export, "hugepages")->word;
+	int fd = memfd_create("ublkd-memory", MFD_CLOEXEC | flags[huge]);
+
+	if (fd < 0 && huge)
+		return error_set(err, errno, "hugepages=%s: this machine does not have them: %s",
+				 export_option(export, "hugepages")->text, strerror(errno));
+	if (fd < 0)
+		return error_set(err, errno, "memfd_create: %s", strerror(errno));
+	return fd;
+}
+
+static int memory_open(struct export *export, struct error *err)
+{
+	const struct option_value *limit = export_option(export, "limit");
+	struct backend_limits *l = &export->limits;
+	struct memory *m = export->private;
+	uint64_t shard = shard_bytes(export), nr_shards;
+	int ret;
+
+	size_parse(export->locator, &l->size);
+	l->logical_block = export->block_size ? export->block_size : 512;
+	l->physical_block = 4096;
+	l->size -= l->size % l->logical_block;
+	/* Huge pages are zeroed in place where they cannot go: not for long at a time. */
+	l->max_discard = l->max_write_zeroes =
+		export_option(export, "hugepages")->word ? 16u << 20 : 1u << 30;
+	l->discard_granularity = 4096;
+	l->read_only = export->read_only;
+
+	m->hugepages = export_option(export, "hugepages")->word;
+	m->shard_shift = (unsigned)__builtin_ctzll(shard);
+	nr_shards = (l->size + shard - 1) >> m->shard_shift;
+	m->size = nr_shards << m->shard_shift;
+	m->limit_shards = limit->word < 0 ? limit->number >> m->shard_shift : nr_shards;
+	m->fd = create_memfd(export, err);
+	if (m->fd < 0)
+		return m->fd;
+	if (ftruncate(m->fd, (off_t)m->size)) {
+		ret = error_set(err, errno, "a memory of %llu bytes: %s",
+				(unsigned long long)m->size, strerror(errno));
+		goto close_fd;
+	}
+	m->base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
+	if (m->base == MAP_FAILED) {
+		ret = error_set(err, errno, "mapping a memory of %llu bytes: %s",
+				(unsigned long long)m->size, strerror(errno));
+		goto close_fd;
+	}
+	/* Mapped and not allocated: a disk of many TiB has a table of MiB, touched as it is used. */
+	m->shards = mmap(NULL, nr_shards * sizeof(*m->shards), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (m->shards == MAP_FAILED) {
+		ret = error_set(err, errno, "a table of %llu shards: %s: give a larger shard=",
+				(unsigned long long)nr_shards, strerror(errno));
+		goto unmap;
+	}
+	set_policy(m, export);
+	__atomic_store_n(&export->gauges[GAUGE_LIMIT], m->limit_shards << m->shard_shift,
+			 __ATOMIC_RELAXED);
+	return 0;
+
+unmap:
+	munmap(m->base, m->size);
+close_fd:
+	close(m->fd);
+	return ret;
+}
+
+static void memory_close(struct export *export)
+{
+	struct memory *m = export->private;
+
+	munmap((void *)m->shards, (m->size >> m->shard_shift) * sizeof(*m->shards));
+	munmap(m->base, m->size);
+	close(m->fd);
+}
+
+static int memory_queue_open(struct queue *queue, struct error *err)
+{
+	struct memory *m = queue_export(queue)->private;
+	struct memory_queue *mq = queue_private(queue);
+
+	mq->file = queue_add_file(queue, m->fd);
+	if (mq->file < 0)
+		return error_set(err, mq->file, "the memory's descriptor: %s", strerror(-mq->file));
+	return 0;
+}
+
+static void count_shards(struct export *export, int64_t change)
+{
+	struct memory *m = export->private;
+
+	atomic_fetch_add_explicit(&m->live_shards, (uint64_t)change, memory_order_relaxed);
+	__atomic_fetch_add(&export->gauges[GAUGE_ALLOCATED], (uint64_t)(change << m->shard_shift),
+			   __ATOMIC_RELAXED);
+}
+
+/* Counts one more shard, if the limit allows it. */
+static bool reserve_shard(struct export *export)
+{
+	struct memory *m = export->private;
+	uint64_t live = atomic_load_explicit(&m->live_shards, memory_order_relaxed);
+
+	do {
+		if (live >= m->limit_shards)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&m->live_shards, &live, live + 1, memory_order_relaxed, memory_order_relaxed));
+	__atomic_fetch_add(&export->gauges[GAUGE_ALLOCATED], 1ull << m->shard_shift,
+			   __ATOMIC_RELAXED);
+	return true;
+}
+
+/* A huge page that is not there is an error here, and a SIGBUS when first touched. */
+static int populate(const struct memory *m, uint64_t shard)
+{
+	if (!m->hugepages)
+		return 0;
+	return fallocate(m->fd, 0, (off_t)(shard << m->shard_shift),
+			 (off_t)(1ull << m->shard_shift))
+		       ? -ENOSPC
+		       : 0;
+}
+
+/* The first write to a shard; the caller is counted as its writer. */
+static int make_live(struct export *export, uint64_t shard)
+{
+	struct memory *m = export->private;
+	_Atomic uint32_t *state = &m->shards[shard];
+	uint32_t old;
+	int ret = 0;
+
+	for (;;) {
+		old = atomic_fetch_or(state, SHARD_CLAIMING);
+		if (old & SHARD_LIVE) {
+			if (!(old & SHARD_CLAIMING))
+				atomic_fetch_and(state, ~SHARD_CLAIMING);
+			return 0;
+		}
+		if (!(old & SHARD_CLAIMING))
+			break;
+		/* Another queue is here for the same shard; it has only to count. */
+		sched_yield();
+	}
+	if (!reserve_shard(export)) {
+		ret = -ENOSPC;
+	} else {
+		ret = populate(m, shard);
+		if (ret)
+			count_shards(export, -1);
+	}
+	if (!ret)
+		atomic_fetch_or(state, SHARD_LIVE);
+	atomic_fetch_and(state, ~SHARD_CLAIMING);
+	return ret;
+}
+
+static int write_shard(struct io *io, uint64_t shard, uint64_t offset, uint32_t at, uint32_t length)
+{
+	struct export *export = queue_export(io->queue);
+	struct memory *m = export->private;
+	_Atomic uint32_t *state = &m->shards[shard];
+	int ret = 0;
+
+	if (!(atomic_fetch_add(state, 1) & SHARD_LIVE))
+		ret = make_live(export, shard);
+	if (!ret)
+		ret = io_copy_from(io, at, m->base + offset, length);
+	atomic_fetch_sub(state, 1);
+	return ret;
+}
+
+static int read_shard(struct io *io, uint64_t shard, uint64_t offset, uint32_t at, uint32_t length)
+{
+	struct memory *m = queue_export(io->queue)->private;
+
+	if (!(atomic_load_explicit(&m->shards[shard], memory_order_acquire) & SHARD_LIVE))
+		return io_fill_zero(io, at, length);
+	return io_copy_to(io, at, m->base + offset, length);
+}
+
+static void read_or_write(struct io *io)
+{
+	struct memory *m = queue_export(io->queue)->private;
+	uint64_t offset = io->offset, shard;
+	uint32_t at = 0, length;
+	int ret;
+
+	while (at < io->length) {
+		uint64_t room =
+			(1ull << m->shard_shift) - (offset & ((1ull << m->shard_shift) - 1));
+
+		shard = offset >> m->shard_shift;
+		length = io->length - at;
+		if (length > room)
+			length = (uint32_t)room;
+		ret = io->op == IO_READ ? read_shard(io, shard, offset, at, length)
+					: write_shard(io, shard, offset, at, length);
+		if (ret) {
+			io_complete(io, ret);
+			return;
+		}
+		at += length;
+		offset += length;
+	}
+	io_complete(io, (int)io->length);
+}
+
+/* ---- giving back ---- */
+
+/* False where no shard that the range touches holds anything. */
+static bool holds_anything(const struct memory *m, const struct io *io)
+{
+	uint64_t last = (io->offset + io->length - 1) >> m->shard_shift;
+
+	for (uint64_t i = io->offset >> m->shard_shift; i <= last; i++)
+		if (atomic_load_explicit(&m->shards[i], memory_order_acquire))
+			return true;
+	return false;
+}
+
+/* Claims the shards that the request covers whole, up to the first that is in use. */
+static void begin_free(struct memory *m, struct io *io)
+{
+	struct memory_io *mio = io_private(io);
+	uint64_t shard = 1ull << m->shard_shift;
+	uint64_t end = (io->offset + io->length) >> m->shard_shift;
+
+	mio->first = mio->end = (io->offset + shard - 1) >> m->shard_shift;
+	for (; mio->end < end; mio->end++) {
+		uint32_t live = SHARD_LIVE, empty = 0;
+
+		if (!atomic_compare_exchange_strong(&m->shards[mio->end], &live, SHARD_FREEING) &&
+		    !atomic_compare_exchange_strong(&m->shards[mio->end], &empty,
+						    SHARD_FREEING | SHARD_EMPTY))
+			break;
+	}
+}
+
+static void end_free(struct io *io, int result)
+{
+	struct export *export = queue_export(io->queue);
+	struct memory *m = export->private;
+	struct memory_io *mio = io_private(io);
+
+	for (uint64_t i = mio->first; i < mio->end; i++) {
+		uint32_t state = atomic_load(&m->shards[i]);
+		bool counted = !(state & SHARD_EMPTY);
+
+		/* Not freed: LIVE again, unless a writer made it so and counted it anew. */
+		if (counted && result < 0 &&
+		    !(atomic_fetch_or(&m->shards[i], SHARD_LIVE) & SHARD_LIVE))
+			counted = false;
+		if (counted)
+			count_shards(export, -1);
+		atomic_fetch_and(&m->shards[i], ~(SHARD_FREEING | SHARD_EMPTY));
+	}
+}
+
+static void punched(struct io *io, int result)
+{
+	end_free(io, result);
+	io_complete(io, result);
+}
+
+/* Zeroes [offset, end) in place, where it is not free anyway. */
+static void zero_in_place(struct memory *m, uint64_t offset, uint64_t end)
+{
+	while (offset < end) {
+		uint64_t shard = offset >> m->shard_shift, stop = (shard + 1) << m->shard_shift;
+
+		if (stop > end)
+			stop = end;
+		/* Counted as a writer, so that nobody frees the shard meanwhile. */
+		if (atomic_fetch_add(&m->shards[shard], 1) & SHARD_LIVE)
+			memset(m->base + offset, 0, stop - offset);
+		atomic_fetch_sub(&m->shards[shard], 1);
+		offset = stop;
+	}
+}
+
+static void give_back(struct io *io)
+{
+	struct memory *m = queue_export(io->queue)->private;
+	struct memory_queue *mq = queue_private(io->queue);
+	struct memory_io *mio = io_private(io);
+	uint64_t from = io->offset, end = io->offset + io->length;
+
+	mio->first = mio->end = 0;
+	if (!holds_anything(m, io)) {
+		io_complete(io, 0);
+		return;
+	}
+	if (!(io->op == IO_WRITE_ZEROES && io->flags & IO_KEEP))
+		begin_free(m, io);
+	/*
+	 * Ordinary pages of a LIVE shard may go too: they come back when touched.  A
+	 * huge page might not, so only whole free shards lose theirs.
+	 */
+	if (m->hugepages) {
+		uint64_t first = mio->first << m->shard_shift, last = mio->end << m->shard_shift;
+
+		if (first == last) {
+			zero_in_place(m, from, end);
+			io_complete(io, 0);
+			return;
+		}
+		zero_in_place(m, from, first);
+		zero_in_place(m, last, end);
+		from = first;
+		end = last;
+	}
+	io_fallocate(io, mq->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, end - from,
+		     punched);
+}
+
+static void memory_submit(struct io *io)
+{
+	switch (io->op) {
+	case IO_READ:
+	case IO_WRITE:
+		read_or_write(io);
+		break;
+	case IO_FLUSH:
+		io_complete(io, 0);
+		break;
+	default:
+		give_back(io);
+		break;
+	}
+}
+
+static const struct backend memory_backend = {
+	.scheme = "memory",
+	.syntax = "memory:SIZE",
+	.summary = "a RAM disk that takes memory as it is written and gives it back on discard",
+	.access = ACCESS_MEMORY,
+	.partitions = true,
+	.options = memory_options,
+	.gauges = memory_gauges,
+	.export_size = sizeof(struct memory),
+	.queue_size = sizeof(struct memory_queue),
+	.io_size = sizeof(struct memory_io),
+	.check = memory_check,
+	.open = memory_open,
+	.close = memory_close,
+	.queue_open = memory_queue_open,
+	.submit = memory_submit,
+};
+BACKEND_REGISTER(memory_backend);

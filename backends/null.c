@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * null: reads give zeroes, writes vanish.  For measuring everything around it.
+ */
+#include "engine/backend.h"
+
+#include <errno.h>
+
+static int null_check(const struct export *export, struct error *err)
+{
+	uint64_t size;
+
+	if (size_parse(export->locator, &size) || !size)
+		return error_set(err, EINVAL,
+				 "'%s': give a size from 1 to below 8E, as in null:10G",
+				 export->name);
+	return 0;
+}
+
+static int null_open(struct export *export, struct error *err)
+{
+	struct backend_limits *l = &export->limits;
+
+	(void)err;
+	l->logical_block = export->block_size ? export->block_size : 512;
+	l->physical_block = l->logical_block > 4096 ? l->logical_block : 4096;
+	size_parse(export->locator, &l->size);
+	l->size -= l->size % l->logical_block;
+	l->max_discard = l->max_write_zeroes = 1u << 30;
+	l->read_only = export->read_only;
+	return 0;
+}
+
+static void null_close(struct export *export)
+{
+	(void)export;
+}
+
+static void null_submit(struct io *io)
+{
+	int ret = (int)io->length;
+
+	if (io->op == IO_READ && io_fill_zero(io, 0, io->length))
+		ret = -EIO;
+	io_complete(io, ret);
+}
+
+static const struct backend null_backend = {
+	.scheme = "null",
+	.syntax = "null:SIZE",
+	.summary = "nothing: reads give zeroes, writes vanish",
+	.access = ACCESS_NONE,
+	.check = null_check,
+	.open = null_open,
+	.close = null_close,
+	.submit = null_submit,
+};
+BACKEND_REGISTER(null_backend);
