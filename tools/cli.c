@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The command line, made of tables of options.
+ */
+#include "tools/verbs.h"
+#include "engine/log.h"
+#include "engine/ublk_abi.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LONG_MAX_OPTIONS 64
+#define LONG_BASE        0x100 /* getopt's value of the first long option */
+
+int cli_fail(int status, const struct error *err)
+{
+	log_line(LOG_LEVEL_ERROR, NULL, "%s", err->text);
+	return status;
+}
+
+void cli_print_options(const struct option_def *table, const char *prefix)
+{
+	char syntax[80], left[128];
+
+	for (; table && table->name; table++) {
+		option_syntax(table, syntax, sizeof(syntax));
+		if (table->type == OPTION_FLAG && *prefix == '-')
+			snprintf(left, sizeof(left), "%s%s", prefix, table->name);
+		else
+			snprintf(left, sizeof(left), "%s%s%s%s", prefix, table->name,
+				 *prefix == '-' ? " " : "=", syntax);
+		printf("  %-34s %s", left, table->help);
+		if (table->standard && table->type != OPTION_FLAG)
+			printf(" (default: %s)", table->standard);
+		putchar('\n');
+	}
+}
+
+static void print_help(const struct cli *cli)
+{
+	printf("usage: ublkctl %s %s\n%s\n\noptions:\n", cli->verb->name, cli->verb->arguments,
+	       cli->verb->summary);
+	for (const struct option_def *const *t = cli->tables; *t; t++)
+		cli_print_options(*t, "--");
+	if (cli->set_backend)
+		printf("  %-34s %s\n", "-o KEY=VALUE",
+		       "an option of the backend's own: 'ublkctl backends' lists them");
+	printf("  %-34s %s\n", "--help", "print this");
+}
+
+static const struct option_def *def_at(const struct cli *cli, int index)
+{
+	for (const struct option_def *const *t = cli->tables; *t; t++) {
+		int n = (int)option_count(*t);
+
+		if (index < n)
+			return &(*t)[index];
+		index -= n;
+	}
+	return NULL;
+}
+
+int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct error *err)
+{
+	struct option longs[LONG_MAX_OPTIONS] = { { "help", no_argument, NULL, 'h' } };
+	const struct option_def *def;
+	const char *name = cli->verb->name;
+	int c, ret;
+
+	for (int i = 0; i + 2 < LONG_MAX_OPTIONS && (def = def_at(cli, i)); i++)
+		longs[i + 1] = (struct option){ def->name,
+						def->type == OPTION_FLAG ? optional_argument
+									 : required_argument,
+						NULL, LONG_BASE + i };
+	opterr = 0;
+	optind = 0;
+	while ((c = getopt_long(argc, argv, cli->set_backend ? ":ho:" : ":h", longs, NULL)) != -1) {
+		if (c == 'h') {
+			print_help(cli);
+			exit(EXIT_DONE);
+		}
+		if (c == '?' && optopt && optopt < LONG_BASE && optopt != 'h')
+			return error_set(err, EINVAL,
+					 "unknown option '-%c': 'ublkctl %s --help' lists them",
+					 optopt, name);
+		if (c == '?')
+			return error_set(err, EINVAL,
+					 "unknown option '%s': 'ublkctl %s --help' lists them",
+					 argv[optind - 1], name);
+		if (c == ':')
+			return error_set(err, EINVAL, "'%s' needs a value: see 'ublkctl %s --help'",
+					 argv[optind - 1], name);
+		if (c == 'o')
+			ret = cli->set_backend(cli->context, optarg, err);
+		else
+			ret = cli->set(cli->context, def_at(cli, c - LONG_BASE), optarg, err);
+		if (ret)
+			return ret;
+	}
+	*operand = optind;
+	return 0;
+}
+
+static int set_json(void *context, const struct option_def *def, const char *text,
+		    struct error *err)
+{
+	struct option_value value;
+	int ret = option_parse(def, text, &value, err);
+
+	if (!ret)
+		*(bool *)context = value.number;
+	return ret;
+}
+
+int cli_parse_json(const struct verb *verb, int argc, char **argv, int least, int most, bool *json,
+		   int *operand)
+{
+	static const struct option_def json_options[] = { OPTION_DEF_JSON, { NULL } };
+	static const struct option_def *const tables[] = { json_options, NULL };
+	struct cli cli = { .verb = verb, .tables = tables, .set = set_json, .context = json };
+	struct error err;
+
+	*json = false;
+	if (cli_parse(&cli, argc, argv, operand, &err))
+		return cli_fail(EXIT_USAGE, &err);
+	if (argc - *operand < least || argc - *operand > most) {
+		error_set(&err, EINVAL, "%s: it takes %s: ublkctl %s %s",
+			  argc - *operand < least ? "something is missing" : argv[*operand + most],
+			  most ? "one argument" : "no argument", verb->name, verb->arguments);
+		return cli_fail(EXIT_USAGE, &err);
+	}
+	return EXIT_DONE;
+}
+
+json_t *cli_options_json(const struct option_def *table)
+{
+	json_t *array = json_array();
+	char syntax[80];
+
+	for (; table && table->name; table++) {
+		json_t *option;
+
+		option_syntax(table, syntax, sizeof(syntax));
+		option = json_pack("{s:s, s:s, s:s}", "name", table->name, "value", syntax, "help",
+				   table->help);
+		json_object_set_new(option, "default",
+				    table->standard ? json_string(table->standard) : json_null());
+		json_array_append_new(array, option);
+	}
+	return array;
+}
+
+void cli_print_json(json_t *value, bool compact)
+{
+	json_dumpf(value, stdout, (compact ? JSON_COMPACT : JSON_INDENT(2)) | JSON_PRESERVE_ORDER);
+	putchar('\n');
+	fflush(stdout);
+	json_decref(value);
+}
+
+int cli_device_id(const char *text, uint32_t *id, struct error *err)
+{
+	static const char *const prefixes[] = { UBLK_BLOCK_PREFIX, UBLK_CHAR_PREFIX, "ublkb",
+						"ublkc" };
+	const char *digits = text;
+	unsigned long n;
+	char *end;
+
+	for (unsigned i = 0; i < sizeof(prefixes) / sizeof(*prefixes); i++) {
+		size_t len = strlen(prefixes[i]);
+
+		if (!strncmp(text, prefixes[i], len)) {
+			digits = text + len;
+			break;
+		}
+	}
+	errno = 0;
+	n = strtoul(digits, &end, 10);
+	if (*digits < '0' || *digits > '9' || *end || errno || n >= UBLK_ID_AUTO)
+		return error_set(err, EINVAL,
+				 "'%s' is no ublk device: give its path, as in " UBLK_BLOCK_PREFIX
+				 "0, or its number",
+				 text);
+	*id = (uint32_t)n;
+	return 0;
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ublkctl features: what this kernel's ublk can do, and what follows for each
+ * kind of backend.
+ */
+#include "engine/backend.h"
+#include "engine/buffer.h"
+#include "engine/control.h"
+#include "tools/verbs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/utsname.h>
+
+static const struct {
+	const char *name;
+	const char *since;
+	const char *meaning;
+} flags[UBLK_FEAT_COUNT] = {
+	{ "zero-copy", "6.15", "a request's pages can be registered as an io_uring buffer" },
+	{ "complete-in-task", "6.0", "always set; has no effect" },
+	{ "need-get-data", "6.0", "a write asks for its buffer first" },
+	{ "recovery", "6.1", "a device can outlive its server" },
+	{ "recovery-reissue", "6.1", "requests in flight are sent again to the next server" },
+	{ "unprivileged", "6.3", "devices can be made without CAP_SYS_ADMIN" },
+	{ "ioctl-encode", "6.4", "commands carry ioctl codes; what ublkd speaks" },
+	{ "user-copy", "6.5", "the server copies data with pread and pwrite" },
+	{ "zoned", "6.6", "zoned devices" },
+	{ "recovery-fail-io", "6.13", "without a server I/O fails instead of waiting" },
+	{ "update-size", "6.16", "a live device can be resized" },
+	{ "auto-buffer", "6.16",
+	  "requests' pages are registered before the server sees the request" },
+	{ "quiesce", "6.16", "a server can be told to let go of a live device" },
+	{ "per-io-daemon", "6.16", "each tag may have a thread of its own" },
+	{ "buffer-off-daemon", "6.17", "any thread may register a request's pages" },
+	{ "batch", "7.0", "many commits and fetches in one command" },
+	{ "integrity", "7.0", "protection information beside the data" },
+	{ "safe-stop", "7.0", "a stop that refuses while the device is open" },
+	{ "no-partition-scan", "7.0", "the kernel can be kept from looking for partitions" },
+	{ "shared-memory", "7.1", "zero copy into memory shared with the client" },
+};
+
+static void print_json(uint64_t features, const char *release)
+{
+	json_t *list = json_array(), *paths = json_object();
+	const struct backend *b;
+	const char *reason;
+	enum io_path path;
+	struct error err;
+
+	for (unsigned i = 0; i < UBLK_FEAT_COUNT; i++)
+		json_array_append_new(list,
+				      json_pack("{s:s, s:b, s:s, s:s}", "name", flags[i].name,
+						"available", (int)(features >> i & 1), "since",
+						flags[i].since, "meaning", flags[i].meaning));
+	for (unsigned i = 0; (b = backend_at(i)); i++) {
+		io_path_choose(IO_PATH_AUTO, b->access, features, &path, &reason, &err);
+		json_object_set_new(paths, b->scheme,
+				    json_pack("{s:s, s:s}", "path", io_path_name(path), "reason",
+					      reason));
+	}
+	cli_print_json(json_pack("{s:s, s:s#, s:o, s:o}", "kernel", release, "driver", "ublk_drv",
+				 8, "features", list, "io-paths", paths),
+		       false);
+}
+
+static void print_text(uint64_t features, const char *release)
+{
+	const struct backend *b;
+	const char *reason;
+	enum io_path path;
+	struct error err;
+
+	printf("Linux %s\n\n", release);
+	for (unsigned i = 0; i < UBLK_FEAT_COUNT; i++)
+		printf("%-4s %-18s %-5s %s\n", features >> i & 1 ? "yes" : "no", flags[i].name,
+		       flags[i].since, flags[i].meaning);
+	printf("\nI/O path of each backend:\n");
+	for (unsigned i = 0; (b = backend_at(i)); i++) {
+		io_path_choose(IO_PATH_AUTO, b->access, features, &path, &reason, &err);
+		printf("  %-8s %-10s %s\n", b->scheme, io_path_name(path), reason);
+	}
+}
+
+static int features_main(const struct verb *verb, int argc, char **argv)
+{
+	struct control control;
+	struct utsname kernel;
+	struct error err;
+	uint64_t features;
+	int operand, status, ret;
+	bool json;
+
+	status = cli_parse_json(verb, argc, argv, 0, 0, &json, &operand);
+	if (status)
+		return status;
+	if (control_open(&control, CONTROL_DEADLINE_MS, &err))
+		return cli_fail(EXIT_FAILED, &err);
+	ret = control_get_features(&control, &features, &err);
+	control_close(&control);
+	if (ret)
+		return cli_fail(EXIT_FAILED, &err);
+	if (!features) {
+		error_set(&err, EOPNOTSUPP,
+			  "this kernel's ublk driver cannot say what it can do: Linux 6.5 "
+			  "or later is needed for that");
+		return cli_fail(EXIT_FAILED, &err);
+	}
+	uname(&kernel);
+	if (json)
+		print_json(features, kernel.release);
+	else
+		print_text(features, kernel.release);
+	return EXIT_DONE;
+}
+
+const struct verb verb_features = {
+	.name = "features",
+	.arguments = "[--json]",
+	.summary = "show what this kernel's ublk can do",
+	.main = features_main,
+};

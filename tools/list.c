@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ublkctl list: every ublk device that the kernel has, whoever serves it.  The
+ * driver has no command for that; its character devices tell.
+ */
+#include "engine/control.h"
+#include "tools/verbs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *state_word(unsigned state)
+{
+	static const char *const words[] = { "dead", "live", "quiesced", "fail-io" };
+
+	return state < sizeof(words) / sizeof(*words) ? words[state] : "unknown";
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The ids of all devices, sorted; *nr of them.  The caller frees them. */
+static uint32_t *find_devices(unsigned *nr)
+{
+	uint32_t *ids = NULL, *more;
+	struct dirent *entry;
+	unsigned id;
+	char rest;
+	DIR *dir = opendir("/dev");
+
+	*nr = 0;
+	while (dir && (entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "ublkc%u%c", &id, &rest) != 1)
+			continue;
+		more = realloc(ids, (*nr + 1) * sizeof(*ids));
+		if (!more)
+			break;
+		ids = more;
+		ids[(*nr)++] = id;
+	}
+	if (dir)
+		closedir(dir);
+	if (ids)
+		qsort(ids, *nr, sizeof(*ids), by_number);
+	return ids;
+}
+
+static void server_name(int pid, char *out, size_t size)
+{
+	char path[64];
+	FILE *f;
+
+	snprintf(out, size, "-");
+	if (pid <= 0)
+		return;
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (fgets(out, (int)size, f))
+		out[strcspn(out, "\n")] = 0;
+	text_make_printable(out);
+	fclose(f);
+}
+
+static void show(struct control *control, const struct ublk_dev_info *info, json_t *list)
+{
+	struct ublk_dev_params params = { 0 };
+	char path[32], size[24], server[32], pid[16] = "-";
+	struct error ignored;
+	uint64_t bytes = 0;
+
+	if (!control_get_params(control, info->dev_id, &params, &ignored))
+		bytes = params.basic.dev_sectors << UBLK_SECTOR_SHIFT;
+	snprintf(path, sizeof(path), UBLK_BLOCK_PREFIX "%u", info->dev_id);
+	server_name(info->server_pid, server, sizeof(server));
+	if (list) {
+		json_t *device =
+			json_pack("{s:s, s:i, s:s, s:I, s:i, s:i, s:I}", "device", path, "id",
+				  (int)info->dev_id, "state", state_word(info->state), "size",
+				  (json_int_t)bytes, "queues", (int)info->nr_hw_queues, "depth",
+				  (int)info->queue_depth, "flags", (json_int_t)info->flags);
+
+		json_object_set_new(device, "server-pid",
+				    info->server_pid > 0 ? json_integer(info->server_pid)
+							 : json_null());
+		json_object_set_new(device, "server",
+				    *server == '-' ? json_null() : json_string(server));
+		json_array_append_new(list, device);
+		return;
+	}
+	if (info->server_pid > 0)
+		snprintf(pid, sizeof(pid), "%d", info->server_pid);
+	printf("%-14s %-9s %8s %6u %6u %8s  %s\n", path, state_word(info->state),
+	       size_format(bytes, size, sizeof(size)), info->nr_hw_queues, info->queue_depth, pid,
+	       server);
+}
+
+static int list_main(const struct verb *verb, int argc, char **argv)
+{
+	json_t *list = NULL;
+	struct control control;
+	struct error err;
+	int operand, status;
+	uint32_t *ids;
+	unsigned nr;
+	bool json;
+
+	status = cli_parse_json(verb, argc, argv, 0, 0, &json, &operand);
+	if (status)
+		return status;
+	if (control_open(&control, CONTROL_DEADLINE_MS, &err))
+		return cli_fail(EXIT_FAILED, &err);
+	ids = find_devices(&nr);
+	if (json)
+		list = json_array();
+	else
+		printf("%-14s %-9s %8s %6s %6s %8s  %s\n", "DEVICE", "STATE", "SIZE", "QUEUES",
+		       "DEPTH", "PID", "SERVER");
+	for (unsigned i = 0; i < nr; i++) {
+		struct ublk_dev_info info;
+		int ret = control_get_info(&control, ids[i], &info, &err);
+
+		/* One that went away meanwhile is not an error. */
+		if (!ret)
+			show(&control, &info, list);
+		else if (ret != -ENODEV)
+			status = cli_fail(EXIT_FAILED, &err);
+	}
+	free(ids);
+	control_close(&control);
+	if (json)
+		cli_print_json(list, false);
+	return status;
+}
+
+const struct verb verb_list = {
+	.name = "list",
+	.arguments = "[--json]",
+	.summary = "list the ublk devices that the kernel has",
+	.main = list_main,
+};

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ublkctl run: one device, served from the foreground until a signal.
+ */
+#include "engine/device.h"
+#include "engine/log.h"
+#include "engine/process.h"
+#include "tools/verbs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static const struct option_def run_options[] = {
+	{ "create", OPTION_SIZE, NULL, NULL, 1, 0,
+	  "file: make a new, sparse file of this size; one that exists is not touched" },
+	OPTION_DEF_JSON,
+	{ "verbose", OPTION_FLAG, NULL, "off", 0, 0, "tell more, on stderr" },
+	{ NULL },
+};
+
+/* The command line is read twice: the URI, which says what the options mean, may come last. */
+struct run {
+	struct spec spec;
+	bool have_spec;
+	bool json, verbose;
+};
+
+/* ---- signals: the first asks for the end, the second hurries it ---- */
+
+static struct control *hurried;
+static volatile sig_atomic_t nr_signals;
+static int signal_event = -1;
+
+static void on_signal(int number)
+{
+	uint64_t one = 1;
+	int saved = errno;
+
+	(void)number;
+	if (nr_signals++)
+		hurried->hurry = 1;
+	if (write(signal_event, &one, sizeof(one)) < 0)
+		hurried->hurry = 1;
+	errno = saved;
+}
+
+static int catch_signals(struct control *control, struct error *err)
+{
+	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action = { .sa_handler = on_signal };
+
+	hurried = control;
+	signal_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (signal_event < 0)
+		return error_set(err, errno, "eventfd: %s", strerror(errno));
+	for (unsigned i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+		sigaction(numbers[i], &action, NULL);
+	return 0;
+}
+
+/* Returns true for a signal, false where the device ended by itself. */
+static bool wait_for_end(const struct device *device)
+{
+	struct pollfd fds[] = {
+		{ .fd = signal_event, .events = POLLIN },
+		{ .fd = device_event(device), .events = POLLIN },
+	};
+
+	while (poll(fds, 2, -1) <= 0)
+		;
+	return fds[0].revents;
+}
+
+/* ---- the host's side for backends ---- */
+
+static int open_file(struct export *export, const char *path, int flags, unsigned mode)
+{
+	int fd = open(path, flags, mode);
+
+	(void)export;
+	return fd < 0 ? -errno : fd;
+}
+
+static void remove_file(struct export *export, const char *path)
+{
+	(void)export;
+	unlink(path);
+}
+
+static const struct backend_host here = { .open_file = open_file, .remove_file = remove_file };
+
+/* ---- the command line ---- */
+
+static int set_option(void *context, const struct option_def *def, const char *text,
+		      struct error *err)
+{
+	struct run *run = context;
+	struct option_value value;
+	char assignment[64];
+	int ret;
+
+	if (option_find(spec_options, def->name) >= 0)
+		return run->have_spec ? spec_set(&run->spec, def->name, text, err) : 0;
+	ret = option_parse(def, text, &value, err);
+	if (ret)
+		return ret;
+	if (!strcmp(def->name, "json"))
+		run->json = value.number;
+	else if (!strcmp(def->name, "verbose"))
+		run->verbose = value.number;
+	else if (run->have_spec) {
+		snprintf(assignment, sizeof(assignment), "create=%s", text);
+		return spec_set_backend(&run->spec, assignment, err);
+	}
+	return 0;
+}
+
+static int set_backend_option(void *context, const char *assignment, struct error *err)
+{
+	struct run *run = context;
+
+	return run->have_spec ? spec_set_backend(&run->spec, assignment, err) : 0;
+}
+
+static int parse_arguments(struct run *run, const struct verb *verb, int argc, char **argv,
+			   struct error *err)
+{
+	static const struct option_def *const tables[] = { spec_options, run_options, NULL };
+	struct cli cli = {
+		.verb = verb,
+		.tables = tables,
+		.set = set_option,
+		.set_backend = set_backend_option,
+		.context = run,
+	};
+	int operand, ret;
+
+	ret = cli_parse(&cli, argc, argv, &operand, err);
+	if (ret)
+		return ret;
+	if (argc - operand != 1)
+		return error_set(err, EINVAL, "%s: ublkctl run %s",
+				 argc == operand ? "the URI is missing" : "give one URI",
+				 verb->arguments);
+	ret = spec_open(&run->spec, argv[operand], err);
+	if (ret)
+		return ret;
+	run->have_spec = true;
+	ret = cli_parse(&cli, argc, argv, &operand, err);
+	return ret ? ret : spec_check(&run->spec, err);
+}
+
+/* ---- what it prints ---- */
+
+static void print_live(const struct device *d, bool json)
+{
+	const struct export *e = &d->export;
+	char size[24];
+
+	log_info(e->name, "%s is live: %s, %u queue%s of %u, %s%s", d->path_name,
+		 size_format(e->limits.size, size, sizeof(size)), e->nr_queues,
+		 e->nr_queues == 1 ? "" : "s", e->depth, e->limits.read_only ? "read-only, " : "",
+		 e->limits.volatile_cache ? "write cache" : "no write cache");
+	log_info(e->name, "I/O path %s: %s", io_path_name(d->path), d->path_reason);
+	if (json) {
+		cli_print_json(
+			json_pack("{s:s, s:s, s:i, s:s, s:I, s:i, s:i, s:i, s:b, s:s, s:s, s:i}",
+				  "event", "live", "device", d->path_name, "id",
+				  (int)d->info.dev_id, "backend", e->backend->scheme, "size",
+				  (json_int_t)e->limits.size, "block-size",
+				  (int)e->limits.logical_block, "queues", (int)e->nr_queues,
+				  "depth", (int)e->depth, "read-only", (int)e->limits.read_only,
+				  "io-path", io_path_name(d->path), "io-path-reason",
+				  d->path_reason, "pid", (int)getpid()),
+			true);
+		return;
+	}
+	printf("%s\n", d->path_name);
+	if (fflush(stdout))
+		log_warning(e->name, "stdout: %s", strerror(errno));
+}
+
+static json_t *latency_json(const struct op_counters *op)
+{
+	return json_pack("{s:I, s:I, s:I, s:I}", "mean",
+			 (json_int_t)(op->completed ? op->latency_ns / op->completed : 0), "p50",
+			 (json_int_t)counters_percentile(op, 50), "p99",
+			 (json_int_t)counters_percentile(op, 99), "p99.9",
+			 (json_int_t)counters_percentile(op, 99.9));
+}
+
+static void print_summary_json(struct device *d)
+{
+	json_t *ops = json_object(), *errors = json_object(), *gauges = json_object();
+	struct op_counters sum;
+
+	for (unsigned op = 0; op < IO_OPS; op++) {
+		counters_sum(d->counters, op, &sum);
+		json_object_set_new(
+			ops, counters_op_name(op),
+			json_pack("{s:I, s:I, s:I, s:o}", "completed", (json_int_t)sum.completed,
+				  "bytes", (json_int_t)sum.bytes, "failed", (json_int_t)sum.failed,
+				  "latency-ns", latency_json(&sum)));
+	}
+	for (unsigned kind = 0; kind < COUNTERS_ERRORS; kind++) {
+		uint64_t n = counters_sum_errors(d->counters, kind);
+
+		if (n)
+			json_object_set_new(errors, counters_error_name(kind),
+					    json_integer((json_int_t)n));
+	}
+	for (unsigned i = 0; i < EXPORT_GAUGES && d->counters->gauge_names[i][0]; i++)
+		json_object_set_new(gauges, d->counters->gauge_names[i],
+				    json_integer((json_int_t)d->counters->gauges[i]));
+	cli_print_json(json_pack("{s:s, s:s, s:o, s:o, s:o}", "event", "end", "device",
+				 d->path_name, "operations", ops, "errors", errors, "gauges",
+				 gauges),
+		       true);
+}
+
+static void print_summary(struct device *d)
+{
+	const char *name = d->export.name;
+	struct op_counters sum;
+	char text[24];
+
+	for (unsigned op = 0; op < IO_OPS; op++) {
+		counters_sum(d->counters, op, &sum);
+		if (!sum.completed)
+			continue;
+		log_info(name,
+			 "%s: %" PRIu64 " requests, %s bytes, %" PRIu64
+			 " failed; latency in µs: mean %.1f, half %.1f, 99 %% %.1f, 99.9 %% %.1f",
+			 counters_op_name(op), sum.completed,
+			 size_format(sum.bytes, text, sizeof(text)), sum.failed,
+			 (double)sum.latency_ns / (double)sum.completed / 1e3,
+			 (double)counters_percentile(&sum, 50) / 1e3,
+			 (double)counters_percentile(&sum, 99) / 1e3,
+			 (double)counters_percentile(&sum, 99.9) / 1e3);
+	}
+	for (unsigned kind = 0; kind < COUNTERS_ERRORS; kind++) {
+		uint64_t n = counters_sum_errors(d->counters, kind);
+
+		if (n)
+			log_info(name, "%" PRIu64 " requests ended with %s", n,
+				 counters_error_name(kind));
+	}
+	for (unsigned i = 0; i < EXPORT_GAUGES && d->counters->gauge_names[i][0]; i++)
+		log_info(name, "%s: %s", d->counters->gauge_names[i],
+			 size_format(d->counters->gauges[i], text, sizeof(text)));
+}
+
+/* ---- the verb ---- */
+
+static int serve(struct run *run, struct control *control)
+{
+	struct device device;
+	struct error err;
+	int ret;
+
+	process_prepare_for_io(NULL);
+	if (catch_signals(control, &err) || device_start(&device, &run->spec, &here, control, &err))
+		return cli_fail(EXIT_FAILED, &err);
+	print_live(&device, run->json);
+	if (!wait_for_end(&device))
+		log_info(device.export.name,
+			 "%s ends: it was stopped by another program, or a queue failed",
+			 device.path_name);
+	ret = device_stop(&device, &err);
+	if (run->json)
+		print_summary_json(&device);
+	else
+		print_summary(&device);
+	device_forget(&device);
+	return ret ? cli_fail(EXIT_FAILED, &err) : EXIT_DONE;
+}
+
+static int run_main(const struct verb *verb, int argc, char **argv)
+{
+	struct run run = { 0 };
+	struct control control;
+	struct error err;
+	int status;
+
+	if (parse_arguments(&run, verb, argc, argv, &err)) {
+		if (run.have_spec)
+			spec_close(&run.spec);
+		return cli_fail(EXIT_USAGE, &err);
+	}
+	log_setup("ublkctl", run.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	if (control_open(&control, CONTROL_DEADLINE_MS, &err)) {
+		status = cli_fail(EXIT_FAILED, &err);
+	} else {
+		status = serve(&run, &control);
+		control_close(&control);
+	}
+	spec_close(&run.spec);
+	return status;
+}
+
+const struct verb verb_run = {
+	.name = "run",
+	.arguments = "[OPTIONS] URI",
+	.summary = "serve one device from the foreground until SIGINT or SIGTERM",
+	.main = run_main,
+};

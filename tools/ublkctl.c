@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ublkctl: finds the verb and calls it.
+ */
+#include "config.h"
+#include "engine/log.h"
+#include "tools/verbs.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct verb *const verbs[] = { &verb_run,      &verb_list,     &verb_remove,
+					    &verb_features, &verb_backends, NULL };
+
+static void print_help(void)
+{
+	printf("usage: ublkctl VERB [OPTIONS] [ARGUMENTS]\n"
+	       "Storage that lives in userspace, as Linux block devices.\n\nverbs:\n");
+	for (const struct verb *const *v = verbs; *v; v++)
+		printf("  %-10s %-18s %s\n", (*v)->name, (*v)->arguments, (*v)->summary);
+	printf("\n'ublkctl VERB --help' tells more; --version prints the version.\n");
+}
+
+int main(int argc, char **argv)
+{
+	struct error err;
+
+	log_setup("ublkctl", LOG_LEVEL_INFO);
+	signal(SIGPIPE, SIG_IGN);
+	if (argc < 2) {
+		error_set(&err, EINVAL, "a verb is missing: 'ublkctl --help' lists them");
+		return cli_fail(EXIT_USAGE, &err);
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		print_help();
+		return EXIT_DONE;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		printf("ublkctl %s\n", PACKAGE_VERSION);
+		return EXIT_DONE;
+	}
+	for (const struct verb *const *v = verbs; *v; v++)
+		if (!strcmp(argv[1], (*v)->name))
+			return (*v)->main(*v, argc - 1, argv + 1);
+	error_set(&err, EINVAL, "unknown verb '%s': 'ublkctl --help' lists them", argv[1]);
+	return cli_fail(EXIT_USAGE, &err);
+}

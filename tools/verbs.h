@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ublkctl's verbs, one file each, and what their files share.
+ */
+#ifndef UBLKD_VERBS_H
+#define UBLKD_VERBS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/error.h"
+#include "engine/option.h"
+
+enum {
+	EXIT_DONE = 0,
+	EXIT_FAILED = 1, /* the thing itself failed */
+	EXIT_USAGE = 2,  /* what was asked for makes no sense */
+};
+
+struct verb {
+	const char *name;
+	const char *arguments; /* "[OPTIONS] URI" */
+	const char *summary;   /* one line, no full stop */
+	/* argv[0] is the verb's name.  Returns an exit status. */
+	int (*main)(const struct verb *verb, int argc, char **argv);
+};
+
+extern const struct verb verb_backends, verb_features, verb_list, verb_remove, verb_run;
+
+/* Options that several verbs have, for their tables. */
+#define OPTION_DEF_JSON                                              \
+	{                                                            \
+		"json", OPTION_FLAG, NULL, "off", 0, 0, "print JSON" \
+	}
+
+/*
+ * Parses argv by tables (a NULL-terminated array of option tables; `set` is told
+ * of each option, with NULL as text for a flag alone) and by "-o KEY=VALUE" if
+ * set_backend is given.  Operands are left in argv from *operand on.  --help
+ * prints the verb's help and exits 0.  Returns 0, or -EINVAL with err filled.
+ */
+struct cli {
+	const struct verb *verb;
+	const struct option_def *const *tables;
+	int (*set)(void *context, const struct option_def *def, const char *text,
+		   struct error *err);
+	int (*set_backend)(void *context, const char *assignment, struct error *err);
+	void *context;
+};
+int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct error *err);
+
+/* The same for a verb whose only option is --json, and which takes `most` operands at most. */
+int cli_parse_json(const struct verb *verb, int argc, char **argv, int least, int most, bool *json,
+		   int *operand);
+
+/* Prints err as the program's one line and returns status. */
+int cli_fail(int status, const struct error *err);
+
+/* Prints a table's options as help does. */
+void cli_print_options(const struct option_def *table, const char *prefix);
+
+/* An array of a table's options, as 'backends --json' shows them. */
+json_t *cli_options_json(const struct option_def *table);
+
+/* Prints value on stdout, one line if compact, and releases it. */
+void cli_print_json(json_t *value, bool compact);
+
+/* The device id of "/dev/ublkb3", "ublkb3" or "3".  Returns 0, or -EINVAL with err filled. */
+int cli_device_id(const char *text, uint32_t *id, struct error *err);
+
+#endif
