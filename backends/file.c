@@ -43,7 +43,7 @@ static const struct option_def file_options[] = {
 	{ "create", OPTION_SIZE, NULL, NULL, 512, 0, "make a new, sparse file of this size" },
 	{ "direct", OPTION_CHOICE, "auto|on|off", "auto", 0, 0,
 	  "bypass the page cache; auto: where the file system can" },
-	{ NULL },
+	{ .name = NULL },
 };
 
 struct file {

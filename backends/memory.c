@@ -55,7 +55,7 @@ static const struct option_def memory_options[] = {
 	{ "hugepages", OPTION_CHOICE, "off|2M|1G", "off", 0, 0, "pages to allocate from" },
 	{ "numa", OPTION_CHOICE, "default|interleave|local", "default", 0, 0,
 	  "where pages go: spread over all nodes, or to the node of the queue that first writes" },
-	{ NULL },
+	{ .name = NULL },
 };
 
 struct memory {

@@ -29,7 +29,7 @@ const struct option_def spec_options[] = {
 			"for each queue)" },
 	[SPEC_PARTITIONS] = { "partitions", OPTION_CHOICE, "on|off", NULL, 0, 0,
 			      "look for partitions on the device (default: as suits the backend)" },
-	[SPEC_OPTIONS] = { NULL },
+	[SPEC_OPTIONS] = { .name = NULL },
 };
 
 extern const struct backend *const __start_ublkd_backends[] __attribute__((weak));

@@ -118,7 +118,7 @@ static int set_json(void *context, const struct option_def *def, const char *tex
 int cli_parse_json(const struct verb *verb, int argc, char **argv, int least, int most, bool *json,
 		   int *operand)
 {
-	static const struct option_def json_options[] = { OPTION_DEF_JSON, { NULL } };
+	static const struct option_def json_options[] = { OPTION_DEF_JSON, { .name = NULL } };
 	static const struct option_def *const tables[] = { json_options, NULL };
 	struct cli cli = { .verb = verb, .tables = tables, .set = set_json, .context = json };
 	struct error err;

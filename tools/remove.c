@@ -15,7 +15,7 @@
 static const struct option_def remove_options[] = {
 	{ "force", OPTION_FLAG, NULL, "off", 0, 0,
 	  "even if it is mounted or held by another device" },
-	{ NULL },
+	{ .name = NULL },
 };
 
 static int set_force(void *context, const struct option_def *def, const char *text,

@@ -23,7 +23,7 @@ static const struct option_def run_options[] = {
 	  "file: make a new, sparse file of this size; one that exists is not touched" },
 	OPTION_DEF_JSON,
 	{ "verbose", OPTION_FLAG, NULL, "off", 0, 0, "tell more, on stderr" },
-	{ NULL },
+	{ .name = NULL },
 };
 
 /* The command line is read twice: the URI, which says what the options mean, may come last. */
