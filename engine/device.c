@@ -332,27 +332,59 @@ forget:
 	return ret;
 }
 
+static bool any_queue_failed(struct device *d)
+{
+	for (unsigned i = 0; i < d->nr_started; i++)
+		if (queue_has_failed(&d->queues[i]))
+			return true;
+	return false;
+}
+
+/*
+ * STOP_DEV waits for all requests, so it is only for a device whose queues all
+ * serve.  Returns false where requests in service are to be given up instead: the
+ * kernel fails them once ublkcN is closed.
+ */
+static bool stop_in_order(struct device *d, struct error *fault)
+{
+	if (d->control->hurry || any_queue_failed(d))
+		return false;
+	if (!control_stop(d->control, d->info.dev_id, fault))
+		return true;
+	/* Told to hurry meanwhile, or gone already: neither is a fault of the device's. */
+	if (d->control->hurry || fault->code == ENODEV)
+		fault->code = 0;
+	return false;
+}
+
+static int delete_device(struct device *d, bool in_order, struct error *err)
+{
+	int ret;
+
+	d->control->hurry = 0;
+	/* I/O that never ends would hold the kernel's end of it; it goes when that does. */
+	ret = in_order ? control_delete(d->control, d->info.dev_id, err)
+		       : control_delete_async(d->control, d->info.dev_id, err);
+	/* Somebody else may have removed it: that is what was wanted. */
+	return ret == -ENODEV ? 0 : ret;
+}
+
 int device_stop(struct device *d, struct error *err)
 {
 	struct error fault = { 0 }, step;
+	bool in_order;
 	int ret;
 
 	device_move(d, EXPORT_STOPPING);
-	if (d->control->hurry || control_stop(d->control, d->info.dev_id, &fault)) {
-		/* What is in service is given up: the kernel fails it once ublkcN is closed. */
+	in_order = stop_in_order(d, &fault);
+	if (!in_order)
 		quit_queues(d);
-		if (fault.code == ENODEV || fault.code == ETIMEDOUT)
-			fault.code = d->control->hurry || fault.code == ENODEV ? 0 : fault.code;
-	}
 	ret = join_queues(d, &step);
 	if (ret)
 		fault = step;
 	if (ret != -ETIMEDOUT) {
 		close(d->char_fd);
-		d->control->hurry = 0;
-		ret = control_delete(d->control, d->info.dev_id, &step);
-		/* Somebody else may have removed it: that is what was wanted. */
-		if (ret && ret != -ENODEV && !fault.code)
+		if (delete_device(d, in_order, &step) && !fault.code)
 			fault = step;
 		close_backend(d);
 		free(d->queues);

@@ -631,6 +631,16 @@ int queue_wait_ready(struct queue *q, unsigned timeout_ms, struct error *err)
 	return -err->code;
 }
 
+bool queue_has_failed(struct queue *q)
+{
+	bool failed;
+
+	pthread_mutex_lock(&q->gate);
+	failed = q->phase == QUEUE_ENDED && q->fault.code;
+	pthread_mutex_unlock(&q->gate);
+	return failed;
+}
+
 void queue_quit(struct queue *q)
 {
 	uint64_t one = 1;

@@ -90,6 +90,9 @@ int queue_start(struct queue *queue, const struct queue_setup *setup, struct err
  */
 int queue_wait_ready(struct queue *queue, unsigned timeout_ms, struct error *err);
 
+/* Whether the queue has ended because something went wrong.  Any thread. */
+bool queue_has_failed(struct queue *queue);
+
 /* Tells the thread to leave at once, whatever is in service.  Any thread. */
 void queue_quit(struct queue *queue);
 
