@@ -200,6 +200,7 @@ static json_t *latency_json(const struct op_counters *op)
 static void print_summary_json(struct device *d)
 {
 	json_t *ops = json_object(), *errors = json_object(), *gauges = json_object();
+	json_t *queues = json_array();
 	struct op_counters sum;
 
 	for (unsigned op = 0; op < IO_OPS; op++) {
@@ -220,9 +221,17 @@ static void print_summary_json(struct device *d)
 	for (unsigned i = 0; i < EXPORT_GAUGES && d->counters->gauge_names[i][0]; i++)
 		json_object_set_new(gauges, d->counters->gauge_names[i],
 				    json_integer((json_int_t)d->counters->gauges[i]));
-	cli_print_json(json_pack("{s:s, s:s, s:o, s:o, s:o}", "event", "end", "device",
-				 d->path_name, "operations", ops, "errors", errors, "gauges",
-				 gauges),
+	for (unsigned i = 0; i < d->counters->nr_queues; i++) {
+		const struct queue_counters *c = counters_queue(d->counters, i);
+
+		json_array_append_new(queues, json_pack("{s:I, s:I, s:I}", "requests",
+							(json_int_t)c->completed, "rounds",
+							(json_int_t)c->rounds, "fallbacks",
+							(json_int_t)c->fallbacks));
+	}
+	cli_print_json(json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "event", "end", "device",
+				 d->path_name, "operations", ops, "queues", queues, "errors",
+				 errors, "gauges", gauges),
 		       true);
 }
 
