@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/error.h"
+#include "engine/log.h"
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+static void test_returns_the_code_negative_from_either_sign(void **state)
+{
+	struct error err = { 0 };
+
+	(void)state;
+	assert_int_equal(error_set(&err, ENOENT, "%s: gone", "x"), -ENOENT);
+	assert_int_equal(err.code, ENOENT);
+	assert_string_equal(err.text, "x: gone");
+	assert_int_equal(error_set(&err, -EIO, "y"), -EIO);
+	assert_int_equal(err.code, EIO);
+	assert_int_equal(error_set(NULL, EIO, "nobody asks"), -EIO);
+}
+
+static void test_is_one_printable_line(void **state)
+{
+	struct error err;
+
+	(void)state;
+	error_set(&err, EINVAL, "a\nb\x1b[31mc\td\x7f");
+	assert_string_equal(err.text, "a?b?[31mc?d?");
+	error_set(&err, EINVAL, "µs are kept");
+	assert_string_equal(err.text, "µs are kept");
+}
+
+static void test_cuts_what_is_too_long(void **state)
+{
+	char text[2000];
+	struct error err;
+
+	(void)state;
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = 0;
+	error_set(&err, EINVAL, "%s", text);
+	assert_int_equal(strlen(err.text), sizeof(err.text) - 1);
+	/* The prefix is what tells where it comes from: the tail gives way. */
+	assert_int_equal(error_prefix(&err, "queue %u", 3), -EINVAL);
+	assert_int_equal(strlen(err.text), sizeof(err.text) - 1);
+	assert_memory_equal(err.text, "queue 3: xxx", 12);
+	error_set(&err, EINVAL, "short");
+	error_prefix(&err, "%s", text);
+	assert_true(strlen(err.text) < sizeof(err.text));
+}
+
+static void test_prefix_keeps_code_and_text(void **state)
+{
+	struct error err;
+
+	(void)state;
+	error_set(&err, ENOSPC, "full");
+	assert_int_equal(error_prefix(&err, "disk\n%d", 1), -ENOSPC);
+	assert_string_equal(err.text, "disk?1: full");
+	assert_int_equal(err.code, ENOSPC);
+}
+
+/* What log_line() writes for the lines of `body`, in out. */
+static void captured(void (*body)(void), char *out, size_t size)
+{
+	int saved = dup(STDERR_FILENO), ends[2];
+	ssize_t got;
+
+	assert_int_equal(pipe(ends), 0);
+	dup2(ends[1], STDERR_FILENO);
+	close(ends[1]);
+	body();
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	got = read(ends[0], out, size - 1);
+	close(ends[0]);
+	assert_true(got >= 0);
+	out[got] = 0;
+}
+
+static void some_lines(void)
+{
+	char text[3000];
+
+	log_setup("prog", LOG_LEVEL_INFO);
+	log_info("disk", "one %d", 1);
+	log_warning(NULL, "two\nlines");
+	log_error("disk", "three");
+	log_debug("disk", "not this");
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = 0;
+	log_info(NULL, "%s", text);
+	log_setup("prog", LOG_LEVEL_DEBUG);
+	log_debug("disk", "but this");
+	log_setup("ublkd", LOG_LEVEL_INFO);
+}
+
+static void test_log_lines_are_whole(void **state)
+{
+	char out[8000], *line;
+
+	(void)state;
+	captured(some_lines, out, sizeof(out));
+	line = strtok(out, "\n");
+	assert_string_equal(line, "prog: disk: one 1");
+	line = strtok(NULL, "\n");
+	assert_string_equal(line, "prog: warning: two?lines");
+	line = strtok(NULL, "\n");
+	assert_string_equal(line, "prog: disk: error: three");
+	line = strtok(NULL, "\n");
+	assert_memory_equal(line, "prog: xxxx", 10);
+	line = strtok(NULL, "\n");
+	assert_string_equal(line, "prog: disk: but this");
+	assert_null(strtok(NULL, "\n"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_returns_the_code_negative_from_either_sign),
+		cmocka_unit_test(test_is_one_printable_line),
+		cmocka_unit_test(test_cuts_what_is_too_long),
+		cmocka_unit_test(test_prefix_keeps_code_and_text),
+		cmocka_unit_test(test_log_lines_are_whole),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
