@@ -1,0 +1,228 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# test-layers.sh BUILD SOURCE
+#
+# Who may include whom, and what may stand only in one place. Prints each breach
+# as "FILE: what it is"; the end of this script breaks every rule in a small tree
+# of its own and sees that each breach is told.
+set -euo pipefail
+source=$2
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+# The engine's headers that a folder may include, by what they are without .h.
+# What those include themselves comes with them.
+backends_may='backend error log option'
+supervisor_may='ublk_abi control spec state params counters process log error option backend'
+tools_may="$supervisor_may buffer device"
+# Those that start a device by themselves, while there is no daemon to do it.
+tools_with_device='tools/run.c'
+
+# The C of a file without its comments.
+code() { # FILE
+	awk '
+	{
+		line = $0
+		out = ""
+		while (line != "") {
+			if (inside) {
+				end = index(line, "*/")
+				if (!end)
+					break
+				line = substr(line, end + 2)
+				inside = 0
+				continue
+			}
+			begin = index(line, "/*")
+			if (!begin) {
+				out = out line
+				break
+			}
+			out = out substr(line, 1, begin - 1)
+			line = substr(line, begin + 2)
+			inside = 1
+		}
+		print out
+	}' "$1"
+}
+
+includes() { # FILE: one a line, with its quotes or brackets
+	code "$1" | sed -nE 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*([<"][^>"]*[>"]).*/\1/p'
+}
+
+is_one_of() { # WORD LIST
+	[[ " $2 " == *" $1 "* ]]
+}
+
+# Whether FOLDER's file FILE may include the header NAME, as written.
+may_include() { # FOLDER FILE NAME
+	local folder=$1 file=$2 name=$3 header
+	case $name in
+	'<linux/ublk_cmd.h>') return 1 ;;
+	'<liburing'*) [[ $folder == engine ]] && return 0 || return 1 ;;
+	'<'*) return 0 ;;
+	'"config.h"') return 0 ;;
+	'"engine/'*) ;;
+	"\"$folder/"*'.h"') return 0 ;;
+	*) return 1 ;;
+	esac
+	header=${name#\"engine/}
+	header=${header%.h\"}
+	case $folder in
+	engine) return 0 ;;
+	backends) is_one_of "$header" "$backends_may" ;;
+	supervisor) is_one_of "$header" "$supervisor_may" ;;
+	tools)
+		is_one_of "$header" "$tools_may" || return 1
+		[[ $header != device ]] || is_one_of "$file" "$tools_with_device"
+		;;
+	esac
+}
+
+check_includes() {
+	local folder file name
+	for folder in engine backends supervisor tools; do
+		for file in "$folder"/*.[ch]; do
+			while IFS= read -r name; do
+				may_include "$folder" "$file" "$name" ||
+					echo "$file: $folder/ may not include $name"
+			done < <(includes "$file")
+		done
+	done
+}
+
+# What backend.h pulls in is what backends see: it must stay that little.
+check_backend_view() {
+	local file=engine/backend.h name
+	while IFS= read -r name; do
+		case $name in
+		'<'*) ;;
+		*) is_one_of "$(basename "${name//\"/}" .h)" "$backends_may" ||
+			echo "$file: backends would see $name" ;;
+		esac
+	done < <(includes "$file")
+	while IFS= read -r name; do
+		[[ $name != *liburing* ]] || echo "$file: backends would see $name"
+	done < <(for name in $backends_may; do includes "engine/$name.h"; done)
+}
+
+check_numbers() {
+	local file
+	for file in {engine,backends,supervisor,tools}/*.[ch]; do
+		[[ $file != engine/ublk_abi.h ]] || continue
+		if code "$file" | grep -qiE "_IO(R|W|WR)?\('u'|0x[c8]0[0-9a-f]{2}75[0-9a-f]{2}\b|\bUBLK_U_"; then
+			echo "$file: numbers of the kernel's ublk stand in engine/ublk_abi.h only"
+		fi
+		if code "$file" | grep -qE '"/dev/ublk'; then
+			echo "$file: names of the kernel's ublk stand in engine/ublk_abi.h only"
+		fi
+	done
+}
+
+# A verb is tools/NAME.c, and nothing else defines it.
+check_verbs() {
+	local file verb
+	for file in tools/*.c; do
+		while IFS= read -r verb; do
+			[[ $file == "tools/${verb//_/-}.c" ]] ||
+				echo "$file: the verb $verb has a file of its own"
+		done < <(code "$file" | sed -nE 's/^const struct verb verb_(\w+) = .*/\1/p')
+	done
+	while IFS= read -r verb; do
+		[[ -e tools/${verb//_/-}.c ]] || echo "tools/verbs.h: the verb $verb has no file"
+	done < <(code tools/verbs.h | tr '\n' ' ' | grep -oE 'extern const struct verb [^;]*' |
+		grep -oE 'verb_\w+' | sed 's/^verb_//')
+}
+
+# The engine knows no backend, but that a bare path is a file.
+check_schemes() {
+	local file scheme
+	while IFS= read -r scheme; do
+		for file in engine/*.[ch]; do
+			if code "$file" | sed 's/scheme ? scheme : "file"//g' | grep -qF "\"$scheme\""; then
+				echo "$file: the engine names the backend $scheme"
+			fi
+		done
+		[[ -e backends/$scheme.c ]] || echo "backends/: $scheme is not in a file of its name"
+	done < <(sed -nE 's/^[[:space:]]*\.scheme = "(.*)",.*/\1/p' backends/*.c)
+}
+
+check() { # TREE
+	(
+		shopt -s nullglob
+		cd "$1"
+		check_includes
+		check_backend_view
+		check_numbers
+		check_verbs
+		check_schemes
+	)
+}
+
+# ---- every rule, broken ----
+
+bad=$tmp/bad
+mkdir -p "$bad"/{engine,backends,supervisor,tools}
+cat >"$bad/engine/backend.h" <<'X'
+#include "engine/ring.h"
+X
+touch "$bad"/engine/{error,log,option}.h
+cat >"$bad/engine/up.c" <<'X'
+/* #include "tools/in-a-comment.h" */
+#include "backends/x.h"
+#include "tools/x.h"
+#include "supervisor/x.h"
+#include "x.h"
+X
+cat >"$bad/engine/abi.c" <<'X'
+#include <linux/ublk_cmd.h>
+X
+echo 'int x = _IOWR('"'u'"', 0x20, int);' >"$bad/engine/ioctl.c"
+echo 'int x = 0xc0207504;' >"$bad/engine/code.c"
+echo 'char x[] = "/dev/ublk-control";' >"$bad/tools/path.c"
+echo 'char x[] = "disk";' >"$bad/engine/scheme.c"
+cat >"$bad/backends/disk.c" <<'X'
+#include "engine/queue.h"
+#include  <liburing.h>
+	.scheme = "disk",
+	.scheme = "tape",
+X
+echo '#include "engine/queue.h"' >"$bad/supervisor/queue.c"
+echo '#include "engine/device.h"' >"$bad/supervisor/device.c"
+echo '#include "engine/ring.h"' >"$bad/tools/ring.c"
+echo '#include "engine/device.h"' >"$bad/tools/device.c"
+echo 'const struct verb verb_copy = {' >"$bad/tools/paste.c"
+echo 'extern const struct verb verb_paste, verb_cut;' >"$bad/tools/verbs.h"
+
+cat >"$tmp/expected" <<'X'
+backends/: tape is not in a file of its name
+backends/disk.c: backends/ may not include "engine/queue.h"
+backends/disk.c: backends/ may not include <liburing.h>
+engine/abi.c: engine/ may not include <linux/ublk_cmd.h>
+engine/backend.h: backends would see "engine/ring.h"
+engine/code.c: numbers of the kernel's ublk stand in engine/ublk_abi.h only
+engine/ioctl.c: numbers of the kernel's ublk stand in engine/ublk_abi.h only
+engine/scheme.c: the engine names the backend disk
+engine/up.c: engine/ may not include "backends/x.h"
+engine/up.c: engine/ may not include "supervisor/x.h"
+engine/up.c: engine/ may not include "tools/x.h"
+engine/up.c: engine/ may not include "x.h"
+supervisor/device.c: supervisor/ may not include "engine/device.h"
+supervisor/queue.c: supervisor/ may not include "engine/queue.h"
+tools/device.c: tools/ may not include "engine/device.h"
+tools/paste.c: the verb copy has a file of its own
+tools/path.c: names of the kernel's ublk stand in engine/ublk_abi.h only
+tools/ring.c: tools/ may not include "engine/ring.h"
+tools/verbs.h: the verb cut has no file
+X
+if ! diff -u <(LC_ALL=C sort "$tmp/expected") <(check "$bad" | LC_ALL=C sort); then
+	echo "the check does not tell what is wrong with a tree that breaks every rule"
+	exit 1
+fi
+
+# ---- the tree itself ----
+
+check "$source" >"$tmp/found"
+cat "$tmp/found"
+[[ ! -s $tmp/found ]]
