@@ -131,16 +131,6 @@ void buffers_close(struct buffers *b)
 	free(b->dirty);
 }
 
-uint64_t buffers_sqe_addr(const struct buffers *b, unsigned tag)
-{
-	union {
-		struct ublk_auto_buf reg;
-		uint64_t addr;
-	} u = { .reg = { .index = (uint16_t)tag, .flags = UBLK_AUTO_BUF_FALLBACK } };
-
-	return b->path == IO_PATH_ZERO_COPY ? u.addr : 0;
-}
-
 static uint8_t *tag_buffer(const struct buffers *b, unsigned tag)
 {
 	return b->arena + (size_t)tag * b->stride;

@@ -19,6 +19,7 @@
 
 #include "engine/backend.h"
 #include "engine/ring.h"
+#include "engine/ublk_abi.h"
 
 enum io_path {
 	IO_PATH_COPY,
@@ -71,7 +72,15 @@ static inline uint64_t buffers_cmd_addr(const struct buffers *b, unsigned tag)
 	return b->path == IO_PATH_COPY ? (uint64_t)(uintptr_t)(b->arena + (uint64_t)tag * b->stride)
 				       : 0;
 }
-uint64_t buffers_sqe_addr(const struct buffers *buffers, unsigned tag);
+static inline uint64_t buffers_sqe_addr(const struct buffers *b, unsigned tag)
+{
+	union {
+		struct ublk_auto_buf reg;
+		uint64_t addr;
+	} u = { .reg = { .index = (uint16_t)tag, .flags = UBLK_AUTO_BUF_FALLBACK } };
+
+	return b->path == IO_PATH_ZERO_COPY ? u.addr : 0;
+}
 
 /*
  * A request is there: brings a write's data to where the backend looks for it.

@@ -71,14 +71,14 @@ void ring_close(struct ring *ring)
 	io_uring_queue_exit(&ring->uring);
 }
 
-struct io_uring_sqe *ring_sqe(struct ring *ring)
+struct io_uring_sqe *ring_sqe_late(struct ring *ring)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+	struct io_uring_sqe *sqe;
 
-	while (__builtin_expect(!sqe, 0)) {
+	do {
 		io_uring_submit(&ring->uring);
 		sqe = io_uring_get_sqe(&ring->uring);
-	}
+	} while (!sqe);
 	return sqe;
 }
 
@@ -98,20 +98,4 @@ int ring_submit(struct ring *ring)
 int ring_wait(struct ring *ring)
 {
 	return soft_errors(io_uring_submit_and_wait(&ring->uring, 1));
-}
-
-unsigned ring_dispatch(struct ring *ring)
-{
-	struct io_uring_cqe *cqe;
-	unsigned head, n = 0;
-
-	io_uring_for_each_cqe(&ring->uring, head, cqe)
-	{
-		struct ring_op *op = (struct ring_op *)(uintptr_t)cqe->user_data;
-
-		op->done(op, cqe->res);
-		n++;
-	}
-	io_uring_cq_advance(&ring->uring, n);
-	return n;
 }

@@ -37,11 +37,18 @@ void ring_close(struct ring *ring);
 /* Words for why an io_uring could not be set up (code: errno); fills err, returns -code. */
 int ring_refused(struct error *err, int code);
 
-/*
- * The next SQE, not prepared; op is told of its completion.  Never NULL: more
- * than `entries` in one round are submitted early.
- */
-struct io_uring_sqe *ring_sqe(struct ring *ring);
+/* Submits early, to make room; returns an SQE.  What ring_sqe() does when there is none. */
+struct io_uring_sqe *ring_sqe_late(struct ring *ring);
+
+/* The next SQE, not prepared.  Never NULL: more than `entries` in a round are submitted early. */
+static inline struct io_uring_sqe *ring_sqe(struct ring *ring)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+
+	return __builtin_expect(sqe != NULL, 1) ? sqe : ring_sqe_late(ring);
+}
+
+/* Once it is prepared: op is told of its completion. */
 static inline void ring_sqe_for(struct io_uring_sqe *sqe, struct ring_op *op)
 {
 	sqe->user_data = (uint64_t)(uintptr_t)op;
@@ -56,7 +63,20 @@ int ring_submit(struct ring *ring);
  */
 int ring_wait(struct ring *ring);
 
-/* Calls done for every completion that is there.  Returns their number. */
-unsigned ring_dispatch(struct ring *ring);
+/* Calls done for every completion that is there. */
+static inline void ring_dispatch(struct ring *ring)
+{
+	struct io_uring_cqe *cqe;
+	unsigned head, n = 0;
+
+	io_uring_for_each_cqe(&ring->uring, head, cqe)
+	{
+		struct ring_op *op = (struct ring_op *)(uintptr_t)cqe->user_data;
+
+		op->done(op, cqe->res);
+		n++;
+	}
+	io_uring_cq_advance(&ring->uring, n);
+}
 
 #endif
