@@ -92,54 +92,51 @@ int buffers_open(struct buffers *b, enum io_path path, enum backend_access acces
 		.queue = (uint16_t)queue,
 		.depth = depth,
 		.char_fd = char_fd,
+		.ring = ring,
 		.stride = max_io,
 	};
-	b->dirty = calloc(depth, sizeof(*b->dirty));
-	b->unregistered = calloc(depth, sizeof(*b->unregistered));
-	if (!b->dirty || !b->unregistered) {
-		ret = -ENOMEM;
-		goto free_arrays;
-	}
+	b->tags = calloc(depth, sizeof(*b->tags));
+	if (!b->tags)
+		return -ENOMEM;
 	b->arena = mmap(NULL, bytes + max_io, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (b->arena == MAP_FAILED) {
 		ret = -errno;
-		goto free_arrays;
+		goto free_tags;
 	}
 	b->zeroes = b->arena + bytes;
 	/* A huge page for a tag's first 4 KiB would make idle devices expensive. */
 	madvise(b->arena, bytes + max_io, MADV_NOHUGEPAGE);
-	if (path == IO_PATH_ZERO_COPY) {
+	if (path == IO_PATH_ZERO_COPY || access == ACCESS_RING) {
 		ret = io_uring_register_buffers_sparse(&ring->uring, depth);
-		if (ret < 0)
+		b->can_pin = ret >= 0 && path != IO_PATH_ZERO_COPY;
+		if (ret < 0 && path == IO_PATH_ZERO_COPY)
 			goto unmap;
 	}
 	return 0;
 
 unmap:
 	munmap(b->arena, bytes + max_io);
-free_arrays:
-	free(b->unregistered);
-	free(b->dirty);
+free_tags:
+	free(b->tags);
 	return ret;
 }
 
 void buffers_close(struct buffers *b)
 {
 	munmap(b->arena, (size_t)b->depth * b->stride + b->stride);
-	free(b->unregistered);
-	free(b->dirty);
+	free(b->tags);
 }
 
-static uint8_t *tag_buffer(const struct buffers *b, unsigned tag)
+static uint8_t *buffer_of(const struct buffers *b, unsigned tag)
 {
 	return b->arena + (size_t)tag * b->stride;
 }
 
 static void mark_dirty(struct buffers *b, unsigned tag, uint32_t end)
 {
-	if (end > b->dirty[tag])
-		b->dirty[tag] = end;
+	if (end > b->tags[tag].dirty)
+		b->tags[tag].dirty = end;
 }
 
 static int short_copy(ssize_t ret)
@@ -169,7 +166,7 @@ static int user_copy_to(struct buffers *b, const struct io *io, uint32_t at, con
 
 static bool is_staged(const struct buffers *b, const struct io *io)
 {
-	return b->staged || b->unregistered[io->tag];
+	return b->staged || b->tags[io->tag].unregistered;
 }
 
 int buffers_arrive(struct buffers *b, const struct io *io, uint32_t op_flags)
@@ -179,9 +176,10 @@ int buffers_arrive(struct buffers *b, const struct io *io, uint32_t op_flags)
 			mark_dirty(b, io->tag, io->length);
 		return 0;
 	}
-	b->unregistered[io->tag] = b->access == ACCESS_RING && op_flags & UBLK_REQ_NEED_REG_BUF;
+	b->tags[io->tag].unregistered =
+		b->access == ACCESS_RING && op_flags & UBLK_REQ_NEED_REG_BUF;
 	if (io->op == IO_WRITE && is_staged(b, io))
-		return user_copy_from(b, io, 0, tag_buffer(b, io->tag), io->length);
+		return user_copy_from(b, io, 0, buffer_of(b, io->tag), io->length);
 	return 0;
 }
 
@@ -191,21 +189,40 @@ int buffers_finish(struct buffers *b, const struct io *io, int result)
 
 	if (b->path == IO_PATH_COPY || io->op != IO_READ || result <= 0 || !is_staged(b, io))
 		return result;
-	ret = user_copy_to(b, io, 0, tag_buffer(b, io->tag), (uint32_t)result);
+	ret = user_copy_to(b, io, 0, buffer_of(b, io->tag), (uint32_t)result);
 	return ret < 0 ? ret : result;
+}
+
+/* Whether the ring knows all that a request of this length uses of its tag's buffer. */
+static bool is_pinned(struct buffers *b, unsigned tag, uint32_t length)
+{
+	struct iovec start = { .iov_base = buffer_of(b, tag), .iov_len = BUFFERS_PINNED };
+
+	if (length > BUFFERS_PINNED)
+		return false;
+	if (__builtin_expect(b->tags[tag].pinned, 1))
+		return true;
+	if (!b->can_pin || b->stride < BUFFERS_PINNED)
+		return false;
+	/* Once in a tag's life.  Refused (by a limit of locked memory): then never again. */
+	b->can_pin =
+		io_uring_register_buffers_update_tag(&b->ring->uring, tag, &start, NULL, 1) == 1;
+	b->tags[tag].pinned = b->can_pin;
+	return b->can_pin;
 }
 
 void buffers_prep_transfer(struct buffers *b, const struct io *io, struct io_uring_sqe *sqe, int fd,
 			   uint64_t offset, uint32_t skip)
 {
-	bool fixed = b->path == IO_PATH_ZERO_COPY && !is_staged(b, io);
-	/* Registered buffers are addressed from 0. */
-	void *addr = fixed ? (void *)(uintptr_t)skip : tag_buffer(b, io->tag) + skip;
+	bool ours = b->path != IO_PATH_ZERO_COPY || is_staged(b, io);
+	bool fixed = !ours || is_pinned(b, io->tag, io->length);
+	/* The kernel's pages are addressed from 0. */
+	void *addr = ours ? buffer_of(b, io->tag) + skip : (void *)(uintptr_t)skip;
 	int op;
 
 	if (io->op == IO_READ) {
 		op = fixed ? IORING_OP_READ_FIXED : IORING_OP_READ;
-		if (!fixed)
+		if (ours)
 			mark_dirty(b, io->tag, io->length);
 	} else {
 		op = fixed ? IORING_OP_WRITE_FIXED : IORING_OP_WRITE;
@@ -220,7 +237,7 @@ int buffers_copy_to(struct buffers *b, const struct io *io, uint32_t at, const v
 	if (b->path != IO_PATH_COPY)
 		return user_copy_to(b, io, at, from, length);
 	mark_dirty(b, io->tag, at + length);
-	memcpy(tag_buffer(b, io->tag) + at, from, length);
+	memcpy(buffer_of(b, io->tag) + at, from, length);
 	return 0;
 }
 
@@ -229,7 +246,7 @@ int buffers_copy_from(struct buffers *b, const struct io *io, uint32_t at, void 
 {
 	if (b->path != IO_PATH_COPY)
 		return user_copy_from(b, io, at, to, length);
-	memcpy(to, tag_buffer(b, io->tag) + at, length);
+	memcpy(to, buffer_of(b, io->tag) + at, length);
 	return 0;
 }
 
@@ -240,17 +257,17 @@ int buffers_fill_zero(struct buffers *b, const struct io *io, uint32_t at, uint3
 	if (b->path != IO_PATH_COPY)
 		return user_copy_to(b, io, at, b->zeroes, length);
 	/* What was never written in the buffer is zero still. */
-	dirty = b->dirty[io->tag];
+	dirty = b->tags[io->tag].dirty;
 	if (at < dirty)
-		memset(tag_buffer(b, io->tag) + at, 0,
+		memset(buffer_of(b, io->tag) + at, 0,
 		       (at + length < dirty ? at + length : dirty) - at);
 	if (!at && length >= dirty)
-		b->dirty[io->tag] = 0;
+		b->tags[io->tag].dirty = 0;
 	return 0;
 }
 
 void *buffers_data(struct buffers *b, const struct io *io)
 {
 	mark_dirty(b, io->tag, io->length);
-	return tag_buffer(b, io->tag);
+	return buffer_of(b, io->tag);
 }

@@ -43,24 +43,40 @@ uint64_t io_path_features(enum io_path path);
 int io_path_choose(enum io_path wanted, enum backend_access access, uint64_t features,
 		   enum io_path *path, const char **reason, struct error *err);
 
+/* What is known of one tag's buffer. */
+struct tag_buffer {
+	uint32_t dirty;    /* bytes of it, from its start, that may not be zero */
+	bool pinned;       /* its first BUFFERS_PINNED bytes are registered with the ring */
+	bool unregistered; /* zero copy: this request's automatic registration failed */
+};
+
+/*
+ * I/O on files from and to our own buffers is cheaper if the ring knows their
+ * pages, but a known page cannot be given back.  So a tag's first bytes are made
+ * known by the first small request that uses them.
+ */
+#define BUFFERS_PINNED (16u << 10)
+
 /* Owner: a queue; every call on its thread. */
 struct buffers {
 	enum io_path path;
 	enum backend_access access;
-	bool staged; /* data the backend touches must be carried to or from a buffer by us */
+	bool staged;  /* data the backend touches must be carried to or from a buffer by us */
+	bool can_pin; /* the ring's buffer table is there for our buffers */
 	uint16_t queue;
 	unsigned depth;
-	int char_fd;           /* /dev/ublkcN, for user copy */
+	int char_fd; /* /dev/ublkcN, for user copy */
+	struct ring *ring;
 	uint32_t stride;       /* bytes of one tag's buffer */
 	uint8_t *arena;        /* depth * stride */
 	const uint8_t *zeroes; /* stride bytes, never written */
-	uint32_t *dirty;    /* by tag: bytes of its buffer, from its start, that may not be zero */
-	bool *unregistered; /* by tag: this request's automatic registration failed */
+	struct tag_buffer *tags;
 };
 
 /*
- * max_io: bytes of the largest request.  zero-copy: sets up the ring's buffer
- * table, one slot a tag.  Returns 0 or -errno.
+ * max_io: bytes of the largest request.  ring stays until buffers_close(); its
+ * buffer table is made here, one slot a tag, where it is of use.  Returns 0 or
+ * -errno.
  */
 int buffers_open(struct buffers *buffers, enum io_path path, enum backend_access access,
 		 unsigned queue, int char_fd, unsigned depth, uint32_t max_io, struct ring *ring);
