@@ -1,0 +1,766 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * io_uring, as far as a server needs it.  The inline half of liburing works on
+ * rings in memory, which are ours here; the calls that enter the kernel come to
+ * the functions below.  A completion appears in the ring only while its owner is
+ * in the kernel, as with deferred task work.
+ */
+#include "tests/unit/fake-internal.h"
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#define DISCARD_COMMAND _IO(0x12, 0) /* of a block device, Linux 6.12 */
+#define NOT_YET         1000000      /* the result of work that waits for its file */
+
+struct completion {
+	uint64_t user_data;
+	int result;
+};
+
+struct list {
+	struct completion *items;
+	unsigned count, room;
+};
+
+struct waiting_read {
+	struct io_uring_sqe sqe;
+	int fd;
+	bool used;
+};
+
+struct buffer_slot {
+	uint8_t *data; /* NULL: nothing is registered */
+	uint64_t base; /* the address of its first byte, as an SQE names it */
+	uint64_t length;
+	bool to_fill, to_send; /* what it may be used for */
+};
+
+struct fake_ring {
+	struct fake_ring *next;
+	struct io_uring *user;
+	uint32_t flags;
+	pthread_t owner;
+	bool owned;
+	unsigned khead, ktail, cq_head, cq_tail, kflags, overflow, dropped;
+	unsigned sq_mask, sq_entries, cq_mask, cq_entries;
+	uint8_t *sqes;
+	struct io_uring_cqe *cqes;
+	int files[FAKE_FILES];
+	struct fake_device *file_devices[FAKE_FILES];
+	bool has_files;
+	struct buffer_slot *slots;
+	unsigned nr_slots;
+	struct list ready; /* to appear in the ring */
+	struct list held;
+	struct waiting_read reads[8];
+};
+
+static struct fake_ring *rings;
+static bool holding;
+
+static struct {
+	int opcode;
+	unsigned skip, times;
+	int result;
+} rules[8];
+static unsigned done_by_opcode[64], dsyncs;
+
+void fake_rings_reset(void)
+{
+	holding = false;
+	dsyncs = 0;
+	memset(rules, 0, sizeof(rules));
+	memset(done_by_opcode, 0, sizeof(done_by_opcode));
+}
+
+unsigned fake_rings(void)
+{
+	unsigned n = 0;
+
+	for (struct fake_ring *r = rings; r; r = r->next)
+		n++;
+	return n;
+}
+
+static struct fake_ring *ring_of(struct io_uring *user)
+{
+	for (struct fake_ring *r = rings; r; r = r->next)
+		if (r->user == user)
+			return r;
+	fake_die("an io_uring that was never set up, or is closed");
+}
+
+uint32_t fake_ring_flags(const struct fake_ring *ring)
+{
+	return ring->flags;
+}
+
+/* ---- completions ---- */
+
+static void append(struct list *list, struct completion c)
+{
+	if (list->count == list->room) {
+		list->room = list->room ? 2 * list->room : 64;
+		list->items = __real_realloc(list->items, list->room * sizeof(*list->items));
+	}
+	list->items[list->count++] = c;
+}
+
+void fake_ring_complete(struct fake_ring *ring, uint64_t user_data, int result)
+{
+	append(&ring->ready, (struct completion){ user_data, result });
+	pthread_cond_broadcast(&fake_changed);
+}
+
+static void work_complete(struct fake_ring *ring, uint64_t user_data, int result)
+{
+	if (holding)
+		append(&ring->held, (struct completion){ user_data, result });
+	else
+		fake_ring_complete(ring, user_data, result);
+}
+
+void fake_hold_work(bool on)
+{
+	pthread_mutex_lock(&fake_lock);
+	holding = on;
+	for (struct fake_ring *r = rings; r && !on; r = r->next) {
+		while (r->held.count)
+			append(&r->ready, r->held.items[--r->held.count]);
+	}
+	pthread_cond_broadcast(&fake_changed);
+	pthread_mutex_unlock(&fake_lock);
+}
+
+unsigned fake_work_held(void)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&fake_lock);
+	for (struct fake_ring *r = rings; r; r = r->next)
+		n += r->held.count;
+	pthread_mutex_unlock(&fake_lock);
+	return n;
+}
+
+static unsigned visible(const struct fake_ring *r)
+{
+	return r->cq_tail - __atomic_load_n(&r->cq_head, __ATOMIC_ACQUIRE);
+}
+
+static void deliver(struct fake_ring *r)
+{
+	unsigned n = 0;
+
+	fake_deliver_requests(r);
+	for (; n < r->ready.count && visible(r) < r->cq_entries; n++) {
+		struct io_uring_cqe *cqe = &r->cqes[r->cq_tail & r->cq_mask];
+
+		cqe->user_data = r->ready.items[n].user_data;
+		cqe->res = r->ready.items[n].result;
+		cqe->flags = 0;
+		__atomic_store_n(&r->cq_tail, r->cq_tail + 1, __ATOMIC_RELEASE);
+	}
+	if (n) {
+		r->ready.count -= n;
+		memmove(r->ready.items, r->ready.items + n,
+			r->ready.count * sizeof(*r->ready.items));
+	}
+}
+
+/* ---- work ---- */
+
+void fake_work(int opcode, unsigned skip, unsigned times, int result)
+{
+	pthread_mutex_lock(&fake_lock);
+	for (unsigned i = 0; i < sizeof(rules) / sizeof(*rules); i++)
+		if (!rules[i].times) {
+			rules[i].opcode = opcode;
+			rules[i].skip = skip;
+			rules[i].times = times;
+			rules[i].result = result;
+			break;
+		}
+	pthread_mutex_unlock(&fake_lock);
+}
+
+unsigned fake_work_done(int opcode)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&fake_lock);
+	n = done_by_opcode[opcode];
+	pthread_mutex_unlock(&fake_lock);
+	return n;
+}
+
+unsigned fake_dsyncs(void)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&fake_lock);
+	n = dsyncs;
+	pthread_mutex_unlock(&fake_lock);
+	return n;
+}
+
+/* False where the work is done as it should be. */
+static bool rule_for(int opcode, int *result)
+{
+	if (opcode == IORING_OP_READ_FIXED)
+		opcode = IORING_OP_READ;
+	if (opcode == IORING_OP_WRITE_FIXED)
+		opcode = IORING_OP_WRITE;
+	for (unsigned i = 0; i < sizeof(rules) / sizeof(*rules); i++) {
+		if (!rules[i].times || rules[i].opcode != opcode)
+			continue;
+		if (rules[i].skip) {
+			rules[i].skip--;
+			continue;
+		}
+		rules[i].times--;
+		*result = rules[i].result;
+		return true;
+	}
+	return false;
+}
+
+int fake_ring_register(struct fake_ring *ring, unsigned index, void *data, uint32_t length,
+		       bool for_read)
+{
+	if (index >= ring->nr_slots)
+		return -EINVAL;
+	if (ring->slots[index].data)
+		return -EBUSY;
+	ring->slots[index] = (struct buffer_slot){ data, 0, length, for_read, !for_read };
+	return 0;
+}
+
+void fake_ring_unregister(struct fake_ring *ring, unsigned index)
+{
+	ring->slots[index].data = NULL;
+}
+
+/* The memory that a FIXED operation names; a request's pages are addressed from 0. */
+static int fixed_buffer(struct fake_ring *ring, const struct io_uring_sqe *sqe, void **at)
+{
+	const struct buffer_slot *slot;
+
+	if (sqe->buf_index >= ring->nr_slots)
+		return -EFAULT;
+	slot = &ring->slots[sqe->buf_index];
+	if (!slot->data || sqe->addr < slot->base ||
+	    sqe->addr - slot->base + sqe->len > slot->length ||
+	    !(sqe->opcode == IORING_OP_READ_FIXED ? slot->to_fill : slot->to_send))
+		return -EFAULT;
+	*at = slot->data + (sqe->addr - slot->base);
+	return 0;
+}
+
+static int transfer(struct fake_ring *ring, const struct io_uring_sqe *sqe, int fd, uint32_t length)
+{
+	struct iovec vec = { (void *)(uintptr_t)sqe->addr, length };
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	bool reads = sqe->opcode == IORING_OP_READ || sqe->opcode == IORING_OP_READ_FIXED;
+	struct stat st;
+	ssize_t ret;
+	int code;
+
+	if (sqe->opcode == IORING_OP_READ_FIXED || sqe->opcode == IORING_OP_WRITE_FIXED) {
+		code = fixed_buffer(ring, sqe, &vec.iov_base);
+		if (code)
+			return code;
+	}
+	if (__real_fstat(fd, &st))
+		return -EBADF;
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISCHR(st.st_mode)) {
+		if (!poll(&pfd, 1, 0))
+			return NOT_YET;
+		ret = read(fd, vec.iov_base, length);
+	} else if (reads) {
+		ret = preadv2(fd, &vec, 1, (off_t)sqe->off, sqe->rw_flags);
+	} else {
+		if (sqe->rw_flags & RWF_DSYNC)
+			dsyncs++;
+		ret = pwritev2(fd, &vec, 1, (off_t)sqe->off, sqe->rw_flags);
+	}
+	return ret < 0 ? -errno : (int)ret;
+}
+
+static int discard(const struct io_uring_sqe *sqe, int fd)
+{
+	if (sqe->cmd_op != (uint32_t)DISCARD_COMMAND || !fake_now.discards)
+		return -EOPNOTSUPP;
+	return __real_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)sqe->addr,
+				(off_t)sqe->addr3)
+		       ? -errno
+		       : 0;
+}
+
+static int do_work(struct fake_ring *ring, const struct io_uring_sqe *sqe, int fd)
+{
+	int result = 0, ret = -EINVAL;
+	bool ruled = rule_for(sqe->opcode, &result);
+
+	done_by_opcode[sqe->opcode & 63]++;
+	if (ruled && result < 0)
+		return result;
+	switch (sqe->opcode) {
+	case IORING_OP_NOP:
+		ret = 0;
+		break;
+	case IORING_OP_READ:
+	case IORING_OP_WRITE:
+	case IORING_OP_READ_FIXED:
+	case IORING_OP_WRITE_FIXED:
+		ret = transfer(ring, sqe, fd,
+			       ruled && (uint32_t)result < sqe->len ? (uint32_t)result : sqe->len);
+		break;
+	case IORING_OP_FSYNC:
+		ret = (sqe->fsync_flags & IORING_FSYNC_DATASYNC ? fdatasync(fd) : fsync(fd))
+			      ? -errno
+			      : 0;
+		break;
+	case IORING_OP_FALLOCATE:
+		ret = __real_fallocate(fd, (int)sqe->len, (off_t)sqe->off, (off_t)sqe->addr)
+			      ? -errno
+			      : 0;
+		break;
+	case IORING_OP_URING_CMD:
+		ret = discard(sqe, fd);
+		break;
+	}
+	return ret;
+}
+
+static void look_at_reads(struct fake_ring *r)
+{
+	for (unsigned i = 0; i < sizeof(r->reads) / sizeof(*r->reads); i++) {
+		struct waiting_read *w = &r->reads[i];
+		int ret;
+
+		if (!w->used)
+			continue;
+		ret = transfer(r, &w->sqe, w->fd, w->sqe.len);
+		if (ret == NOT_YET)
+			continue;
+		w->used = false;
+		fake_ring_complete(r, w->sqe.user_data, ret);
+	}
+}
+
+static void read_later(struct fake_ring *r, const struct io_uring_sqe *sqe, int fd)
+{
+	for (unsigned i = 0; i < sizeof(r->reads) / sizeof(*r->reads); i++)
+		if (!r->reads[i].used) {
+			r->reads[i] = (struct waiting_read){ *sqe, fd, true };
+			return;
+		}
+	fake_die("too many reads of eventfds");
+}
+
+static bool find_file(struct fake_ring *r, const struct io_uring_sqe *sqe, int *fd,
+		      struct fake_file *file)
+{
+	struct fake_file *known;
+
+	*file = (struct fake_file){ 0 };
+	if (sqe->flags & IOSQE_FIXED_FILE) {
+		if (!r->has_files || sqe->fd < 0 || sqe->fd >= (int)FAKE_FILES ||
+		    r->files[sqe->fd] < 0)
+			return false;
+		*fd = r->files[sqe->fd];
+		if (r->file_devices[sqe->fd]) {
+			file->kind = FAKE_CHAR;
+			file->device = r->file_devices[sqe->fd];
+		}
+		return true;
+	}
+	*fd = sqe->fd;
+	known = fake_file_of(*fd);
+	if (known)
+		*file = *known;
+	return true;
+}
+
+static void issue(struct fake_ring *r, const struct io_uring_sqe *sqe)
+{
+	struct fake_file file;
+	int fd, ret;
+
+	if (sqe->opcode == IORING_OP_ASYNC_CANCEL) {
+		fake_ring_complete(r, sqe->user_data, fake_cancel_command(r, sqe->addr));
+		return;
+	}
+	if (!find_file(r, sqe, &fd, &file)) {
+		fake_ring_complete(r, sqe->user_data, -EBADF);
+		return;
+	}
+	if (sqe->opcode == IORING_OP_URING_CMD && file.kind == FAKE_CONTROL) {
+		fake_control_command(r, sqe);
+	} else if (sqe->opcode == IORING_OP_URING_CMD && file.kind == FAKE_CHAR) {
+		fake_io_command(r, file.device, sqe);
+	} else {
+		ret = do_work(r, sqe, fd);
+		if (ret == NOT_YET)
+			read_later(r, sqe, fd);
+		else
+			work_complete(r, sqe->user_data, ret);
+	}
+}
+
+static void check_owner(struct fake_ring *r)
+{
+	if (!r->owned) {
+		r->owned = true;
+		r->owner = pthread_self();
+	} else if (r->flags & IORING_SETUP_SINGLE_ISSUER &&
+		   !pthread_equal(r->owner, pthread_self())) {
+		fake_violation("a ring of a single issuer is entered by another thread");
+	}
+}
+
+static int submit(struct fake_ring *r)
+{
+	struct io_uring_sq *sq = &r->user->sq;
+	unsigned shift = r->flags & IORING_SETUP_SQE128 ? 7 : 6, n = 0;
+
+	check_owner(r);
+	while (sq->sqe_head != sq->sqe_tail) {
+		const uint8_t *sqe = r->sqes + ((size_t)(sq->sqe_head & r->sq_mask) << shift);
+
+		sq->sqe_head++;
+		issue(r, (const struct io_uring_sqe *)sqe);
+		n++;
+	}
+	__atomic_store_n(&r->khead, sq->sqe_head, __ATOMIC_RELEASE);
+	__atomic_store_n(&r->ktail, sq->sqe_tail, __ATOMIC_RELEASE);
+	deliver(r);
+	return (int)n;
+}
+
+/* ---- the calls ---- */
+
+static unsigned power_of_2(unsigned n)
+{
+	unsigned p = 1;
+
+	while (p < n)
+		p *= 2;
+	return p;
+}
+
+static void connect_rings(struct fake_ring *r, struct io_uring *user, int fd)
+{
+	memset(user, 0, sizeof(*user));
+	user->flags = r->flags;
+	user->ring_fd = user->enter_ring_fd = fd;
+	user->sq.khead = &r->khead;
+	user->sq.ktail = &r->ktail;
+	user->sq.kring_mask = &r->sq_mask;
+	user->sq.kring_entries = &r->sq_entries;
+	user->sq.kflags = &r->kflags;
+	user->sq.kdropped = &r->dropped;
+	user->sq.sqes = (struct io_uring_sqe *)r->sqes;
+	user->sq.ring_mask = r->sq_mask;
+	user->sq.ring_entries = r->sq_entries;
+	user->cq.khead = &r->cq_head;
+	user->cq.ktail = &r->cq_tail;
+	user->cq.kring_mask = &r->cq_mask;
+	user->cq.kring_entries = &r->cq_entries;
+	user->cq.kflags = &r->kflags;
+	user->cq.koverflow = &r->overflow;
+	user->cq.cqes = r->cqes;
+	user->cq.ring_mask = r->cq_mask;
+	user->cq.ring_entries = r->cq_entries;
+}
+
+int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *user,
+				      struct io_uring_params *p);
+int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *user,
+				      struct io_uring_params *p)
+{
+	struct fake_ring *r;
+	int code, fd;
+
+	if (!fake_active)
+		fake_die("a ring is set up without fake_start()");
+	if (fake_point("io_uring_queue_init_params", ENOMEM, &code))
+		return -code;
+	if (fake_now.ring_refusal)
+		return -fake_now.ring_refusal;
+	if (p->flags & ~fake_now.ring_flags || !entries)
+		return -EINVAL;
+	/* Deferred task work is a single issuer's. */
+	if (p->flags & IORING_SETUP_DEFER_TASKRUN && !(p->flags & IORING_SETUP_SINGLE_ISSUER))
+		return -EINVAL;
+	fd = __real_open("/dev/null", O_RDWR | O_CLOEXEC);
+	r = __real_calloc(1, sizeof(*r));
+	r->user = user;
+	r->flags = p->flags;
+	r->sq_entries = power_of_2(entries);
+	r->cq_entries =
+		p->flags & IORING_SETUP_CQSIZE ? power_of_2(p->cq_entries) : 2 * r->sq_entries;
+	r->sq_mask = r->sq_entries - 1;
+	r->cq_mask = r->cq_entries - 1;
+	r->sqes = __real_calloc(r->sq_entries, 128);
+	r->cqes = __real_calloc(r->cq_entries, sizeof(*r->cqes));
+	connect_rings(r, user, fd);
+	pthread_mutex_lock(&fake_lock);
+	fake_file_new(fd, FAKE_RING);
+	r->next = rings;
+	rings = r;
+	pthread_mutex_unlock(&fake_lock);
+	return 0;
+}
+
+static void drop_files(struct fake_ring *r)
+{
+	for (unsigned i = 0; i < FAKE_FILES; i++)
+		if (r->file_devices[i]) {
+			struct fake_device *device = r->file_devices[i];
+
+			r->file_devices[i] = NULL;
+			fake_drop_char(device);
+		}
+	r->has_files = false;
+}
+
+void __wrap_io_uring_queue_exit(struct io_uring *user);
+void __wrap_io_uring_queue_exit(struct io_uring *user)
+{
+	struct fake_ring *r, **link;
+	int fd = user->ring_fd;
+
+	pthread_mutex_lock(&fake_lock);
+	r = ring_of(user);
+	fake_forget_ring(r);
+	drop_files(r);
+	for (link = &rings; *link != r; link = &(*link)->next)
+		;
+	*link = r->next;
+	*fake_file_of(fd) = (struct fake_file){ 0 };
+	pthread_cond_broadcast(&fake_changed);
+	pthread_mutex_unlock(&fake_lock);
+	__real_close(fd);
+	free(r->sqes);
+	free(r->cqes);
+	free(r->slots);
+	free(r->ready.items);
+	free(r->held.items);
+	free(r);
+}
+
+int __wrap_io_uring_submit(struct io_uring *user);
+int __wrap_io_uring_submit(struct io_uring *user)
+{
+	int code, ret;
+
+	if (fake_point("io_uring_submit", ENOMEM, &code))
+		return -code;
+	pthread_mutex_lock(&fake_lock);
+	ret = submit(ring_of(user));
+	pthread_mutex_unlock(&fake_lock);
+	return ret;
+}
+
+int __wrap_io_uring_submit_and_wait(struct io_uring *user, unsigned wait_nr);
+int __wrap_io_uring_submit_and_wait(struct io_uring *user, unsigned wait_nr)
+{
+	uint64_t end = fake_clock_ms() + FAKE_PATIENCE * 1000;
+	struct fake_ring *r;
+	int code, ret;
+
+	if (fake_point("io_uring_submit_and_wait", ENOMEM, &code))
+		return -code;
+	pthread_mutex_lock(&fake_lock);
+	r = ring_of(user);
+	ret = submit(r);
+	while (visible(r) < wait_nr) {
+		fake_wait(FAKE_POLL_MS);
+		look_at_reads(r);
+		deliver(r);
+		if (fake_clock_ms() > end)
+			fake_die("a ring has waited %u s for %u completions", FAKE_PATIENCE,
+				 wait_nr);
+	}
+	pthread_mutex_unlock(&fake_lock);
+	return ret;
+}
+
+/*
+ * The clock runs ahead where nothing can happen: all that a ring waits for is a
+ * command that a test told not to be answered.
+ */
+int __wrap_io_uring_wait_cqe_timeout(struct io_uring *user, struct io_uring_cqe **cqe,
+				     struct __kernel_timespec *ts);
+int __wrap_io_uring_wait_cqe_timeout(struct io_uring *user, struct io_uring_cqe **cqe,
+				     struct __kernel_timespec *ts)
+{
+	uint64_t now = fake_clock_ms(), end;
+	struct fake_ring *r;
+	int code, ret = 0;
+
+	end = now + (ts ? (uint64_t)ts->tv_sec * 1000 + (uint64_t)ts->tv_nsec / 1000000
+			: FAKE_PATIENCE * 1000);
+	if (fake_point("io_uring_wait_cqe_timeout", EBADR, &code))
+		return -code;
+	pthread_mutex_lock(&fake_lock);
+	r = ring_of(user);
+	check_owner(r);
+	for (deliver(r); !visible(r); deliver(r)) {
+		if (fake_ring_has_commands(r, true) && !fake_ring_has_commands(r, false))
+			ret = -ETIME;
+		else if (now >= end)
+			ret = -ETIME;
+		if (ret)
+			break;
+		fake_wait(end - now < FAKE_POLL_MS ? (unsigned)(end - now) : FAKE_POLL_MS);
+		now = fake_clock_ms();
+	}
+	if (!ret)
+		*cqe = &r->cqes[__atomic_load_n(&r->cq_head, __ATOMIC_ACQUIRE) & r->cq_mask];
+	pthread_mutex_unlock(&fake_lock);
+	return ret;
+}
+
+int __wrap_io_uring_register_ring_fd(struct io_uring *user);
+int __wrap_io_uring_register_ring_fd(struct io_uring *user)
+{
+	int code;
+
+	(void)user;
+	if (fake_point("io_uring_register_ring_fd", EINVAL, &code))
+		return -code;
+	return fake_now.registers_ring_fd ? 1 : -EINVAL;
+}
+
+static void put_file(struct fake_ring *r, unsigned slot, int fd)
+{
+	struct fake_file *file = fake_file_of(fd);
+
+	r->files[slot] = fd;
+	if (file && file->kind == FAKE_CHAR) {
+		r->file_devices[slot] = file->device;
+		fake_hold_char(file->device);
+	}
+}
+
+int __wrap_io_uring_register_files(struct io_uring *user, const int *fds, unsigned n);
+int __wrap_io_uring_register_files(struct io_uring *user, const int *fds, unsigned n)
+{
+	struct fake_ring *r;
+	int code, ret = 0;
+
+	if (fake_point("io_uring_register_files", ENOMEM, &code))
+		return -code;
+	pthread_mutex_lock(&fake_lock);
+	r = ring_of(user);
+	if (r->has_files || !n || n > FAKE_FILES) {
+		ret = -EBUSY;
+	} else {
+		for (unsigned i = 0; i < FAKE_FILES; i++)
+			r->files[i] = -1;
+		r->has_files = true;
+		for (unsigned i = 0; i < n; i++)
+			put_file(r, i, fds[i]);
+	}
+	pthread_mutex_unlock(&fake_lock);
+	return ret;
+}
+
+int __wrap_io_uring_register_files_update(struct io_uring *user, unsigned off, const int *fds,
+					  unsigned n);
+int __wrap_io_uring_register_files_update(struct io_uring *user, unsigned off, const int *fds,
+					  unsigned n)
+{
+	struct fake_ring *r;
+	int code, ret = (int)n;
+
+	if (fake_point("io_uring_register_files_update", ENOMEM, &code))
+		return -code;
+	pthread_mutex_lock(&fake_lock);
+	r = ring_of(user);
+	if (!r->has_files)
+		ret = -ENXIO;
+	else if (off + n > FAKE_FILES)
+		ret = -EINVAL;
+	for (unsigned i = 0; ret > 0 && i < n; i++) {
+		if (r->files[off + i] >= 0)
+			fake_violation("a registered file is replaced");
+		put_file(r, off + i, fds[i]);
+	}
+	pthread_mutex_unlock(&fake_lock);
+	return ret;
+}
+
+int __wrap_io_uring_unregister_files(struct io_uring *user);
+int __wrap_io_uring_unregister_files(struct io_uring *user)
+{
+	struct fake_ring *r;
+	int ret;
+
+	pthread_mutex_lock(&fake_lock);
+	r = ring_of(user);
+	ret = r->has_files ? 0 : -ENXIO;
+	drop_files(r);
+	pthread_mutex_unlock(&fake_lock);
+	return ret;
+}
+
+int __wrap_io_uring_register_buffers_sparse(struct io_uring *user, unsigned n);
+int __wrap_io_uring_register_buffers_sparse(struct io_uring *user, unsigned n)
+{
+	struct fake_ring *r;
+	int code, ret = 0;
+
+	if (fake_point("io_uring_register_buffers_sparse", ENOMEM, &code))
+		return -code;
+	pthread_mutex_lock(&fake_lock);
+	r = ring_of(user);
+	if (r->slots) {
+		ret = -EBUSY;
+	} else if (!n || n > 16384) {
+		ret = -EINVAL;
+	} else {
+		r->slots = __real_calloc(n, sizeof(*r->slots));
+		r->nr_slots = n;
+	}
+	pthread_mutex_unlock(&fake_lock);
+	return ret;
+}
+
+int __wrap_io_uring_register_buffers_update_tag(struct io_uring *user, unsigned off,
+						const struct iovec *vecs, const __u64 *tags,
+						unsigned n);
+int __wrap_io_uring_register_buffers_update_tag(struct io_uring *user, unsigned off,
+						const struct iovec *vecs, const __u64 *tags,
+						unsigned n)
+{
+	struct fake_ring *r;
+	int code, ret = (int)n;
+
+	(void)tags;
+	if (fake_point("io_uring_register_buffers_update_tag", ENOMEM, &code))
+		return -code;
+	pthread_mutex_lock(&fake_lock);
+	r = ring_of(user);
+	if (off + n > r->nr_slots)
+		ret = r->slots ? -EINVAL : -ENXIO;
+	for (unsigned i = 0; ret > 0 && i < n; i++)
+		r->slots[off + i] = (struct buffer_slot){
+			.data = vecs[i].iov_base,
+			.base = (uint64_t)(uintptr_t)vecs[i].iov_base,
+			.length = vecs[i].iov_len,
+			.to_fill = true,
+			.to_send = true,
+		};
+	pthread_mutex_unlock(&fake_lock);
+	return ret;
+}
