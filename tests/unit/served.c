@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/unit/served.h"
+#include "engine/log.h"
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+
+static int open_file(struct export *export, const char *path, int flags, unsigned mode)
+{
+	int fd = open(path, flags, mode);
+
+	(void)export;
+	return fd < 0 ? -errno : fd;
+}
+
+static void remove_file(struct export *export, const char *path)
+{
+	(void)export;
+	unlink(path);
+}
+
+const struct backend_host served_host = { .open_file = open_file, .remove_file = remove_file };
+
+static void set_word(struct served *s, char *word)
+{
+	char *equals = strchr(word, '=');
+	int ret;
+
+	if (!strncmp(word, "-o", 2)) {
+		ret = spec_set_backend(&s->spec, word + 2, &s->err);
+	} else {
+		if (equals)
+			*equals = 0;
+		ret = spec_set(&s->spec, word, equals ? equals + 1 : NULL, &s->err);
+	}
+	if (ret)
+		fail_msg("%s", s->err.text);
+}
+
+void served_open(struct served *s, const char *words)
+{
+	char copy[1024], *word, *rest = copy;
+
+	*s = (struct served){ 0 };
+	snprintf(copy, sizeof(copy), "%s", words);
+	word = strsep(&rest, " ");
+	if (spec_open(&s->spec, word, &s->err))
+		fail_msg("%s", s->err.text);
+	while ((word = strsep(&rest, " ")))
+		if (*word)
+			set_word(s, word);
+	if (spec_check(&s->spec, &s->err))
+		fail_msg("%s", s->err.text);
+	if (control_open(&s->control, SERVED_DEADLINE_MS, &s->err))
+		fail_msg("%s", s->err.text);
+}
+
+void served_close(struct served *s)
+{
+	control_close(&s->control);
+	spec_close(&s->spec);
+}
+
+int served_start(struct served *s)
+{
+	s->err = (struct error){ 0 };
+	return device_start(&s->device, &s->spec, &served_host, &s->control, &s->err);
+}
+
+int served_stop(struct served *s)
+{
+	int ret;
+
+	s->err = (struct error){ 0 };
+	ret = device_stop(&s->device, &s->err);
+	device_forget(&s->device);
+	return ret;
+}
+
+void served_begin(struct served *s, const char *words)
+{
+	served_open(s, words);
+	if (served_start(s))
+		fail_msg("%s: %s", words, s->err.text);
+}
+
+void served_end(struct served *s)
+{
+	if (served_stop(s))
+		fail_msg("%s", s->err.text);
+	served_close(s);
+}
+
+/* ---- temporary files ---- */
+
+static char folder[256];
+
+const char *temp_path(const char *name)
+{
+	static char path[512];
+	const char *where = getenv("TMPDIR");
+
+	if (!*folder) {
+		snprintf(folder, sizeof(folder), "%s/ublkd-test.XXXXXX", where ? where : "/tmp");
+		if (!mkdtemp(folder))
+			fail_msg("no folder for temporary files: %s", folder);
+	}
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	return path;
+}
+
+const char *temp_file(const char *name, uint64_t size)
+{
+	const char *path = temp_path(name);
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0 || ftruncate(fd, (off_t)size))
+		fail_msg("%s: %s", path, strerror(errno));
+	close(fd);
+	return path;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+void temp_remove(void)
+{
+	if (*folder)
+		nftw(folder, remove_entry, 4, FTW_DEPTH | FTW_PHYS);
+	*folder = 0;
+}
+
+static void *no_work(void *arg)
+{
+	return arg;
+}
+
+void bound_time(unsigned seconds)
+{
+	pthread_t thread;
+
+	alarm(seconds);
+	/* A sanitizer's own thread comes with the first: not while they are counted. */
+	if (!pthread_create(&thread, NULL, no_work, NULL))
+		pthread_join(thread, NULL);
+	/* What each start and stop would say is of no interest here. */
+	log_setup("test", getenv("TEST_VERBOSE") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
+}
