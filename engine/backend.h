@@ -63,6 +63,9 @@ struct io {
  */
 void io_complete(struct io *io, int result);
 
+/* Ends a read, once, with all its data zero. */
+void io_complete_zeroes(struct io *io);
+
 /* The io_size bytes that the backend has for each tag; zeroed once, at start. */
 void *io_private(struct io *io);
 
@@ -174,7 +177,7 @@ const struct option_value *export_option(const struct export *export, const char
 /* ---- the backend ---- */
 
 enum backend_access {
-	ACCESS_NONE, /* reads are zeroes, writes are not looked at: io_fill_zero() only */
+	ACCESS_NONE, /* reads are zeroes, writes are not looked at: io_complete_zeroes() only */
 	ACCESS_RING,
 	ACCESS_MEMORY,
 	ACCESS_POINTER,

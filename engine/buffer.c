@@ -53,7 +53,12 @@ int io_path_choose(enum io_path wanted, enum backend_access access, uint64_t fea
 	*path = IO_PATH_COPY;
 	switch (access) {
 	case ACCESS_NONE:
-		*reason = "no data is looked at: the driver's own copy of zeroes is the cheapest";
+		*reason = "no data is looked at: the driver copies zeroes from a buffer";
+		if (path_possible(IO_PATH_ZERO_COPY, features)) {
+			*path = IO_PATH_ZERO_COPY;
+			*reason =
+				"no data is looked at: the kernel itself zeroes the request's pages";
+		}
 		break;
 	case ACCESS_RING:
 		*reason = "the kernel registers no buffers by itself (Linux 6.16 or later would)";
@@ -166,7 +171,7 @@ static int user_copy_to(struct buffers *b, const struct io *io, uint32_t at, con
 
 static bool is_staged(const struct buffers *b, const struct io *io)
 {
-	return b->staged || b->tags[io->tag].unregistered;
+	return b->staged || (b->access == ACCESS_RING && b->tags[io->tag].unregistered);
 }
 
 int buffers_arrive(struct buffers *b, const struct io *io, uint32_t op_flags)
@@ -176,8 +181,7 @@ int buffers_arrive(struct buffers *b, const struct io *io, uint32_t op_flags)
 			mark_dirty(b, io->tag, io->length);
 		return 0;
 	}
-	b->tags[io->tag].unregistered =
-		b->access == ACCESS_RING && op_flags & UBLK_REQ_NEED_REG_BUF;
+	b->tags[io->tag].unregistered = op_flags & UBLK_REQ_NEED_REG_BUF;
 	if (io->op == IO_WRITE && is_staged(b, io))
 		return user_copy_from(b, io, 0, buffer_of(b, io->tag), io->length);
 	return 0;
@@ -229,6 +233,11 @@ void buffers_prep_transfer(struct buffers *b, const struct io *io, struct io_uri
 	}
 	io_uring_prep_rw(op, sqe, fd, addr, io->length - skip, offset + skip);
 	sqe->buf_index = fixed ? io->tag : 0;
+}
+
+bool buffers_registered(const struct buffers *b, const struct io *io)
+{
+	return b->path == IO_PATH_ZERO_COPY && !b->tags[io->tag].unregistered;
 }
 
 int buffers_copy_to(struct buffers *b, const struct io *io, uint32_t at, const void *from,

@@ -111,6 +111,9 @@ int buffers_finish(struct buffers *buffers, const struct io *io, int result);
 void buffers_prep_transfer(struct buffers *buffers, const struct io *io, struct io_uring_sqe *sqe,
 			   int fd, uint64_t offset, uint32_t skip);
 
+/* Whether the ring has the request's own pages, so that a transfer copies nothing. */
+bool buffers_registered(const struct buffers *buffers, const struct io *io);
+
 /* io_copy_to() and its like. */
 int buffers_copy_to(struct buffers *buffers, const struct io *io, uint32_t at, const void *from,
 		    uint32_t length);

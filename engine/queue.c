@@ -12,6 +12,7 @@
 
 #include <cap-ng.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,6 +187,24 @@ void io_complete(struct io *io, int result)
 	r->in_service = false;
 	r->result = legal_result(q, io, result);
 	q->done[q->nr_done++] = r;
+}
+
+static void zeroes_read(struct io *io, int result)
+{
+	uint32_t done = result > 0 ? (uint32_t)result : 0;
+	int ret = 0;
+
+	if (done < io->length)
+		ret = io_fill_zero(io, done, io->length - done);
+	io_complete(io, ret ? ret : (int)io->length);
+}
+
+void io_complete_zeroes(struct io *io)
+{
+	if (io->queue->zero >= 0 && buffers_registered(&io->queue->buffers, io))
+		io_transfer(io, io->queue->zero_file, 0, 0, 0, zeroes_read);
+	else
+		zeroes_read(io, 0);
 }
 
 /* ---- requests ---- */
@@ -400,6 +419,27 @@ static int open_files(struct queue *q)
 	return ret;
 }
 
+/* Reads of zeroes need no copy where the ring has the requests' own pages. */
+static void open_zero(struct queue *q)
+{
+	if (q->backend->access != ACCESS_NONE || q->setup.path != IO_PATH_ZERO_COPY)
+		return;
+	q->zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	if (q->zero < 0)
+		return;
+	q->zero_file = queue_add_file(q, q->zero);
+	if (q->zero_file < 0) {
+		close(q->zero);
+		q->zero = -1;
+	}
+}
+
+static void close_zero(struct queue *q)
+{
+	if (q->zero >= 0)
+		close(q->zero);
+}
+
 static int alloc_requests(struct queue *q)
 {
 	const struct backend *backend = q->backend;
@@ -458,6 +498,7 @@ static int open_queue(struct queue *q, struct error *err)
 		error_set(err, ret, "registering files with io_uring: %s", strerror(-ret));
 		goto close_ring;
 	}
+	open_zero(q);
 	ret = buffers_open(&q->buffers, s->path, q->backend->access, s->index, s->char_fd, depth,
 			   s->max_io, &q->ring);
 	if (ret) {
@@ -491,9 +532,11 @@ close_buffers:
 	/* The ring first: the kernel may still be at work on the buffers. */
 	ring_close(&q->ring);
 	buffers_close(&q->buffers);
+	close_zero(q);
 	goto free_requests;
 close_ring:
 	ring_close(&q->ring);
+	close_zero(q);
 free_requests:
 	free_requests(q);
 	return ret;
@@ -508,6 +551,7 @@ static void close_queue(struct queue *q)
 	ring_close(&q->ring);
 	munmap((void *)(uintptr_t)q->descs, desc_bytes(q));
 	buffers_close(&q->buffers);
+	close_zero(q);
 	free_requests(q);
 }
 
@@ -572,6 +616,7 @@ int queue_start(struct queue *q, const struct queue_setup *setup, struct error *
 		.counters = setup->counters,
 		.size_mask = setup->export->limits.logical_block - 1,
 		.wake_op.done = woken,
+		.zero = -1,
 		.command = { .opcode = IORING_OP_URING_CMD,
 			     .flags = IOSQE_FIXED_FILE,
 			     .fd = CHAR_FILE },

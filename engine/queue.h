@@ -72,6 +72,8 @@ struct queue {
 	unsigned nr_done;
 	unsigned nr_serving; /* tags that the kernel has not aborted */
 	unsigned nr_files;
+	int zero;                    /* /dev/zero, for reads of zeroes without a copy; or -1 */
+	int zero_file;               /* its number in the ring */
 	uint64_t now_ns;             /* when this round's completions were taken */
 	struct io_uring_sqe command; /* what all fetches and commits share */
 	void *private;
