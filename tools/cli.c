@@ -2,6 +2,7 @@
 /*
  * The command line, made of tables of options.
  */
+#include "config.h"
 #include "tools/verbs.h"
 #include "engine/log.h"
 #include "engine/ublk_abi.h"
@@ -49,6 +50,12 @@ static void print_help(const struct cli *cli)
 		printf("  %-34s %s\n", "-o KEY=VALUE",
 		       "an option of the backend's own: 'ublkctl backends' lists them");
 	printf("  %-34s %s\n", "--help", "print this");
+	printf("  %-34s %s\n", "--version", "print the version");
+}
+
+void cli_print_version(void)
+{
+	printf("ublkctl %s\n", PACKAGE_VERSION);
 }
 
 static const struct option_def *def_at(const struct cli *cli, int index)
@@ -65,13 +72,14 @@ static const struct option_def *def_at(const struct cli *cli, int index)
 
 int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct error *err)
 {
-	struct option longs[LONG_MAX_OPTIONS] = { { "help", no_argument, NULL, 'h' } };
+	struct option longs[LONG_MAX_OPTIONS] = { { "help", no_argument, NULL, 'h' },
+						  { "version", no_argument, NULL, 'V' } };
 	const struct option_def *def;
 	const char *name = cli->verb->name;
 	int c, ret;
 
-	for (int i = 0; i + 2 < LONG_MAX_OPTIONS && (def = def_at(cli, i)); i++)
-		longs[i + 1] = (struct option){ def->name,
+	for (int i = 0; i + 3 < LONG_MAX_OPTIONS && (def = def_at(cli, i)); i++)
+		longs[i + 2] = (struct option){ def->name,
 						def->type == OPTION_FLAG ? optional_argument
 									 : required_argument,
 						NULL, LONG_BASE + i };
@@ -80,6 +88,10 @@ int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct
 	while ((c = getopt_long(argc, argv, cli->set_backend ? ":ho:" : ":h", longs, NULL)) != -1) {
 		if (c == 'h') {
 			print_help(cli);
+			exit(EXIT_DONE);
+		}
+		if (c == 'V') {
+			cli_print_version();
 			exit(EXIT_DONE);
 		}
 		if (c == '?' && optopt && optopt < LONG_BASE && optopt != 'h')

@@ -2,7 +2,6 @@
 /*
  * ublkctl: finds the verb and calls it.
  */
-#include "config.h"
 #include "engine/log.h"
 #include "tools/verbs.h"
 
@@ -38,7 +37,7 @@ int main(int argc, char **argv)
 		return EXIT_DONE;
 	}
 	if (!strcmp(argv[1], "--version")) {
-		printf("ublkctl %s\n", PACKAGE_VERSION);
+		cli_print_version();
 		return EXIT_DONE;
 	}
 	for (const struct verb *const *v = verbs; *v; v++)

@@ -38,7 +38,7 @@ extern const struct verb verb_backends, verb_features, verb_list, verb_remove, v
  * Parses argv by tables (a NULL-terminated array of option tables; `set` is told
  * of each option, with NULL as text for a flag alone) and by "-o KEY=VALUE" if
  * set_backend is given.  Operands are left in argv from *operand on.  --help
- * prints the verb's help and exits 0.  Returns 0, or -EINVAL with err filled.
+ * and --version print and exit 0.  Returns 0, or -EINVAL with err filled.
  */
 struct cli {
 	const struct verb *verb;
@@ -56,6 +56,8 @@ int cli_parse_json(const struct verb *verb, int argc, char **argv, int least, in
 
 /* Prints err as the program's one line and returns status. */
 int cli_fail(int status, const struct error *err);
+
+void cli_print_version(void);
 
 /* Prints a table's options as help does. */
 void cli_print_options(const struct option_def *table, const char *prefix);
