@@ -1,0 +1,23 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# A file system in a file keeps its content, on each I/O path, and is there
+# again when the file is exported again.
+# shellcheck source=lib.sh
+. /lab/lib.sh
+# shellcheck source=guest/disks.sh
+. /lab/disks.sh
+
+scratch_fs 512M
+for path in $(io_paths); do
+	rm -f "$SCRATCH/image"
+	serve "$path" --create 256M "$SCRATCH/image"
+	file_system_holds "$DEV"
+	ublk_stop disk
+	e2fsck -fn "$SCRATCH/image" >fsck.out 2>&1 || fail "the file itself: $(cat fsck.out)"
+	serve "$path" file:"$SCRATCH/image"
+	mount "$DEV" mnt
+	cmp tree.before <(tree_sum mnt) || fail "exported again, the tree is another"
+	umount mnt
+	ublk_stop disk
+done

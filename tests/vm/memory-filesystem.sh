@@ -1,0 +1,14 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# A file system on a memory disk keeps its content, on each I/O path.
+# shellcheck source=lib.sh
+. /lab/lib.sh
+# shellcheck source=guest/disks.sh
+. /lab/disks.sh
+
+for path in $(io_paths); do
+	serve "$path" memory:256M
+	file_system_holds "$DEV"
+	ublk_stop disk
+done
