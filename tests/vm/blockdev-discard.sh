@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Discard and write-zeroes reach an exported block device: its blocks go, or are
+# kept, as asked, and nothing beside the range changes, nor beside the device.
+# shellcheck source=lib.sh
+. /lab/lib.sh
+# shellcheck source=guest/disks.sh
+. /lab/disks.sh
+
+# The blocks of the file behind it all, in bytes; that file system's own for where
+# they are (SLACK) are among them.
+SLACK=65536
+used() { sync "$image"; echo $(($(stat -c '%b * %B' "$image"))); }
+
+MiB=$((1 << 20))
+random_file full 8M
+scratch_fs 64M
+image=$SCRATCH/image
+defer "dmsetup remove part; losetup -D"
+for path in $(io_paths); do
+	# file > loop > part of it as a device of its own > export
+	cp full "$image"
+	loop=$(losetup -f --show "$image")
+	dmsetup create part --table "0 $((6 << 11)) linear $loop $((1 << 11))"
+	serve "$path" /dev/mapper/part
+	dd if=full of=want bs=1M skip=1 count=6 status=none
+	holds "$DEV" want "before"
+	before=$(used)
+
+	blkdiscard -o $((2 * MiB)) -l $((2 * MiB)) "$DEV"
+	zero_in want $((2 * MiB)) $((2 * MiB))
+	holds "$DEV" want "discarded"
+	(($(used) <= before - 2 * MiB + SLACK)) || fail "$(used) bytes used after a discard"
+
+	before=$(used)
+	blkdiscard -z -o $((4 * MiB + 512)) -l $((MiB - 1024)) "$DEV"
+	zero_in want $((4 * MiB + 512)) $((MiB - 1024))
+	holds "$DEV" want "zeroed, kept"
+	(($(used) >= before)) || fail "zeroes that should keep their blocks: $before, now $(used)"
+
+	fallocate -p -o $((4 * MiB)) -l $MiB "$DEV"
+	zero_in want $((4 * MiB)) $MiB
+	holds "$DEV" want "zeroed, given back"
+	(($(used) <= before - MiB + SLACK)) || fail "$(used) bytes used after write-zeroes"
+
+	blkdiscard "$DEV"
+	zero_in want 0 $((6 * MiB))
+	holds "$DEV" want "discarded whole"
+	(($(used) <= 2 * MiB + SLACK)) || fail "$(used) bytes used, discarded whole"
+	ublk_stop disk
+	{ head -c 1M full; cat want; tail -c 1M full; } | cmp - "$image" || fail "the device's neighbours changed"
+	dmsetup remove part
+	losetup -d "$loop"
+done
+
+# A device that cannot zero by itself: the kernel writes zeroes.
+expect 0 "$(sysfs_of ram1 queue/write_zeroes_max_bytes)" "what RAM disks offer"
+ublk_start ram /dev/ram1
+cp full want
+fill "$DEV" want
+blkdiscard -z -o $MiB -l $((MiB + 512)) "$DEV"
+zero_in want $MiB $((MiB + 512))
+blkdiscard -o $((4 * MiB)) -l $MiB "$DEV"
+zero_in want $((4 * MiB)) $MiB
+holds "$DEV" want "a RAM disk"
+ublk_stop ram
