@@ -239,6 +239,8 @@ void fake_start(const struct fake_kernel *kernel)
 {
 	pthread_condattr_t monotonic;
 
+	if (fake_rings())
+		fake_die("a test that failed has left threads which serve; the rest is not run");
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&fake_changed, &monotonic);
@@ -282,6 +284,17 @@ void fake_stop(void)
 	pthread_cond_destroy(&fake_changed);
 	if (bad)
 		fail_msg("%u breaches of the kernel's rules, or things left (see above)", bad);
+}
+
+void __lsan_disable(void) __attribute__((weak));
+void __lsan_enable(void) __attribute__((weak));
+
+void fake_leaks(bool on)
+{
+	void (*tell)(void) = on ? __lsan_disable : __lsan_enable;
+
+	if (tell)
+		tell();
 }
 
 static unsigned entries_of(const char *folder)

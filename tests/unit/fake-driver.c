@@ -106,6 +106,7 @@ void fake_driver_reset(void)
 		last = &(*last)->next;
 	*last = commands;
 	commands = NULL;
+	devices = NULL;
 	outstanding = requeues = registrations = registration_every = 0;
 	hung_op = refused_op = 0;
 }

@@ -125,6 +125,12 @@ void fake_hasten(unsigned n);
 
 /* ---- what the process has ---- */
 
+/*
+ * While on, what this thread allocates may be lost: memory that is left to the
+ * kernel on purpose, for a command that it never answers.
+ */
+void fake_leaks(bool on);
+
 unsigned fake_open_files(void);
 unsigned fake_threads(void);
 

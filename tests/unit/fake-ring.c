@@ -562,7 +562,7 @@ int __wrap_io_uring_submit(struct io_uring *user)
 {
 	int code, ret;
 
-	if (fake_point("io_uring_submit", ENOMEM, &code))
+	if (fake_point("io_uring_submit", EAGAIN, &code))
 		return -code;
 	pthread_mutex_lock(&fake_lock);
 	ret = submit(ring_of(user));
@@ -577,7 +577,7 @@ int __wrap_io_uring_submit_and_wait(struct io_uring *user, unsigned wait_nr)
 	struct fake_ring *r;
 	int code, ret;
 
-	if (fake_point("io_uring_submit_and_wait", ENOMEM, &code))
+	if (fake_point("io_uring_submit_and_wait", EAGAIN, &code))
 		return -code;
 	pthread_mutex_lock(&fake_lock);
 	r = ring_of(user);
@@ -609,7 +609,7 @@ int __wrap_io_uring_wait_cqe_timeout(struct io_uring *user, struct io_uring_cqe 
 
 	end = now + (ts ? (uint64_t)ts->tv_sec * 1000 + (uint64_t)ts->tv_nsec / 1000000
 			: FAKE_PATIENCE * 1000);
-	if (fake_point("io_uring_wait_cqe_timeout", EBADR, &code))
+	if (fake_point("io_uring_wait_cqe_timeout", EINTR, &code))
 		return -code;
 	pthread_mutex_lock(&fake_lock);
 	r = ring_of(user);

@@ -11,7 +11,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define MIB (1u << 20)
 
@@ -90,7 +92,8 @@ static void write_and_read_back(const struct served *s, unsigned queue)
 	out[0] = (uint8_t)queue;
 	assert_int_equal(fake_request(id, queue, UBLK_OP_WRITE, 0, 65536, 65536, out), 0);
 	assert_int_equal(fake_request(id, queue, UBLK_OP_READ, 0, 65536, 65536, in), 0);
-	assert_memory_equal(in, out, 65536);
+	if (s->spec.backend->access != ACCESS_NONE)
+		assert_memory_equal(in, out, 65536);
 	assert_int_equal(fake_request(id, queue, UBLK_OP_READ, 0, 4096, 512, in), 0);
 	assert_int_equal(in[0], 0);
 	assert_int_equal(fake_request(id, queue, UBLK_OP_FLUSH, 0, 0, 0, NULL), 0);
@@ -328,6 +331,358 @@ static void test_somebody_else_stops_it(void **state)
 	same_as(before, "stopped by somebody else");
 }
 
+/* ---- each call failing ---- */
+
+static void fail_each_call_of_stop(const struct fake_kernel *kernel, const char *words)
+{
+	struct held before = what_is_held();
+	const char *failed = "";
+	struct served s;
+
+	for (unsigned n = 1; failed; n++) {
+		char what[100];
+		int ret;
+
+		fake_start(kernel);
+		served_begin(&s, words);
+		s.control.deadline_ms = 1000;
+		fake_hasten(20);
+		write_and_read_back(&s, 0);
+		fake_fail(NULL, n, 0);
+		ret = served_stop(&s);
+		failed = fake_failed();
+		fake_fail(NULL, 0, 0);
+		snprintf(what, sizeof(what), "call %u of a stop, %s", n, failed ? failed : "none");
+		if (ret && (!failed || !*s.err.text))
+			fail_msg("%s: it fails with '%s'", what, s.err.text);
+		if (fake_devices()) {
+			if (!ret)
+				fail_msg("%s: a device is left, and nobody says so", what);
+			fake_other_stops(0, true);
+		}
+		served_close(&s);
+		fake_stop();
+		same_as(before, what);
+	}
+}
+
+static void test_each_call_of_a_stop_fails(void **state)
+{
+	char words[600];
+
+	(void)state;
+	fail_each_call_of_stop(&fake_linux_6_12, "memory:8M queues=1 depth=3");
+	fail_each_call_of_stop(&fake_linux_7_2, "memory:8M queues=2 depth=3");
+	snprintf(words, sizeof(words), "%s queues=2 depth=3", temp_file("disk.img", 8 * MIB));
+	fail_each_call_of_stop(&fake_linux_7_2, words);
+}
+
+/* ---- commands that the kernel never answers ---- */
+
+static void test_a_command_is_not_answered(void **state)
+{
+	static const uint32_t ops[] = { UBLK_CTRL_GET_FEATURES, UBLK_CTRL_ADD_DEV,
+					UBLK_CTRL_SET_PARAMS, UBLK_CTRL_GET_PARAMS,
+					UBLK_CTRL_START_DEV };
+	struct held before = what_is_held();
+	struct served s;
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * sizeof(ops) / sizeof(*ops); i++) {
+		bool cancels = i % 2;
+
+		fake_start(&fake_linux_7_2);
+		served_open(&s, "memory:8M queues=2 depth=4");
+		s.control.deadline_ms = 1000;
+		fake_hang(ops[i / 2], cancels);
+		fake_leaks(true);
+		assert_int_equal(served_start(&s), -ETIMEDOUT);
+		fake_leaks(false);
+		assert_true(*s.err.text);
+		assert_int_equal(s.control.nr_abandoned, !cancels);
+		served_close(&s);
+		/* The command comes through after all, with nobody left to hear it. */
+		fake_hang(0, false);
+		if (fake_devices())
+			fake_other_stops(0, true);
+		fake_stop();
+		same_as(before, "a command that is not answered");
+	}
+}
+
+static void test_a_stop_is_not_answered(void **state)
+{
+	static const uint32_t ops[] = { UBLK_CTRL_STOP_DEV, UBLK_CTRL_DEL_DEV };
+	struct held before = what_is_held();
+	struct served s;
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		fake_start(&fake_linux_7_2);
+		served_begin(&s, "memory:8M queues=2 depth=4");
+		s.control.deadline_ms = 1000;
+		fake_hang(ops[i / 2], i % 2);
+		fake_leaks(true);
+		assert_int_equal(served_stop(&s), -ETIMEDOUT);
+		fake_leaks(false);
+		assert_true(*s.err.text);
+		served_close(&s);
+		fake_hang(0, false);
+		if (fake_devices())
+			fake_other_stops(0, true);
+		fake_stop();
+		same_as(before, "a stop that is not answered");
+	}
+}
+
+/* ---- refusals ---- */
+
+static void test_the_kernel_refuses_a_step(void **state)
+{
+	static const struct {
+		uint32_t op;
+		int code, expected;
+	} steps[] = {
+		{ UBLK_CTRL_GET_FEATURES, EPERM, EPERM }, { UBLK_CTRL_ADD_DEV, EEXIST, EEXIST },
+		{ UBLK_CTRL_ADD_DEV, EACCES, EACCES },    { UBLK_CTRL_ADD_DEV, EINVAL, EINVAL },
+		{ UBLK_CTRL_SET_PARAMS, EINVAL, EINVAL }, { UBLK_CTRL_GET_PARAMS, EINVAL, EINVAL },
+		{ UBLK_CTRL_START_DEV, EINVAL, EINVAL },  { UBLK_CTRL_START_DEV, ENODEV, ENODEV },
+		{ UBLK_CTRL_START_DEV, EINTR, EINTR },
+	};
+	struct served s;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(steps) / sizeof(*steps); i++) {
+		fake_start(&fake_linux_7_2);
+		served_open(&s, "memory:8M queues=2 depth=4");
+		fake_refuse(steps[i].op, steps[i].code);
+		assert_int_equal(served_start(&s), -steps[i].expected);
+		assert_true(*s.err.text);
+		assert_int_equal(s.device.state, fake_calls() ? s.device.state : EXPORT_FAILED);
+		served_close(&s);
+		fake_stop();
+	}
+}
+
+static void test_a_fetch_is_refused(void **state)
+{
+	struct served s;
+
+	(void)state;
+	for (unsigned n = 1; n <= 8; n++) {
+		fake_start(&fake_linux_7_2);
+		served_open(&s, "memory:8M queues=2 depth=4");
+		fake_fail("FETCH", n, EINVAL);
+		assert_int_equal(served_start(&s), -EINVAL);
+		assert_non_null(strstr(s.err.text, "queue"));
+		served_close(&s);
+		fake_stop();
+	}
+}
+
+static void test_the_driver_lacks_a_parameter(void **state)
+{
+	struct fake_kernel kernel = fake_linux_7_2;
+	struct served s;
+
+	(void)state;
+	/* Else a discard would be sent and do nothing, in silence. */
+	kernel.params = UBLK_PARAMS_BASIC;
+	fake_start(&kernel);
+	served_open(&s, "memory:8M queues=1 depth=4");
+	assert_int_equal(served_start(&s), -EOPNOTSUPP);
+	assert_non_null(strstr(s.err.text, "discard"));
+	served_close(&s);
+	fake_stop();
+}
+
+static void test_ids_and_numbers_of_devices(void **state)
+{
+	struct fake_kernel kernel = fake_linux_7_2;
+	struct served a, b, c;
+
+	(void)state;
+	kernel.devices = 2;
+	fake_start(&kernel);
+	served_begin(&a, "null:8M queues=1 id=5");
+	served_open(&b, "null:8M queues=1 id=5");
+	assert_int_equal(served_start(&b), -EEXIST);
+	assert_non_null(strstr(b.err.text, "5"));
+	served_close(&b);
+	served_begin(&b, "null:8M queues=1");
+	assert_int_equal(served_id(&b), 0);
+	served_open(&c, "null:8M queues=1");
+	assert_int_equal(served_start(&c), -EACCES);
+	assert_non_null(strstr(c.err.text, "ublks_max"));
+	served_close(&c);
+	assert_int_equal(fake_devices(), 2);
+	served_end(&a);
+	served_end(&b);
+	fake_stop();
+}
+
+static void test_a_start_that_is_hurried(void **state)
+{
+	struct served s;
+
+	(void)state;
+	fake_start(&fake_linux_7_2);
+	served_open(&s, "memory:8M queues=1 depth=4");
+	/* As a signal handler would, while START_DEV waits. */
+	fake_hang(UBLK_CTRL_START_DEV, true);
+	s.control.hurry = 1;
+	assert_int_equal(served_start(&s), -ETIMEDOUT);
+	assert_int_equal(fake_devices(), 0);
+	served_close(&s);
+	fake_hang(0, false);
+	fake_stop();
+}
+
+/* ---- requests in service when it ends ---- */
+
+static void start_some(struct fake_request **r, unsigned n, void *data)
+{
+	for (unsigned i = 0; i < n; i++)
+		r[i] = fake_request_start(0, i % 2, UBLK_OP_WRITE, 0, i * 4096, 4096, data);
+	for (unsigned i = 0; i < 2000 && fake_in_service(0) < n; i++)
+		usleep(1000);
+	assert_int_equal(fake_in_service(0), n);
+}
+
+static void *let_go_later(void *arg)
+{
+	struct timespec little = { .tv_nsec = 50000000 };
+
+	(void)arg;
+	nanosleep(&little, NULL);
+	fake_hold_work(false);
+	return NULL;
+}
+
+static void test_a_stop_waits_for_what_is_in_service(void **state)
+{
+	void *data = fake_data(4096, 1);
+	struct fake_request *r[6];
+	struct served s;
+	pthread_t thread;
+	char words[600];
+
+	(void)state;
+	fake_start(&fake_linux_7_2);
+	snprintf(words, sizeof(words), "%s queues=2 depth=4", temp_file("disk.img", 8 * MIB));
+	served_begin(&s, words);
+	fake_hold_work(true);
+	start_some(r, 6, data);
+	pthread_create(&thread, NULL, let_go_later, NULL);
+	served_end(&s);
+	pthread_join(thread, NULL);
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(fake_request_wait(r[i]), 0);
+	fake_data_free(data);
+	fake_stop();
+}
+
+/* With hurry, what a backend never answers is given up, and fails for who asked for it. */
+static void test_a_hurried_stop_gives_up_what_is_in_service(void **state)
+{
+	struct held before = what_is_held();
+	void *data = fake_data(4096, 1);
+	struct fake_request *r[6];
+	struct served s;
+
+	(void)state;
+	fake_start(&fake_linux_7_2);
+	served_begin(&s, "keeper: queues=2 depth=4");
+	start_some(r, 6, data);
+	s.control.hurry = 1;
+	assert_int_equal(served_stop(&s), 0);
+	served_close(&s);
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(fake_request_wait(r[i]), -EIO);
+	assert_int_equal(keeper_opens, keeper_closes);
+	fake_stop();
+	fake_data_free(data);
+	same_as(before, "a hurried stop");
+}
+
+static void test_a_stop_that_the_backend_blocks_has_a_deadline(void **state)
+{
+	void *data = fake_data(4096, 1);
+	struct fake_request *r[2];
+	struct served s;
+
+	(void)state;
+	fake_start(&fake_linux_7_2);
+	served_begin(&s, "keeper: queues=2 depth=4");
+	s.control.deadline_ms = 400;
+	start_some(r, 2, data);
+	assert_int_equal(served_stop(&s), -ETIMEDOUT);
+	served_close(&s);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(fake_request_wait(r[i]), -EIO);
+	fake_stop();
+	fake_data_free(data);
+}
+
+/* ---- a queue that fails while it serves ---- */
+
+static void test_a_queue_that_fails_ends_the_device(void **state)
+{
+	static const char *const calls[] = { "io_uring_submit_and_wait", "COMMIT" };
+	void *data = fake_data(4096, 1);
+	struct fake_request *r;
+	struct served s;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		fake_start(&fake_linux_7_2);
+		served_begin(&s, "memory:8M queues=1 depth=4");
+		fake_fail(calls[i], 1, EINVAL);
+		r = fake_request_start(0, 0, UBLK_OP_WRITE, 0, 0, 4096, data);
+		wait_for_event(&s.device);
+		fake_fail(NULL, 0, 0);
+		assert_int_equal(served_stop(&s), -EINVAL);
+		assert_non_null(strstr(s.err.text, "queue 0"));
+		assert_int_equal(s.device.state, EXPORT_FAILED);
+		served_close(&s);
+		assert_int_equal(fake_request_wait(r), -EIO);
+		fake_stop();
+	}
+	fake_data_free(data);
+}
+
+/* ---- the file that a start makes ---- */
+
+static void test_a_new_file_stays_once_it_was_served(void **state)
+{
+	const char *path = temp_path("new.img");
+	struct served s;
+	struct stat st;
+	char words[600];
+
+	(void)state;
+	snprintf(words, sizeof(words), "%s queues=1 depth=4 -ocreate=8M", path);
+	fake_start(&fake_linux_7_2);
+	served_open(&s, words);
+	fake_refuse(UBLK_CTRL_START_DEV, EINVAL);
+	assert_int_equal(served_start(&s), -EINVAL);
+	assert_int_equal(access(path, F_OK), -1);
+	served_close(&s);
+	served_begin(&s, words);
+	write_and_read_back(&s, 0);
+	served_end(&s);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 8 * MIB);
+	/* And is not made anew. */
+	served_open(&s, words);
+	assert_int_equal(served_start(&s), -EEXIST);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 8 * MIB);
+	served_close(&s);
+	fake_stop();
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -341,10 +696,23 @@ int main(void)
 		cmocka_unit_test(test_partitions_on_and_off),
 		cmocka_unit_test(test_char_device_may_appear_late),
 		cmocka_unit_test(test_somebody_else_stops_it),
+		cmocka_unit_test(test_each_call_of_a_stop_fails),
+		cmocka_unit_test(test_a_command_is_not_answered),
+		cmocka_unit_test(test_a_stop_is_not_answered),
+		cmocka_unit_test(test_the_kernel_refuses_a_step),
+		cmocka_unit_test(test_a_fetch_is_refused),
+		cmocka_unit_test(test_the_driver_lacks_a_parameter),
+		cmocka_unit_test(test_ids_and_numbers_of_devices),
+		cmocka_unit_test(test_a_start_that_is_hurried),
+		cmocka_unit_test(test_a_stop_waits_for_what_is_in_service),
+		cmocka_unit_test(test_a_hurried_stop_gives_up_what_is_in_service),
+		cmocka_unit_test(test_a_stop_that_the_backend_blocks_has_a_deadline),
+		cmocka_unit_test(test_a_queue_that_fails_ends_the_device),
+		cmocka_unit_test(test_a_new_file_stays_once_it_was_served),
 	};
 	int failed;
 
-	bound_time(120);
+	bound_time(200);
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
 	temp_remove();
 	return failed;
