@@ -1,0 +1,792 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a queue makes of requests and of results, with backends of every kind of
+ * access on every path of data, whenever they complete.
+ */
+#include "tests/unit/served.h"
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#define SIZE  (1u << 20)
+#define DEPTH 4u
+
+/* ---- backends that do as they are told ---- */
+
+enum when {
+	IN_SUBMIT,
+	AT_ROUND_END,
+	LATER, /* after work of the ring's */
+	WHENS
+};
+
+/* What the test tells them; set before the device is live, or between its requests. */
+static struct {
+	struct backend_limits limits;
+	enum when when;
+	int results[16]; /* of the next requests, whatever was done; RIGHT: what was done */
+	unsigned nr_results, next_result;
+	unsigned files; /* that a queue adds */
+} told;
+
+#define RIGHT (-100000)
+
+/* What they were asked. */
+static struct {
+	struct io last;
+	unsigned submitted, of_op[IO_OPS], rounds;
+	unsigned queues_open;
+	int last_file;
+} asked;
+
+struct keeping {
+	uint8_t *store;
+	int fd;
+};
+
+struct queue_keeping {
+	int file;
+	struct io *waiting[DEPTH];
+	int results[DEPTH];
+	unsigned nr_waiting, touched;
+};
+
+struct io_keeping {
+	uint32_t uses;
+	int result;
+};
+
+static int scripted_open(struct export *export, struct error *err)
+{
+	struct keeping *k = export->private;
+
+	export->limits = told.limits;
+	k->fd = memfd_create("scripted", MFD_CLOEXEC);
+	if (k->fd < 0 || ftruncate(k->fd, SIZE))
+		return error_set(err, errno, "memfd");
+	k->store = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd, 0);
+	return k->store == MAP_FAILED ? error_set(err, errno, "mmap") : 0;
+}
+
+static void scripted_close(struct export *export)
+{
+	struct keeping *k = export->private;
+
+	munmap(k->store, SIZE);
+	close(k->fd);
+}
+
+static int scripted_queue_open(struct queue *queue, struct error *err)
+{
+	struct keeping *k = queue_export(queue)->private;
+	struct queue_keeping *qk = queue_private(queue);
+
+	/* Zeroed, and this queue's alone. */
+	if (qk->touched++)
+		return error_set(err, EINVAL, "the queue's memory was used");
+	for (unsigned i = 0; i < told.files; i++) {
+		asked.last_file = qk->file = queue_add_file(queue, k->fd);
+		if (qk->file < 0)
+			return error_set(err, qk->file, "file %u", i);
+	}
+	__atomic_fetch_add(&asked.queues_open, 1, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static void scripted_queue_close(struct queue *queue)
+{
+	(void)queue;
+	__atomic_fetch_sub(&asked.queues_open, 1, __ATOMIC_RELAXED);
+}
+
+static int forced(int result)
+{
+	if (told.next_result < told.nr_results && told.results[told.next_result++] != RIGHT)
+		return told.results[told.next_result - 1];
+	return result;
+}
+
+static void end_later(struct io *io, int result)
+{
+	struct io_keeping *mine = io_private(io);
+
+	(void)result;
+	io_complete(io, mine->result);
+}
+
+/* All is done but the completion. */
+static void end(struct io *io, int result)
+{
+	struct queue_keeping *qk = queue_private(io->queue);
+	struct io_keeping *mine = io_private(io);
+
+	result = forced(result);
+	switch (told.when) {
+	case AT_ROUND_END:
+		qk->results[qk->nr_waiting] = result;
+		qk->waiting[qk->nr_waiting++] = io;
+		break;
+	case LATER:
+		mine->result = result;
+		io_datasync(io, qk->file, end_later);
+		break;
+	default:
+		io_complete(io, result);
+		break;
+	}
+}
+
+static void note(const struct io *io)
+{
+	asked.last = *io;
+	asked.submitted++;
+	asked.of_op[io->op]++;
+}
+
+static bool is_data(const struct io *io)
+{
+	return io->op <= IO_WRITE;
+}
+
+static void none_submit(struct io *io)
+{
+	note(io);
+	end(io, io->op == IO_READ && io_fill_zero(io, 0, io->length) ? -EIO : (int)io->length);
+}
+
+static void memory_submit(struct io *io)
+{
+	struct keeping *k = queue_export(io->queue)->private;
+	uint32_t half = io->length / 1024 * 512;
+	int ret = 0;
+
+	note(io);
+	/* In two pieces, the second first. */
+	if (io->op == IO_READ) {
+		ret = io_copy_to(io, half, k->store + io->offset + half, io->length - half);
+		if (!ret && half)
+			ret = io_copy_to(io, 0, k->store + io->offset, half);
+	} else if (io->op == IO_WRITE) {
+		ret = io_copy_from(io, half, k->store + io->offset + half, io->length - half);
+		if (!ret && half)
+			ret = io_copy_from(io, 0, k->store + io->offset, half);
+	}
+	end(io, ret ? ret : (int)io->length);
+}
+
+static void pointer_submit(struct io *io)
+{
+	struct keeping *k = queue_export(io->queue)->private;
+
+	note(io);
+	if (io->op == IO_READ)
+		memcpy(io_data(io), k->store + io->offset, io->length);
+	else if (io->op == IO_WRITE)
+		memcpy(k->store + io->offset, io_data(io), io->length);
+	end(io, (int)io->length);
+}
+
+static void ring_submit_io(struct io *io)
+{
+	struct queue_keeping *qk = queue_private(io->queue);
+
+	note(io);
+	if (is_data(io))
+		io_transfer(io, qk->file, io->offset, 0, 0, end);
+	else
+		io_datasync(io, qk->file, end);
+}
+
+static void scripted_round_end(struct queue *queue)
+{
+	struct queue_keeping *qk = queue_private(queue);
+
+	__atomic_fetch_add(&asked.rounds, 1, __ATOMIC_RELAXED);
+	/* The last first: the order is the backend's affair. */
+	while (qk->nr_waiting) {
+		qk->nr_waiting--;
+		io_complete(qk->waiting[qk->nr_waiting], qk->results[qk->nr_waiting]);
+	}
+}
+
+#define SCRIPTED(kind, kind_access, kind_submit)            \
+	static const struct backend kind##_backend = {      \
+		.scheme = "test-" #kind,                    \
+		.syntax = "test-" #kind ":",                \
+		.summary = "for tests",                     \
+		.access = kind_access,                      \
+		.export_size = sizeof(struct keeping),      \
+		.queue_size = sizeof(struct queue_keeping), \
+		.io_size = sizeof(struct io_keeping),       \
+		.open = scripted_open,                      \
+		.close = scripted_close,                    \
+		.queue_open = scripted_queue_open,          \
+		.queue_close = scripted_queue_close,        \
+		.submit = kind_submit,                      \
+		.round_end = scripted_round_end,            \
+	};                                                  \
+	BACKEND_REGISTER(kind##_backend)
+
+SCRIPTED(none, ACCESS_NONE, none_submit);
+SCRIPTED(memory, ACCESS_MEMORY, memory_submit);
+SCRIPTED(pointer, ACCESS_POINTER, pointer_submit);
+SCRIPTED(ring, ACCESS_RING, ring_submit_io);
+
+static const char *const kinds[] = { "none", "memory", "pointer", "ring" };
+#define KINDS 4
+
+/* ---- one device of one kind, on one path ---- */
+
+static void begin(struct served *s, const char *kind, enum io_path path, unsigned queues,
+		  unsigned depth)
+{
+	char words[200];
+
+	memset(&asked, 0, sizeof(asked));
+	snprintf(words, sizeof(words), "test-%s: queues=%u depth=%u max-io=64K io-path=%s", kind,
+		 queues, depth, io_path_name(path));
+	fake_start(&fake_linux_7_2);
+	served_begin(s, words);
+}
+
+static void tell(enum when when)
+{
+	memset(&told, 0, sizeof(told));
+	told.limits = (struct backend_limits){
+		.size = SIZE,
+		.logical_block = 512,
+		.max_discard = SIZE,
+		.max_write_zeroes = SIZE,
+		.volatile_cache = true,
+		.fua = true,
+	};
+	told.when = when;
+	told.files = 1;
+}
+
+static void finish(struct served *s)
+{
+	served_end(s);
+	assert_int_equal(asked.queues_open, 0);
+	fake_stop();
+}
+
+static void tell_result(int result)
+{
+	told.results[0] = result;
+	told.nr_results = 1;
+	told.next_result = 0;
+}
+
+static int data_request(unsigned op, uint32_t flags, uint64_t offset, uint32_t length, uint8_t fill)
+{
+	uint8_t *data = fake_data(length, fill);
+	int ret = fake_request(0, 0, op, flags, offset, length, data);
+
+	fake_data_free(data);
+	return ret;
+}
+
+/* Fails unless the device reads as `expected` over the range. */
+static void reads_as(uint64_t offset, uint32_t length, const uint8_t *expected)
+{
+	uint8_t *in = fake_data(length, 0xee);
+
+	assert_int_equal(fake_request(0, 0, UBLK_OP_READ, 0, offset, length, in), 0);
+	assert_memory_equal(in, expected, length);
+	fake_data_free(in);
+}
+
+static void fill_random(uint8_t *data, uint32_t length, uint64_t seed)
+{
+	for (uint32_t i = 0; i < length; i++)
+		data[i] = (uint8_t)next_random(&seed);
+}
+
+/* ---- data crosses whole ---- */
+
+static void write_and_read(bool keeps)
+{
+	static uint8_t model[SIZE];
+	uint8_t *out = fake_data(65536, 0);
+	uint64_t seed = 7;
+
+	memset(model, 0, sizeof(model));
+	for (unsigned i = 0; i < 60; i++) {
+		uint32_t length = 512 * (1 + (uint32_t)(next_random(&seed) % 128));
+		uint64_t offset = 512 * (next_random(&seed) % ((SIZE - length) / 512 + 1));
+
+		if (i % 3) {
+			fill_random(out, length, i);
+			if (keeps)
+				memcpy(model + offset, out, length);
+			assert_int_equal(fake_request(0, 0, UBLK_OP_WRITE, 0, offset, length, out),
+					 0);
+		}
+		/* Whatever was in the tag's buffer before: all of it is what is read. */
+		offset = 512 * (next_random(&seed) % ((SIZE - length) / 512 + 1));
+		reads_as(offset, length, model + offset);
+	}
+	fake_data_free(out);
+}
+
+static void test_data_of_every_access_on_every_path(void **state)
+{
+	struct served s;
+
+	(void)state;
+	for (unsigned kind = 0; kind < KINDS; kind++)
+		for (unsigned path = 0; path < IO_PATHS; path++)
+			for (unsigned when = 0; when < WHENS; when++) {
+				tell((enum when)when);
+				begin(&s, kinds[kind], (enum io_path)path, 1, 1 + when);
+				write_and_read(kind > 0);
+				if (when == AT_ROUND_END)
+					assert_true(asked.rounds > 0);
+				finish(&s);
+			}
+}
+
+/* A registration that fails falls back to a copy, in the midst of others. */
+static void test_failed_registrations_fall_back(void **state)
+{
+	struct served s;
+
+	(void)state;
+	for (unsigned kind = 0; kind < KINDS; kind++)
+		for (unsigned every = 1; every < 4; every++) {
+			tell(IN_SUBMIT);
+			begin(&s, kinds[kind], IO_PATH_ZERO_COPY, 1, 2);
+			fake_registration_fails(every);
+			write_and_read(kind > 0);
+			assert_true(counters_queue(s.device.counters, 0)->fallbacks > 90 / every);
+			finish(&s);
+		}
+}
+
+static void test_small_and_large_reads_share_a_buffer(void **state)
+{
+	uint8_t *all = fake_data(65536, 0x11);
+	struct served s;
+
+	(void)state;
+	for (unsigned path = 0; path < IO_PATHS; path++) {
+		/* What a write has left in the buffer is not what a read of nothing gives. */
+		tell(IN_SUBMIT);
+		begin(&s, "none", (enum io_path)path, 1, 1);
+		memset(all, 0x11, 65536);
+		assert_int_equal(fake_request(0, 0, UBLK_OP_WRITE, 0, 0, 65536, all), 0);
+		memset(all, 0, 65536);
+		reads_as(0, 512, all);
+		reads_as(4096, 65536, all);
+		assert_int_equal(data_request(UBLK_OP_WRITE, 0, 0, 1024, 0x22), 0);
+		reads_as(0, 65536, all);
+		finish(&s);
+	}
+	fake_data_free(all);
+}
+
+/* ---- results ---- */
+
+static void test_errors_arrive_as_they_are(void **state)
+{
+	static const struct {
+		int told, heard;
+	} results[] = {
+		{ -EIO, -EIO },
+		{ -ENOSPC, -ENOSPC },
+		{ -ENOMEM, -ENOMEM },
+		{ -EPERM, -EPERM },
+		{ -EROFS, -EROFS },
+		{ -ENOLINK, -ENOLINK },
+		{ -ETIMEDOUT, -ETIMEDOUT },
+		{ -4095, -4095 },
+		/* What the block layer would not understand. */
+		{ -EAGAIN, -EIO },
+		{ -4096, -EIO },
+		{ -100001, -EIO },
+	};
+	static const unsigned ops[] = { UBLK_OP_READ, UBLK_OP_WRITE, UBLK_OP_FLUSH, UBLK_OP_DISCARD,
+					UBLK_OP_WRITE_ZEROES };
+	struct served s;
+
+	(void)state;
+	for (unsigned path = 0; path < IO_PATHS; path++) {
+		tell(IN_SUBMIT);
+		begin(&s, "memory", (enum io_path)path, 1, 2);
+		for (unsigned i = 0; i < sizeof(results) / sizeof(*results); i++)
+			for (unsigned op = 0; op < sizeof(ops) / sizeof(*ops); op++) {
+				tell_result(results[i].told);
+				assert_int_equal(data_request(ops[op], 0, 0,
+							      ops[op] == UBLK_OP_FLUSH ? 0 : 4096,
+							      1),
+						 results[i].heard);
+			}
+		finish(&s);
+	}
+}
+
+static void test_short_results_are_gone_on_with(void **state)
+{
+	static const int shorts[] = { 512, 1024, 1500, 4000, 65024 };
+	uint8_t *out = fake_data(65536, 0);
+	struct served s;
+
+	(void)state;
+	for (unsigned kind = 1; kind < KINDS; kind++)
+		for (unsigned path = 0; path < IO_PATHS; path++) {
+			tell(IN_SUBMIT);
+			begin(&s, kinds[kind], (enum io_path)path, 1, 1);
+			for (unsigned i = 0; i < sizeof(shorts) / sizeof(*shorts); i++) {
+				unsigned before = fake_requeues();
+
+				fill_random(out, 65536, i);
+				tell_result(shorts[i]);
+				assert_int_equal(
+					fake_request(0, 0, UBLK_OP_WRITE, 0, 4096, 65536, out), 0);
+				assert_int_equal(fake_requeues(), before + 1);
+				tell_result(shorts[i]);
+				reads_as(4096, 65536, out);
+				assert_int_equal(fake_requeues(), before + 2);
+			}
+			finish(&s);
+		}
+	fake_data_free(out);
+}
+
+static void test_less_than_a_block_is_an_error(void **state)
+{
+	static const int tiny[] = { 0, 1, 511, 2047, 4095 };
+	struct served s;
+
+	(void)state;
+	tell(IN_SUBMIT);
+	told.limits.logical_block = 4096;
+	begin(&s, "memory", IO_PATH_COPY, 1, 1);
+	for (unsigned i = 0; i < sizeof(tiny) / sizeof(*tiny); i++) {
+		tell_result(tiny[i]);
+		assert_int_equal(data_request(UBLK_OP_READ, 0, 0, 8192, 0), -EIO);
+		tell_result(tiny[i]);
+		assert_int_equal(data_request(UBLK_OP_WRITE, 0, 0, 8192, 0), -EIO);
+	}
+	assert_int_equal(fake_requeues(), 0);
+	/* And blocks are whole blocks of the device, not of 512 bytes. */
+	tell_result(4096 + 512);
+	assert_int_equal(data_request(UBLK_OP_WRITE, 0, 0, 8192, 0), 0);
+	assert_int_equal(asked.last.offset, 4096);
+	assert_int_equal(asked.last.length, 4096);
+	finish(&s);
+}
+
+static void test_too_much_is_all_of_it(void **state)
+{
+	struct served s;
+
+	(void)state;
+	for (unsigned path = 0; path < IO_PATHS; path++) {
+		tell(IN_SUBMIT);
+		begin(&s, "memory", (enum io_path)path, 1, 1);
+		tell_result(INT32_MAX);
+		assert_int_equal(data_request(UBLK_OP_WRITE, 0, 0, 4096, 1), 0);
+		tell_result(4097);
+		assert_int_equal(data_request(UBLK_OP_READ, 0, 0, 4096, 1), 0);
+		tell_result(1);
+		assert_int_equal(data_request(UBLK_OP_FLUSH, 0, 0, 0, 0), 0);
+		tell_result(INT32_MAX);
+		assert_int_equal(data_request(UBLK_OP_DISCARD, 0, 0, 4096, 0), 0);
+		finish(&s);
+	}
+}
+
+/* ---- requests ---- */
+
+static void test_the_backend_sees_the_request(void **state)
+{
+	struct served s;
+
+	(void)state;
+	tell(IN_SUBMIT);
+	begin(&s, "memory", IO_PATH_USER_COPY, 2, 2);
+	assert_int_equal(data_request(UBLK_OP_WRITE, UBLK_REQ_FUA, 8192, 1024, 1), 0);
+	assert_int_equal(asked.last.op, IO_WRITE);
+	assert_int_equal(asked.last.flags, IO_FUA);
+	assert_int_equal(asked.last.offset, 8192);
+	assert_int_equal(asked.last.length, 1024);
+	assert_int_equal(data_request(UBLK_OP_WRITE_ZEROES, UBLK_REQ_NOUNMAP, 512, SIZE - 512, 0),
+			 0);
+	assert_int_equal(asked.last.op, IO_WRITE_ZEROES);
+	assert_int_equal(asked.last.flags, IO_KEEP);
+	assert_int_equal(asked.last.length, SIZE - 512);
+	assert_int_equal(data_request(UBLK_OP_READ,
+				      UBLK_REQ_META | UBLK_REQ_SWAP | UBLK_REQ_FAILFAST_DEV, 0, 512,
+				      0),
+			 0);
+	assert_int_equal(asked.last.flags, 0);
+	assert_int_equal(data_request(UBLK_OP_FLUSH, 0, 0, 0, 0), 0);
+	assert_int_equal(asked.last.op, IO_FLUSH);
+	assert_int_equal(asked.last.offset + asked.last.length, 0);
+	assert_int_equal(data_request(UBLK_OP_DISCARD, 0, SIZE - 512, 512, 0), 0);
+	assert_int_equal(asked.last.op, IO_DISCARD);
+	assert_int_equal(queue_index(asked.last.queue), 0);
+	assert_int_equal(fake_request(0, 1, UBLK_OP_FLUSH, 0, 0, 0, NULL), 0);
+	assert_int_equal(queue_index(asked.last.queue), 1);
+	finish(&s);
+}
+
+static void test_what_no_backend_gets_to_see(void **state)
+{
+	struct served s;
+
+	(void)state;
+	for (unsigned path = 0; path < IO_PATHS; path++) {
+		tell(IN_SUBMIT);
+		told.limits.max_discard = 0;
+		begin(&s, "memory", (enum io_path)path, 1, 1);
+		/* Never offered, or not known. */
+		assert_int_equal(data_request(UBLK_OP_DISCARD, 0, 0, 4096, 0), -EOPNOTSUPP);
+		assert_int_equal(data_request(UBLK_OP_WRITE_SAME, 0, 0, 512, 0), -EOPNOTSUPP);
+		for (unsigned op = UBLK_OP_WRITE_ZEROES + 1; op < 256; op += op < 20 ? 1 : 47)
+			assert_int_equal(data_request(op, 0, 0, 512, 0), -EOPNOTSUPP);
+		/* Beyond the end. */
+		assert_int_equal(data_request(UBLK_OP_READ, 0, SIZE, 512, 0), -EIO);
+		assert_int_equal(data_request(UBLK_OP_READ, 0, SIZE - 512, 1024, 0), -EIO);
+		assert_int_equal(data_request(UBLK_OP_WRITE, 0, SIZE - 512, 1024, 0), -EIO);
+		assert_int_equal(data_request(UBLK_OP_WRITE, 0, ~0ull << 9, 1024, 0), -EIO);
+		assert_int_equal(data_request(UBLK_OP_WRITE_ZEROES, 0, 512, SIZE, 0), -EIO);
+		assert_int_equal(asked.submitted, 0);
+		/* The last block is there. */
+		assert_int_equal(data_request(UBLK_OP_READ, 0, SIZE - 512, 512, 0), 0);
+		finish(&s);
+	}
+}
+
+static void test_read_only_is_kept(void **state)
+{
+	struct served s;
+
+	(void)state;
+	tell(IN_SUBMIT);
+	told.limits.read_only = true;
+	begin(&s, "memory", IO_PATH_COPY, 1, 1);
+	assert_int_equal(data_request(UBLK_OP_WRITE, 0, 0, 512, 0), -EROFS);
+	assert_int_equal(data_request(UBLK_OP_DISCARD, 0, 0, 512, 0), -EROFS);
+	assert_int_equal(data_request(UBLK_OP_WRITE_ZEROES, 0, 0, 512, 0), -EROFS);
+	assert_int_equal(asked.submitted, 0);
+	assert_int_equal(data_request(UBLK_OP_READ, 0, 0, 512, 0), 0);
+	assert_int_equal(data_request(UBLK_OP_FLUSH, 0, 0, 0, 0), 0);
+	assert_int_equal(asked.submitted, 2);
+	finish(&s);
+}
+
+static void test_a_copy_that_fails_is_the_requests_error(void **state)
+{
+	struct served s;
+
+	(void)state;
+	for (unsigned kind = 1; kind < 3; kind++) {
+		tell(IN_SUBMIT);
+		begin(&s, kinds[kind], IO_PATH_USER_COPY, 1, 1);
+		fake_fail("pread", 1, EFAULT);
+		assert_int_equal(data_request(UBLK_OP_WRITE, 0, 0, 512, 1), -EFAULT);
+		fake_fail("pwrite", 1, EFAULT);
+		assert_int_equal(data_request(UBLK_OP_READ, 0, 0, 512, 1), -EFAULT);
+		fake_fail(NULL, 0, 0);
+		assert_int_equal(data_request(UBLK_OP_WRITE, 0, 0, 512, 1), 0);
+		finish(&s);
+	}
+}
+
+/* ---- many at once ---- */
+
+static void many_in_flight(const char *kind, enum io_path path, enum when when, unsigned queues)
+{
+	enum {
+		EACH = 48
+	};
+	struct fake_request *r[EACH];
+	uint8_t *data[EACH];
+	struct served s;
+
+	tell(when);
+	begin(&s, kind, path, queues, DEPTH);
+	for (unsigned round = 0; round < 2; round++) {
+		for (unsigned i = 0; i < EACH; i++) {
+			data[i] = fake_data(8192, round ? 0 : (uint8_t)(i + 1));
+			r[i] = fake_request_start(0, i % queues,
+						  round ? UBLK_OP_READ : UBLK_OP_WRITE, 0, i * 8192,
+						  8192, data[i]);
+		}
+		for (unsigned i = 0; i < EACH; i++) {
+			assert_int_equal(fake_request_wait(r[i]), 0);
+			for (unsigned at = 0; round && at < 8192; at += 511)
+				assert_int_equal(data[i][at], i + 1);
+			fake_data_free(data[i]);
+		}
+	}
+	finish(&s);
+}
+
+static void test_many_in_flight(void **state)
+{
+	(void)state;
+	for (unsigned kind = 1; kind < KINDS; kind++)
+		for (unsigned path = 0; path < IO_PATHS; path++)
+			for (unsigned when = 0; when < WHENS; when++)
+				many_in_flight(kinds[kind], (enum io_path)path, (enum when)when, 1);
+}
+
+/* Several queues at once; the backends' notes are one queue's, so not with them. */
+static void test_queues_do_not_mix(void **state)
+{
+	(void)state;
+	for (unsigned path = 0; path < IO_PATHS; path++)
+		many_in_flight("ring-alone", (enum io_path)path, IN_SUBMIT, 4);
+}
+
+static void alone_end(struct io *io, int result)
+{
+	io_complete(io, result);
+}
+
+static void alone_submit(struct io *io)
+{
+	struct queue_keeping *qk = queue_private(io->queue);
+
+	if (is_data(io))
+		io_transfer(io, qk->file, io->offset, 0, 0, alone_end);
+	else
+		io_datasync(io, qk->file, alone_end);
+}
+
+static int alone_queue_open(struct queue *queue, struct error *err)
+{
+	struct keeping *k = queue_export(queue)->private;
+	struct queue_keeping *qk = queue_private(queue);
+
+	qk->file = queue_add_file(queue, k->fd);
+	return qk->file < 0 ? error_set(err, qk->file, "file") : 0;
+}
+
+static const struct backend alone_backend = {
+	.scheme = "test-ring-alone",
+	.syntax = "test-ring-alone:",
+	.summary = "for tests",
+	.access = ACCESS_RING,
+	.export_size = sizeof(struct keeping),
+	.queue_size = sizeof(struct queue_keeping),
+	.open = scripted_open,
+	.close = scripted_close,
+	.queue_open = alone_queue_open,
+	.submit = alone_submit,
+};
+BACKEND_REGISTER(alone_backend);
+
+/* ---- counters ---- */
+
+static void check_op(struct served *s, enum io_op op, unsigned completed, uint64_t bytes,
+		     unsigned failed)
+{
+	struct op_counters sum;
+	uint64_t in_buckets = 0;
+
+	counters_sum(s->device.counters, op, &sum);
+	assert_int_equal(sum.completed, completed);
+	assert_int_equal(sum.bytes, bytes);
+	assert_int_equal(sum.failed, failed);
+	for (unsigned i = 0; i < COUNTERS_BUCKETS; i++)
+		in_buckets += sum.latency[i];
+	assert_int_equal(in_buckets, completed);
+	assert_true(sum.latency_ns > 0);
+}
+
+static void test_counters_are_exact(void **state)
+{
+	struct queue_counters *c;
+	struct served s;
+
+	(void)state;
+	tell(IN_SUBMIT);
+	begin(&s, "memory", IO_PATH_COPY, 1, 2);
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(data_request(UBLK_OP_WRITE, 0, i * 4096, 4096, 1), 0);
+	for (unsigned i = 0; i < 7; i++)
+		assert_int_equal(data_request(UBLK_OP_READ, 0, 0, 1024, 1), 0);
+	tell_result(512);
+	assert_int_equal(data_request(UBLK_OP_READ, 0, 0, 1024, 1), 0);
+	tell_result(-ENOSPC);
+	assert_int_equal(data_request(UBLK_OP_WRITE, 0, 0, 4096, 1), -ENOSPC);
+	tell_result(-EBADF);
+	assert_int_equal(data_request(UBLK_OP_FLUSH, 0, 0, 0, 0), -EBADF);
+	assert_int_equal(data_request(UBLK_OP_DISCARD, 0, 0, 65536, 0), 0);
+	assert_int_equal(data_request(UBLK_OP_WRITE_ZEROES, 0, 0, 512, 0), 0);
+	assert_int_equal(data_request(UBLK_OP_READ, 0, SIZE, 512, 0), -EIO);
+	assert_int_equal(data_request(99, 0, 0, 512, 0), -EOPNOTSUPP);
+
+	/* A request that came twice, as its first part and its rest, counts twice. */
+	c = counters_queue(s.device.counters, 0);
+	assert_int_equal(device_stop(&s.device, &s.err), 0);
+	assert_int_equal(c->started, 25);
+	assert_int_equal(c->completed, 25);
+	assert_int_equal(c->fallbacks, 0);
+	assert_true(c->rounds >= 25);
+	check_op(&s, IO_WRITE, 11, 10 * 4096, 1);
+	check_op(&s, IO_READ, 10, 7 * 1024 + 512 + 512, 1);
+	check_op(&s, IO_FLUSH, 1, 0, 1);
+	check_op(&s, IO_DISCARD, 1, 65536, 0);
+	check_op(&s, IO_WRITE_ZEROES, 1, 512, 0);
+	for (unsigned kind = 0; kind < COUNTERS_ERRORS; kind++) {
+		bool one = kind == counters_error_kind(EIO) ||
+			   kind == counters_error_kind(ENOSPC) ||
+			   kind == counters_error_kind(EBADF) ||
+			   kind == counters_error_kind(EOPNOTSUPP);
+
+		assert_int_equal(counters_sum_errors(s.device.counters, kind), one);
+	}
+	device_forget(&s.device);
+	served_close(&s);
+	fake_stop();
+}
+
+static void test_as_many_files_as_fit(void **state)
+{
+	struct served s;
+
+	(void)state;
+	tell(IN_SUBMIT);
+	told.files = QUEUE_FILES - 1;
+	begin(&s, "ring", IO_PATH_COPY, 1, 1);
+	assert_int_equal(data_request(UBLK_OP_WRITE, 0, 0, 512, 1), 0);
+	finish(&s);
+
+	told.files = QUEUE_FILES;
+	fake_start(&fake_linux_7_2);
+	served_open(&s, "test-ring: queues=1");
+	assert_int_equal(served_start(&s), -ENFILE);
+	served_close(&s);
+	fake_stop();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_data_of_every_access_on_every_path),
+		cmocka_unit_test(test_failed_registrations_fall_back),
+		cmocka_unit_test(test_small_and_large_reads_share_a_buffer),
+		cmocka_unit_test(test_errors_arrive_as_they_are),
+		cmocka_unit_test(test_short_results_are_gone_on_with),
+		cmocka_unit_test(test_less_than_a_block_is_an_error),
+		cmocka_unit_test(test_too_much_is_all_of_it),
+		cmocka_unit_test(test_the_backend_sees_the_request),
+		cmocka_unit_test(test_what_no_backend_gets_to_see),
+		cmocka_unit_test(test_read_only_is_kept),
+		cmocka_unit_test(test_a_copy_that_fails_is_the_requests_error),
+		cmocka_unit_test(test_many_in_flight),
+		cmocka_unit_test(test_queues_do_not_mix),
+		cmocka_unit_test(test_counters_are_exact),
+		cmocka_unit_test(test_as_many_files_as_fit),
+	};
+
+	bound_time(200);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
