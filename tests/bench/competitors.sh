@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+#
+# competitors.sh: what is measured. Each device or file, of SIZE bytes, is made at
+# its first use, filled, and stays. Sourced by guest.sh, which sets SIZE.
+
+# fill PATH: so that reads find data and not holes.
+fill() { dd if=/dev/zero of="$1" bs=1M count=$((SIZE >> 20)) oflag=direct status=none; }
+
+# file NAME: a filled file on ext4 on a RAM disk. Sets FILE.
+file() {
+	FILE=$PWD/files/$1
+	if [[ ! -d files ]]; then
+		mkdir files
+		# All is written now, or the kernel would do it behind the measurement.
+		mkfs.ext4 -q -b 4096 -E lazy_itable_init=0,lazy_journal_init=0 /dev/ram0
+		mount /dev/ram0 files
+		defer "umount '$PWD/files'"
+	fi
+	[[ -e $FILE ]] || fill "$FILE"
+}
+
+# competitor NAME OPTION...: make it if it is not there yet; the options are those
+# of ublkctl run, where it serves it. Sets TARGET, what fio opens.
+declare -A targets=()
+competitor() {
+	local name=$1 id=${1//-/_}
+	TARGET=${targets[$name]:-}
+	[[ -z $TARGET ]] || return 0
+	shift
+	DEV=
+	case $name in
+	null)
+		ublk_start "$id" "null:$SIZE" "$@" ;;
+	memory)
+		ublk_start "$id" "memory:$SIZE" "$@"
+		fill "$DEV" ;;
+	file-zero-copy | file-user-copy | file-copy)
+		file "$name"
+		ublk_start "$id" "file:$FILE" "$@" --io-path "${name#file-}" ;;
+	brd)
+		DEV=/dev/ram1
+		fill $DEV ;;
+	loop)
+		file loop
+		DEV=$(losetup --show --find --direct-io=on "$FILE")
+		defer "losetup -d $DEV"
+		expect 1 "$(sysfs_of "$DEV" loop/dio)" "direct I/O of the loop device" ;;
+	raw)
+		file raw
+		DEV=$FILE ;;
+	*)
+		fail "no such competitor: $name" ;;
+	esac
+	sync
+	TARGET=$DEV
+	targets[$name]=$DEV
+}

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+#
+# plan.sh: which competitors run which jobs. Sourced by run.
+
+competitors=(null memory file-zero-copy file-copy brd loop raw)
+# Not among the usual ones; measured where a pattern names them.
+competitors_more=(file-user-copy)
+
+# What a competitor is compared with.
+declare -A plan_references=([null]=brd [memory]=brd [file-zero-copy]='loop raw'
+	[file-copy]='loop raw' [file-user-copy]='loop raw' [loop]=raw)
+
+plan_fio='--ioengine=io_uring --direct=1'
+
+# NAME BLOCK SHORT LONG FIO...
+count_jobs=(
+	"randread-64 4096 2000 12000 $plan_fio --rw=randread --iodepth=64"
+	"randwrite-64 4096 2000 12000 $plan_fio --rw=randwrite --iodepth=64"
+	"randread-1 4096 2000 12000 $plan_fio --rw=randread --iodepth=1"
+	"read-128k 131072 100 900 $plan_fio --rw=read --iodepth=16"
+)
+
+# NAME FIO...; NAME ends in x2 where two of fio's jobs run at once.
+rate_jobs=(
+	"randread-1 $plan_fio --rw=randread --bs=4k --iodepth=1"
+	"randread-64 $plan_fio --rw=randread --bs=4k --iodepth=64"
+	"randread-1x2 $plan_fio --rw=randread --bs=4k --iodepth=1 --numjobs=2"
+	"randread-64x2 $plan_fio --rw=randread --bs=4k --iodepth=64 --numjobs=2"
+	"randwrite-1 $plan_fio --rw=randwrite --bs=4k --iodepth=1"
+	"randwrite-64 $plan_fio --rw=randwrite --bs=4k --iodepth=64"
+	"randwrite-1x2 $plan_fio --rw=randwrite --bs=4k --iodepth=1 --numjobs=2"
+	"randwrite-64x2 $plan_fio --rw=randwrite --bs=4k --iodepth=64 --numjobs=2"
+	"read-128k $plan_fio --rw=read --bs=128k --iodepth=16"
+	"write-128k $plan_fio --rw=write --bs=128k --iodepth=16"
+)
+rate_quick='randread-1 randread-64 randwrite-64 read-128k'
+
+# plan_wants COMPETITOR:JOB PATTERN...: without a pattern, the usual competitors.
+plan_wants() {
+	local this=$1 pattern
+	shift
+	if (($# == 0)); then
+		[[ " ${competitors_more[*]} " != *" ${this%%:*} "* ]]
+		return
+	fi
+	for pattern; do
+		# shellcheck disable=SC2053 # a glob is meant
+		[[ $this != $pattern ]] || return 0
+	done
+	return 1
+}
+
+# plan_count PATTERN...: lines as count.sh reads them.
+plan_count() {
+	local job name
+	for job in "${count_jobs[@]}"; do
+		for name in "${competitors[@]}" "${competitors_more[@]}"; do
+			if plan_wants "$name:${job%% *}" "$@"; then echo "$name $job"; fi
+		done
+	done
+}
+
+# plan_rate QUICK PATTERN...: lines as rate.sh reads them. References come along.
+plan_rate() {
+	local quick=$1 job name names wanted
+	shift
+	for job in "${rate_jobs[@]}"; do
+		if [[ $quick == yes && " $rate_quick " != *" ${job%% *} "* ]]; then continue; fi
+		wanted=' '
+		for name in "${competitors[@]}" "${competitors_more[@]}"; do
+			if plan_wants "$name:${job%% *}" "$@"; then
+				wanted+="$name ${plan_references[$name]:-} "
+			fi
+		done
+		names=
+		for name in "${competitors[@]}" "${competitors_more[@]}"; do
+			if [[ $wanted == *" $name "* ]]; then names+=,$name; fi
+		done
+		if [[ -n $names ]]; then echo "${job%% *} ${names#,} ${job#* }"; fi
+	done
+}
+
+# plan_idle PATTERN...: the backends whose idle devices are looked at.
+plan_idle() {
+	local name
+	for name in null memory file; do
+		if plan_wants "$name:idle" "$@"; then echo "$name"; fi
+	done
+}
