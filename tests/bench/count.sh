@@ -41,8 +41,8 @@ count() {
 	while read -r name job bs short long words; do
 		competitor "$name" --queues 1
 		# Not counted. The first fio of a boot costs 100 to 120 million instructions
-		# more than the next, until all of it that a run needs has been in memory
-		# once: two thirds of a whole long run. A server's first pages come here, too.
+		# more than the next one: as much as 7,000 I/Os. A server's first use of its
+		# buffers is in this run, too.
 		# shellcheck disable=SC2086 # words are meant
 		one_count "$short" "$bs" $words
 		for ((i = 0; i < repeats; i++)); do
