@@ -94,6 +94,8 @@ static unsigned outstanding, requeues, registrations, registration_every;
 static uint32_t hung_op, refused_op;
 static bool hung_cancels;
 static int refusal;
+static uint32_t last_op;
+static struct ublk_ctrl_cmd last_payload;
 
 /* Commands that were never answered: what they point to must stay for ever. */
 static struct command *abandoned;
@@ -1126,6 +1128,8 @@ void fake_control_command(struct fake_ring *ring, const struct io_uring_sqe *sqe
 	unsigned i = 0;
 	int code;
 
+	last_op = sqe->cmd_op;
+	memcpy(&last_payload, sqe->cmd, sizeof(last_payload));
 	while (command_names[i].op && command_names[i].op != sqe->cmd_op)
 		i++;
 	if (!(fake_ring_flags(ring) & IORING_SETUP_SQE128) || sqe->off >> 32) {
@@ -1172,6 +1176,17 @@ bool fake_ring_has_commands(const struct fake_ring *ring, bool hung_too)
 		if (c->ring == ring && (hung_too || c->op != hung_op))
 			return true;
 	return false;
+}
+
+uint32_t fake_last_command(struct ublk_ctrl_cmd *payload)
+{
+	uint32_t op;
+
+	pthread_mutex_lock(&fake_lock);
+	op = last_op;
+	*payload = last_payload;
+	pthread_mutex_unlock(&fake_lock);
+	return op;
 }
 
 void fake_hang(uint32_t op, bool cancel)

@@ -101,6 +101,9 @@ unsigned fake_calls(void);
 /* The name of the call that failed; NULL: it has not come to that. */
 const char *fake_failed(void);
 
+/* The last command of /dev/ublk-control: its code and payload. */
+struct ublk_ctrl_cmd;
+uint32_t fake_last_command(struct ublk_ctrl_cmd *payload);
 /* Commands with this code are not answered (0: all are again); cancel: but can be cancelled. */
 void fake_hang(uint32_t op, bool cancel);
 /* The next command with this code ends with -errno `code` at once. */
