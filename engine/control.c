@@ -242,6 +242,13 @@ static struct io_uring_sqe *empty_sqe(struct control *control, uint8_t opcode, i
 	return sqe;
 }
 
+/* What could not be submitted is in the ring still, and would go with the next. */
+static void empty_again(struct io_uring_sqe *sqe)
+{
+	memset(sqe, 0, CONTROL_SQE_BYTES);
+	sqe->opcode = IORING_OP_NOP;
+}
+
 /*
  * Carries one command out.  call is on the heap; it is freed here when the
  * kernel will not touch it any more, unless the caller keeps it (returns 0).
@@ -265,6 +272,8 @@ static int control_run(struct control *control, enum command command, struct ubl
 	ret = io_uring_submit(&control->uring);
 	if (ret >= 0)
 		ret = wait_answer(control, call->number, ms, &result);
+	else
+		empty_again(sqe);
 	if (ret == -ETIME) {
 		uint64_t stuck = call->number;
 

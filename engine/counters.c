@@ -87,8 +87,8 @@ uint64_t counters_percentile(const struct op_counters *op, double percent)
 	if (!total)
 		return 0;
 	wanted = (uint64_t)((double)total * percent / 100.0);
-	if (!wanted)
-		wanted = 1;
+	if ((double)wanted < (double)total * percent / 100.0 || !wanted)
+		wanted++;
 	for (unsigned i = 0; i < COUNTERS_BUCKETS - 1; i++) {
 		seen += op->latency[i];
 		if (seen >= wanted)

@@ -210,8 +210,8 @@ static int join_queues(struct device *d, struct error *err)
 		if (queue_join(&d->queues[i], DEVICE_QUEUE_MS, &fault)) {
 			error_set(&fault, ETIMEDOUT,
 				  "queue %u does not end: its backend does not answer", i);
-			/* Its memory must stay; only the end of the process frees it. */
-			d->queues = NULL;
+			/* What it uses must stay; only the end of the process frees it. */
+			d->stuck = true;
 			d->nr_started = 0;
 			*err = fault;
 			return -ETIMEDOUT;
@@ -232,6 +232,16 @@ static void quit_queues(struct device *d)
 }
 
 /* ---- start and stop ---- */
+
+/* A thread that does not end keeps ublkcN: the device goes when the process does. */
+static void abandon_device(struct device *d)
+{
+	struct error err;
+
+	d->control->hurry = 0;
+	if (control_delete_async(d->control, d->info.dev_id, &err))
+		log_error(d->export.name, "device %u is left behind: %s", d->info.dev_id, err.text);
+}
 
 static int prepare(struct device *d, const struct spec *spec, const struct backend_host *host,
 		   struct control *control, struct error *err)
@@ -278,6 +288,7 @@ int device_start(struct device *d, const struct spec *spec, const struct backend
 	ret = prepare(d, spec, host, control, err);
 	if (ret)
 		return ret;
+	device_move(d, EXPORT_OPENING);
 	d->end_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	d->queues = calloc(d->export.nr_queues, sizeof(*d->queues));
 	if (d->end_event < 0 || !d->queues) {
@@ -285,7 +296,6 @@ int device_start(struct device *d, const struct spec *spec, const struct backend
 		goto forget;
 	}
 
-	device_move(d, EXPORT_OPENING);
 	ret = open_backend(d, err);
 	if (ret)
 		goto forget;
@@ -294,12 +304,12 @@ int device_start(struct device *d, const struct spec *spec, const struct backend
 		goto close_backend;
 	ret = set_params(d, err);
 	if (ret)
-		goto delete;
+		goto remove;
 	device_move(d, EXPORT_ADDED);
 
 	ret = open_char(d, err);
 	if (ret)
-		goto delete;
+		goto remove;
 	ret = start_queues(d, err);
 	if (ret)
 		goto stop_queues;
@@ -314,10 +324,22 @@ int device_start(struct device *d, const struct spec *spec, const struct backend
 
 stop_queues:
 	quit_queues(d);
-	if (join_queues(d, &later) == -ETIMEDOUT)
+	switch (join_queues(d, &later)) {
+	case 0:
+		break;
+	case -ETIMEDOUT:
 		log_error(d->export.name, "%s", later.text);
+		abandon_device(d);
+		device_move(d, EXPORT_FAILED);
+		return ret;
+	default:
+		/* Why a queue ended is why START_DEV waited in vain. */
+		*err = later;
+		ret = -err->code;
+	}
 	close(d->char_fd);
-	delete : control->hurry = 0;
+remove:
+	control->hurry = 0;
 	if (control_delete(control, d->info.dev_id, &later))
 		log_error(d->export.name, "device %u is left behind: %s", d->info.dev_id,
 			  later.text);
@@ -382,14 +404,16 @@ int device_stop(struct device *d, struct error *err)
 	ret = join_queues(d, &step);
 	if (ret)
 		fault = step;
-	if (ret != -ETIMEDOUT) {
+	if (d->stuck) {
+		abandon_device(d);
+	} else {
 		close(d->char_fd);
 		if (delete_device(d, in_order, &step) && !fault.code)
 			fault = step;
 		close_backend(d);
 		free(d->queues);
+		close(d->end_event);
 	}
-	close(d->end_event);
 	device_move(d, fault.code ? EXPORT_FAILED : EXPORT_GONE);
 	if (!fault.code)
 		return 0;
@@ -399,6 +423,8 @@ int device_stop(struct device *d, struct error *err)
 
 void device_forget(struct device *d)
 {
+	if (d->stuck)
+		return;
 	counters_destroy(d->counters);
 	close(d->counters_fd);
 }

@@ -48,6 +48,7 @@ struct device {
 	int end_event; /* an eventfd: readable once a queue has ended */
 	struct queue *queues;
 	unsigned nr_started; /* queues that are to be joined */
+	bool stuck;          /* a queue's thread has not ended: all that it uses stays */
 	char path_name[32];  /* "/dev/ublkb0" */
 };
 
@@ -77,7 +78,7 @@ int device_stop(struct device *device, struct error *err);
 
 /*
  * Closes the mapping of the counters, which device_stop() leaves readable.  After
- * it nothing of the device is left.
+ * it nothing of the device is left, unless a thread of it did not end.
  */
 void device_forget(struct device *device);
 
