@@ -88,6 +88,20 @@ static void test_percentile_of_few_and_of_endless(void **state)
 			 counters_bucket_start(COUNTERS_BUCKETS - 1));
 }
 
+/*
+ * Of three requests two are done when half are asked for: one of them does not
+ * make a half.
+ */
+static void test_percentile_is_not_exceeded(void **state)
+{
+	struct op_counters op = { 0 };
+
+	(void)state;
+	record(&op, 1000, 1);
+	record(&op, 1000000, 2);
+	assert_true(counters_percentile(&op, 50) >= 1000000);
+}
+
 static void test_errors_have_kinds(void **state)
 {
 	static const struct {
@@ -227,6 +241,7 @@ int main(void)
 		cmocka_unit_test(test_every_latency_has_its_bucket),
 		cmocka_unit_test(test_percentiles),
 		cmocka_unit_test(test_percentile_of_few_and_of_endless),
+		cmocka_unit_test(test_percentile_is_not_exceeded),
 		cmocka_unit_test(test_errors_have_kinds),
 		cmocka_unit_test(test_sums_over_queues),
 		cmocka_unit_test(test_another_process_can_read),

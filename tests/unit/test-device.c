@@ -40,6 +40,17 @@ static void keeper_close(struct export *export)
 	keeper_closes++;
 }
 
+/* When told to, all queues but the first open only once a call has failed. */
+static bool keeper_waits;
+
+static int keeper_queue_open(struct queue *queue, struct error *err)
+{
+	(void)err;
+	while (keeper_waits && queue_index(queue) && !fake_failed())
+		usleep(1000);
+	return 0;
+}
+
 static void keeper_submit(struct io *io)
 {
 	if (__atomic_load_n(&keeper_lets_go, __ATOMIC_RELAXED))
@@ -53,9 +64,32 @@ static const struct backend keeper_backend = {
 	.access = ACCESS_NONE,
 	.open = keeper_open,
 	.close = keeper_close,
+	.queue_open = keeper_queue_open,
 	.submit = keeper_submit,
 };
 BACKEND_REGISTER(keeper_backend);
+
+/* ---- and one that keeps its queue's thread ---- */
+
+static bool blocker_lets_go = true;
+
+static void blocker_submit(struct io *io)
+{
+	while (!__atomic_load_n(&blocker_lets_go, __ATOMIC_RELAXED))
+		usleep(1000);
+	io_complete(io, (int)io->length);
+}
+
+static const struct backend blocker_backend = {
+	.scheme = "blocker",
+	.syntax = "blocker:",
+	.summary = "for tests",
+	.access = ACCESS_NONE,
+	.open = keeper_open,
+	.close = keeper_close,
+	.submit = blocker_submit,
+};
+BACKEND_REGISTER(blocker_backend);
 
 /* ---- what a process has, before and after ---- */
 
@@ -332,6 +366,98 @@ static void test_somebody_else_stops_it(void **state)
 }
 
 /* ---- each call failing ---- */
+
+/* Calls without which there is no device. */
+static bool is_vital(const char *call)
+{
+	static const char *const vital[] = {
+		"ADD_DEV",
+		"SET_PARAMS",
+		"GET_PARAMS",
+		"START_DEV",
+		"FETCH",
+		"mmap",
+		"eventfd",
+		"ftruncate",
+		"memfd_create",
+		"pthread_create",
+		"io_uring_register_files",
+	};
+
+	for (unsigned i = 0; i < sizeof(vital) / sizeof(*vital); i++)
+		if (!strcmp(vital[i], call))
+			return true;
+	return false;
+}
+
+/*
+ * Starts a device again and again, the first call failing, the second, and so on
+ * until one round has no such call any more.  What fails leaves nothing and says
+ * why; what does not fail all the same serves as if nothing had happened.
+ */
+static void fail_each_call_of_start(const struct fake_kernel *kernel, const char *words,
+				    const char *created)
+{
+	struct held before = what_is_held();
+	const char *failed = "";
+	unsigned n, refused = 0;
+	struct served s;
+
+	for (n = 1; failed; n++) {
+		char what[100];
+		int ret;
+
+		fake_start(kernel);
+		served_open(&s, words);
+		s.control.deadline_ms = 1000;
+		fake_hasten(20);
+		fake_fail(NULL, n, 0);
+		ret = served_start(&s);
+		failed = fake_failed();
+		fake_fail(NULL, 0, 0);
+		snprintf(what, sizeof(what), "call %u of a start, %s", n, failed ? failed : "none");
+		if (ret) {
+			refused++;
+			assert_int_equal(s.err.code, -ret);
+			if (!failed || !*s.err.text)
+				fail_msg("%s: it fails with '%s'", what, s.err.text);
+			if (fake_devices())
+				fail_msg("%s: a device is left", what);
+		} else {
+			if (failed && is_vital(failed))
+				fail_msg("%s: it failed, and yet there is a device", what);
+			write_and_read_back(&s, 0);
+			if (served_stop(&s))
+				fail_msg("%s: it does not stop: %s", what, s.err.text);
+		}
+		if (created && !access(created, F_OK)) {
+			if (ret)
+				fail_msg("%s: the new file is left", what);
+			unlink(created);
+		}
+		served_close(&s);
+		fake_stop();
+		same_as(before, what);
+	}
+	/* A start has some fifty calls; the most are vital. */
+	assert_true(n > 30 && refused > 15);
+}
+
+static void test_each_call_of_a_start_fails(void **state)
+{
+	static const struct fake_kernel *const kernels[] = { &fake_linux_6_0, &fake_linux_6_12,
+							     &fake_linux_7_2 };
+	char words[600];
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		fail_each_call_of_start(kernels[i], "memory:8M queues=1 depth=3", NULL);
+		fail_each_call_of_start(kernels[i], "null:8M queues=2 depth=3", NULL);
+		snprintf(words, sizeof(words), "%s queues=2 depth=3 -ocreate=8M",
+			 temp_path("new.img"));
+		fail_each_call_of_start(kernels[i], words, temp_path("new.img"));
+	}
+}
 
 static void fail_each_call_of_stop(const struct fake_kernel *kernel, const char *words)
 {
@@ -651,6 +777,64 @@ static void test_a_queue_that_fails_ends_the_device(void **state)
 	fake_data_free(data);
 }
 
+/* A queue that ends before START_DEV: that is why, whatever the kernel makes of it. */
+static void test_a_queue_that_fails_during_the_start(void **state)
+{
+	struct served s;
+
+	(void)state;
+	fake_start(&fake_linux_7_2);
+	served_open(&s, "keeper: queues=2 depth=4");
+	s.control.deadline_ms = 1000;
+	keeper_waits = true;
+	fake_fail("io_uring_submit_and_wait", 1, EINVAL);
+	assert_int_equal(served_start(&s), -EINVAL);
+	keeper_waits = false;
+	assert_non_null(strstr(s.err.text, "queue"));
+	assert_int_equal(fake_devices(), 0);
+	served_close(&s);
+	fake_stop();
+}
+
+/*
+ * A thread that its backend never lets go is left behind, and said to be; when it
+ * comes back after all it finds what it uses.
+ */
+static void test_a_thread_that_does_not_come_back(void **state)
+{
+	void *data = fake_data(4096, 1);
+	struct fake_request *r;
+	struct served s;
+	pthread_t thread;
+
+	(void)state;
+	fake_start(&fake_linux_7_2);
+	fake_leaks(true);
+	served_begin(&s, "blocker: queues=1 depth=4");
+	fake_hasten(100);
+	thread = s.device.queues[0].thread;
+	blocker_lets_go = false;
+	r = fake_request_start(0, 0, UBLK_OP_WRITE, 0, 0, 4096, data);
+	while (!fake_in_service(0))
+		usleep(1000);
+	s.control.hurry = 1;
+	assert_int_equal(served_stop(&s), -ETIMEDOUT);
+	assert_non_null(strstr(s.err.text, "queue 0"));
+	fake_leaks(false);
+	__atomic_store_n(&blocker_lets_go, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	/* What nobody could take from under it. */
+	counters_destroy(s.device.counters);
+	close(s.device.counters_fd);
+	close(s.device.end_event);
+	close(s.device.char_fd);
+	assert_int_equal(fake_request_wait(r), -EIO);
+	fake_other_stops(0, true);
+	served_close(&s);
+	fake_stop();
+	fake_data_free(data);
+}
+
 /* ---- the file that a start makes ---- */
 
 static void test_a_new_file_stays_once_it_was_served(void **state)
@@ -696,6 +880,7 @@ int main(void)
 		cmocka_unit_test(test_partitions_on_and_off),
 		cmocka_unit_test(test_char_device_may_appear_late),
 		cmocka_unit_test(test_somebody_else_stops_it),
+		cmocka_unit_test(test_each_call_of_a_start_fails),
 		cmocka_unit_test(test_each_call_of_a_stop_fails),
 		cmocka_unit_test(test_a_command_is_not_answered),
 		cmocka_unit_test(test_a_stop_is_not_answered),
@@ -708,6 +893,8 @@ int main(void)
 		cmocka_unit_test(test_a_hurried_stop_gives_up_what_is_in_service),
 		cmocka_unit_test(test_a_stop_that_the_backend_blocks_has_a_deadline),
 		cmocka_unit_test(test_a_queue_that_fails_ends_the_device),
+		cmocka_unit_test(test_a_queue_that_fails_during_the_start),
+		cmocka_unit_test(test_a_thread_that_does_not_come_back),
 		cmocka_unit_test(test_a_new_file_stays_once_it_was_served),
 	};
 	int failed;
