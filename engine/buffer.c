@@ -138,12 +138,6 @@ static uint8_t *buffer_of(const struct buffers *b, unsigned tag)
 	return b->arena + (size_t)tag * b->stride;
 }
 
-static void mark_dirty(struct buffers *b, unsigned tag, uint32_t end)
-{
-	if (end > b->tags[tag].dirty)
-		b->tags[tag].dirty = end;
-}
-
 static int short_copy(ssize_t ret)
 {
 	return ret < 0 ? -errno : -EIO;
@@ -169,75 +163,59 @@ static int user_copy_to(struct buffers *b, const struct io *io, uint32_t at, con
 	return ret == (ssize_t)length ? 0 : short_copy(ret);
 }
 
-static bool is_staged(const struct buffers *b, const struct io *io)
+int buffers_carry_in(struct buffers *b, const struct io *io)
 {
-	return b->staged || (b->access == ACCESS_RING && b->tags[io->tag].unregistered);
+	return user_copy_from(b, io, 0, buffer_of(b, io->tag), io->length);
 }
 
-int buffers_arrive(struct buffers *b, const struct io *io, uint32_t op_flags)
+int buffers_carry_out(struct buffers *b, const struct io *io, int result)
 {
-	if (b->path == IO_PATH_COPY) {
-		if (io->op == IO_WRITE)
-			mark_dirty(b, io->tag, io->length);
-		return 0;
-	}
-	b->tags[io->tag].unregistered = op_flags & UBLK_REQ_NEED_REG_BUF;
-	if (io->op == IO_WRITE && is_staged(b, io))
-		return user_copy_from(b, io, 0, buffer_of(b, io->tag), io->length);
-	return 0;
-}
+	int ret = user_copy_to(b, io, 0, buffer_of(b, io->tag), (uint32_t)result);
 
-int buffers_finish(struct buffers *b, const struct io *io, int result)
-{
-	int ret;
-
-	if (b->path == IO_PATH_COPY || io->op != IO_READ || result <= 0 || !is_staged(b, io))
-		return result;
-	ret = user_copy_to(b, io, 0, buffer_of(b, io->tag), (uint32_t)result);
 	return ret < 0 ? ret : result;
 }
 
-/* Whether the ring knows all that a request of this length uses of its tag's buffer. */
-static bool is_pinned(struct buffers *b, unsigned tag, uint32_t length)
+/* Once in a tag's life.  Refused (by a limit of locked memory): then never again. */
+static __attribute__((noinline)) bool pin(struct buffers *b, unsigned tag)
 {
 	struct iovec start = { .iov_base = buffer_of(b, tag), .iov_len = BUFFERS_PINNED };
 
-	if (length > BUFFERS_PINNED)
-		return false;
-	if (__builtin_expect(b->tags[tag].pinned, 1))
-		return true;
 	if (!b->can_pin || b->stride < BUFFERS_PINNED)
 		return false;
-	/* Once in a tag's life.  Refused (by a limit of locked memory): then never again. */
 	b->can_pin =
 		io_uring_register_buffers_update_tag(&b->ring->uring, tag, &start, NULL, 1) == 1;
 	b->tags[tag].pinned = b->can_pin;
 	return b->can_pin;
 }
 
+/* Whether the ring knows all that a request of this length uses of its tag's buffer. */
+static bool is_pinned(struct buffers *b, unsigned tag, uint32_t length)
+{
+	if (length > BUFFERS_PINNED)
+		return false;
+	return __builtin_expect(b->tags[tag].pinned, 1) || pin(b, tag);
+}
+
 void buffers_prep_transfer(struct buffers *b, const struct io *io, struct io_uring_sqe *sqe, int fd,
 			   uint64_t offset, uint32_t skip)
 {
-	bool ours = b->path != IO_PATH_ZERO_COPY || is_staged(b, io);
-	bool fixed = !ours || is_pinned(b, io->tag, io->length);
 	/* The kernel's pages are addressed from 0. */
-	void *addr = ours ? buffer_of(b, io->tag) + skip : (void *)(uintptr_t)skip;
+	void *addr = (void *)(uintptr_t)skip;
+	bool fixed = true;
 	int op;
 
-	if (io->op == IO_READ) {
-		op = fixed ? IORING_OP_READ_FIXED : IORING_OP_READ;
-		if (ours)
-			mark_dirty(b, io->tag, io->length);
-	} else {
-		op = fixed ? IORING_OP_WRITE_FIXED : IORING_OP_WRITE;
+	if (!buffers_registered(b, io)) {
+		addr = buffer_of(b, io->tag) + skip;
+		fixed = is_pinned(b, io->tag, io->length);
+		if (io->op == IO_READ)
+			buffers_mark_dirty(b, io->tag, io->length);
 	}
+	if (io->op == IO_READ)
+		op = fixed ? IORING_OP_READ_FIXED : IORING_OP_READ;
+	else
+		op = fixed ? IORING_OP_WRITE_FIXED : IORING_OP_WRITE;
 	io_uring_prep_rw(op, sqe, fd, addr, io->length - skip, offset + skip);
 	sqe->buf_index = fixed ? io->tag : 0;
-}
-
-bool buffers_registered(const struct buffers *b, const struct io *io)
-{
-	return b->path == IO_PATH_ZERO_COPY && !b->tags[io->tag].unregistered;
 }
 
 int buffers_copy_to(struct buffers *b, const struct io *io, uint32_t at, const void *from,
@@ -245,7 +223,7 @@ int buffers_copy_to(struct buffers *b, const struct io *io, uint32_t at, const v
 {
 	if (b->path != IO_PATH_COPY)
 		return user_copy_to(b, io, at, from, length);
-	mark_dirty(b, io->tag, at + length);
+	buffers_mark_dirty(b, io->tag, at + length);
 	memcpy(buffer_of(b, io->tag) + at, from, length);
 	return 0;
 }
@@ -277,6 +255,6 @@ int buffers_fill_zero(struct buffers *b, const struct io *io, uint32_t at, uint3
 
 void *buffers_data(struct buffers *b, const struct io *io)
 {
-	mark_dirty(b, io->tag, io->length);
+	buffers_mark_dirty(b, io->tag, io->length);
 	return buffer_of(b, io->tag);
 }

@@ -98,21 +98,53 @@ static inline uint64_t buffers_sqe_addr(const struct buffers *b, unsigned tag)
 	return b->path == IO_PATH_ZERO_COPY ? u.addr : 0;
 }
 
+/* Whether what the backend touches is a buffer of ours that must be carried. */
+static inline bool buffers_staged(const struct buffers *b, const struct io *io)
+{
+	return b->staged || (b->access == ACCESS_RING && b->tags[io->tag].unregistered);
+}
+
+static inline void buffers_mark_dirty(struct buffers *b, unsigned tag, uint32_t end)
+{
+	if (end > b->tags[tag].dirty)
+		b->tags[tag].dirty = end;
+}
+
+int buffers_carry_in(struct buffers *buffers, const struct io *io);
+int buffers_carry_out(struct buffers *buffers, const struct io *io, int result);
+
 /*
  * A request is there: brings a write's data to where the backend looks for it.
  * op_flags: the descriptor's.  Returns 0 or -errno.
  */
-int buffers_arrive(struct buffers *buffers, const struct io *io, uint32_t op_flags);
+static inline int buffers_arrive(struct buffers *b, const struct io *io, uint32_t op_flags)
+{
+	if (b->path == IO_PATH_COPY) {
+		if (io->op == IO_WRITE)
+			buffers_mark_dirty(b, io->tag, io->length);
+		return 0;
+	}
+	b->tags[io->tag].unregistered = op_flags & UBLK_REQ_NEED_REG_BUF;
+	return io->op == IO_WRITE && buffers_staged(b, io) ? buffers_carry_in(b, io) : 0;
+}
 
 /* A request is done: hands a read's first `result` bytes over.  Returns result or -errno. */
-int buffers_finish(struct buffers *buffers, const struct io *io, int result);
+static inline int buffers_finish(struct buffers *b, const struct io *io, int result)
+{
+	if (b->path == IO_PATH_COPY || io->op != IO_READ || result <= 0 || !buffers_staged(b, io))
+		return result;
+	return buffers_carry_out(b, io, result);
+}
 
 /* Prepares the read or write of io's data, skip bytes into it, on a file at offset. */
 void buffers_prep_transfer(struct buffers *buffers, const struct io *io, struct io_uring_sqe *sqe,
 			   int fd, uint64_t offset, uint32_t skip);
 
 /* Whether the ring has the request's own pages, so that a transfer copies nothing. */
-bool buffers_registered(const struct buffers *buffers, const struct io *io);
+static inline bool buffers_registered(const struct buffers *b, const struct io *io)
+{
+	return b->path == IO_PATH_ZERO_COPY && !b->tags[io->tag].unregistered;
+}
 
 /* io_copy_to() and its like. */
 int buffers_copy_to(struct buffers *buffers, const struct io *io, uint32_t at, const void *from,
