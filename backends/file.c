@@ -91,6 +91,9 @@ static int open_failed(const struct export *export, const char *path, int code, 
 {
 	switch (code) {
 	case -ENOENT:
+		if (export_option(export, "create")->set)
+			return error_set(err, code, "%s: its folder is not there: make that first",
+					 path);
 		return error_set(err, code,
 				 "%s: there is no such file: check the path, or make one with "
 				 "--create SIZE",

@@ -24,6 +24,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/memfd.h>
 #include <linux/mempolicy.h>
 #include <sched.h>
@@ -95,6 +96,7 @@ static uint64_t shard_bytes(const struct export *export)
 static int memory_check(const struct export *export, struct error *err)
 {
 	uint64_t size, shard = shard_bytes(export);
+	char text[24];
 
 	if (size_parse(export->locator, &size) || !size)
 		return error_set(err, EINVAL,
@@ -103,6 +105,14 @@ static int memory_check(const struct export *export, struct error *err)
 	if (shard & (shard - 1))
 		return error_set(err, EINVAL, "shard: '%s' does not fit: give a power of 2",
 				 export_option(export, "shard")->text);
+	if (export_option(export, "limit")->word < 0 &&
+	    export_option(export, "limit")->number < shard)
+		return error_set(
+			err, EINVAL,
+			"limit: '%s' is less than one shard (%s): give a larger limit, or a smaller "
+			"shard=",
+			export_option(export, "limit")->text,
+			size_format(shard, text, sizeof(text)));
 	if (shard < page_bytes(export))
 		return error_set(err, EINVAL,
 				 "shard: '%s' is smaller than the huge pages asked for (%s)",
@@ -133,6 +143,27 @@ static void set_policy(const struct memory *m, const struct export *export)
 			    export_option(export, "numa")->text, strerror(errno));
 }
 
+/* Huge pages that could be had now; those that the kernel may make on demand count as some. */
+static uint64_t free_hugepages(uint64_t page)
+{
+	static const char *const files[] = { "free_hugepages", "nr_overcommit_hugepages" };
+	uint64_t sum = 0, n;
+	char path[96];
+	FILE *f;
+
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%llukB/%s",
+			 (unsigned long long)(page >> 10), files[i]);
+		f = fopen(path, "re");
+		if (!f)
+			continue;
+		if (fscanf(f, "%" SCNu64, &n) == 1)
+			sum += n;
+		fclose(f);
+	}
+	return sum;
+}
+
 static int create_memfd(const struct export *export, struct error *err)
 {
 	static const unsigned flags[] = { 0, MFD_HUGETLB | MFD_HUGE_2MB,
@@ -143,6 +174,14 @@ static int create_memfd(const struct export *export, struct error *err)
 	if (fd < 0 && huge)
 		return error_set(err, errno, "hugepages=%s: this machine does not have them: %s",
 				 export_option(export, "hugepages")->text, strerror(errno));
+	if (huge && !free_hugepages(page_bytes(export))) {
+		close(fd);
+		return error_set(
+			err, ENOSPC,
+			"hugepages=%s: none are free: set some aside (sysctl vm.nr_hugepages for "
+			"2M, hugepagesz= and hugepages= at boot for 1G)",
+			export_option(export, "hugepages")->text);
+	}
 	if (fd < 0)
 		return error_set(err, errno, "memfd_create: %s", strerror(errno));
 	return fd;

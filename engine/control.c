@@ -83,7 +83,7 @@ int control_open(struct control *control, unsigned deadline_ms, struct error *er
 		return error_set(err, ENOENT,
 				 UBLK_CONTROL_PATH
 				 ": the ublk driver is not loaded: modprobe ublk_drv "
-				 "(Linux 6.0 or later, built with CONFIG_BLK_DEV_UBLK)");
+				 "(Linux 6.4 or later, built with CONFIG_BLK_DEV_UBLK)");
 	if (control->fd < 0 && (errno == EACCES || errno == EPERM))
 		return error_set(err, EACCES, UBLK_CONTROL_PATH ": no permission: run as root");
 	if (control->fd < 0)
@@ -92,7 +92,7 @@ int control_open(struct control *control, unsigned deadline_ms, struct error *er
 	ret = io_uring_queue_init_params(8, &control->uring, &params);
 	if (ret == -EINVAL)
 		ret = error_set(err, EINVAL,
-				"this kernel's io_uring is too old for ublk: Linux 6.0 or "
+				"this kernel's io_uring is too old for ublk: Linux 6.4 or "
 				"later is needed");
 	else if (ret < 0)
 		ret = ring_refused(err, ret);

@@ -66,6 +66,17 @@ unsigned cpus_available(void)
 	return n ? n : 1;
 }
 
+bool cpus_usable(const struct cpus *cpus)
+{
+	struct cpus ours = { 0 };
+
+	if (sched_getaffinity(0, sizeof(ours), (cpu_set_t *)&ours))
+		return true; /* it will show when a thread is pinned */
+	for (unsigned i = 0; i < sizeof(ours.bits) / sizeof(*ours.bits); i++)
+		ours.bits[i] &= cpus->bits[i];
+	return !cpus_empty(&ours);
+}
+
 int cpus_pin(const struct cpus *cpus)
 {
 	return -pthread_setaffinity_np(pthread_self(), sizeof(*cpus), (const cpu_set_t *)cpus);

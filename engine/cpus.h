@@ -24,6 +24,9 @@ int cpus_parse(const char *list, struct cpus *cpus, struct error *err);
 /* The CPUs that this process may run on: at least 1. */
 unsigned cpus_available(void);
 
+/* Whether this process may run on any of them. */
+bool cpus_usable(const struct cpus *cpus);
+
 /* Pins the calling thread.  Returns 0 or -errno (EINVAL: none of them is online). */
 int cpus_pin(const struct cpus *cpus);
 

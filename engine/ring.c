@@ -41,7 +41,7 @@ int ring_refused(struct error *err, int code)
 			"forbids it (container runtimes do by default)");
 	if (code == ENOSYS)
 		return error_set(err, code,
-				 "this kernel has no io_uring: Linux 6.0 or later is needed");
+				 "this kernel has no io_uring: Linux 6.4 or later is needed");
 	if (code == ENOMEM)
 		return error_set(err, code,
 				 "no memory for an io_uring: raise the limit of locked memory "

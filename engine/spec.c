@@ -185,6 +185,12 @@ int spec_check(const struct spec *spec, struct error *err)
 				 max_io->text);
 	if (cpu_list->set && cpus_parse(cpu_list->text, &cpus, err))
 		return error_prefix(err, "cpus");
+	if (cpu_list->set && !cpus_usable(&cpus))
+		return error_set(
+			err, EINVAL,
+			"cpus: '%s': this process may run on none of them: give others, or leave "
+			"--cpus out",
+			cpu_list->text);
 	if (!spec->backend->check)
 		return 0;
 	spec_to_export(spec, &export);

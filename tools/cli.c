@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define LONG_MAX_OPTIONS 64
+#define OPTION_COLUMN    34    /* width of an option in a help text */
 #define LONG_BASE        0x100 /* getopt's value of the first long option */
 
 int cli_fail(int status, const struct error *err)
@@ -24,16 +25,20 @@ int cli_fail(int status, const struct error *err)
 
 void cli_print_options(const struct option_def *table, const char *prefix)
 {
+	bool is_long = !strcmp(prefix, "--");
 	char syntax[80], left[128];
 
 	for (; table && table->name; table++) {
 		option_syntax(table, syntax, sizeof(syntax));
-		if (table->type == OPTION_FLAG && *prefix == '-')
+		if (table->type == OPTION_FLAG && is_long)
 			snprintf(left, sizeof(left), "%s%s", prefix, table->name);
 		else
 			snprintf(left, sizeof(left), "%s%s%s%s", prefix, table->name,
-				 *prefix == '-' ? " " : "=", syntax);
-		printf("  %-34s %s", left, table->help);
+				 is_long ? " " : "=", syntax);
+		printf("  %-*s ", OPTION_COLUMN, left);
+		if (strlen(left) > OPTION_COLUMN)
+			printf("\n  %*s ", OPTION_COLUMN, "");
+		fputs(table->help, stdout);
 		if (table->standard && table->type != OPTION_FLAG)
 			printf(" (default: %s)", table->standard);
 		putchar('\n');
@@ -47,10 +52,10 @@ static void print_help(const struct cli *cli)
 	for (const struct option_def *const *t = cli->tables; *t; t++)
 		cli_print_options(*t, "--");
 	if (cli->set_backend)
-		printf("  %-34s %s\n", "-o KEY=VALUE",
+		printf("  %-*s %s\n", OPTION_COLUMN, "-o KEY=VALUE",
 		       "an option of the backend's own: 'ublkctl backends' lists them");
-	printf("  %-34s %s\n", "--help", "print this");
-	printf("  %-34s %s\n", "--version", "print the version");
+	printf("  %-*s %s\n", OPTION_COLUMN, "--help", "print this");
+	printf("  %-*s %s\n", OPTION_COLUMN, "--version", "print the version");
 }
 
 void cli_print_version(void)

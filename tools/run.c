@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 static const struct option_def run_options[] = {
-	{ "create", OPTION_SIZE, NULL, NULL, 1, 0,
+	{ "create", OPTION_SIZE, NULL, NULL, 512, 0,
 	  "file: make a new, sparse file of this size; one that exists is not touched" },
 	OPTION_DEF_JSON,
 	{ "verbose", OPTION_FLAG, NULL, "off", 0, 0, "tell more, on stderr" },
@@ -245,22 +245,24 @@ static void print_summary(struct device *d)
 		counters_sum(d->counters, op, &sum);
 		if (!sum.completed)
 			continue;
-		log_info(name,
-			 "%s: %" PRIu64 " requests, %s bytes, %" PRIu64
-			 " failed; latency in µs: mean %.1f, half %.1f, 99 %% %.1f, 99.9 %% %.1f",
-			 counters_op_name(op), sum.completed,
-			 size_format(sum.bytes, text, sizeof(text)), sum.failed,
-			 (double)sum.latency_ns / (double)sum.completed / 1e3,
-			 (double)counters_percentile(&sum, 50) / 1e3,
-			 (double)counters_percentile(&sum, 99) / 1e3,
-			 (double)counters_percentile(&sum, 99.9) / 1e3);
+		log_info(
+			name,
+			"%s: requests %" PRIu64 ", failed %" PRIu64
+			", bytes %s; from taken to answered, in µs: mean %.1f, median %.1f, p99 %.1f, "
+			"p99.9 %.1f",
+			counters_op_name(op), sum.completed, sum.failed,
+			size_format(sum.bytes, text, sizeof(text)),
+			(double)sum.latency_ns / (double)sum.completed / 1e3,
+			(double)counters_percentile(&sum, 50) / 1e3,
+			(double)counters_percentile(&sum, 99) / 1e3,
+			(double)counters_percentile(&sum, 99.9) / 1e3);
 	}
 	for (unsigned kind = 0; kind < COUNTERS_ERRORS; kind++) {
 		uint64_t n = counters_sum_errors(d->counters, kind);
 
 		if (n)
-			log_info(name, "%" PRIu64 " requests ended with %s", n,
-				 counters_error_name(kind));
+			log_info(name, "requests that ended with %s: %" PRIu64,
+				 counters_error_name(kind), n);
 	}
 	for (unsigned i = 0; i < EXPORT_GAUGES && d->counters->gauge_names[i][0]; i++)
 		log_info(name, "%s: %s", d->counters->gauge_names[i],
@@ -273,17 +275,17 @@ static int serve(struct run *run, struct control *control)
 {
 	struct device device;
 	struct error err;
+	bool asked;
 	int ret;
 
 	process_prepare_for_io(NULL);
 	if (catch_signals(control, &err) || device_start(&device, &run->spec, &here, control, &err))
 		return cli_fail(EXIT_FAILED, &err);
 	print_live(&device, run->json);
-	if (!wait_for_end(&device))
-		log_info(device.export.name,
-			 "%s ends: it was stopped by another program, or a queue failed",
-			 device.path_name);
+	asked = wait_for_end(&device);
 	ret = device_stop(&device, &err);
+	if (!asked && !ret)
+		log_info(device.export.name, "%s was stopped by another program", device.path_name);
 	if (run->json)
 		print_summary_json(&device);
 	else
