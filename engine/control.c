@@ -5,6 +5,7 @@
  */
 #include "engine/control.h"
 #include "engine/error.h"
+#include "engine/log.h"
 #include "engine/ring.h"
 
 #include <assert.h>
@@ -15,9 +16,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CONTROL_SQE_BYTES 128
-#define CONTROL_SLICE_MS  200u  /* between two looks at control->hurry */
-#define CONTROL_CANCEL_MS 1000u /* to let a cancelled command come back */
+#define CONTROL_SQE_BYTES  128
+#define CONTROL_SLICE_MS   200u  /* between two looks at control->hurry */
+#define CONTROL_PATIENT_MS 5000u /* then a long STOP_DEV is explained */
+#define CONTROL_CANCEL_MS  1000u /* to let a cancelled command come back */
 
 enum command {
 	CMD_ADD,
@@ -107,20 +109,34 @@ void control_close(struct control *control)
 	close(control->fd);
 }
 
-/* Waits for the completion of number until the deadline; others are late ones: dropped. */
-static int wait_answer(struct control *control, uint64_t number, unsigned ms, int *result)
+/*
+ * Waits for the completion of number until the deadline, which begins anew with
+ * progress (if asked); other completions are late ones: dropped.
+ */
+static int wait_answer(struct control *control, uint64_t number, unsigned ms, bool progress,
+		       int *result)
 {
 	struct __kernel_timespec slice = { .tv_nsec = CONTROL_SLICE_MS * 1000000ll };
+	uint64_t found, now, last = progress ? control->progress(control->progress_context) : 0;
 	struct io_uring_cqe *cqe;
-	uint64_t found;
+	unsigned waited = 0, total = 0;
 	int ret;
 
-	for (unsigned waited = 0;;) {
+	for (;;) {
 		ret = io_uring_wait_cqe_timeout(&control->uring, &cqe, &slice);
 		if (ret == -ETIME) {
-			waited += CONTROL_SLICE_MS;
-			if (waited >= ms || control->hurry)
+			if (control->hurry)
 				return ret;
+			waited += CONTROL_SLICE_MS;
+			total += CONTROL_SLICE_MS;
+			now = progress ? control->progress(control->progress_context) : last;
+			if (now != last)
+				waited = 0;
+			last = now;
+			if (waited >= ms)
+				return ret;
+			if (progress && total == CONTROL_PATIENT_MS)
+				log_info(NULL, "still writing back; another signal gives that up");
 			continue;
 		}
 		if (ret == -EINTR)
@@ -152,7 +168,10 @@ static const char *first_line(const char *path, char *out, int size)
 static int explain(enum command command, uint32_t id, int code, unsigned ms, struct error *err)
 {
 	const struct command_def *def = &commands[command];
-	char limit[16];
+	char limit[16], device[24] = "a new device";
+
+	if (id != UBLK_ID_AUTO)
+		snprintf(device, sizeof(device), "device %u", id);
 
 	switch (code) {
 	case EPERM:
@@ -218,15 +237,14 @@ static int explain(enum command command, uint32_t id, int code, unsigned ms, str
 					 def->name);
 		break;
 	case ETIMEDOUT:
-		return error_set(
-			err, code,
-			"%s: device %d: the kernel has not answered within %u s: something still "
-			"uses the device, or its server does not answer",
-			def->name, (int)id, ms / 1000);
+		return error_set(err, code,
+				 "%s: %s: the kernel has not answered within %u s: something still "
+				 "uses the device, or its server does not answer",
+				 def->name, device, ms / 1000);
 	case EINTR:
-		return error_set(err, code, "%s: device %d: interrupted", def->name, (int)id);
+		return error_set(err, code, "%s: %s: interrupted", def->name, device);
 	}
-	return error_set(err, code, "%s: device %d: %s", def->name, (int)id, strerror(code));
+	return error_set(err, code, "%s: %s: %s", def->name, device, strerror(code));
 }
 
 static struct io_uring_sqe *empty_sqe(struct control *control, uint8_t opcode, int fd,
@@ -271,7 +289,8 @@ static int control_run(struct control *control, enum command command, struct ubl
 
 	ret = io_uring_submit(&control->uring);
 	if (ret >= 0)
-		ret = wait_answer(control, call->number, ms, &result);
+		ret = wait_answer(control, call->number, ms,
+				  command == CMD_STOP && control->progress, &result);
 	else
 		empty_again(sqe);
 	if (ret == -ETIME) {
@@ -280,7 +299,7 @@ static int control_run(struct control *control, enum command command, struct ubl
 		sqe = empty_sqe(control, IORING_OP_ASYNC_CANCEL, -1, ++next_number);
 		sqe->addr = stuck;
 		io_uring_submit(&control->uring);
-		ret = wait_answer(control, stuck, CONTROL_CANCEL_MS, &result);
+		ret = wait_answer(control, stuck, CONTROL_CANCEL_MS, false, &result);
 		if (ret) {
 			control->nr_abandoned++;
 			return explain(command, payload.dev_id, ETIMEDOUT, ms, err);
@@ -425,9 +444,7 @@ int control_delete(struct control *control, uint32_t id, struct error *err)
 
 int control_delete_async(struct control *control, uint32_t id, struct error *err)
 {
-	int ret = control_simple(control, CMD_DELETE_ASYNC, id, 0, err);
-
-	return ret == -EOPNOTSUPP ? control_delete(control, id, err) : ret;
+	return control_simple(control, CMD_DELETE_ASYNC, id, 0, err);
 }
 
 int control_start(struct control *control, uint32_t id, int tgid, struct error *err)

@@ -25,8 +25,14 @@ struct error;
 
 struct control {
 	struct io_uring uring;
-	int fd;                      /* /dev/ublk-control */
-	unsigned deadline_ms;        /* for commands that may wait; others have a shorter one */
+	int fd;               /* /dev/ublk-control */
+	unsigned deadline_ms; /* for commands that may wait; others have a shorter one */
+	/*
+	 * STOP_DEV writes back what is dirty, which takes as long as it takes: its
+	 * deadline counts from the last change of this number (NULL: from its start).
+	 */
+	uint64_t (*progress)(void *context);
+	void *progress_context;
 	unsigned nr_abandoned;       /* commands the kernel never answered */
 	volatile sig_atomic_t hurry; /* set (by a signal handler): no more waiting */
 };
@@ -56,7 +62,7 @@ int control_get_features(struct control *control, uint64_t *features, struct err
 int control_add(struct control *control, struct ublk_dev_info *info, struct error *err);
 /* Removes a device and waits until its last reference is gone. */
 int control_delete(struct control *control, uint32_t id, struct error *err);
-/* The same without waiting (6.9; control_delete() before it). */
+/* The same without waiting for references (6.9): the id stays taken until the last is gone. */
 int control_delete_async(struct control *control, uint32_t id, struct error *err);
 /* After every tag is fetched; tgid: of the process that opened ublkcN. */
 int control_start(struct control *control, uint32_t id, int tgid, struct error *err);

@@ -100,6 +100,35 @@ static int add_device(struct device *d, uint32_t id, struct error *err)
 	return 0;
 }
 
+/*
+ * Lets go of ublkcN and deletes the device.  idle: nothing is in service.  Then
+ * the open descriptor keeps the id taken until the deletion is under way, so that
+ * it cannot hit the device that somebody else makes under this id.  Else the
+ * kernel needs ublkcN closed first, to fail what is in service.
+ */
+static int delete_device(struct device *d, bool idle, struct error *err)
+{
+	struct ublk_dev_info info;
+	int ret = -EOPNOTSUPP;
+
+	d->control->hurry = 0;
+	if (idle)
+		ret = control_delete_async(d->control, d->info.dev_id, err);
+	if (d->char_fd >= 0)
+		close(d->char_fd);
+	if (ret == -EOPNOTSUPP) { /* not idle, or before 6.9 */
+		ret = control_get_info(d->control, d->info.dev_id, &info, err);
+		if (!ret && info.server_pid > 0 && info.server_pid != getpid())
+			return 0;
+		if (!ret)
+			ret = control_delete_async(d->control, d->info.dev_id, err);
+		if (ret == -EOPNOTSUPP)
+			ret = control_delete(d->control, d->info.dev_id, err);
+	}
+	/* Somebody else may have removed it: that is what was wanted. */
+	return ret == -ENODEV ? 0 : ret;
+}
+
 static int set_params(struct device *d, struct error *err)
 {
 	struct ublk_dev_params asked, kept;
@@ -290,8 +319,12 @@ int device_start(struct device *d, const struct spec *spec, const struct backend
 		return ret;
 	device_move(d, EXPORT_OPENING);
 	d->end_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (d->end_event < 0) {
+		ret = error_set(err, errno, "eventfd: %s", strerror(errno));
+		goto forget;
+	}
 	d->queues = calloc(d->export.nr_queues, sizeof(*d->queues));
-	if (d->end_event < 0 || !d->queues) {
+	if (!d->queues) {
 		ret = error_set(err, ENOMEM, "no memory for %u queues", d->export.nr_queues);
 		goto forget;
 	}
@@ -337,10 +370,8 @@ stop_queues:
 		*err = later;
 		ret = -err->code;
 	}
-	close(d->char_fd);
 remove:
-	control->hurry = 0;
-	if (control_delete(control, d->info.dev_id, &later))
+	if (delete_device(d, d->state != EXPORT_STARTING, &later))
 		log_error(d->export.name, "device %u is left behind: %s", d->info.dev_id,
 			  later.text);
 close_backend:
@@ -362,6 +393,17 @@ static bool any_queue_failed(struct device *d)
 	return false;
 }
 
+static uint64_t requests_done(void *context)
+{
+	struct device *d = context;
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < d->export.nr_queues; i++)
+		sum += __atomic_load_n(&counters_queue(d->counters, i)->completed,
+				       __ATOMIC_RELAXED);
+	return sum;
+}
+
 /*
  * STOP_DEV waits for all requests, so it is only for a device whose queues all
  * serve.  Returns false where requests in service are to be given up instead: the
@@ -369,26 +411,20 @@ static bool any_queue_failed(struct device *d)
  */
 static bool stop_in_order(struct device *d, struct error *fault)
 {
+	int ret;
+
 	if (d->control->hurry || any_queue_failed(d))
 		return false;
-	if (!control_stop(d->control, d->info.dev_id, fault))
+	d->control->progress = requests_done;
+	d->control->progress_context = d;
+	ret = control_stop(d->control, d->info.dev_id, fault);
+	d->control->progress = NULL;
+	if (!ret)
 		return true;
 	/* Told to hurry meanwhile, or gone already: neither is a fault of the device's. */
 	if (d->control->hurry || fault->code == ENODEV)
 		fault->code = 0;
 	return false;
-}
-
-static int delete_device(struct device *d, bool in_order, struct error *err)
-{
-	int ret;
-
-	d->control->hurry = 0;
-	/* I/O that never ends would hold the kernel's end of it; it goes when that does. */
-	ret = in_order ? control_delete(d->control, d->info.dev_id, err)
-		       : control_delete_async(d->control, d->info.dev_id, err);
-	/* Somebody else may have removed it: that is what was wanted. */
-	return ret == -ENODEV ? 0 : ret;
 }
 
 int device_stop(struct device *d, struct error *err)
@@ -407,7 +443,6 @@ int device_stop(struct device *d, struct error *err)
 	if (d->stuck) {
 		abandon_device(d);
 	} else {
-		close(d->char_fd);
 		if (delete_device(d, in_order, &step) && !fault.code)
 			fault = step;
 		close_backend(d);

@@ -40,6 +40,7 @@ void process_prepare_for_io(const char *about)
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
+	/* Threads inherit it. */
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
 		log_info(
 			about,

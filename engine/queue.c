@@ -19,13 +19,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
-
-#ifndef PR_SET_IO_FLUSHER
-#define PR_SET_IO_FLUSHER 57 /* Linux 5.6 */
-#endif
 
 #define CHAR_FILE 0 /* the registered file that is /dev/ublkcN */
 
@@ -372,13 +367,16 @@ static void serve(struct queue *q)
 
 /* ---- start and end ---- */
 
-static void drop_sys_admin(void)
+static int drop_sys_admin(struct error *err)
 {
 	/* Of this thread only: capabilities are a thread's own. */
-	if (capng_get_caps_process())
-		return;
-	capng_update(CAPNG_DROP, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_ADMIN);
-	capng_apply(CAPNG_SELECT_CAPS);
+	if (capng_get_caps_process() ||
+	    capng_update(CAPNG_DROP, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_ADMIN) ||
+	    capng_apply(CAPNG_SELECT_CAPS))
+		return error_set(err, EPERM,
+				 "--partitions off: CAP_SYS_ADMIN cannot be dropped, so the "
+				 "kernel would look for partitions: leave it out");
+	return 0;
 }
 
 static int fetch_all(struct queue *q, struct error *err)
@@ -544,10 +542,15 @@ free_requests:
 
 static void close_queue(struct queue *q)
 {
+	int none = -1;
+
 	if (q->backend->queue_close)
 		q->backend->queue_close(q);
-	/* The table's hold on ublkcN ends here and not when the ring's own end is worked off. */
-	io_uring_unregister_files(&q->ring.uring);
+	/*
+	 * The table's hold on ublkcN ends here and not when the ring's own end is worked
+	 * off.  (To unregister the table would wait for the fetches, before 6.13.)
+	 */
+	io_uring_register_files_update(&q->ring.uring, CHAR_FILE, &none, 1);
 	ring_close(&q->ring);
 	munmap((void *)(uintptr_t)q->descs, desc_bytes(q));
 	buffers_close(&q->buffers);
@@ -580,15 +583,7 @@ static void *queue_main(void *arg)
 	if (!cpus_empty(&q->setup.cpus) && cpus_pin(&q->setup.cpus))
 		log_debug(q->setup.export->name,
 			  "queue %u: not pinned: its CPUs are not there for us", q->setup.index);
-	/*
-	 * Memory that this thread asks for must not be freed by writing to this very
-	 * device.  Needs CAP_SYS_RESOURCE; the caller said so if it is missing.
-	 */
-	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
-	if (q->setup.unprivileged)
-		drop_sys_admin();
-
-	if (open_queue(q, &err)) {
+	if ((q->setup.unprivileged && drop_sys_admin(&err)) || open_queue(q, &err)) {
 		error_prefix(&err, "queue %u", q->setup.index);
 		move_to(q, QUEUE_ENDED, &err);
 	} else {

@@ -520,15 +520,19 @@ int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *user,
 	return 0;
 }
 
+static void drop_file(struct fake_ring *r, unsigned slot)
+{
+	struct fake_device *device = r->file_devices[slot];
+
+	r->file_devices[slot] = NULL;
+	if (device)
+		fake_drop_char(device);
+}
+
 static void drop_files(struct fake_ring *r)
 {
 	for (unsigned i = 0; i < FAKE_FILES; i++)
-		if (r->file_devices[i]) {
-			struct fake_device *device = r->file_devices[i];
-
-			r->file_devices[i] = NULL;
-			fake_drop_char(device);
-		}
+		drop_file(r, i);
 	r->has_files = false;
 }
 
@@ -692,8 +696,9 @@ int __wrap_io_uring_register_files_update(struct io_uring *user, unsigned off, c
 	else if (off + n > FAKE_FILES)
 		ret = -EINVAL;
 	for (unsigned i = 0; ret > 0 && i < n; i++) {
-		if (r->files[off + i] >= 0)
+		if (r->files[off + i] >= 0 && fds[i] >= 0)
 			fake_violation("a registered file is replaced");
+		drop_file(r, off + i);
 		put_file(r, off + i, fds[i]);
 	}
 	pthread_mutex_unlock(&fake_lock);

@@ -538,7 +538,7 @@ static void test_a_command_is_not_answered(void **state)
 
 static void test_a_stop_is_not_answered(void **state)
 {
-	static const uint32_t ops[] = { UBLK_CTRL_STOP_DEV, UBLK_CTRL_DEL_DEV };
+	static const uint32_t ops[] = { UBLK_CTRL_STOP_DEV, UBLK_CTRL_DEL_DEV_ASYNC };
 	struct held before = what_is_held();
 	struct served s;
 
