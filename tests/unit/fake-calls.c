@@ -427,6 +427,23 @@ int __wrap_open(const char *path, int flags, ...)
 	return __real_open(path, flags, mode);
 }
 
+ssize_t __wrap_pread(int fd, void *to, size_t length, off_t offset);
+
+/* What a fortified open() and pread() call. */
+int __wrap___open_2(const char *path, int flags);
+int __wrap___open_2(const char *path, int flags)
+{
+	return __wrap_open(path, flags);
+}
+
+ssize_t __wrap___pread_chk(int fd, void *to, size_t length, off_t offset, size_t room);
+ssize_t __wrap___pread_chk(int fd, void *to, size_t length, off_t offset, size_t room)
+{
+	if (length > room)
+		abort();
+	return __wrap_pread(fd, to, length, offset);
+}
+
 int __wrap_close(int fd);
 int __wrap_close(int fd)
 {
@@ -464,7 +481,6 @@ static struct fake_device *char_device(int fd)
 	return device;
 }
 
-ssize_t __wrap_pread(int fd, void *to, size_t length, off_t offset);
 ssize_t __wrap_pread(int fd, void *to, size_t length, off_t offset)
 {
 	struct fake_device *device = char_device(fd);

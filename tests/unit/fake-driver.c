@@ -877,7 +877,7 @@ static bool idle(const struct fake_device *d)
 }
 
 /* del_gendisk() waits for what is in service; then the tags are aborted. */
-static int stop(struct fake_device *d)
+static int stop_device(struct fake_device *d)
 {
 	d->stopping = true;
 	if (d->live && !idle(d))
@@ -891,7 +891,7 @@ static int stop(struct fake_device *d)
 static int remove_device(struct command *c, struct fake_device *d, bool waits)
 {
 	if (!c->claimed) {
-		if (stop(d) == PENDING)
+		if (stop_device(d) == PENDING)
 			return PENDING;
 		d->deleted = true;
 		d->ownerless = !waits;
@@ -904,7 +904,7 @@ static int remove_device(struct command *c, struct fake_device *d, bool waits)
 	return waits ? PENDING : 0;
 }
 
-static int start(struct fake_device *d, const struct ublk_ctrl_cmd *p)
+static int start_device(struct fake_device *d, const struct ublk_ctrl_cmd *p)
 {
 	if (d->live)
 		return -EEXIST;
@@ -1038,9 +1038,9 @@ static int run(struct command *c)
 	case UBLK_CTRL_DEL_DEV_ASYNC:
 		return fake_now.features & 0x100 ? remove_device(c, d, false) : -EOPNOTSUPP;
 	case UBLK_CTRL_START_DEV:
-		return start(d, p);
+		return start_device(d, p);
 	case UBLK_CTRL_STOP_DEV:
-		return stop(d);
+		return stop_device(d);
 	case UBLK_CTRL_SET_PARAMS:
 		return set_params(d, p);
 	case UBLK_CTRL_GET_PARAMS:
@@ -1062,7 +1062,7 @@ static int run(struct command *c)
 	case UBLK_CTRL_QUIESCE_DEV:
 		return fake_now.features & UBLK_FEAT_QUIESCE ? -EINVAL : -EOPNOTSUPP;
 	case UBLK_CTRL_TRY_STOP_DEV:
-		return fake_now.features & UBLK_FEAT_SAFE_STOP ? stop(d) : -EOPNOTSUPP;
+		return fake_now.features & UBLK_FEAT_SAFE_STOP ? stop_device(d) : -EOPNOTSUPP;
 	}
 	return -EOPNOTSUPP;
 }

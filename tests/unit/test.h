@@ -17,4 +17,9 @@
 
 #include <cmocka.h>
 
+static inline bool is_between(uint64_t number, uint64_t low, uint64_t high)
+{
+	return number >= low && number <= high;
+}
+
 #endif
