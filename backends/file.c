@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <linux/fs.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -50,6 +51,8 @@ struct file {
 	const char *path;
 	int fd;
 	int *flush_fds; /* one a queue */
+	unsigned nr_flush_fds;
+	uint32_t device_block; /* a block device's own logical block size; else 0 */
 	struct stat stat;
 	bool created;
 	bool direct;
@@ -77,6 +80,12 @@ static const char *path_of(const struct export *export)
 
 static int file_check(const struct export *export, struct error *err)
 {
+	if (!strncmp(export->locator, "//", 2) && export->locator[2] != '/')
+		return error_set(
+			err, EINVAL,
+			"'%s': a file is on this host: write file:PATH, or file:///PATH with "
+			"three slashes",
+			export->name);
 	if (!*path_of(export))
 		return error_set(err, EINVAL, "'%s': give a path, as in file:/var/lib/disk.img",
 				 export->name);
@@ -122,26 +131,43 @@ static int open_failed(const struct export *export, const char *path, int code, 
 	return error_set(err, code, "%s: cannot open it: %s", path, strerror(-code));
 }
 
-static int look_at_type(struct export *export, const char *path, struct error *err)
+static int look_at_type(struct export *export, struct error *err)
 {
-	struct stat st;
+	struct file *f = export->private;
 	/* Opening a FIFO or a tape for real can block or do things. */
-	int fd = export->host->open_file(export, path, O_PATH | O_CLOEXEC, 0), ret = 0;
+	int fd = export->host->open_file(export, f->path, O_PATH | O_CLOEXEC, 0), ret = 0;
 
 	if (fd < 0)
-		return open_failed(export, path, fd, err);
-	if (fstat(fd, &st))
-		ret = error_set(err, errno, "%s: %s", path, strerror(errno));
-	else if (S_ISDIR(st.st_mode))
+		return open_failed(export, f->path, fd, err);
+	if (fstat(fd, &f->stat))
+		ret = error_set(err, errno, "%s: %s", f->path, strerror(errno));
+	else if (S_ISDIR(f->stat.st_mode))
 		ret = error_set(err, EISDIR, "%s: it is a directory: give a file or a block device",
-				path);
-	else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+				f->path);
+	else if (!S_ISREG(f->stat.st_mode) && !S_ISBLK(f->stat.st_mode))
 		ret = error_set(
 			err, ENOTBLK,
 			"%s: it is neither a regular file nor a block device: give one of these",
-			path);
+			f->path);
 	close(fd);
 	return ret;
+}
+
+/* Makes a new file's name durable, as its content will be by the first flush. */
+static void sync_folder(struct export *export, const char *path)
+{
+	char *copy = strdup(path);
+	int fd;
+
+	if (!copy)
+		return;
+	fd = export->host->open_file(export, dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fd < 0 || fsync(fd))
+		log_warning(export->name, "its name is not yet durable: fsync of its folder: %s",
+			    strerror(fd < 0 ? -fd : errno));
+	if (fd >= 0)
+		close(fd);
+	free(copy);
 }
 
 static int make_file(struct export *export, struct error *err)
@@ -157,8 +183,39 @@ static int make_file(struct export *export, struct error *err)
 	if (ftruncate(fd, (off_t)size))
 		ret = error_set(err, errno, "%s: cannot make it %llu bytes long: %s", f->path,
 				(unsigned long long)size, strerror(errno));
+	else if (fsync(fd))
+		ret = error_set(err, errno, "%s: %s", f->path, strerror(errno));
 	close(fd);
+	if (!ret)
+		sync_folder(export, f->path);
 	return ret;
+}
+
+/* Whether fd is the file that was looked at. */
+static int check_same_file(const struct file *f, int fd, struct error *err)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return error_set(err, errno, "%s: %s", f->path, strerror(errno));
+	if (st.st_dev != f->stat.st_dev || st.st_ino != f->stat.st_ino ||
+	    st.st_rdev != f->stat.st_rdev)
+		return error_set(err, ESTALE,
+				 "%s: it was replaced while it was being opened: try again",
+				 f->path);
+	return 0;
+}
+
+/* A read-only block device opens for writing all the same, and then refuses each write. */
+static int check_writable(const struct export *export, struct error *err)
+{
+	const struct file *f = export->private;
+	int read_only = 0;
+
+	if (export->read_only || !S_ISBLK(f->stat.st_mode) || ioctl(f->fd, BLKROGET, &read_only) ||
+	    !read_only)
+		return 0;
+	return error_set(err, EROFS, "%s: it is a read-only device: give --read-only", f->path);
 }
 
 static int access_mode(const struct export *export)
@@ -166,21 +223,23 @@ static int access_mode(const struct export *export)
 	return (export->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
 }
 
-static int lock_file(const struct export *export, struct error *err)
+static int lock_file(struct export *export, struct error *err)
 {
-	const struct file *f = export->private;
+	struct file *f = export->private;
 
 	/* Block devices are held by O_EXCL; a lock would keep udev from them. */
 	if (S_ISBLK(f->stat.st_mode))
 		return 0;
 	if (!flock(f->fd, (export->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB))
 		return 0;
-	if (errno == EWOULDBLOCK)
+	if (errno == EWOULDBLOCK) {
+		f->created = false; /* who was faster owns it now */
 		return error_set(
 			err, EBUSY,
 			"%s: another program has it locked (is it exported already?): stop that "
 			"first",
 			f->path);
+	}
 	log_warning(export->name,
 		    "cannot be locked, so nothing keeps it from being exported twice: %s",
 		    strerror(errno));
@@ -228,9 +287,8 @@ static int open_data(struct export *export, uint32_t *block, struct error *err)
 	int exclusive = 0, flags = access_mode(export);
 	uint32_t offset_align = 512, memory_align = 0;
 	const char *refusal = NULL;
-	struct stat st;
 
-	if (!stat(f->path, &st) && S_ISBLK(st.st_mode) && !export->read_only)
+	if (S_ISBLK(f->stat.st_mode) && !export->read_only)
 		exclusive = O_EXCL;
 	f->fd = -EINVAL;
 	if (wanted != DIRECT_OFF) {
@@ -314,14 +372,20 @@ static void learn_file_operations(struct export *export)
 {
 	const struct file *f = export->private;
 	struct backend_limits *l = &export->limits;
-	off_t behind = (f->stat.st_size + PROBE_BYTES) / PROBE_BYTES * PROBE_BYTES;
+	/* Past what may be preallocated behind the end, too. */
+	uint64_t behind =
+		((uint64_t)f->stat.st_size + (uint64_t)f->stat.st_blocks * 512 + PROBE_BYTES) /
+		PROBE_BYTES * PROBE_BYTES;
 	bool punch, zero;
 
-	punch = !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, behind, PROBE_BYTES);
-	zero = punch &&
-	       !fallocate(f->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, behind, PROBE_BYTES);
-	if (zero &&
-	    fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, behind, PROBE_BYTES))
+	if (behind > INT64_MAX - PROBE_BYTES)
+		return;
+	punch = !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)behind,
+			   PROBE_BYTES);
+	zero = punch && !fallocate(f->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)behind,
+				   PROBE_BYTES);
+	if (zero && fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)behind,
+			      PROBE_BYTES))
 		log_warning(export->name,
 			    "a block was allocated behind its end, to see whether that works, "
 			    "and cannot be given back: %s",
@@ -348,6 +412,9 @@ static void learn_device_operations(struct export *export)
 	read_attribute(f, "discard_max_bytes", &discard);
 	read_attribute(f, "write_zeroes_max_bytes", &zeroes);
 	read_attribute(f, "discard_granularity", &granularity);
+	/* Through the page cache the device's blocks may be larger than ours. */
+	if (l->logical_block < f->device_block)
+		return;
 	l->max_write_zeroes = bounded(zeroes);
 	l->max_discard = bounded(discard);
 	l->discard_granularity = bounded(granularity);
@@ -371,6 +438,7 @@ static int learn_size(struct export *export, uint32_t block, struct error *err)
 		ioctl(f->fd, BLKIOOPT, &optimal);
 		if (block < logical)
 			block = logical;
+		f->device_block = logical;
 	} else {
 		physical = 4096;
 	}
@@ -395,7 +463,7 @@ static void close_flush_fds(struct export *export)
 {
 	struct file *f = export->private;
 
-	for (unsigned i = 0; i < export->nr_queues; i++)
+	for (unsigned i = 0; i < f->nr_flush_fds; i++)
 		if (f->flush_fds[i] >= 0)
 			close(f->flush_fds[i]);
 	free(f->flush_fds);
@@ -404,27 +472,22 @@ static void close_flush_fds(struct export *export)
 static int open_flush_fds(struct export *export, struct error *err)
 {
 	struct file *f = export->private;
-	struct stat st;
+	int fd, ret;
 
 	f->flush_fds = malloc(export->nr_queues * sizeof(*f->flush_fds));
 	if (!f->flush_fds)
 		return error_set(err, ENOMEM, "no memory");
-	for (unsigned i = 0; i < export->nr_queues; i++)
-		f->flush_fds[i] = -1;
-	for (unsigned i = 0; i < export->nr_queues && !export->read_only; i++) {
-		int fd = export->host->open_file(export, f->path, access_mode(export), 0);
-
-		f->flush_fds[i] = fd;
-		if (fd < 0) {
+	for (unsigned i = 0; i < export->nr_queues; i++) {
+		fd = export->read_only
+			     ? -1
+			     : export->host->open_file(export, f->path, access_mode(export), 0);
+		f->flush_fds[f->nr_flush_fds++] = fd;
+		if (export->read_only)
+			continue;
+		ret = fd < 0 ? open_failed(export, f->path, fd, err) : check_same_file(f, fd, err);
+		if (ret) {
 			close_flush_fds(export);
-			return open_failed(export, f->path, fd, err);
-		}
-		if (fstat(fd, &st) || st.st_dev != f->stat.st_dev || st.st_ino != f->stat.st_ino) {
-			close_flush_fds(export);
-			return error_set(err, ESTALE,
-					 "%s: it was replaced while it was being opened: "
-					 "try again",
-					 f->path);
+			return ret;
 		}
 	}
 	return 0;
@@ -434,22 +497,26 @@ static int file_open(struct export *export, struct error *err)
 {
 	struct file *f = export->private;
 	struct backend_limits *l = &export->limits;
-	uint32_t block;
-	int ret;
+	uint32_t block = 512;
+	int ret = 0;
 
 	f->path = path_of(export);
 	f->fd = -1;
-	ret = export_option(export, "create")->set ? make_file(export, err)
-						   : look_at_type(export, f->path, err);
+	if (export_option(export, "create")->set)
+		ret = make_file(export, err);
+	if (!ret)
+		ret = look_at_type(export, err);
 	if (ret)
 		goto remove;
 	ret = open_data(export, &block, err);
 	if (ret)
 		goto remove;
-	if (fstat(f->fd, &f->stat)) {
-		ret = error_set(err, errno, "%s: %s", f->path, strerror(errno));
+	ret = check_same_file(f, f->fd, err);
+	if (ret)
 		goto close;
-	}
+	ret = check_writable(export, err);
+	if (ret)
+		goto close;
 	ret = lock_file(export, err);
 	if (ret)
 		goto close;

@@ -4,8 +4,9 @@
  * of the memfd.
  *
  * The disk is divided in shards.  A shard costs nothing until its first write
- * and reads as zeroes without being touched; a discard or write-zeroes that
- * covers a shard gives it back.  Each shard has one word of state, changed with
+ * and reads as zeroes without being touched; a discard, or a write-zeroes that
+ * need not keep it, gives back each shard that it covers (and the pages of the
+ * others, which come back when they are touched).  Each shard has one word of state, changed with
  * atomic operations by any queue:
  *
  *   LIVE      it may hold data; counted against the limit
@@ -214,13 +215,14 @@ static int memory_open(struct export *export, struct error *err)
 	if (m->fd < 0)
 		return m->fd;
 	if (ftruncate(m->fd, (off_t)m->size)) {
-		ret = error_set(err, errno, "a memory of %llu bytes: %s",
+		ret = error_set(err, errno, "a memory of %llu bytes: %s: give a smaller size",
 				(unsigned long long)m->size, strerror(errno));
 		goto close_fd;
 	}
 	m->base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
 	if (m->base == MAP_FAILED) {
-		ret = error_set(err, errno, "mapping a memory of %llu bytes: %s",
+		ret = error_set(err, errno,
+				"mapping a memory of %llu bytes: %s: give a smaller size",
 				(unsigned long long)m->size, strerror(errno));
 		goto close_fd;
 	}
@@ -292,12 +294,18 @@ static bool reserve_shard(struct export *export)
 /* A huge page that is not there is an error here, and a SIGBUS when first touched. */
 static int populate(const struct memory *m, uint64_t shard)
 {
+	off_t start = (off_t)(shard << m->shard_shift), length = (off_t)1 << m->shard_shift;
+	int ret;
+
 	if (!m->hugepages)
 		return 0;
-	return fallocate(m->fd, 0, (off_t)(shard << m->shard_shift),
-			 (off_t)(1ull << m->shard_shift))
-		       ? -ENOSPC
-		       : 0;
+	do
+		ret = fallocate(m->fd, 0, start, length) ? -errno : 0;
+	while (ret == -EINTR);
+	/* What it got before it failed must not stay. */
+	if (ret)
+		fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, length);
+	return ret == -ENOMEM ? -ENOSPC : ret;
 }
 
 /* The first write to a shard; the caller is counted as its writer. */

@@ -9,7 +9,7 @@
  * affair: the backend says in `access` what it needs, and uses the calls of that
  * kind of access only.
  *
- * Threads: open, close and resize run on the thread that owns the device.
+ * Threads: open and close run on the thread that owns the device.
  * From queue_open to queue_close everything for a queue runs on that queue's
  * one thread; different queues run at the same time.
  */
@@ -163,8 +163,8 @@ struct export
 	bool read_only;      /* asked for */
 	bool served;         /* the device was live once */
 	uint32_t block_size; /* logical, asked for; 0: as the backend likes */
-	unsigned nr_queues;
-	unsigned depth; /* tags a queue */
+	unsigned nr_queues;  /* at the most; the kernel may make fewer */
+	unsigned depth;      /* tags a queue */
 	struct backend_limits limits;
 	void *private;    /* export_size bytes, zeroed */
 	uint64_t *gauges; /* one for each name in backend->gauges, EXPORT_GAUGES at most;

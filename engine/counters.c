@@ -23,11 +23,6 @@ static const struct {
 	{ 0, "other" },
 };
 
-static size_t counters_bytes(const struct counters *counters)
-{
-	return counters->header_bytes + (size_t)counters->nr_queues * counters->queue_bytes;
-}
-
 struct counters *counters_create(unsigned nr_queues, const char *const *gauges, int *fd)
 {
 	struct counters header = {
@@ -43,14 +38,15 @@ struct counters *counters_create(unsigned nr_queues, const char *const *gauges, 
 	struct counters *counters;
 	int saved;
 
+	header.bytes = header.header_bytes + (uint64_t)nr_queues * header.queue_bytes;
 	for (unsigned i = 0; gauges && gauges[i] && i < EXPORT_GAUGES; i++)
 		snprintf(header.gauge_names[i], sizeof(header.gauge_names[i]), "%s", gauges[i]);
 	*fd = memfd_create(COUNTERS_NAME, MFD_CLOEXEC);
 	if (*fd < 0)
 		return NULL;
-	if (ftruncate(*fd, (off_t)counters_bytes(&header)))
+	if (ftruncate(*fd, (off_t)header.bytes))
 		goto close_fd;
-	counters = mmap(NULL, counters_bytes(&header), PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	counters = mmap(NULL, header.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
 	if (counters == MAP_FAILED)
 		goto close_fd;
 	*counters = header;
@@ -66,7 +62,7 @@ close_fd:
 
 void counters_destroy(struct counters *counters)
 {
-	munmap(counters, counters_bytes(counters));
+	munmap(counters, counters->bytes);
 }
 
 uint64_t counters_bucket_start(unsigned bucket)

@@ -52,9 +52,10 @@ struct counters {
 	uint32_t version;
 	uint32_t header_bytes;
 	uint32_t queue_bytes;
-	uint32_t nr_queues;
+	uint32_t nr_queues; /* at most as many as there is room for */
 	uint32_t nr_ops;
 	uint32_t nr_buckets;
+	uint64_t bytes;    /* of the whole memory */
 	int64_t started_s; /* CLOCK_REALTIME at creation, seconds */
 	uint64_t gauges[EXPORT_GAUGES];
 	char gauge_names[EXPORT_GAUGES][32];

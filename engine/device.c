@@ -94,7 +94,7 @@ static int add_device(struct device *d, uint32_t id, struct error *err)
 			", got %#" PRIx64 "): choose another --io-path",
 			io_path_name(d->path), wanted, d->info.flags);
 	}
-	d->export.nr_queues = d->info.nr_hw_queues;
+	d->export.nr_queues = d->counters->nr_queues = d->info.nr_hw_queues;
 	d->export.depth = d->info.queue_depth;
 	snprintf(d->path_name, sizeof(d->path_name), UBLK_BLOCK_PREFIX "%u", d->info.dev_id);
 	return 0;

@@ -12,14 +12,14 @@
 #include <stddef.h>
 
 struct error {
-	int code; /* errno, positive; 0: nothing failed */
-	char text[600];
+	int code;        /* errno, positive; 0: nothing failed */
+	char text[5000]; /* room for a path, cause and cure */
 };
 
 /*
  * Fills err (may be NULL) with code (an errno of either sign) and the line that
  * fmt makes: no newline, the thing and the cause first, then what to do.
- * Control characters in the line are escaped.  Returns -|code|.  Any thread.
+ * Control characters in the line become '?'.  Returns -|code|.  Any thread.
  */
 int error_set(struct error *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

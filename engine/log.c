@@ -19,7 +19,7 @@ void log_setup(const char *program, enum log_level most)
 void log_line(enum log_level level, const char *about, const char *fmt, ...)
 {
 	static const char *const words[] = { "error: ", "warning: ", "", "" };
-	char line[1024];
+	char line[6000];
 	va_list args;
 	int len, more;
 

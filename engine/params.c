@@ -44,6 +44,8 @@ int params_complete_limits(struct backend_limits *l, struct error *err)
 	if (l->dma_align && !power_of_2(l->dma_align))
 		return error_set(err, EINVAL, "memory alignment %u: must be a power of 2",
 				 l->dma_align);
+	l->max_discard -= l->max_discard % l->logical_block;
+	l->max_write_zeroes -= l->max_write_zeroes % l->logical_block;
 	if (!l->discard_granularity)
 		l->discard_granularity = l->logical_block;
 	if (l->min_io < l->physical_block || !power_of_2(l->min_io))

@@ -61,8 +61,15 @@ static int catch_signals(struct control *control, struct error *err)
 	signal_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (signal_event < 0)
 		return error_set(err, errno, "eventfd: %s", strerror(errno));
-	for (unsigned i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+	for (unsigned i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+		struct sigaction before;
+
+		/* nohup means it. */
+		if (numbers[i] == SIGHUP && !sigaction(SIGHUP, NULL, &before) &&
+		    before.sa_handler == SIG_IGN)
+			continue;
 		sigaction(numbers[i], &action, NULL);
+	}
 	return 0;
 }
 

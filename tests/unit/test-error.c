@@ -32,7 +32,7 @@ static void test_is_one_printable_line(void **state)
 
 static void test_cuts_what_is_too_long(void **state)
 {
-	char text[2000];
+	char text[8000];
 	struct error err;
 
 	(void)state;
