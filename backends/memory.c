@@ -37,6 +37,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u /* linux/memfd.h of 6.3; vm.memfd_noexec may demand it */
+#endif
+
 #define SHARD_LIVE     (1u << 31)
 #define SHARD_FREEING  (1u << 30)
 #define SHARD_EMPTY    (1u << 29)
@@ -170,7 +174,10 @@ static int create_memfd(const struct export *export, struct error *err)
 	static const unsigned flags[] = { 0, MFD_HUGETLB | MFD_HUGE_2MB,
 					  MFD_HUGETLB | MFD_HUGE_1GB };
 	int huge = export_option(export, "hugepages")->word;
-	int fd = memfd_create("ublkd-memory", MFD_CLOEXEC | flags[huge]);
+	int fd = memfd_create("ublkd-memory", MFD_CLOEXEC | MFD_NOEXEC_SEAL | flags[huge]);
+
+	if (fd < 0 && errno == EINVAL) /* before 6.3 */
+		fd = memfd_create("ublkd-memory", MFD_CLOEXEC | flags[huge]);
 
 	if (fd < 0 && huge)
 		return error_set(err, errno, "hugepages=%s: this machine does not have them: %s",

@@ -30,6 +30,7 @@ enum command {
 	CMD_SET_PARAMS,
 	CMD_GET_PARAMS,
 	CMD_GET_INFO,
+	CMD_GET_INFO2,
 	CMD_GET_AFFINITY,
 	CMD_GET_FEATURES,
 	CMD_START_RECOVERY,
@@ -53,6 +54,7 @@ static const struct command_def {
 	[CMD_SET_PARAMS] = { UBLK_CTRL_SET_PARAMS, "SET_PARAMS", false, "6.0" },
 	[CMD_GET_PARAMS] = { UBLK_CTRL_GET_PARAMS, "GET_PARAMS", false, "6.0" },
 	[CMD_GET_INFO] = { UBLK_CTRL_GET_DEV_INFO, "GET_DEV_INFO", false, "6.0" },
+	[CMD_GET_INFO2] = { UBLK_CTRL_GET_DEV_INFO2, "GET_DEV_INFO2", false, "6.3" },
 	[CMD_GET_AFFINITY] = { UBLK_CTRL_GET_QUEUE_AFFINITY, "GET_QUEUE_AFFINITY", false, "6.0" },
 	[CMD_GET_FEATURES] = { UBLK_CTRL_GET_FEATURES, "GET_FEATURES", false, "6.5" },
 	[CMD_START_RECOVERY] = { UBLK_CTRL_START_USER_RECOVERY, "START_USER_RECOVERY", true,
@@ -72,6 +74,8 @@ struct call {
 		uint64_t features;
 		uint8_t mask[UBLK_QUEUES_MAX / 8];
 	} buffer;
+	/* A command on an unprivileged device: the path of ublkcN, then the buffer. */
+	char wire[32 + UBLK_QUEUES_MAX / 8];
 };
 
 int control_open(struct control *control, unsigned deadline_ms, struct error *err)
@@ -79,7 +83,8 @@ int control_open(struct control *control, unsigned deadline_ms, struct error *er
 	struct io_uring_params params = { .flags = IORING_SETUP_SQE128 };
 	int ret;
 
-	*control = (struct control){ .fd = -1, .deadline_ms = deadline_ms };
+	*control =
+		(struct control){ .fd = -1, .deadline_ms = deadline_ms, .path_id = UBLK_ID_AUTO };
 	control->fd = open(UBLK_CONTROL_PATH, O_RDWR | O_CLOEXEC);
 	if (control->fd < 0 && (errno == ENOENT || errno == ENODEV || errno == ENXIO))
 		return error_set(err, ENOENT,
@@ -267,6 +272,19 @@ static void empty_again(struct io_uring_sqe *sqe)
 	sqe->opcode = IORING_OP_NOP;
 }
 
+/* source: ublk_ctrl_uring_cmd_permission() of ublk_drv.c, 6.3 to 7.2 */
+static void put_path(struct call *call, struct ublk_ctrl_cmd *payload)
+{
+	int length =
+		snprintf(call->wire, sizeof(call->wire), UBLK_CHAR_PREFIX "%u", payload->dev_id) +
+		1;
+
+	memcpy(call->wire + length, &call->buffer, payload->len);
+	payload->addr = (uint64_t)(uintptr_t)call->wire;
+	payload->dev_path_len = (uint16_t)length;
+	payload->len = (uint16_t)(payload->len + length);
+}
+
 /*
  * Carries one command out.  call is on the heap; it is freed here when the
  * kernel will not touch it any more, unless the caller keeps it (returns 0).
@@ -285,6 +303,8 @@ static int control_run(struct control *control, enum command command, struct ubl
 	call->number = ++next_number;
 	sqe = empty_sqe(control, IORING_OP_URING_CMD, control->fd, call->number);
 	sqe->cmd_op = def->op;
+	if (command != CMD_ADD && payload.dev_id == control->path_id)
+		put_path(call, &payload);
 	memcpy(sqe->cmd, &payload, sizeof(payload));
 
 	ret = io_uring_submit(&control->uring);
@@ -314,6 +334,9 @@ static int control_run(struct control *control, enum command command, struct ubl
 		free(call);
 		return explain(command, payload.dev_id, -result, ms, err);
 	}
+	if (payload.dev_path_len)
+		memcpy(&call->buffer, call->wire + payload.dev_path_len,
+		       (size_t)(payload.len - payload.dev_path_len));
 	return 0;
 }
 
@@ -379,11 +402,20 @@ int control_get_info(struct control *control, uint32_t id, struct ublk_dev_info 
 		     struct error *err)
 {
 	struct call *call = calloc(1, sizeof(*call));
-	int ret =
-		control_run(control, CMD_GET_INFO, payload_for(id, call, sizeof(*info)), call, err);
+	int ret;
 
-	if (ret)
+	ret = control_run(control, CMD_GET_INFO, payload_for(id, call, sizeof(*info)), call, err);
+	if (ret == -EINVAL && control->path_id != id) {
+		/* An unprivileged device: this, and all that follows, needs its path. */
+		control->path_id = id;
+		call = calloc(1, sizeof(*call));
+		ret = control_run(control, CMD_GET_INFO2, payload_for(id, call, sizeof(*info)),
+				  call, err);
+	}
+	if (ret) {
+		control->path_id = UBLK_ID_AUTO;
 		return ret;
+	}
 	*info = call->buffer.info;
 	free(call);
 	return 0;

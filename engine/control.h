@@ -33,7 +33,8 @@ struct control {
 	 */
 	uint64_t (*progress)(void *context);
 	void *progress_context;
-	unsigned nr_abandoned;       /* commands the kernel never answered */
+	uint32_t path_id;      /* a device whose commands must carry its path; UBLK_ID_AUTO: none */
+	unsigned nr_abandoned; /* commands the kernel never answered */
 	volatile sig_atomic_t hurry; /* set (by a signal handler): no more waiting */
 };
 

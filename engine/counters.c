@@ -7,6 +7,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u /* linux/memfd.h of 6.3; vm.memfd_noexec may demand it */
+#endif
+
 static const struct {
 	int code;
 	const char *name;
@@ -41,7 +45,9 @@ struct counters *counters_create(unsigned nr_queues, const char *const *gauges, 
 	header.bytes = header.header_bytes + (uint64_t)nr_queues * header.queue_bytes;
 	for (unsigned i = 0; gauges && gauges[i] && i < EXPORT_GAUGES; i++)
 		snprintf(header.gauge_names[i], sizeof(header.gauge_names[i]), "%s", gauges[i]);
-	*fd = memfd_create(COUNTERS_NAME, MFD_CLOEXEC);
+	*fd = memfd_create(COUNTERS_NAME, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+	if (*fd < 0 && errno == EINVAL) /* before 6.3 */
+		*fd = memfd_create(COUNTERS_NAME, MFD_CLOEXEC);
 	if (*fd < 0)
 		return NULL;
 	if (ftruncate(*fd, (off_t)header.bytes))

@@ -168,6 +168,19 @@ int spec_set_backend(struct spec *spec, const char *assignment, struct error *er
 	return option_assign(spec->backend->options, spec->backend_values, copy, of, err);
 }
 
+int spec_set_backend_option(struct spec *spec, const char *name, const char *text,
+			    struct error *err)
+{
+	char *assignment;
+	int ret;
+
+	if (asprintf(&assignment, "%s=%s", name, text) < 0)
+		return error_set(err, ENOMEM, "no memory");
+	ret = spec_set_backend(spec, assignment, err);
+	free(assignment);
+	return ret;
+}
+
 int spec_check(const struct spec *spec, struct error *err)
 {
 	const struct option_value *block = &spec->values[SPEC_BLOCK_SIZE];

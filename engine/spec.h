@@ -51,6 +51,10 @@ int spec_set(struct spec *spec, const char *name, const char *text, struct error
 /* Sets one of the backend's own options from "KEY=VALUE" or "KEY", copied. */
 int spec_set_backend(struct spec *spec, const char *assignment, struct error *err);
 
+/* The same from name and text. */
+int spec_set_backend_option(struct spec *spec, const char *name, const char *text,
+			    struct error *err);
+
 /*
  * Checks what belongs together, with the backend's own check.  Returns 0, or
  * -EINVAL with err filled.

@@ -75,6 +75,15 @@ static const struct option_def *def_at(const struct cli *cli, int index)
 	return NULL;
 }
 
+/* getopt takes any unambiguous start of a name, which a later option may make another's. */
+static bool is_spelt_out(const char *argument, const struct option_def *def)
+{
+	size_t length = strlen(def->name);
+
+	return !strncmp(argument, "--", 2) && !strncmp(argument + 2, def->name, length) &&
+	       (!argument[2 + length] || argument[2 + length] == '=');
+}
+
 int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct error *err)
 {
 	struct option longs[LONG_MAX_OPTIONS] = { { "help", no_argument, NULL, 'h' },
@@ -110,6 +119,12 @@ int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct
 		if (c == ':')
 			return error_set(err, EINVAL, "'%s' needs a value: see 'ublkctl %s --help'",
 					 argv[optind - 1], name);
+		if (c >= LONG_BASE && !is_spelt_out(argv[optind - 1 - (optarg == argv[optind - 1])],
+						    def_at(cli, c - LONG_BASE)))
+			return error_set(err, EINVAL,
+					 "unknown option '%s': --%s is written in full",
+					 argv[optind - 1 - (optarg == argv[optind - 1])],
+					 def_at(cli, c - LONG_BASE)->name);
 		if (c == 'o')
 			ret = cli->set_backend(cli->context, optarg, err);
 		else

@@ -111,7 +111,6 @@ static int set_option(void *context, const struct option_def *def, const char *t
 {
 	struct run *run = context;
 	struct option_value value;
-	char assignment[64];
 	int ret;
 
 	if (option_find(spec_options, def->name) >= 0)
@@ -123,10 +122,8 @@ static int set_option(void *context, const struct option_def *def, const char *t
 		run->json = value.number;
 	else if (!strcmp(def->name, "verbose"))
 		run->verbose = value.number;
-	else if (run->have_spec) {
-		snprintf(assignment, sizeof(assignment), "create=%s", text);
-		return spec_set_backend(&run->spec, assignment, err);
-	}
+	else if (run->have_spec)
+		return spec_set_backend_option(&run->spec, def->name, text, err);
 	return 0;
 }
 
