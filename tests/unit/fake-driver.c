@@ -827,7 +827,7 @@ static int add(const struct ublk_ctrl_cmd *p)
 	}
 	if (n >= fake_now.devices)
 		return -EACCES;
-	info.flags &= fake_now.features;
+	info.flags &= fake_now.features & ~fake_now.withheld;
 	info.flags |= ALWAYS_ON & fake_now.features;
 	if (info.flags & UBLK_FEAT_QUIESCE && !(info.flags & UBLK_FEAT_RECOVERY))
 		return -EINVAL;

@@ -26,6 +26,7 @@
 struct fake_kernel {
 	uint64_t features;      /* UBLK_FEAT_*: what ADD_DEV keeps */
 	bool tells_features;    /* has GET_FEATURES */
+	uint64_t withheld;      /* UBLK_FEAT_* that it tells of, and ADD_DEV clears */
 	uint32_t params;        /* UBLK_PARAMS_* that SET_PARAMS keeps */
 	unsigned cpus;          /* most queues of a device */
 	unsigned devices;       /* most devices */

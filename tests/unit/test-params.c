@@ -194,6 +194,22 @@ static void test_says_what_the_backend_said(void **state)
 	assert_int_equal(p.basic.max_sectors, 64);
 }
 
+static void test_the_largest_request_is_whole_blocks(void **state)
+{
+	struct backend_limits l = plain();
+	struct ublk_dev_params p;
+
+	(void)state;
+	l.logical_block = 4096;
+	l.max_io = 10000;
+	assert_int_equal(params_complete_limits(&l, NULL), 0);
+	params_make(&l, 1 << 20, false, &p);
+	assert_int_equal(p.basic.max_sectors, 16);
+	l.max_io = 0;
+	params_make(&l, 1 << 20, false, &p);
+	assert_int_equal(p.basic.max_sectors, 2048);
+}
+
 static void test_without_a_cache_there_is_no_fua(void **state)
 {
 	struct backend_limits l = plain();
@@ -235,6 +251,7 @@ int main(void)
 		cmocka_unit_test(test_refuses_what_the_kernel_would),
 		cmocka_unit_test(test_any_limits_give_what_the_driver_takes),
 		cmocka_unit_test(test_says_what_the_backend_said),
+		cmocka_unit_test(test_the_largest_request_is_whole_blocks),
 		cmocka_unit_test(test_without_a_cache_there_is_no_fua),
 		cmocka_unit_test(test_notices_what_the_driver_dropped),
 	};
