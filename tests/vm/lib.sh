@@ -65,13 +65,16 @@ sysfs_of() {
 ublk_start() {
 	local name=$1 until=$((SECONDS + 60))
 	shift
+	: >"$name.out" # an earlier device of this name must not be taken for this one
 	ublkctl run "$@" >"$name.out" 2>"$name.err" &
 	PID=$!
 	lab_names+=("$name")
 	declare -g "lab_pid_$name=$PID"
 	until grep -q '^/dev/ublkb' "$name.out"; do
 		if ! kill -0 "$PID" 2>/dev/null; then
-			fail "ublkctl run $*: ended with status $(lab_status "$PID")"
+			local status=0
+			wait "$PID" || status=$?
+			fail "ublkctl run $*: ended with status $status"
 		fi
 		((SECONDS < until)) || fail "ublkctl run $*: no device after 60 s"
 		sleep 0.05
@@ -79,12 +82,6 @@ ublk_start() {
 	DEV=$(cat "$name.out")
 	[[ -b $DEV ]] || fail "ublkctl run $*: printed '$DEV', which is no block device"
 	declare -g "lab_dev_$name=$DEV"
-}
-
-lab_status() {
-	local status=0
-	wait "$1" || status=$?
-	echo "$status"
 }
 
 # ublk_pid NAME, ublk_dev NAME: of what ublk_start started by this name.

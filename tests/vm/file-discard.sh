@@ -1,0 +1,79 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# A discard punches a hole into the file, write-zeroes zeroes it and keeps the
+# blocks where it is told to, and nothing beside the range changes. Holes that are
+# only read stay holes, and a write makes no more than its own blocks.
+# shellcheck source=lib.sh
+. /lab/lib.sh
+# shellcheck source=guest/disks.sh
+. /lab/disks.sh
+
+# The file's blocks, in bytes; the file system's own for where they are (SLACK) are
+# among them.
+SLACK=65536
+used() { sync "$image"; echo $(($(stat -c '%b * %B' "$image"))); }
+
+MiB=$((1 << 20))
+random_file full 8M
+for type in ext4 xfs; do
+	scratch_fs 384M "$type"
+	image=$SCRATCH/image
+	for path in $(io_paths); do
+		rm -f "$image"
+		truncate -s $((8 * MiB + 100)) "$image"
+		serve "$path" "$image"
+		head -c 8M /dev/zero >want
+		holds "$DEV" want "a hole"
+		expect 0 "$(used)" "$type: bytes used by a hole that was read"
+		dd if=full of="$DEV" bs=64K count=1 seek=16 oflag=direct status=none
+		dd if=full of=want bs=64K count=1 seek=16 conv=notrunc status=none
+		holds "$DEV" want "a hole with one write in it"
+		(($(used) >= 65536 && $(used) <= 4 * 65536)) ||
+			fail "$type: 64 KiB written into a hole use $(used) bytes"
+		ublk_stop disk
+
+		# The tail is not the device's, and no discard may reach it.
+		rm "$image"
+		{ cat full; head -c 100 full; } >"$image"
+		sync "$image"
+		serve "$path" "$image"
+		cp full want
+		before=$(used)
+		(($(used) >= 8 * MiB)) || fail "$type: a full file uses $before bytes"
+
+		blkdiscard -o $((2 * MiB)) -l $((2 * MiB)) "$DEV"
+		zero_in want $((2 * MiB)) $((2 * MiB))
+		blkdiscard -o $((MiB + 512)) -l $((3 * 4096 + 1024)) "$DEV"
+		zero_in want $((MiB + 512)) $((3 * 4096 + 1024))
+		blkdiscard -o $((7 * MiB - 512)) -l 512 "$DEV"
+		zero_in want $((7 * MiB - 512)) 512
+		holds "$DEV" want "$type: discarded"
+		(($(used) <= before - 2 * MiB + SLACK)) || fail "$type: $(used) bytes used after a discard"
+
+		before=$(used)
+		fallocate -z -o $((4 * MiB)) -l $MiB "$DEV"
+		zero_in want $((4 * MiB)) $MiB
+		blkdiscard -z -o $((5 * MiB + 512)) -l $((MiB / 2)) "$DEV"
+		zero_in want $((5 * MiB + 512)) $((MiB / 2))
+		holds "$DEV" want "$type: zeroed, kept"
+		(($(used) >= before && $(used) <= before + SLACK)) ||
+			fail "$type: zeroes that should keep their blocks: $before, now $(used)"
+
+		fallocate -p -o $((4 * MiB)) -l $MiB "$DEV"
+		holds "$DEV" want "$type: zeroed, given back"
+		(($(used) <= before - MiB + SLACK)) || fail "$type: $(used) bytes used after write-zeroes"
+		(($(counted write-zeroes.completed) > 0)) || fail "no write-zeroes arrived"
+		expect 0 "$(counted write-zeroes.failed)" "failed write-zeroes"
+
+		blkdiscard "$DEV"
+		zero_in want 0 $((8 * MiB))
+		holds "$DEV" want "$type: discarded whole"
+		expect 0 "$(counted discard.failed)" "failed discards"
+		ublk_stop disk
+		expect $((8 * MiB + 100)) "$(stat -c %s "$image")" "$type: the file's size"
+		(($(used) <= SLACK)) || fail "$type: discarded whole, it uses $(used) bytes"
+		cmp <(tail -c 100 "$image") <(head -c 100 full) || fail "$type: the tail changed"
+	done
+	umount "$SCRATCH"
+done
