@@ -365,17 +365,15 @@ static void learn_backing_device(struct export *export)
 }
 
 /*
- * Both are tried on a range behind the end of the file, which then is as it was.
+ * Both are tried behind the end of the file, which then has its length and content
+ * as before (blocks that somebody preallocated there are given back).
  * A file system that cannot even say (no space left, say) counts as unable.
  */
 static void learn_file_operations(struct export *export)
 {
 	const struct file *f = export->private;
 	struct backend_limits *l = &export->limits;
-	/* Past what may be preallocated behind the end, too. */
-	uint64_t behind =
-		((uint64_t)f->stat.st_size + (uint64_t)f->stat.st_blocks * 512 + PROBE_BYTES) /
-		PROBE_BYTES * PROBE_BYTES;
+	uint64_t behind = ((uint64_t)f->stat.st_size + PROBE_BYTES) / PROBE_BYTES * PROBE_BYTES;
 	bool punch, zero;
 
 	if (behind > INT64_MAX - PROBE_BYTES)
@@ -384,8 +382,8 @@ static void learn_file_operations(struct export *export)
 			   PROBE_BYTES);
 	zero = punch && !fallocate(f->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)behind,
 				   PROBE_BYTES);
-	if (zero && fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)behind,
-			      PROBE_BYTES))
+	/* ext4 punches nothing behind the end; cutting there frees what the try allocated. */
+	if (zero && ftruncate(f->fd, f->stat.st_size))
 		log_warning(export->name,
 			    "a block was allocated behind its end, to see whether that works, "
 			    "and cannot be given back: %s",
@@ -528,7 +526,7 @@ static int file_open(struct export *export, struct error *err)
 	learn_backing_device(export);
 	if (S_ISBLK(f->stat.st_mode))
 		learn_device_operations(export);
-	else if (!export->read_only)
+	else if (!export->read_only && l->size)
 		learn_file_operations(export);
 	ret = open_flush_fds(export, err);
 	if (ret)

@@ -103,10 +103,8 @@ static int memory_check(const struct export *export, struct error *err)
 	uint64_t size, shard = shard_bytes(export);
 	char text[24];
 
-	if (size_parse(export->locator, &size) || !size)
-		return error_set(err, EINVAL,
-				 "'%s': give a size from 1 to below 8E, as in memory:512M",
-				 export->name);
+	if (export_size(export, &size, err))
+		return -EINVAL;
 	if (shard & (shard - 1))
 		return error_set(err, EINVAL, "shard: '%s' does not fit: give a power of 2",
 				 export_option(export, "shard")->text);
@@ -203,10 +201,10 @@ static int memory_open(struct export *export, struct error *err)
 	uint64_t shard = shard_bytes(export), nr_shards;
 	int ret;
 
-	size_parse(export->locator, &l->size);
+	if (export_size(export, &l->size, err))
+		return -EINVAL;
 	l->logical_block = export->block_size ? export->block_size : 512;
 	l->physical_block = 4096;
-	l->size -= l->size % l->logical_block;
 	/* Huge pages are zeroed in place where they cannot go: not for long at a time. */
 	l->max_discard = l->max_write_zeroes =
 		export_option(export, "hugepages")->word ? 16u << 20 : 1u << 30;
@@ -226,11 +224,17 @@ static int memory_open(struct export *export, struct error *err)
 				(unsigned long long)m->size, strerror(errno));
 		goto close_fd;
 	}
-	m->base = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
-	if (m->base == MAP_FAILED) {
+	/*
+	 * Accessible only then: in a process that locks its memory, the kernel fills a
+	 * mapping of huge pages as it is made.
+	 */
+	m->base = mmap(NULL, m->size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
+	if (m->base == MAP_FAILED || mprotect(m->base, m->size, PROT_READ | PROT_WRITE)) {
 		ret = error_set(err, errno,
 				"mapping a memory of %llu bytes: %s: give a smaller size",
 				(unsigned long long)m->size, strerror(errno));
+		if (m->base != MAP_FAILED)
+			munmap(m->base, m->size);
 		goto close_fd;
 	}
 	/* Mapped and not allocated: a disk of many TiB has a table of MiB, touched as it is used. */

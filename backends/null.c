@@ -4,31 +4,22 @@
  */
 #include "engine/backend.h"
 
-#include <errno.h>
-
 static int null_check(const struct export *export, struct error *err)
 {
 	uint64_t size;
 
-	if (size_parse(export->locator, &size) || !size)
-		return error_set(err, EINVAL,
-				 "'%s': give a size from 1 to below 8E, as in null:10G",
-				 export->name);
-	return 0;
+	return export_size(export, &size, err);
 }
 
 static int null_open(struct export *export, struct error *err)
 {
 	struct backend_limits *l = &export->limits;
 
-	(void)err;
 	l->logical_block = export->block_size ? export->block_size : 512;
-	l->physical_block = l->logical_block > 4096 ? l->logical_block : 4096;
-	size_parse(export->locator, &l->size);
-	l->size -= l->size % l->logical_block;
+	l->physical_block = 4096;
 	l->max_discard = l->max_write_zeroes = 1u << 30;
 	l->read_only = export->read_only;
-	return 0;
+	return export_size(export, &l->size, err);
 }
 
 static void null_close(struct export *export)

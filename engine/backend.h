@@ -174,6 +174,12 @@ struct export
 /* The value of one of the backend's options, by name. */
 const struct option_value *export_option(const struct export *export, const char *name);
 
+/*
+ * The locator of a backend whose URI is "scheme:SIZE", in whole blocks.  Returns
+ * 0, or -EINVAL with err filled.  Any thread.
+ */
+int export_size(const struct export *export, uint64_t *size, struct error *err);
+
 /* ---- the backend ---- */
 
 enum backend_access {

@@ -542,15 +542,18 @@ free_requests:
 
 static void close_queue(struct queue *q)
 {
-	int none = -1;
+	int none[QUEUE_FILES];
 
+	for (unsigned i = 0; i < QUEUE_FILES; i++)
+		none[i] = -1;
 	if (q->backend->queue_close)
 		q->backend->queue_close(q);
 	/*
-	 * The table's hold on ublkcN ends here and not when the ring's own end is worked
-	 * off.  (To unregister the table would wait for the fetches, before 6.13.)
+	 * The table's hold on ublkcN and the backend's files ends here, and not when the
+	 * ring's own end is worked off.  (To unregister the table would wait for the
+	 * fetches, before 6.13.)
 	 */
-	io_uring_register_files_update(&q->ring.uring, CHAR_FILE, &none, 1);
+	io_uring_register_files_update(&q->ring.uring, 0, none, QUEUE_FILES);
 	ring_close(&q->ring);
 	munmap((void *)(uintptr_t)q->descs, desc_bytes(q));
 	buffers_close(&q->buffers);

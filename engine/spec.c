@@ -61,6 +61,22 @@ const struct option_value *export_option(const struct export *export, const char
 	return &export->options[i];
 }
 
+int export_size(const struct export *export, uint64_t *size, struct error *err)
+{
+	uint32_t block = export->block_size ? export->block_size : 512;
+
+	if (size_parse(export->locator, size))
+		return error_set(err, EINVAL, "'%s': give a size below 8E, as in %s:512M",
+				 export->name, export->backend->scheme);
+	*size -= *size % block;
+	if (!*size)
+		return error_set(err, EINVAL,
+				 "'%s': it is smaller than one block of %u bytes: give a "
+				 "size, as in %s:512M",
+				 export->name, block, export->backend->scheme);
+	return 0;
+}
+
 /* "scheme" of "scheme:rest", or NULL: a bare path. */
 static char *scheme_of(const char *uri)
 {

@@ -74,7 +74,10 @@ static int remove_main(const struct verb *verb, int argc, char **argv)
 	if (!ret)
 		ret = control_stop(&control, id, &err);
 	if (!ret) {
-		ret = control_delete(&control, id, &err);
+		/* By force it goes now, and the rest of it when its user lets go. */
+		ret = force ? control_delete_async(&control, id, &err) : -EOPNOTSUPP;
+		if (ret == -EOPNOTSUPP)
+			ret = control_delete(&control, id, &err);
 		/* A server that sees its device stop removes it by itself, and may be first. */
 		if (ret == -ENODEV)
 			ret = 0;
