@@ -823,6 +823,7 @@ static void test_a_thread_that_does_not_come_back(void **state)
 	fake_start(&fake_linux_7_2);
 	fake_leaks(true);
 	served_begin(&s, "blocker: queues=1 depth=4");
+	s.control.deadline_ms = 600;
 	fake_hasten(100);
 	thread = s.device.queues[0].thread;
 	blocker_lets_go = false;
