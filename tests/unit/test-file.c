@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The file backend beyond what every backend must do: durability, what it finds
+ * out about a file, and files that cannot be served.
+ */
+#include "tests/unit/served.h"
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#define KIB 1024u
+#define MIB (1024u * KIB)
+
+/* ---- one device on disk.img ---- */
+
+static void begin_sized(struct served *s, uint64_t size, const char *options)
+{
+	char words[700];
+
+	snprintf(words, sizeof(words), "%s queues=2 depth=4 %s", temp_file("disk.img", size),
+		 options);
+	fake_start(&fake_linux_7_2);
+	served_begin(s, words);
+}
+
+static void begin(struct served *s, const char *options)
+{
+	begin_sized(s, 8 * MIB, options);
+}
+
+static void finish(struct served *s)
+{
+	served_end(s);
+	fake_stop();
+}
+
+static int request(unsigned queue, unsigned op, uint32_t flags, uint64_t offset, uint32_t length,
+		   uint8_t byte)
+{
+	void *data = fake_data(length, byte);
+	int ret = fake_request(0, queue, op, flags, offset, length, data);
+
+	fake_data_free(data);
+	return ret;
+}
+
+static int flush(unsigned queue)
+{
+	return fake_request(0, queue, UBLK_OP_FLUSH, 0, 0, 0, NULL);
+}
+
+static uint64_t blocks_taken(void)
+{
+	struct stat st;
+
+	assert_int_equal(stat(temp_path("disk.img"), &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+/* ---- durability ---- */
+
+static void test_a_flush_is_one_fdatasync(void **state)
+{
+	struct served s;
+
+	(void)state;
+	begin(&s, "");
+	assert_int_equal(request(0, UBLK_OP_WRITE, 0, 0, 4096, 1), 0);
+	assert_int_equal(fake_work_done(IORING_OP_FSYNC), 0);
+	assert_int_equal(flush(0), 0);
+	assert_int_equal(fake_work_done(IORING_OP_FSYNC), 1);
+	assert_int_equal(flush(1), 0);
+	assert_int_equal(fake_work_done(IORING_OP_FSYNC), 2);
+	finish(&s);
+}
+
+static void test_a_fua_write_is_synchronous_and_others_are_not(void **state)
+{
+	char options[40];
+	struct served s;
+
+	(void)state;
+	for (unsigned path = 0; path < IO_PATHS; path++) {
+		snprintf(options, sizeof(options), "io-path=%s", io_path_name((enum io_path)path));
+		begin(&s, options);
+		assert_int_equal(request(0, UBLK_OP_WRITE, 0, 0, 4096, 1), 0);
+		assert_int_equal(fake_dsyncs(), 0);
+		assert_int_equal(request(0, UBLK_OP_WRITE, UBLK_REQ_FUA, 0, 4096, 1), 0);
+		assert_int_equal(fake_dsyncs(), 1);
+		/* Each part of one that is done in parts. */
+		fake_work(IORING_OP_WRITE, 0, 1, 512);
+		assert_int_equal(request(0, UBLK_OP_WRITE, UBLK_REQ_FUA, 0, 4096, 1), 0);
+		assert_int_equal(fake_dsyncs(), 3);
+		assert_int_equal(request(0, UBLK_OP_READ, UBLK_REQ_FUA, 0, 4096, 1), 0);
+		assert_int_equal(fake_dsyncs(), 3);
+		finish(&s);
+	}
+}
+
+/* What one flush has lost no later one brings back, on any queue. */
+static void test_after_a_failed_flush_all_fail(void **state)
+{
+	struct served s;
+
+	(void)state;
+	begin(&s, "");
+	fake_work(IORING_OP_FSYNC, 0, 1, -EIO);
+	assert_int_equal(flush(0), -EIO);
+	assert_int_equal(flush(0), -EIO);
+	assert_int_equal(flush(1), -EIO);
+	/* Reads and writes go on: whoever wants to save what can be saved. */
+	assert_int_equal(request(0, UBLK_OP_WRITE, 0, 0, 4096, 1), 0);
+	assert_int_equal(request(1, UBLK_OP_READ, 0, 0, 4096, 1), 0);
+	assert_int_equal(flush(1), -EIO);
+	served_end(&s);
+	/* Opened anew it starts anew. */
+	begin(&s, "");
+	assert_int_equal(flush(0), 0);
+	finish(&s);
+}
+
+/* A flush that fails while another is under way: neither has kept its promise. */
+static void test_flushes_at_once_fail_together(void **state)
+{
+	struct fake_request *a, *b;
+	struct served s;
+
+	(void)state;
+	begin(&s, "");
+	fake_hold_work(true);
+	fake_work(IORING_OP_FSYNC, 1, 1, -EIO);
+	a = fake_request_start(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL);
+	while (fake_work_held() < 1)
+		usleep(100);
+	b = fake_request_start(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL);
+	while (fake_work_held() < 2)
+		usleep(100);
+	/* The last is told first. */
+	fake_hold_work(false);
+	assert_int_equal(fake_request_wait(b), -EIO);
+	assert_int_equal(fake_request_wait(a), -EIO);
+	finish(&s);
+}
+
+/* ---- space ---- */
+
+static void test_holes_are_punched_and_kept(void **state)
+{
+	struct served s;
+	uint64_t full;
+
+	(void)state;
+	begin(&s, "max-io=1M");
+	if (!s.device.export.limits.max_discard || !s.device.export.limits.max_write_zeroes) {
+		finish(&s);
+		print_message("this file system cannot punch holes or zero ranges\n");
+		skip();
+	}
+	assert_int_equal(blocks_taken(), 0);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(request(0, UBLK_OP_WRITE, 0, i * MIB, MIB, 7), 0);
+	assert_int_equal(flush(0), 0);
+	full = blocks_taken();
+	assert_true(full >= 8 * MIB);
+	assert_int_equal(fake_request(0, 0, UBLK_OP_WRITE_ZEROES, UBLK_REQ_NOUNMAP, MIB, MIB, NULL),
+			 0);
+	assert_true(blocks_taken() >= full - 64 * KIB);
+	assert_int_equal(fake_request(0, 0, UBLK_OP_WRITE_ZEROES, 0, 2 * MIB, MIB, NULL), 0);
+	assert_true(blocks_taken() <= full - MIB + 64 * KIB);
+	assert_int_equal(fake_request(0, 0, UBLK_OP_DISCARD, 0, 3 * MIB, 2 * MIB, NULL), 0);
+	assert_true(blocks_taken() <= full - 3 * MIB + 64 * KIB);
+	/* The file is as long as ever. */
+	served_end(&s);
+	fake_stop();
+	fake_start(&fake_linux_7_2);
+	served_begin(&s, temp_path("disk.img"));
+	assert_int_equal(s.device.export.limits.size, 8 * MIB);
+	finish(&s);
+}
+
+/* What was found not to work is not offered, and the file is as it was. */
+static void test_what_the_file_system_cannot_is_not_offered(void **state)
+{
+	char words[600];
+	struct served s;
+
+	(void)state;
+	for (unsigned n = 1; n <= 2; n++) {
+		snprintf(words, sizeof(words), "%s queues=1 depth=4",
+			 temp_file("disk.img", 8 * MIB));
+		fake_start(&fake_linux_7_2);
+		served_open(&s, words);
+		fake_fail("fallocate", n, EOPNOTSUPP);
+		assert_int_equal(served_start(&s), 0);
+		if (!fake_failed()) {
+			/* The one before has failed by itself. */
+			finish(&s);
+			continue;
+		}
+		fake_fail(NULL, 0, 0);
+		assert_int_equal(!!s.device.export.limits.max_discard, n == 2);
+		assert_int_equal(s.device.export.limits.max_write_zeroes, 0);
+		assert_int_equal(fake_request(0, 0, UBLK_OP_WRITE_ZEROES, 0, 0, 4096, NULL),
+				 -EOPNOTSUPP);
+		assert_int_equal(blocks_taken(), 0);
+		finish(&s);
+	}
+}
+
+static void test_a_tail_that_is_no_block_is_left_out(void **state)
+{
+	static const struct {
+		uint64_t file, exported;
+		const char *options;
+	} sizes[] = {
+		{ 8 * MIB + 1, 8 * MIB, "block-size=512" },
+		{ 8 * MIB + 511, 8 * MIB, "block-size=512" },
+		{ 8 * MIB + 512, 8 * MIB + 512, "block-size=512" },
+		{ 8 * MIB + 4095, 8 * MIB, "block-size=4096" },
+		{ 4096, 4096, "block-size=4096" },
+		{ 513, 512, "block-size=512 -odirect=off" },
+	};
+	struct served s;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		struct stat st;
+
+		begin_sized(&s, sizes[i].file, sizes[i].options);
+		assert_int_equal(s.device.export.limits.size, sizes[i].exported);
+		assert_int_equal(
+			request(0, UBLK_OP_READ, 0, 0, s.device.export.limits.logical_block, 1), 0);
+		finish(&s);
+		assert_int_equal(stat(temp_path("disk.img"), &st), 0);
+		assert_int_equal(st.st_size, sizes[i].file);
+	}
+}
+
+/* Cut off while it is served: reads of what is gone fail, and give no stale data. */
+static void test_a_file_that_is_cut_off(void **state)
+{
+	struct served s;
+
+	(void)state;
+	for (unsigned path = 0; path < IO_PATHS; path++) {
+		char options[40];
+
+		snprintf(options, sizeof(options), "io-path=%s", io_path_name((enum io_path)path));
+		begin(&s, options);
+		assert_int_equal(request(0, UBLK_OP_WRITE, 0, 4 * MIB, 8192, 9), 0);
+		assert_int_equal(truncate(temp_path("disk.img"), 4 * MIB + 4096), 0);
+		assert_int_equal(request(0, UBLK_OP_READ, 0, 5 * MIB, 4096, 1), -EIO);
+		assert_int_equal(request(0, UBLK_OP_READ, 0, 4 * MIB, 8192, 1), -EIO);
+		assert_int_equal(request(0, UBLK_OP_READ, 0, 4 * MIB, 4096, 1), 0);
+		finish(&s);
+	}
+}
+
+/* ---- direct and not ---- */
+
+static void test_without_direct_io(void **state)
+{
+	uint8_t *in = fake_data(4096, 0);
+	struct served s;
+
+	(void)state;
+	begin(&s, "-odirect=off");
+	assert_int_equal(s.device.export.limits.logical_block, 512);
+	assert_int_equal(s.device.export.limits.dma_align, 0);
+	assert_int_equal(request(0, UBLK_OP_WRITE, 0, 512, 512, 0x3c), 0);
+	assert_int_equal(fake_request(0, 1, UBLK_OP_READ, 0, 0, 4096, in), 0);
+	assert_int_equal(in[511], 0);
+	assert_int_equal(in[512], 0x3c);
+	assert_int_equal(in[1024], 0);
+	finish(&s);
+	fake_data_free(in);
+}
+
+/* ---- files that cannot be served ---- */
+
+static void refused(const char *words, int code, const char *about)
+{
+	unsigned before = fake_open_files();
+	struct served s;
+
+	fake_start(&fake_linux_7_2);
+	served_open(&s, words);
+	if (served_start(&s) != -code || !strstr(s.err.text, about))
+		fail_msg("%s: %s", words, s.err.text);
+	/* The file is named. */
+	assert_non_null(strstr(s.err.text, "/"));
+	assert_int_equal(fake_devices(), 0);
+	served_close(&s);
+	fake_stop();
+	assert_int_equal(fake_open_files(), before);
+}
+
+static void test_what_cannot_be_served(void **state)
+{
+	char words[700];
+
+	(void)state;
+	refused("/nowhere/at/all queues=1", ENOENT, "no such file");
+	refused("/dev/zero queues=1", ENOTBLK, "neither a regular file nor a block device");
+	refused("/tmp queues=1", EISDIR, "directory");
+	snprintf(words, sizeof(words), "%s queues=1", temp_path("fifo"));
+	assert_int_equal(mkfifo(temp_path("fifo"), 0600), 0);
+	refused(words, ENOTBLK, "neither");
+	snprintf(words, sizeof(words), "%s queues=1", temp_file("empty", 0));
+	refused(words, EINVAL, "empty");
+	snprintf(words, sizeof(words), "%s queues=1 -odirect=off", temp_file("tiny", 511));
+	refused(words, EINVAL, "empty, or smaller than one block");
+	snprintf(words, sizeof(words), "%s queues=1 -ocreate=1M", temp_file("disk.img", MIB));
+	refused(words, EEXIST, "--create");
+	snprintf(words, sizeof(words), "%s/no/folder queues=1 -ocreate=1M", temp_path("none"));
+	refused(words, ENOENT, "folder is not there");
+}
+
+static void test_one_writer_or_many_readers(void **state)
+{
+	char words[700];
+	struct served a, b;
+	int fd;
+
+	(void)state;
+	snprintf(words, sizeof(words), "%s queues=1 depth=4", temp_file("disk.img", MIB));
+	fake_start(&fake_linux_7_2);
+	served_begin(&a, words);
+	served_open(&b, words);
+	assert_int_equal(served_start(&b), -EBUSY);
+	assert_non_null(strstr(b.err.text, "locked"));
+	served_close(&b);
+	strcat(words, " read-only");
+	served_open(&b, words);
+	assert_int_equal(served_start(&b), -EBUSY);
+	served_close(&b);
+	served_end(&a);
+	served_begin(&a, words);
+	served_begin(&b, words);
+	served_end(&b);
+	served_end(&a);
+	fd = open(temp_path("disk.img"), O_RDWR);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	close(fd);
+	fake_stop();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_flush_is_one_fdatasync),
+		cmocka_unit_test(test_a_fua_write_is_synchronous_and_others_are_not),
+		cmocka_unit_test(test_after_a_failed_flush_all_fail),
+		cmocka_unit_test(test_flushes_at_once_fail_together),
+		cmocka_unit_test(test_holes_are_punched_and_kept),
+		cmocka_unit_test(test_what_the_file_system_cannot_is_not_offered),
+		cmocka_unit_test(test_a_tail_that_is_no_block_is_left_out),
+		cmocka_unit_test(test_a_file_that_is_cut_off),
+		cmocka_unit_test(test_without_direct_io),
+		cmocka_unit_test(test_what_cannot_be_served),
+		cmocka_unit_test(test_one_writer_or_many_readers),
+	};
+	int failed;
+
+	bound_time(60);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	temp_remove();
+	return failed;
+}
