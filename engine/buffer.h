@@ -128,6 +128,13 @@ static inline int buffers_arrive(struct buffers *b, const struct io *io, uint32_
 	return io->op == IO_WRITE && buffers_staged(b, io) ? buffers_carry_in(b, io) : 0;
 }
 
+/* A request is there that no backend will see: a write's data may be in its buffer. */
+static inline void buffers_refuse(struct buffers *b, const struct io *io)
+{
+	if (b->path == IO_PATH_COPY && io->op == IO_WRITE)
+		buffers_mark_dirty(b, io->tag, io->length);
+}
+
 /* A request is done: hands a read's first `result` bytes over.  Returns result or -errno. */
 static inline int buffers_finish(struct buffers *b, const struct io *io, int result)
 {

@@ -250,7 +250,9 @@ static void take_request(struct queue *q, struct request *r)
 		ret = -EROFS;
 	if (__builtin_expect(op_flags & UBLK_REQ_NEED_REG_BUF, 0))
 		counters_add(&q->counters->fallbacks, 1);
-	if (!ret)
+	if (__builtin_expect(ret, 0))
+		buffers_refuse(&q->buffers, io);
+	else
 		ret = buffers_arrive(&q->buffers, io, op_flags);
 	if (__builtin_expect(ret, 0))
 		io_complete(io, ret);

@@ -579,6 +579,28 @@ static void test_read_only_is_kept(void **state)
 	finish(&s);
 }
 
+/* The driver has put its data in the tag's buffer all the same. */
+static void test_a_refused_write_is_not_read(void **state)
+{
+	uint8_t *zeroes = fake_data(4096, 0);
+	struct served s;
+
+	(void)state;
+	for (unsigned path = 0; path < IO_PATHS; path++) {
+		tell(IN_SUBMIT);
+		begin(&s, "none", (enum io_path)path, 1, 1);
+		assert_int_equal(data_request(UBLK_OP_WRITE, 0, SIZE, 4096, 0x77), -EIO);
+		reads_as(0, 4096, zeroes);
+		finish(&s);
+		told.limits.read_only = true;
+		begin(&s, "none", (enum io_path)path, 1, 1);
+		assert_int_equal(data_request(UBLK_OP_WRITE, 0, 0, 4096, 0x77), -EROFS);
+		reads_as(0, 4096, zeroes);
+		finish(&s);
+	}
+	fake_data_free(zeroes);
+}
+
 static void test_a_copy_that_fails_is_the_requests_error(void **state)
 {
 	struct served s;
@@ -780,6 +802,7 @@ int main(void)
 		cmocka_unit_test(test_the_backend_sees_the_request),
 		cmocka_unit_test(test_what_no_backend_gets_to_see),
 		cmocka_unit_test(test_read_only_is_kept),
+		cmocka_unit_test(test_a_refused_write_is_not_read),
 		cmocka_unit_test(test_a_copy_that_fails_is_the_requests_error),
 		cmocka_unit_test(test_many_in_flight),
 		cmocka_unit_test(test_queues_do_not_mix),
