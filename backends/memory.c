@@ -282,7 +282,7 @@ static void count_shards(struct export *export, int64_t change)
 	struct memory *m = export->private;
 
 	atomic_fetch_add_explicit(&m->live_shards, (uint64_t)change, memory_order_relaxed);
-	__atomic_fetch_add(&export->gauges[GAUGE_ALLOCATED], (uint64_t)(change << m->shard_shift),
+	__atomic_fetch_add(&export->gauges[GAUGE_ALLOCATED], (uint64_t)change << m->shard_shift,
 			   __ATOMIC_RELAXED);
 }
 
