@@ -11,7 +11,9 @@
  *
  *   LIVE      it may hold data; counted against the limit
  *   CLAIMING  a writer is counting it against the limit, to make it LIVE
- *   FREEING   a hole is being punched into all of it, by one request
+ *   FREEING   a hole is being punched into all of it, by one request; until that
+ *             is done it stays counted, and a write that makes it LIVE again
+ *             takes the count over
  *   EMPTY     with FREEING: it was not LIVE before
  *   the rest  the number of writers at work on it
  *
@@ -215,7 +217,7 @@ static int memory_open(struct export *export, struct error *err)
 	m->shard_shift = (unsigned)__builtin_ctzll(shard);
 	nr_shards = (l->size + shard - 1) >> m->shard_shift;
 	m->size = nr_shards << m->shard_shift;
-	m->limit_shards = limit->word < 0 ? limit->number >> m->shard_shift : nr_shards;
+	m->limit_shards = limit->word < 0 ? limit->number >> m->shard_shift : UINT64_MAX;
 	m->fd = create_memfd(export, err);
 	if (m->fd < 0)
 		return m->fd;
@@ -246,7 +248,8 @@ static int memory_open(struct export *export, struct error *err)
 		goto unmap;
 	}
 	set_policy(m, export);
-	__atomic_store_n(&export->gauges[GAUGE_LIMIT], m->limit_shards << m->shard_shift,
+	__atomic_store_n(&export->gauges[GAUGE_LIMIT],
+			 limit->word < 0 ? m->limit_shards << m->shard_shift : m->size,
 			 __ATOMIC_RELAXED);
 	return 0;
 
@@ -339,6 +342,13 @@ static int make_live(struct export *export, uint64_t shard)
 		/* Another queue is here for the same shard; it has only to count. */
 		sched_yield();
 	}
+	/* One that is being freed is counted until then; the count passes on. */
+	old = atomic_load(state);
+	while ((old & (SHARD_FREEING | SHARD_EMPTY)) == SHARD_FREEING) {
+		ret = populate(m, shard);
+		if (ret || atomic_compare_exchange_weak(state, &old, old | SHARD_LIVE))
+			goto unclaim;
+	}
 	if (!reserve_shard(export)) {
 		ret = -ENOSPC;
 	} else {
@@ -348,6 +358,7 @@ static int make_live(struct export *export, uint64_t shard)
 	}
 	if (!ret)
 		atomic_fetch_or(state, SHARD_LIVE);
+unclaim:
 	atomic_fetch_and(state, ~SHARD_CLAIMING);
 	return ret;
 }
@@ -441,16 +452,15 @@ static void end_free(struct io *io, int result)
 	struct memory_io *mio = io_private(io);
 
 	for (uint64_t i = mio->first; i < mio->end; i++) {
-		uint32_t state = atomic_load(&m->shards[i]);
-		bool counted = !(state & SHARD_EMPTY);
+		uint32_t old;
 
-		/* Not freed: LIVE again, unless a writer made it so and counted it anew. */
-		if (counted && result < 0 &&
-		    !(atomic_fetch_or(&m->shards[i], SHARD_LIVE) & SHARD_LIVE))
-			counted = false;
-		if (counted)
+		/* Not freed; what was EMPTY is that still. */
+		if (result < 0 && !(atomic_load(&m->shards[i]) & SHARD_EMPTY))
+			atomic_fetch_or(&m->shards[i], SHARD_LIVE);
+		old = atomic_fetch_and(&m->shards[i], ~(SHARD_FREEING | SHARD_EMPTY));
+		/* LIVE: a writer has made it so, and has its count. */
+		if (!(old & (SHARD_EMPTY | SHARD_LIVE)))
 			count_shards(export, -1);
-		atomic_fetch_and(&m->shards[i], ~(SHARD_FREEING | SHARD_EMPTY));
 	}
 }
 
