@@ -580,6 +580,8 @@ static void transfer(struct io *io);
 
 static void transferred(struct io *io, int result)
 {
+	const struct export *export = queue_export(io->queue);
+	const struct file *f = export->private;
 	struct file_io *fio = io_private(io);
 	uint32_t left = io->length - fio->done;
 
@@ -591,13 +593,14 @@ static void transferred(struct io *io, int result)
 		transfer(io);
 		return;
 	}
-	/* An error after some progress: the kernel sends the rest again and hears it then. */
+	/* An error after some blocks: the kernel sends the rest again and hears it then. */
 	if (result <= 0) {
-		io_complete(io, fio->done ? (int)fio->done : result);
+		io_complete(io, fio->done < export->limits.logical_block ? result : (int)fio->done);
 		return;
 	}
 	fio->done += (uint32_t)result;
-	if (fio->done % queue_export(io->queue)->limits.logical_block)
+	/* Direct I/O cannot go on within a block; through the page cache it can. */
+	if (f->direct && fio->done % export->limits.logical_block)
 		io_complete(io, (int)fio->done);
 	else
 		transfer(io);

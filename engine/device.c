@@ -267,7 +267,8 @@ static void abandon_device(struct device *d)
 {
 	struct error err;
 
-	d->control->hurry = 0;
+	/* It may not even begin before the process ends: no use to wait for it. */
+	d->control->hurry = 1;
 	if (control_delete_async(d->control, d->info.dev_id, &err))
 		log_error(d->export.name, "device %u is left behind: %s", d->info.dev_id, err.text);
 }

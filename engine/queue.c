@@ -392,6 +392,8 @@ static int fetch_all(struct queue *q, struct error *err)
 	}
 	wait_for_wake(q);
 	ret = ring_submit(&q->ring);
+	if (!ret && io_uring_sq_ready(&q->ring.uring))
+		ret = -EAGAIN; /* the kernel had no memory for all of them */
 	if (ret)
 		return error_set(err, ret, "fetching tags: io_uring_enter: %s", strerror(-ret));
 	/* A refused fetch is answered at once; a request cannot come before START_DEV. */
