@@ -5,8 +5,8 @@
  *   start: backend open, ADD_DEV, SET_PARAMS, open ublkcN, every queue fetches
  *          every tag, START_DEV
  *   stop:  STOP_DEV while the queues still serve (write-back comes through
- *          them), the queues see every tag aborted and end, all references to
- *          ublkcN are dropped, DEL_DEV, backend close
+ *          them), the queues see every tag aborted and end, DEL_DEV while the
+ *          open ublkcN keeps the id taken, ublkcN is closed, backend close
  *
  * Thread: whoever owns it, one at a time.
  */

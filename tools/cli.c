@@ -136,8 +136,7 @@ int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct
 	return 0;
 }
 
-static int set_json(void *context, const struct option_def *def, const char *text,
-		    struct error *err)
+int cli_set_flag(void *context, const struct option_def *def, const char *text, struct error *err)
 {
 	struct option_value value;
 	int ret = option_parse(def, text, &value, err);
@@ -152,7 +151,7 @@ int cli_parse_json(const struct verb *verb, int argc, char **argv, int least, in
 {
 	static const struct option_def json_options[] = { OPTION_DEF_JSON, { .name = NULL } };
 	static const struct option_def *const tables[] = { json_options, NULL };
-	struct cli cli = { .verb = verb, .tables = tables, .set = set_json, .context = json };
+	struct cli cli = { .verb = verb, .tables = tables, .set = cli_set_flag, .context = json };
 	struct error err;
 
 	*json = false;

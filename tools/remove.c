@@ -18,17 +18,6 @@ static const struct option_def remove_options[] = {
 	{ .name = NULL },
 };
 
-static int set_force(void *context, const struct option_def *def, const char *text,
-		     struct error *err)
-{
-	struct option_value value;
-	int ret = option_parse(def, text, &value, err);
-
-	if (!ret)
-		*(bool *)context = value.number;
-	return ret;
-}
-
 /* An exclusive open is refused while a mount, swap or another device holds it. */
 static int check_unused(uint32_t id, struct error *err)
 {
@@ -51,7 +40,7 @@ static int remove_main(const struct verb *verb, int argc, char **argv)
 {
 	static const struct option_def *const tables[] = { remove_options, NULL };
 	bool force = false;
-	struct cli cli = { .verb = verb, .tables = tables, .set = set_force, .context = &force };
+	struct cli cli = { .verb = verb, .tables = tables, .set = cli_set_flag, .context = &force };
 	struct ublk_dev_info info;
 	struct control control;
 	struct error err;

@@ -50,7 +50,10 @@ struct cli {
 };
 int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct error *err);
 
-/* The same for a verb whose only option is --json, and which takes `most` operands at most. */
+/* A struct cli's set for a verb with one flag: context is the bool that it sets. */
+int cli_set_flag(void *context, const struct option_def *def, const char *text, struct error *err);
+
+/* cli_parse() for a verb whose only option is --json, and which takes `most` operands at most. */
 int cli_parse_json(const struct verb *verb, int argc, char **argv, int least, int most, bool *json,
 		   int *operand);
 
