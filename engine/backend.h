@@ -23,6 +23,7 @@
 #include "engine/error.h"
 #include "engine/log.h"
 #include "engine/option.h"
+#include "engine/ring_op.h"
 
 struct export;
 struct queue;
@@ -115,6 +116,34 @@ unsigned queue_index(const struct queue *queue);
  */
 int queue_add_file(struct queue *queue, int fd);
 
+/*
+ * What else a backend waits for, from queue_open() on and on the queue's thread.
+ * Each op is told once, on that thread (or never, if the queue ends before); it
+ * must stay until then, and is not given twice at a time.
+ */
+
+/*
+ * Until fd (which must stay open) is ready for one of events (POLLIN … of poll(2));
+ * result: the events that are there, or -errno.
+ */
+void queue_poll(struct queue *queue, struct ring_op *op, int fd, unsigned events);
+
+struct queue_timer {
+	struct ring_op op; /* result: -ETIME once it has passed, or -ECANCELED */
+	long long sec, nsec;
+};
+/* Until ns nanoseconds have passed (CLOCK_MONOTONIC). */
+void queue_timer(struct queue *queue, struct queue_timer *timer, uint64_t ns);
+
+/* Ends the wait of an op: its result will be -ECANCELED, where it has not come just now. */
+void queue_cancel(struct queue *queue, struct ring_op *op);
+
+/* CLOCK_MONOTONIC in nanoseconds, as of when this round's completions were taken. */
+uint64_t queue_now_ns(const struct queue *queue);
+
+/* Has the queue do a round, with its round_end(), soon.  Any thread. */
+void queue_wake(struct queue *queue);
+
 /* ---- the export ---- */
 
 /* What a backend is and can do; filled by open(), sizes in bytes. */
@@ -137,6 +166,7 @@ struct backend_limits {
 	uint32_t max_segments; /* 0: these three are unknown */
 	uint32_t max_segment_size;
 	uint64_t seg_boundary_mask;
+	unsigned max_queues; /* that it can serve; 0: any number */
 };
 
 /* Who opens files for a backend: the process itself, or one with the right to. */
@@ -157,7 +187,8 @@ struct export
 {
 	const struct backend *backend;
 	const char *name;                   /* for messages */
-	const char *locator;                /* the URI after "scheme:", as the user wrote it */
+	const char *uri;                    /* as the user wrote it */
+	const char *locator;                /* the URI after "scheme:" */
 	const struct option_value *options; /* one for each of backend->options */
 	const struct backend_host *host;
 	bool read_only;      /* asked for */
@@ -190,9 +221,10 @@ enum backend_access {
 };
 
 struct backend {
-	const char *scheme;  /* "file" */
-	const char *syntax;  /* "file:PATH" */
-	const char *summary; /* one line, no full stop */
+	const char *scheme;         /* "file" */
+	const char *const *aliases; /* more schemes, NULL-terminated; NULL: none */
+	const char *syntax;         /* "file:PATH" */
+	const char *summary;        /* one line, no full stop */
 	enum backend_access access;
 	bool partitions;                  /* scan for partitions unless told otherwise */
 	const struct option_def *options; /* NULL: none */

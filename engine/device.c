@@ -36,6 +36,8 @@ static int open_backend(struct device *d, struct error *err)
 		error_prefix(err, "%s", e->name);
 		goto close;
 	}
+	if (e->limits.max_queues && e->limits.max_queues < e->nr_queues)
+		e->nr_queues = e->limits.max_queues;
 	return 0;
 
 close:

@@ -79,6 +79,55 @@ int queue_add_file(struct queue *q, int fd)
 	return ret < 0 ? ret : (int)q->nr_files++;
 }
 
+void queue_poll(struct queue *q, struct ring_op *op, int fd, unsigned events)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
+
+	io_uring_prep_poll_add(sqe, fd, events);
+	ring_sqe_for(sqe, op);
+}
+
+_Static_assert(sizeof(struct __kernel_timespec) == 2 * sizeof(long long), "queue_timer's");
+
+void queue_timer(struct queue *q, struct queue_timer *timer, uint64_t ns)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
+
+	timer->sec = (long long)(ns / 1000000000u);
+	timer->nsec = (long long)(ns % 1000000000u);
+	io_uring_prep_timeout(sqe, (struct __kernel_timespec *)&timer->sec, 0, 0);
+	ring_sqe_for(sqe, &timer->op);
+}
+
+static void cancelled(struct ring_op *op, int result)
+{
+	(void)op;
+	(void)result; /* the op hears of it, or has heard */
+}
+
+void queue_cancel(struct queue *q, struct ring_op *op)
+{
+	static struct ring_op nobody = { .done = cancelled };
+	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
+
+	io_uring_prep_cancel(sqe, op, 0);
+	ring_sqe_for(sqe, &nobody);
+}
+
+uint64_t queue_now_ns(const struct queue *q)
+{
+	return q->now_ns;
+}
+
+void queue_wake(struct queue *q)
+{
+	uint64_t one = 1;
+
+	if (write(q->wake, &one, sizeof(one)) < 0)
+		log_error(q->setup.export->name, "queue %u: cannot be woken: %s", q->setup.index,
+			  strerror(errno));
+}
+
 void *io_private(struct io *io)
 {
 	return (char *)io->queue->io_private + io->tag * io->queue->backend->io_size;
@@ -515,6 +564,7 @@ static int open_queue(struct queue *q, struct error *err)
 		goto close_buffers;
 	}
 	q->descs = descs;
+	q->now_ns = clock_ns();
 	if (q->backend->queue_open) {
 		ret = q->backend->queue_open(q, err);
 		if (ret)
@@ -690,12 +740,8 @@ bool queue_has_failed(struct queue *q)
 
 void queue_quit(struct queue *q)
 {
-	uint64_t one = 1;
-
 	atomic_store(&q->quit, true);
-	if (write(q->wake, &one, sizeof(one)) < 0)
-		log_error(q->setup.export->name, "queue %u: cannot be woken: %s", q->setup.index,
-			  strerror(errno));
+	queue_wake(q);
 }
 
 int queue_join(struct queue *q, unsigned timeout_ms, struct error *fault)

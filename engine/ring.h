@@ -8,15 +8,9 @@
 #include <liburing.h>
 #include <stdbool.h>
 
-struct error;
+#include "engine/ring_op.h"
 
-/*
- * What a completion is for: its address is the SQE's user_data.  Must stay until
- * done was called, or the ring is closed.
- */
-struct ring_op {
-	void (*done)(struct ring_op *op, int result);
-};
+struct error;
 
 /* Owner: the queue.  Every call on the thread that called ring_open(). */
 struct ring {

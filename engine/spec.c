@@ -46,9 +46,13 @@ const struct backend *backend_find(const char *scheme)
 {
 	const struct backend *backend;
 
-	for (unsigned i = 0; (backend = backend_at(i)); i++)
+	for (unsigned i = 0; (backend = backend_at(i)); i++) {
 		if (!strcmp(backend->scheme, scheme))
 			return backend;
+		for (const char *const *alias = backend->aliases; alias && *alias; alias++)
+			if (!strcmp(*alias, scheme))
+				return backend;
+	}
 	return NULL;
 }
 
@@ -233,6 +237,7 @@ void spec_to_export(const struct spec *spec, struct export *export)
 	*export = (struct export){
 		.backend = spec->backend,
 		.name = spec->uri,
+		.uri = spec->uri,
 		.locator = spec->locator,
 		.options = spec->backend_values,
 		.read_only = v[SPEC_READ_ONLY].number,

@@ -13,7 +13,7 @@ trap 'rm -rf "$tmp"' EXIT
 
 # The engine's headers that a folder may include, by what they are without .h.
 # What those include themselves comes with them.
-backends_may='backend error log option'
+backends_may='backend error log option ring_op'
 supervisor_may='ublk_abi control spec state params counters process log error option backend'
 tools_may="$supervisor_may buffer device"
 # Those that start a device by themselves, while there is no daemon to do it.
