@@ -21,7 +21,14 @@ root_programs=(bash fio mkfs.ext4 e2fsck tune2fs dumpe2fs mkfs.xfs xfs_io blockd
 	blkdiscard lsblk losetup dmsetup mount umount mktemp timeout cmp dd stat du
 	cp fallocate truncate sha256sum sync od tr head tail sort setpriv unshare
 	taskset ps pkill numfmt findmnt)
-root_programs_maybe=(sfdisk jq xfs_repair mkfs.btrfs btrfs partx prlimit chrt filefrag)
+root_programs_maybe=(sfdisk jq xfs_repair mkfs.btrfs btrfs partx prlimit chrt filefrag
+	nbdkit nbd-server nbd-client qemu-nbd qemu-img certtool psktool ip tc)
+
+# Of nbdkit's plugins and filters those that tests use; others need libraries of
+# their own.
+root_nbdkit_plugins=(data eval file full memory nbd null sh)
+root_nbdkit_filters=(blocksize blocksize-policy cache cow delay error exportname fua
+	log multi-conn noparallel nozero pause protect rate retry truncate)
 
 # Modules that the guest can load; those it needs at once guest/init loads, the
 # kernel asks for most others by itself (a file system, a dm target).
@@ -132,9 +139,27 @@ root_make_programs() {
 		root_copy "$tree" "$path" "/usr/bin/$name"
 		echo "$path" >>"$tree.from"
 	done
+	root_nbdkit_files | while read -r path; do
+		root_copy "$tree" "$path"
+		echo "$path" >>"$tree.from"
+	done
 	# Loaded at run time, so that ldd does not tell of it: needed to end a thread.
 	root_copy "$tree" "$(gcc_s)" 2>/dev/null || true
 	[[ ! -e /etc/mke2fs.conf ]] || cp /etc/mke2fs.conf "$tree/etc/"
+}
+
+# root_nbdkit_files: the plugins and filters, where nbdkit is there.
+root_nbdkit_files() {
+	local folder name
+	type -P nbdkit >/dev/null || return 0
+	folder=$(nbdkit --dump-config | sed -n 's/^plugindir=//p')
+	for name in "${root_nbdkit_plugins[@]}"; do
+		echo "$folder/nbdkit-$name-plugin.so"
+	done
+	folder=$(nbdkit --dump-config | sed -n 's/^filterdir=//p')
+	for name in "${root_nbdkit_filters[@]}"; do
+		echo "$folder/nbdkit-$name-filter.so"
+	done
 }
 
 gcc_s() { ldconfig -p | sed -En '/x86-64/s/.*libgcc_s\.so\.1 .* => (.*)/\1/p' | head -1; }
@@ -175,8 +200,8 @@ root_base() {
 			programs+=("$name")
 		fi
 	done
-	root_cached programs "${programs[*]} $(declare -f root_make_programs root_copy)" \
-		root_make_programs "${programs[@]}"
+	root_cached programs "${programs[*]} $(root_nbdkit_files) $(declare -f \
+		root_make_programs root_copy)" root_make_programs "${programs[@]}"
 	root_cached modules "$kernel ${root_modules[*]} $(declare -f root_make_modules)" \
 		root_make_modules "$kernel"
 	if (($#)); then
