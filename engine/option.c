@@ -107,6 +107,30 @@ int size_parse(const char *text, uint64_t *bytes)
 	return 0;
 }
 
+int time_parse(const char *text, uint64_t *ms)
+{
+	static const struct {
+		const char *name;
+		uint64_t ms;
+	} units[] = { { "", 1000 }, { "s", 1000 }, { "ms", 1 }, { "m", 60000 }, { "h", 3600000 } };
+	const char *end;
+	uint64_t number;
+	int ret;
+
+	ret = number_parse(text, &end, &number);
+	if (ret)
+		return ret;
+	for (unsigned i = 0; i < sizeof(units) / sizeof(*units); i++) {
+		if (strcmp(end, units[i].name))
+			continue;
+		if (number > (uint64_t)INT64_MAX / 1000000 / units[i].ms) /* in ns, too */
+			return -ERANGE;
+		*ms = number * units[i].ms;
+		return 0;
+	}
+	return -EINVAL;
+}
+
 const char *size_format(uint64_t bytes, char *out, unsigned out_size)
 {
 	unsigned unit = 0;
@@ -129,8 +153,8 @@ const char *size_format(uint64_t bytes, char *out, unsigned out_size)
 void option_syntax(const struct option_def *def, char *out, unsigned out_size)
 {
 	static const char *const kinds[] = {
-		[OPTION_FLAG] = "on|off", [OPTION_COUNT] = "N",   [OPTION_SIZE] = "SIZE",
-		[OPTION_CHOICE] = "",     [OPTION_TEXT] = "TEXT",
+		[OPTION_FLAG] = "on|off", [OPTION_COUNT] = "N", [OPTION_SIZE] = "SIZE",
+		[OPTION_TIME] = "TIME",   [OPTION_CHOICE] = "", [OPTION_TEXT] = "TEXT",
 	};
 	const char *kind = kinds[def->type];
 
@@ -147,6 +171,11 @@ static int bad_value(const struct option_def *def, const char *text, struct erro
 		return error_set(err, EINVAL, "%s: '%s' does not fit: give %s, from %s to %s",
 				 def->name, text, syntax, size_format(def->min, low, sizeof(low)),
 				 def->max ? size_format(def->max, high, sizeof(high)) : "below 8E");
+	if (def->type == OPTION_TIME)
+		return error_set(err, EINVAL,
+				 "%s: '%s' does not fit: give %s, as in 500ms, 30s or 5m, at least "
+				 "%" PRIu64 "ms",
+				 def->name, text, syntax, def->min);
 	if (def->type == OPTION_COUNT && def->max)
 		return error_set(err, EINVAL,
 				 "%s: '%s' does not fit: give %s, from %" PRIu64 " to %" PRIu64,
@@ -184,6 +213,9 @@ int option_parse(const struct option_def *def, const char *text, struct option_v
 			break;
 		case OPTION_SIZE:
 			ret = size_parse(text, &v.number);
+			break;
+		case OPTION_TIME:
+			ret = time_parse(text, &v.number);
 			break;
 		case OPTION_CHOICE:
 			ret = -EINVAL;

@@ -15,6 +15,7 @@ enum option_type {
 	OPTION_FLAG,   /* on or off; on the command line no value means on */
 	OPTION_COUNT,  /* a whole number */
 	OPTION_SIZE,   /* bytes, with an optional K, M, G, T, P or E (powers of 1024) */
+	OPTION_TIME,   /* seconds, or with a unit: ms, s, m or h */
 	OPTION_CHOICE, /* one of words */
 	OPTION_TEXT,   /* as it is, not empty */
 };
@@ -24,7 +25,7 @@ struct option_def {
 	enum option_type type;
 	const char *words;    /* "auto|on|off": the values that are words, NULL for none */
 	const char *standard; /* the default, as a user would write it; NULL: unset */
-	uint64_t min, max;    /* of a COUNT or SIZE; max 0: no bound */
+	uint64_t min, max;    /* of a COUNT, SIZE or TIME; max 0: no bound */
 	const char *help;     /* one line, no full stop */
 };
 
@@ -32,7 +33,7 @@ struct option_value {
 	bool set;         /* given, or has a default */
 	bool given;       /* by the user */
 	int word;         /* index into words, or -1: a number or text */
-	uint64_t number;  /* COUNT, SIZE; FLAG: 0 or 1 */
+	uint64_t number;  /* COUNT, SIZE; TIME: milliseconds; FLAG: 0 or 1 */
 	const char *text; /* as written; owned by whoever gave it */
 };
 
@@ -71,6 +72,9 @@ void option_syntax(const struct option_def *def, char *out, unsigned out_size);
  * -ERANGE (2^63 or beyond).
  */
 int size_parse(const char *text, uint64_t *bytes);
+
+/* Parses a time as OPTION_TIME describes.  Returns 0, -EINVAL or -ERANGE. */
+int time_parse(const char *text, uint64_t *ms);
 
 /* Writes bytes as people do ("512M", "1.5G"), at most out_size bytes; returns out. */
 const char *size_format(uint64_t bytes, char *out, unsigned out_size);

@@ -312,6 +312,29 @@ static void test_words_and_syntax(void **state)
 	assert_string_equal(out, "TEXT");
 }
 
+static void test_times_have_units(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t ms;
+		int ret;
+	} cases[] = { { "0", 0, 0 },          { "30", 30000, 0 },
+		      { "30s", 30000, 0 },    { "500ms", 500, 0 },
+		      { "5m", 300000, 0 },    { "2h", 7200000, 0 },
+		      { "", 0, -EINVAL },     { "s", 0, -EINVAL },
+		      { "-1", 0, -EINVAL },   { "3 s", 0, -EINVAL },
+		      { "3sec", 0, -EINVAL }, { "9999999999999h", 0, -ERANGE },
+		      { "1.5", 0, -EINVAL },  { "forever", 0, -EINVAL } };
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		uint64_t ms = 0;
+
+		assert_int_equal(time_parse(cases[i].text, &ms), cases[i].ret);
+		assert_int_equal(ms, cases[i].ms);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -319,6 +342,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_no_size),
 		cmocka_unit_test(test_writes_sizes_as_people_do),
 		cmocka_unit_test(test_a_whole_size_is_read_back_as_it_was_written),
+		cmocka_unit_test(test_times_have_units),
 		cmocka_unit_test(test_tables),
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_values),
