@@ -196,6 +196,7 @@ struct export
 	uint32_t block_size; /* logical, asked for; 0: as the backend likes */
 	unsigned nr_queues;  /* at the most; the kernel may make fewer */
 	unsigned depth;      /* tags a queue */
+	uint32_t max_io;     /* bytes of the largest request, asked for */
 	struct backend_limits limits;
 	void *private;    /* export_size bytes, zeroed */
 	uint64_t *gauges; /* one for each name in backend->gauges, EXPORT_GAUGES at most;

@@ -245,5 +245,6 @@ void spec_to_export(const struct spec *spec, struct export *export)
 		.nr_queues = v[SPEC_QUEUES].word < 0 ? (unsigned)v[SPEC_QUEUES].number
 						     : cpus_available(),
 		.depth = (unsigned)v[SPEC_DEPTH].number,
+		.max_io = (uint32_t)v[SPEC_MAX_IO].number,
 	};
 }

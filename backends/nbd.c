@@ -1,0 +1,778 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * nbd: a remote export, over connections that are made again when they break.
+ *
+ * A request is one asynchronous call of libnbd on a link of its queue, which
+ * sends it at once; libnbd calls back when the server has answered.  A request
+ * whose link is lost waits and is sent again on the next one, before those that
+ * have come since.  What was acknowledged and not flushed is kept for that case,
+ * too (nbd_retain.h, nbd_replay.c).
+ */
+#include "backends/nbd.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define QUEUE_LINKS_AUTO 8
+
+const struct option_def nbd_options[] = {
+	{ "connections", OPTION_COUNT, "auto", "auto", 1, NBD_LINKS_MAX,
+	  "connections to the server; auto: one a queue, at most 8, where the server allows several" },
+	{ "reconnect-deadline", OPTION_TIME, "forever", "forever", 0, 0,
+	  "how long I/O waits for a lost server before it fails" },
+	{ "request-timeout", OPTION_TIME, NULL, "30s", 100, 0,
+	  "a server that is silent for so long is a lost one" },
+	{ "retain", OPTION_SIZE, "trust", "64M", 0, 0,
+	  "what is kept of acknowledged writes until a flush covers them, to send them again to a "
+	  "server that has lost them; 0: nothing, then the next flush fails; trust: nothing, the "
+	  "server never loses them" },
+	{ "keepalive", OPTION_FLAG, NULL, "on", 0, 0, "probe idle TCP connections" },
+	{ "structured", OPTION_FLAG, NULL, "on", 0, 0,
+	  "structured replies, where the server has them" },
+	{ "fast-zero", OPTION_FLAG, NULL, "off", 0, 0,
+	  "zeroes are refused where the server cannot write them fast; the kernel then sends data" },
+	{ "tls", OPTION_CHOICE, "off|on|require", "off", 0, 0,
+	  "TLS; on: where the server has it; nbds in the URI means require" },
+	{ "tls-certificates", OPTION_TEXT, NULL, NULL, 0, 0,
+	  "folder with ca-cert.pem, client-cert.pem and client-key.pem" },
+	{ "tls-psk-file", OPTION_TEXT, NULL, NULL, 0, 0, "file with pre-shared keys" },
+	{ "tls-username", OPTION_TEXT, NULL, NULL, 0, 0, "whose pre-shared key it is" },
+	{ "tls-verify", OPTION_FLAG, NULL, "on", 0, 0, "check the server's certificate" },
+	{ "tls-allow-unfixed", OPTION_FLAG, NULL, "off", 0, 0,
+	  "use certificates even with a libnbd that does not check them well (CVE-2024-7383)" },
+	{ .name = NULL },
+};
+
+static const char *const nbd_gauges[] = {
+	[NBD_GAUGE_CONNECTIONS] = "connections",
+	[NBD_GAUGE_CONNECTED] = "connected",
+	[NBD_GAUGE_RECONNECTS] = "reconnects",
+	[NBD_GAUGE_RETAINED] = "retained-bytes",
+	[NBD_GAUGE_REPLAYED] = "replayed",
+	[NBD_GAUGE_SUSPENDED] = "suspended",
+	NULL,
+};
+
+void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change)
+{
+	__atomic_fetch_add(&nbd->export->gauges[gauge], (uint64_t)change, __ATOMIC_RELAXED);
+}
+
+void nbd_set_lost(struct nbd *nbd, int code, const char *what)
+{
+	int none = 0;
+
+	if (atomic_compare_exchange_strong(&nbd->lost, &none, -code))
+		log_error(nbd->export->name,
+			  "%s: %s: acknowledged writes may be lost, so every flush fails from now "
+			  "on: export it anew",
+			  what, strerror(code));
+}
+
+/* ---- lists of requests ---- */
+
+static void list_init(struct nbd_list *list)
+{
+	list->first = NULL;
+	list->last = &list->first;
+}
+
+static void list_add(struct nbd_list *list, struct nbd_io *n)
+{
+	n->next = NULL;
+	*list->last = n;
+	list->last = &n->next;
+}
+
+static struct nbd_io *list_take(struct nbd_list *list)
+{
+	struct nbd_io *n = list->first;
+
+	list->first = n->next;
+	if (!list->first)
+		list->last = &list->first;
+	return n;
+}
+
+static void list_put_back(struct nbd_list *list, struct nbd_io *n)
+{
+	n->next = list->first;
+	list->first = n;
+	if (!n->next)
+		list->last = &n->next;
+}
+
+/* ---- requests ---- */
+
+static void end_request(struct nbd_queue *q, struct nbd_io *n, int result)
+{
+	if (n->room)
+		nbd_ledger_release(&q->nbd->ledger, n->room);
+	n->room = 0;
+	n->link = NULL;
+	io_complete(n->io, result);
+}
+
+/* A write, zeroing or trim was acknowledged. */
+static void acknowledged(struct nbd_queue *q, struct nbd_io *n)
+{
+	struct io *io = n->io;
+
+	if (n->room) {
+		nbd_log_keep(q->log, n->room, io->op, io->flags, io->offset, io->length,
+			     io->op == IO_WRITE ? io_data(io) : NULL);
+		n->room = 0; /* the log has it now */
+	} else {
+		nbd_ledger_acknowledged(&q->nbd->ledger);
+	}
+}
+
+static int answered(void *user_data, int *error)
+{
+	struct nbd_io *n = user_data;
+	struct io *io = n->io;
+	struct nbd_queue *q = queue_private(io->queue);
+	struct nbd *nbd = q->nbd;
+
+	if (nbd_link_answered(n->link, n->sent_ns, *error))
+		return 1;
+	if (*error) {
+		if (io->op == IO_FLUSH)
+			nbd_set_lost(nbd, *error, "the server's flush failed");
+		/* The kernel's word for "write zeroes yourself" (NBD protocol: FAST_ZERO). */
+		end_request(q, n, *error == ENOTSUP ? -EOPNOTSUPP : -*error);
+		return 1;
+	}
+	if (io->op == IO_FLUSH)
+		nbd_ledger_flushed(&nbd->ledger, n->covers);
+	else if (io->op != IO_READ)
+		acknowledged(q, n);
+	end_request(q, n, (int)io->length);
+	return 1;
+}
+
+static int64_t call(struct nbd_queue *q, struct nbd_link *link, struct nbd_io *n)
+{
+	nbd_completion_callback done = { .callback = answered, .user_data = n };
+	struct nbd_handle *h = link->handle;
+	struct io *io = n->io;
+	uint32_t flags = 0;
+
+	if (link->facts.fua && (io->flags & IO_FUA || q->nbd->fua_always))
+		flags |= LIBNBD_CMD_FLAG_FUA;
+	switch (io->op) {
+	case IO_READ:
+		return nbd_aio_pread(h, io_data(io), io->length, io->offset, done, 0);
+	case IO_WRITE:
+		return nbd_aio_pwrite(h, io_data(io), io->length, io->offset, done, flags);
+	case IO_FLUSH:
+		n->covers = nbd_ledger_flush_begins(&q->nbd->ledger);
+		return nbd_aio_flush(h, done, 0);
+	case IO_DISCARD:
+		return nbd_aio_trim(h, io->length, io->offset, done, flags);
+	}
+	if (io->flags & IO_KEEP)
+		flags |= LIBNBD_CMD_FLAG_NO_HOLE;
+	if (link->facts.fast_zero && q->nbd->fast_zero)
+		flags |= LIBNBD_CMD_FLAG_FAST_ZERO;
+	return nbd_aio_zero(h, io->length, io->offset, done, flags);
+}
+
+/* The link that has least to do; NULL: none is ready, or all hold still. */
+static struct nbd_link *free_link(struct nbd_queue *q)
+{
+	struct nbd_link *best = NULL;
+
+	if (atomic_load_explicit(&q->nbd->halt, memory_order_relaxed))
+		return NULL;
+	for (unsigned i = 0; i < q->nr_links; i++) {
+		struct nbd_link *link = &q->links[i];
+
+		if (link->state == NBD_LINK_READY && (!best || link->in_flight < best->in_flight))
+			best = link;
+	}
+	return best;
+}
+
+/* What needs no server: returns true where the request has ended. */
+static bool ends_here(struct nbd_queue *q, struct nbd_link *link, struct nbd_io *n)
+{
+	struct nbd *nbd = q->nbd;
+	int ret;
+
+	if (n->io->op == IO_DISCARD && !link->facts.trim) {
+		end_request(q, n, -EOPNOTSUPP);
+		return true;
+	}
+	if (n->io->op != IO_FLUSH)
+		return false;
+	ret = atomic_load_explicit(&nbd->lost, memory_order_relaxed);
+	if (!ret && atomic_load_explicit(&nbd->owed, memory_order_relaxed))
+		ret = atomic_exchange(&nbd->owed, 0);
+	if (!ret && nbd->facts.flush)
+		return false;
+	end_request(q, n, ret); /* without a flush every write was FUA */
+	return true;
+}
+
+/* Sets room aside for what will be kept of it.  Returns false where there is none. */
+static bool make_room(struct nbd_queue *q, struct nbd_io *n)
+{
+	const struct io *io = n->io;
+
+	if (io->op == IO_READ || io->op == IO_FLUSH || n->room || !q->log->arena ||
+	    atomic_load_explicit(&q->nbd->lost, memory_order_relaxed))
+		return true;
+	n->room = nbd_ledger_reserve(&q->nbd->ledger, io->op == IO_WRITE ? io->length : 0);
+	return n->room;
+}
+
+/* Sends a request.  Returns false where it must wait. */
+static bool send_request(struct nbd_queue *q, struct nbd_io *n)
+{
+	struct nbd_link *link = free_link(q);
+
+	if (!link)
+		return false;
+	if (ends_here(q, link, n))
+		return true;
+	if (!make_room(q, n))
+		return false;
+	n->link = link;
+	n->sent_ns = queue_now_ns(q->queue);
+	link->in_flight++;
+	if (call(q, link, n) < 0) {
+		link->in_flight--;
+		n->link = NULL;
+		if (!nbd_aio_is_dead(link->handle)) {
+			end_request(q, n, -(nbd_get_errno() ? nbd_get_errno() : EIO));
+			return true;
+		}
+		list_add(&q->again, n);
+	}
+	nbd_link_look(link);
+	return true;
+}
+
+static void nbd_submit(struct io *io)
+{
+	struct nbd_queue *q = queue_private(io->queue);
+	struct nbd_io *n = io_private(io);
+
+	n->io = io;
+	q->ios[io->tag] = n;
+	if (q->failing)
+		end_request(q, n, -EIO);
+	else if (q->again.first || q->waiting.first || !send_request(q, n))
+		list_add(&q->waiting, n);
+}
+
+/* Sends what is in the list, as far as it goes.  Returns whether it is empty now. */
+static bool send_list(struct nbd_queue *q, struct nbd_list *list, uint64_t *sent)
+{
+	while (list->first) {
+		struct nbd_io *n;
+
+		if (!free_link(q))
+			return false;
+		n = list_take(list);
+		if (!send_request(q, n)) {
+			list_put_back(list, n);
+			return false;
+		}
+		++*sent;
+	}
+	return true;
+}
+
+/* A link takes requests again, or there is room again. */
+static void send_waiting(struct nbd_queue *q)
+{
+	uint64_t again = 0, waiting = 0;
+
+	if (send_list(q, &q->again, &again))
+		send_list(q, &q->waiting, &waiting);
+	if (again)
+		nbd_gauge_add(q->nbd, NBD_GAUGE_REPLAYED, (int64_t)again);
+}
+
+static void fail_waiting(struct nbd_queue *q, int result)
+{
+	while (q->again.first)
+		end_request(q, list_take(&q->again), result);
+	while (q->waiting.first)
+		end_request(q, list_take(&q->waiting), result);
+}
+
+void nbd_take_back(struct nbd_queue *q, struct nbd_link *link)
+{
+	unsigned depth = q->nbd->export->depth;
+
+	for (unsigned tag = 0; tag < depth; tag++) {
+		struct nbd_io *n = q->ios[tag];
+
+		if (!n || n->link != link)
+			continue;
+		n->link = NULL;
+		list_add(&q->again, n);
+	}
+	if (q->flush_link == link) {
+		q->flush_link = NULL;
+		atomic_store(&q->nbd->flushing, false);
+	}
+}
+
+uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_link *link)
+{
+	unsigned depth = q->nbd->export->depth;
+	uint64_t oldest = q->flush_link == link ? q->flush_sent_ns : 0;
+
+	for (unsigned tag = 0; tag < depth; tag++) {
+		const struct nbd_io *n = q->ios[tag];
+
+		if (n && n->link == link && (!oldest || n->sent_ns < oldest))
+			oldest = n->sent_ns;
+	}
+	return oldest;
+}
+
+/* ---- flushes of our own: what is kept is bounded ---- */
+
+static int flushed(void *user_data, int *error)
+{
+	struct nbd_queue *q = user_data;
+	struct nbd *nbd = q->nbd;
+
+	if (nbd_link_answered(q->flush_link, q->flush_sent_ns, *error))
+		return 1;
+	if (*error)
+		nbd_set_lost(nbd, *error, "the server's flush failed");
+	else
+		nbd_ledger_flushed(&nbd->ledger, q->flush_covers);
+	q->flush_link = NULL;
+	atomic_store(&nbd->flushing, false);
+	/* Each queue lets go of its own part, and may have waited for that. */
+	nbd_replay_wake(nbd);
+	return 1;
+}
+
+static bool is_full(const struct nbd_queue *q)
+{
+	const struct nbd *nbd = q->nbd;
+
+	return nbd->ledger.bound &&
+	       __atomic_load_n(nbd->ledger.bytes, __ATOMIC_RELAXED) > nbd->ledger.bound / 2;
+}
+
+static void flush_if_full(struct nbd_queue *q)
+{
+	struct nbd *nbd = q->nbd;
+	nbd_completion_callback done = { .callback = flushed, .user_data = q };
+	struct nbd_link *link;
+
+	if (!is_full(q) || !nbd_ledger_owes(&nbd->ledger) || atomic_load(&nbd->lost))
+		return;
+	link = free_link(q);
+	if (!link || atomic_exchange(&nbd->flushing, true))
+		return;
+	q->flush_link = link;
+	q->flush_covers = nbd_ledger_flush_begins(&nbd->ledger);
+	q->flush_sent_ns = queue_now_ns(q->queue);
+	link->in_flight++;
+	if (nbd_aio_flush(link->handle, done, 0) < 0) {
+		link->in_flight--;
+		q->flush_link = NULL;
+		atomic_store(&nbd->flushing, false);
+	}
+	nbd_link_look(link);
+}
+
+static void drop_stable(struct nbd_queue *q)
+{
+	struct nbd *nbd = q->nbd;
+	uint64_t stable;
+
+	/* After a failed flush no other will ever cover it. */
+	if (atomic_load_explicit(&nbd->lost, memory_order_relaxed))
+		nbd_ledger_flushed(&nbd->ledger, atomic_load(&nbd->ledger.order));
+	stable = atomic_load_explicit(&nbd->ledger.stable, memory_order_relaxed);
+	if (stable == q->stable_seen)
+		return;
+	q->stable_seen = stable;
+	nbd_log_drop(q->log);
+}
+
+/* ---- rounds and time ---- */
+
+static bool has_work(const struct nbd_queue *q)
+{
+	if (q->again.first || q->waiting.first)
+		return true;
+	for (unsigned i = 0; i < q->nr_links; i++)
+		if (q->links[i].state != NBD_LINK_READY || q->links[i].in_flight)
+			return true;
+	return false;
+}
+
+static bool has_ready_link(const struct nbd_queue *q)
+{
+	for (unsigned i = 0; i < q->nr_links; i++)
+		if (q->links[i].state == NBD_LINK_READY)
+			return true;
+	return false;
+}
+
+static void look_at_deadline(struct nbd_queue *q)
+{
+	uint64_t now = queue_now_ns(q->queue), deadline = q->nbd->deadline_ns;
+
+	if (free_link(q)) {
+		q->stalled_ns = 0;
+		q->failing = false;
+		return;
+	}
+	if (!q->stalled_ns)
+		q->stalled_ns = now;
+	/* Its own server is there, and a replay for another queue has to end. */
+	if (has_ready_link(q) && deadline < q->nbd->timeout_ns)
+		deadline = q->nbd->timeout_ns;
+	if (deadline == NBD_FOREVER || now - q->stalled_ns < deadline)
+		return;
+	if (!q->failing)
+		log_error(q->nbd->export->name,
+			  "queue %u: the server is not back within reconnect-deadline: I/O fails "
+			  "until it is",
+			  q->index);
+	q->failing = true;
+	fail_waiting(q, -EIO);
+}
+
+static void ticked(struct ring_op *op, int result)
+{
+	struct nbd_queue *q =
+		(struct nbd_queue *)((char *)op - offsetof(struct nbd_queue, tick.op));
+
+	(void)result;
+	q->ticks = false;
+	for (unsigned i = 0; i < q->nr_links; i++)
+		nbd_link_tick(&q->links[i]);
+	/* The room may be held by what an idle queue does not need to keep any more. */
+	if (q->waiting.first && is_full(q))
+		nbd_replay_wake(q->nbd);
+}
+
+static void nbd_round_end(struct queue *queue)
+{
+	struct nbd_queue *q = queue_private(queue);
+
+	nbd_replay_round(q);
+	drop_stable(q);
+	if (__builtin_expect(q->again.first || q->waiting.first, 0))
+		send_waiting(q);
+	flush_if_full(q);
+	if (__builtin_expect(q->stalled_ns || !free_link(q), 0))
+		look_at_deadline(q);
+	for (unsigned i = 0; i < q->nr_links; i++)
+		nbd_link_watch(&q->links[i]);
+	if (!q->ticks && has_work(q)) {
+		q->ticks = true;
+		queue_timer(queue, &q->tick, NBD_TICK_MS * (uint64_t)NBD_NS_PER_MS);
+	}
+}
+
+/* ---- a queue's start and end ---- */
+
+static int nbd_queue_open(struct queue *queue, struct error *err)
+{
+	struct export *export = queue_export(queue);
+	struct nbd *nbd = export->private;
+	struct nbd_queue *q = queue_private(queue);
+	unsigned index = queue_index(queue), taken = 0;
+
+	*q = (struct nbd_queue){
+		.nbd = nbd,
+		.queue = queue,
+		.index = index,
+		.log = &nbd->logs[index],
+		.tick.op.done = ticked,
+	};
+	list_init(&q->again);
+	list_init(&q->waiting);
+	for (unsigned i = index; i < nbd->nr_links; i += export->nr_queues)
+		q->nr_links++;
+	q->links = calloc(q->nr_links, sizeof(*q->links));
+	q->ios = calloc(export->depth, sizeof(*q->ios));
+	if (!q->links || !q->ios) {
+		free(q->links);
+		free(q->ios);
+		return error_set(err, ENOMEM, "no memory for %u connections", q->nr_links);
+	}
+	for (unsigned i = index; i < nbd->nr_links; i += export->nr_queues) {
+		nbd_link_start(&q->links[taken++], q, i, nbd->handles[i]);
+		nbd->handles[i] = NULL;
+	}
+	nbd_replay_open_queue(q);
+	/* It watches from the first round on; a connection may break before. */
+	queue_wake(queue);
+	return 0;
+}
+
+/* What a device's end leaves unflushed, the server's end might lose. */
+static void last_flush(struct nbd_queue *q)
+{
+	struct nbd *nbd = q->nbd;
+	struct nbd_link *link = free_link(q);
+	uint64_t covers = nbd_ledger_flush_begins(&nbd->ledger);
+	nbd_completion_callback none = { .callback = NULL };
+	struct error err;
+	int64_t cookie;
+	int ret = 0;
+
+	if (!nbd->facts.flush || nbd->retain == NBD_RETAIN_TRUST || atomic_load(&nbd->lost) ||
+	    !nbd_ledger_owes(&nbd->ledger) || nbd->export->limits.read_only)
+		return;
+	if (!link || link->in_flight) {
+		log_warning(nbd->export->name,
+			    "queue %u ends without its server: what was not flushed may be lost",
+			    q->index);
+		return;
+	}
+	cookie = nbd_aio_flush(link->handle, none, 0);
+	while (cookie >= 0 && !ret) {
+		ret = nbd_aio_command_completed(link->handle, (uint64_t)cookie);
+		if (!ret && nbd_poll(link->handle, (int)(nbd->timeout_ns / NBD_NS_PER_MS)) <= 0)
+			ret = -1;
+	}
+	if (ret == 1) {
+		nbd_ledger_flushed(&nbd->ledger, covers);
+		return;
+	}
+	nbd_server_failed(&err, "the last flush failed");
+	log_error(nbd->export->name, "%s", err.text);
+}
+
+static void nbd_queue_close(struct queue *queue)
+{
+	struct nbd_queue *q = queue_private(queue);
+
+	nbd_replay_close_queue(q);
+	last_flush(q);
+	for (unsigned i = 0; i < q->nr_links; i++)
+		nbd_link_end(&q->links[i]);
+	free(q->links);
+	free(q->ios);
+}
+
+/* ---- open and close ---- */
+
+static void close_handles(struct nbd *nbd)
+{
+	for (unsigned i = 0; i < NBD_LINKS_MAX; i++) {
+		if (!nbd->handles[i])
+			continue;
+		nbd_aio_disconnect(nbd->handles[i], 0);
+		nbd_close(nbd->handles[i]);
+		nbd->handles[i] = NULL;
+	}
+}
+
+static int connect_one(struct nbd *nbd, struct nbd_facts *facts, struct error *err)
+{
+	const struct export *export = nbd->export;
+	struct nbd_handle *h = nbd_server_handle(export, err);
+	int ret;
+
+	if (!h)
+		return -err->code;
+	ret = nbd_server_connect(export, h, NBD_CONNECT_MS, err);
+	if (!ret)
+		ret = nbd_server_facts(h, facts, err);
+	if (ret) {
+		nbd_close(h);
+		return ret;
+	}
+	nbd->handles[nbd->nr_links++] = h;
+	return 0;
+}
+
+/* How many connections there are to be. */
+static unsigned wanted_links(const struct nbd *nbd)
+{
+	const struct export *export = nbd->export;
+	const struct option_value *asked = export_option(export, "connections");
+	unsigned n;
+
+	if (asked->word < 0)
+		n = (unsigned)asked->number;
+	else
+		n = export->nr_queues < QUEUE_LINKS_AUTO ? export->nr_queues : QUEUE_LINKS_AUTO;
+	if (n > 1 && !nbd->facts.multi_conn && !export->limits.read_only) {
+		if (asked->word < 0)
+			log_warning(export->name,
+				    "one connection and not %u: the server does not allow writes "
+				    "over several (multi-conn)",
+				    n);
+		n = 1;
+	}
+	return n;
+}
+
+static void connect_more(struct nbd *nbd)
+{
+	unsigned wanted = wanted_links(nbd);
+	struct nbd_facts facts;
+	struct error err;
+
+	while (nbd->nr_links < wanted) {
+		if (connect_one(nbd, &facts, &err))
+			break;
+		if (facts.size == nbd->facts.size &&
+		    !nbd_facts_match(&nbd->facts, &facts, &nbd->export->limits,
+				     !nbd->export->limits.read_only, &err))
+			continue;
+		nbd_close(nbd->handles[--nbd->nr_links]);
+		nbd->handles[nbd->nr_links] = NULL;
+		break;
+	}
+	if (nbd->nr_links < wanted)
+		log_warning(nbd->export->name, "%u connections and not %u: %s", nbd->nr_links,
+			    wanted, err.text);
+}
+
+static void choose_retain(struct nbd *nbd)
+{
+	const struct option_value *retain = export_option(nbd->export, "retain");
+	struct backend_limits *l = &nbd->export->limits;
+	uint64_t most;
+
+	nbd->fua_always = nbd->facts.fua && !nbd->facts.flush;
+	if (l->read_only)
+		nbd->retain = NBD_RETAIN_TRUST;
+	else if (!nbd->facts.flush)
+		nbd->retain = NBD_RETAIN_TRUST; /* acknowledged is all that there is */
+	else if (retain->word >= 0)
+		nbd->retain = NBD_RETAIN_TRUST;
+	else
+		nbd->retain = retain->number ? NBD_RETAIN_LOG : NBD_RETAIN_TELL;
+	if (nbd->retain != NBD_RETAIN_LOG)
+		return;
+	nbd->ledger.bound = retain->number;
+	most = nbd_ledger_max_io(nbd->ledger.bound);
+	most -= most % 4096;
+	if (most < l->max_io)
+		l->max_io = (uint32_t)most;
+}
+
+static uint64_t time_of(const struct export *export, const char *name)
+{
+	const struct option_value *v = export_option(export, name);
+
+	return v->word < 0 ? v->number * NBD_NS_PER_MS : NBD_FOREVER;
+}
+
+static int open_logs(struct nbd *nbd, struct error *err)
+{
+	struct export *export = nbd->export;
+
+	nbd->nr_logs = export->nr_queues;
+	nbd->logs = calloc(nbd->nr_logs, sizeof(*nbd->logs));
+	nbd->queues = calloc(nbd->nr_logs, sizeof(*nbd->queues));
+	nbd->cursors = calloc(nbd->nr_logs, sizeof(*nbd->cursors));
+	if (!nbd->logs || !nbd->queues || !nbd->cursors)
+		return error_set(err, ENOMEM, "no memory for %u queues", nbd->nr_logs);
+	for (unsigned i = 0; i < nbd->nr_logs; i++)
+		if (nbd_log_open(&nbd->logs[i], &nbd->ledger, export->limits.max_io))
+			return error_set(err, ENOMEM,
+					 "no memory to keep unflushed writes in: give a smaller "
+					 "-o retain");
+	return 0;
+}
+
+static void close_logs(struct nbd *nbd)
+{
+	for (unsigned i = 0; nbd->logs && i < nbd->nr_logs; i++)
+		nbd_log_close(&nbd->logs[i]);
+	free(nbd->logs);
+	free(nbd->queues);
+	free(nbd->cursors);
+}
+
+static void tell_what_is_missing(const struct nbd *nbd)
+{
+	const char *name = nbd->export->name;
+
+	if (!nbd->export->limits.read_only && !nbd->facts.flush && !nbd->facts.fua)
+		log_warning(name,
+			    "the server has no flush: the device has no write cache, and whether a "
+			    "completed write survives the server's crash is the server's affair");
+}
+
+static int nbd_open(struct export *export, struct error *err)
+{
+	struct nbd *nbd = export->private;
+	int ret;
+
+	nbd->export = export;
+	nbd->ledger.bytes = &export->gauges[NBD_GAUGE_RETAINED];
+	nbd->deadline_ns = time_of(export, "reconnect-deadline");
+	nbd->timeout_ns = time_of(export, "request-timeout");
+	nbd->fast_zero = export_option(export, "fast-zero")->number;
+	nbd->halts = 1;
+	ret = connect_one(nbd, &nbd->facts, err);
+	if (ret)
+		return ret;
+	ret = nbd_facts_to_limits(&nbd->facts, export, &export->limits, err);
+	if (ret)
+		goto close_handles;
+	choose_retain(nbd);
+	connect_more(nbd);
+	export->limits.max_queues = nbd->nr_links;
+	ret = open_logs(nbd, err);
+	if (ret)
+		goto close_logs;
+	pthread_mutex_init(&nbd->gate, NULL);
+	nbd_gauge_add(nbd, NBD_GAUGE_CONNECTIONS, nbd->nr_links);
+	tell_what_is_missing(nbd);
+	return 0;
+
+close_logs:
+	close_logs(nbd);
+close_handles:
+	close_handles(nbd);
+	return ret;
+}
+
+static void nbd_close_export(struct export *export)
+{
+	struct nbd *nbd = export->private;
+
+	close_handles(nbd);
+	close_logs(nbd);
+	pthread_mutex_destroy(&nbd->gate);
+}
+
+static const char *const nbd_aliases[] = { "nbds",      "nbd+unix",   "nbds+unix",
+					   "nbd+vsock", "nbds+vsock", NULL };
+
+static const struct backend nbd_backend = {
+	.scheme = "nbd",
+	.aliases = nbd_aliases,
+	.syntax = "nbd://HOST[:PORT]/EXPORT",
+	.summary = "a remote export, as libnbd's URIs name it; survives its server's restarts",
+	.access = ACCESS_POINTER,
+	.options = nbd_options,
+	.gauges = nbd_gauges,
+	.export_size = sizeof(struct nbd),
+	.queue_size = sizeof(struct nbd_queue),
+	.io_size = sizeof(struct nbd_io),
+	.check = nbd_server_check,
+	.open = nbd_open,
+	.close = nbd_close_export,
+	.queue_open = nbd_queue_open,
+	.queue_close = nbd_queue_close,
+	.submit = nbd_submit,
+	.round_end = nbd_round_end,
+};
+BACKEND_REGISTER(nbd_backend);

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The nbd backend's parts, as they see each other.
+ *
+ *   nbd.c          the backend: its options, its requests
+ *   nbd_link.c     one connection: made, watched, lost, made again
+ *   nbd_replay.c   what must happen before a new connection may be used
+ *   nbd_retain.c   what was acknowledged and not flushed
+ *   nbd_server.c   how a server is reached, and what it says of its export
+ *
+ * A link belongs to one queue, and libnbd's handle in it is only touched by that
+ * queue's thread.  Links never move between queues.
+ */
+#ifndef UBLKD_NBD_H
+#define UBLKD_NBD_H
+
+#include <pthread.h>
+
+#include "backends/nbd_retain.h"
+#include "backends/nbd_server.h"
+
+#define NBD_LINKS_MAX      64  /* connections of an export */
+#define NBD_TICK_MS        100 /* how exactly time is kept */
+#define NBD_REPLAYS        32  /* sent again at the same time */
+#define NBD_FOREVER        UINT64_MAX
+#define NBD_NS_PER_MS      1000000u
+#define NBD_BACKOFF_MIN_MS 100u
+#define NBD_BACKOFF_MAX_MS 5000u
+/* For the old socket of a lost connection to end, once the server answers again. */
+#define NBD_LINGER_MS 5000u
+
+enum nbd_gauge {
+	NBD_GAUGE_CONNECTIONS,
+	NBD_GAUGE_CONNECTED,
+	NBD_GAUGE_RECONNECTS,
+	NBD_GAUGE_RETAINED,
+	NBD_GAUGE_REPLAYED,
+	NBD_GAUGE_SUSPENDED,
+};
+
+enum nbd_retain {
+	NBD_RETAIN_LOG,   /* keep, and send again */
+	NBD_RETAIN_TELL,  /* keep nothing; the next flush fails */
+	NBD_RETAIN_TRUST, /* the server's acknowledgement is durable */
+};
+
+enum nbd_link_state {
+	NBD_LINK_DOWN,       /* waits for the time to try again */
+	NBD_LINK_CONNECTING, /* libnbd connects and negotiates */
+	NBD_LINK_SETTLING,   /* waits for the former connection's end */
+	NBD_LINK_JOINING,    /* waits for a replay */
+	NBD_LINK_READY,      /* takes requests */
+};
+
+struct nbd;
+struct nbd_queue;
+
+/* One connection.  Owner: its queue, on its thread. */
+struct nbd_link {
+	struct nbd_queue *owner;
+	unsigned number; /* of the export's links */
+	enum nbd_link_state state;
+	struct nbd_handle *handle; /* NULL: down */
+	struct nbd_facts facts;
+	unsigned in_flight;    /* requests and replays that libnbd has */
+	uint64_t answered;     /* how many it has answered */
+	uint64_t answered_ns;  /* when it last did, or was made */
+	uint64_t overtaken_ns; /* when the youngest answered request was sent */
+	const char *fault;     /* why it is to be given up; NULL: nothing */
+
+	int fd; /* our own descriptor of its socket; -1: none */
+	struct ring_op readable, writable;
+	bool polls_read, polls_write; /* the ops are with the ring */
+	int old_fd; /* the socket of the connection before, until its end; -1: none */
+	struct ring_op old_ended;
+	bool polls_old;
+
+	uint64_t lost_ns;  /* since when it is not READY */
+	uint64_t next_ns;  /* DOWN: when to try; CONNECTING, SETTLING: until when */
+	unsigned delay_ms; /* of the next failure */
+	uint64_t sent_again;
+	uint64_t joins;      /* JOINING: the first replay that counts for it */
+	uint64_t lost_order; /* the ledger's number when it was lost */
+	int told;            /* errno of the last refusal that was told */
+	char told_text[256];
+};
+
+/* What a request has of ours.  Owner: its queue. */
+struct nbd_io {
+	struct nbd_io *next;
+	struct io *io;
+	struct nbd_link *link; /* that has it; NULL: none */
+	uint64_t sent_ns;
+	uint64_t covers; /* a flush: what it covers */
+	uint32_t room;   /* set aside in the ledger */
+};
+
+struct nbd_list {
+	struct nbd_io *first, **last;
+};
+
+/* A queue's part.  Owner: that queue's thread. */
+struct nbd_queue {
+	struct nbd *nbd;
+	struct queue *queue;
+	unsigned index;
+	struct nbd_link *links;
+	unsigned nr_links;
+	struct nbd_log *log;
+	struct nbd_list again;       /* sent, and not answered when their link was lost */
+	struct nbd_list waiting;     /* not sent yet */
+	struct nbd_io **ios;         /* by tag; NULL where a tag was never used */
+	struct nbd_link *flush_link; /* that has our own flush; NULL: none */
+	uint64_t flush_covers, flush_sent_ns;
+	uint64_t stable_seen;
+	uint64_t stalled_ns; /* since when nothing could be sent; 0: it can */
+	bool failing;        /* the deadline has passed: errors at once */
+	struct queue_timer tick;
+	bool ticks;
+	uint64_t parked; /* nbd->halts at which it held still */
+};
+
+/* Something that is being sent again.  Owner: the queue that leads. */
+struct nbd_replay_slot {
+	struct nbd *nbd;
+	const struct nbd_kept *kept; /* NULL: free */
+	uint64_t sent_ns;
+};
+
+/* An export.  Constant after open(), but for atomics and what gate guards. */
+struct nbd {
+	struct export *export;
+	struct nbd_facts facts;
+	enum nbd_retain retain;
+	bool fua_always; /* a server with FUA and without flush */
+	bool fast_zero;
+	uint64_t deadline_ns, timeout_ns; /* NBD_FOREVER: none */
+	unsigned nr_links;
+	struct nbd_handle *handles[NBD_LINKS_MAX]; /* from open() until a queue takes them */
+	struct nbd_ledger ledger;
+	struct nbd_log *logs; /* one a queue */
+	unsigned nr_logs;
+	atomic_int lost;      /* -errno of the first flush that failed; 0: none */
+	atomic_int owed;      /* -errno that the next flush ends with; 0: none */
+	atomic_bool flushing; /* a queue has a flush of our own under way */
+	atomic_bool halt;     /* every queue is to hold still */
+
+	pthread_mutex_t gate;      /* guards what follows; taken only while I/O waits anyway */
+	struct nbd_queue **queues; /* by index; NULL: not serving */
+	unsigned nr_serving, nr_parked;
+	uint64_t halts; /* how often everything was let go again, plus 1 */
+	uint64_t replays_begun, replays_done;
+	_Atomic(struct nbd_queue *) leader; /* that sends again; NULL: nobody */
+	/* The leader's own: */
+	struct nbd_link *replay_link;
+	const struct nbd_kept **cursors; /* the next of each log; one a queue */
+	struct nbd_replay_slot slots[NBD_REPLAYS];
+	uint64_t replayed;
+};
+
+/* ---- nbd.c ---- */
+
+/* A link is lost: what it had waits to be sent again. */
+void nbd_take_back(struct nbd_queue *q, struct nbd_link *link);
+/* The age of the oldest request that the link has: when it was sent; 0: it has none. */
+uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_link *link);
+/* A gauge of the export's. */
+void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change);
+/* A flush or replay failed for good: what was acknowledged may be lost. */
+void nbd_set_lost(struct nbd *nbd, int code, const char *what);
+
+/* ---- nbd_link.c ---- */
+
+/* handle: connected. */
+void nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned number,
+		    struct nbd_handle *handle);
+/* Ends it: in good order where it is READY. */
+void nbd_link_end(struct nbd_link *link);
+/* After libnbd was called: sees whether it has died of it. */
+void nbd_link_look(struct nbd_link *link);
+/* Every so often: time-outs, and the next try. */
+void nbd_link_tick(struct nbd_link *link);
+/* At the end of a round: watches what is to be watched. */
+void nbd_link_watch(struct nbd_link *link);
+/* It has joined: it takes requests. */
+void nbd_link_ready(struct nbd_link *link);
+void nbd_link_lost(struct nbd_link *link, const char *reason);
+/*
+ * libnbd calls back for something that was sent at sent_ns.  Returns true where
+ * that was no answer: the link is lost by the end of libnbd's call.
+ */
+bool nbd_link_answered(struct nbd_link *link, uint64_t sent_ns, int error);
+
+/* ---- nbd_replay.c ---- */
+
+void nbd_replay_open_queue(struct nbd_queue *q);
+void nbd_replay_close_queue(struct nbd_queue *q);
+/* Has every queue do a round. */
+void nbd_replay_wake(struct nbd *nbd);
+/* A link of q is connected, and its former connection is over. */
+void nbd_replay_join(struct nbd_queue *q, struct nbd_link *link);
+/* At the end of a round: holds still, leads, goes on, as it is due. */
+void nbd_replay_round(struct nbd_queue *q);
+/* A link of the leader's was lost, or its queue ends. */
+void nbd_replay_abandon(struct nbd_link *link);
+/* Of what is being sent again over link, when the oldest was sent; 0: nothing is. */
+uint64_t nbd_replay_oldest_sent(const struct nbd_link *link);
+
+#endif

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One connection to the server.
+ *
+ *   DOWN -> CONNECTING -> SETTLING -> JOINING -> READY
+ *    ^          |             |           |         |
+ *    +----------+-------------+-----------+---------+   it is lost, or refused
+ *
+ * libnbd's socket is watched by the queue's own ring, with one-shot polls: one
+ * that is armed while data is there fires at once, so nothing is missed.
+ *
+ * Ghost writes: what an old connection has sent may still be carried out by a
+ * server after a newer write of the same blocks.  So a lost connection's socket is
+ * not closed: it is shut for sending, and the new connection is not used before
+ * the server has ended the old one, or NBD_LINGER_MS have passed since the server
+ * was back.
+ */
+#include "backends/nbd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define member_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+static const char *name_of(const struct nbd_link *link)
+{
+	return link->owner->nbd->export->name;
+}
+
+static uint64_t now_of(const struct nbd_link *link)
+{
+	return queue_now_ns(link->owner->queue);
+}
+
+/* ---- its sockets ---- */
+
+static void set_keepalive(int fd)
+{
+	int on = 1, idle = 10, interval = 5, count = 4;
+
+	/* Fails on a Unix socket, where there is nothing to keep alive. */
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+}
+
+/* libnbd closes its descriptor when the connection dies; ours is for what comes then. */
+static void keep_socket(struct nbd_link *link)
+{
+	link->fd = fcntl(nbd_aio_get_fd(link->handle), F_DUPFD_CLOEXEC, 0);
+	if (link->fd >= 0 && export_option(link->owner->nbd->export, "keepalive")->number)
+		set_keepalive(link->fd);
+}
+
+static void close_old(struct nbd_link *link)
+{
+	if (link->polls_old)
+		queue_cancel(link->owner->queue, &link->old_ended);
+	if (link->old_fd >= 0)
+		close(link->old_fd);
+	link->old_fd = -1;
+}
+
+static void watch_old(struct nbd_link *link)
+{
+	if (link->old_fd < 0 || link->polls_old)
+		return;
+	link->polls_old = true;
+	queue_poll(link->owner->queue, &link->old_ended, link->old_fd, POLLIN | POLLRDHUP);
+}
+
+static void old_ended(struct ring_op *op, int result)
+{
+	struct nbd_link *link = member_of(op, struct nbd_link, old_ended);
+	char scratch[4096];
+	ssize_t n;
+
+	(void)result;
+	link->polls_old = false;
+	if (link->old_fd < 0)
+		return;
+	/* Answers that came too late are of no use; behind them is its end. */
+	do
+		n = recv(link->old_fd, scratch, sizeof(scratch), MSG_DONTWAIT);
+	while (n > 0);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		watch_old(link);
+	else
+		close_old(link);
+}
+
+static void drop_polls(struct nbd_link *link)
+{
+	if (link->polls_read)
+		queue_cancel(link->owner->queue, &link->readable);
+	if (link->polls_write)
+		queue_cancel(link->owner->queue, &link->writable);
+}
+
+/* ---- down ---- */
+
+static void drop_handle(struct nbd_link *link)
+{
+	drop_polls(link);
+	if (link->fd >= 0) {
+		close_old(link);
+		shutdown(link->fd, SHUT_WR);
+		link->old_fd = link->fd;
+		link->fd = -1;
+		watch_old(link);
+	}
+	nbd_close(link->handle);
+	link->handle = NULL;
+}
+
+/* Tells why it is not to be had, once a reason. */
+static void tell(struct nbd_link *link, const struct error *err, bool suspended)
+{
+	if (link->told == err->code &&
+	    !strncmp(link->told_text, err->text, sizeof(link->told_text) - 1))
+		return;
+	link->told = err->code;
+	snprintf(link->told_text, sizeof(link->told_text), "%.*s", (int)sizeof(link->told_text) - 1,
+		 err->text);
+	if (suspended)
+		log_error(name_of(link), "suspended: %s; I/O waits", err->text);
+	else
+		log_warning(name_of(link), "connection %u: %s: trying on", link->number, err->text);
+}
+
+/* Not this time. */
+static void back_off(struct nbd_link *link)
+{
+	unsigned ms = link->delay_ms / 2 + (unsigned)random() % (link->delay_ms / 2 + 1);
+
+	if (link->handle)
+		drop_handle(link);
+	link->state = NBD_LINK_DOWN;
+	link->next_ns = now_of(link) + (uint64_t)ms * NBD_NS_PER_MS;
+	link->delay_ms *= 2;
+	if (link->delay_ms > NBD_BACKOFF_MAX_MS)
+		link->delay_ms = NBD_BACKOFF_MAX_MS;
+}
+
+static void suspend(struct nbd_link *link, const struct error *err)
+{
+	struct nbd *nbd = link->owner->nbd;
+
+	tell(link, err, true);
+	__atomic_store_n(&nbd->export->gauges[NBD_GAUGE_SUSPENDED], 1, __ATOMIC_RELAXED);
+	link->delay_ms = NBD_BACKOFF_MAX_MS / 4;
+	back_off(link);
+}
+
+void nbd_link_lost(struct nbd_link *link, const char *reason)
+{
+	struct nbd_queue *q = link->owner;
+	bool was_ready = link->state == NBD_LINK_READY;
+
+	if (was_ready) {
+		log_warning(name_of(link), "connection %u to the server is lost: %s: %s",
+			    link->number, reason, q->nbd->deadline_ns ? "I/O waits" : "I/O fails");
+		link->lost_ns = now_of(link);
+		link->delay_ms = NBD_BACKOFF_MIN_MS;
+		link->sent_again = 0;
+		link->lost_order = atomic_load(&q->nbd->ledger.order);
+		link->told = 0;
+		nbd_gauge_add(q->nbd, NBD_GAUGE_CONNECTED, -1);
+	}
+	drop_handle(link);
+	nbd_replay_abandon(link);
+	nbd_take_back(q, link);
+	link->in_flight = 0;
+	link->fault = NULL;
+	if (was_ready) {
+		link->state = NBD_LINK_DOWN;
+		link->next_ns = now_of(link);
+	} else {
+		back_off(link);
+	}
+}
+
+/* ---- up ---- */
+
+static void connect_it(struct nbd_link *link)
+{
+	struct nbd *nbd = link->owner->nbd;
+	uint64_t limit = nbd->timeout_ns;
+	struct error err;
+
+	if (limit > NBD_CONNECT_MS * (uint64_t)NBD_NS_PER_MS)
+		limit = NBD_CONNECT_MS * (uint64_t)NBD_NS_PER_MS;
+	link->handle = nbd_server_handle(nbd->export, &err);
+	if (!link->handle) {
+		tell(link, &err, false);
+		back_off(link);
+		return;
+	}
+	link->state = NBD_LINK_CONNECTING;
+	link->next_ns = now_of(link) + limit;
+	if (nbd_aio_connect_uri(link->handle, nbd->export->uri)) {
+		nbd_server_failed(&err, "cannot connect");
+		tell(link, &err, false);
+		back_off(link);
+	}
+}
+
+static void join(struct nbd_link *link)
+{
+	close_old(link);
+	link->state = NBD_LINK_JOINING;
+	link->next_ns = 0;
+	nbd_replay_join(link->owner, link);
+}
+
+/* It is negotiated: whether this is still our export. */
+static void settle(struct nbd_link *link)
+{
+	struct nbd *nbd = link->owner->nbd;
+	struct error err;
+
+	if (nbd_server_facts(link->handle, &link->facts, &err) ||
+	    nbd_facts_match(&nbd->facts, &link->facts, &nbd->export->limits, nbd->nr_links > 1,
+			    &err)) {
+		/* In good order: nothing was sent on it. */
+		nbd_aio_disconnect(link->handle, 0);
+		suspend(link, &err);
+		return;
+	}
+	keep_socket(link);
+	if (link->fd < 0) {
+		error_set(&err, errno, "no descriptor: %s", strerror(errno));
+		tell(link, &err, false);
+		back_off(link);
+		return;
+	}
+	link->answered_ns = now_of(link);
+	if (link->old_fd < 0) {
+		join(link);
+		return;
+	}
+	link->state = NBD_LINK_SETTLING;
+	link->next_ns = now_of(link) + NBD_LINGER_MS * (uint64_t)NBD_NS_PER_MS;
+}
+
+void nbd_link_ready(struct nbd_link *link)
+{
+	struct nbd *nbd = link->owner->nbd;
+
+	link->state = NBD_LINK_READY;
+	link->answered_ns = now_of(link);
+	link->overtaken_ns = 0;
+	__atomic_store_n(&nbd->export->gauges[NBD_GAUGE_SUSPENDED], 0, __ATOMIC_RELAXED);
+	nbd_gauge_add(nbd, NBD_GAUGE_CONNECTED, 1);
+	nbd_gauge_add(nbd, NBD_GAUGE_RECONNECTS, 1);
+	log_info(name_of(link), "connection %u is back after %.1f s", link->number,
+		 (double)(now_of(link) - link->lost_ns) / 1e9);
+}
+
+/* ---- libnbd's calls ---- */
+
+void nbd_link_look(struct nbd_link *link)
+{
+	struct error err;
+
+	if (!link->handle)
+		return;
+	if (nbd_aio_is_dead(link->handle) || nbd_aio_is_closed(link->handle)) {
+		nbd_server_failed(&err, "the connection has ended");
+		if (link->state == NBD_LINK_CONNECTING) {
+			tell(link, &err, false);
+			back_off(link);
+		} else {
+			nbd_link_lost(link, err.text);
+		}
+	} else if (link->state == NBD_LINK_CONNECTING) {
+		if (nbd_aio_is_ready(link->handle))
+			settle(link);
+	} else if (link->fault) {
+		nbd_link_lost(link, link->fault);
+	}
+}
+
+bool nbd_link_answered(struct nbd_link *link, uint64_t sent_ns, int error)
+{
+	switch (error) {
+	case ENOTCONN: /* libnbd's own, for what it had when the connection died */
+		return true;
+	case ESHUTDOWN: /* NBD protocol, "Error values": the server is being shut down */
+		if (!link->owner->nbd->deadline_ns)
+			break;
+		link->fault = "the server says that it shuts down";
+		return true;
+	case EPROTO: /* libnbd's own: the server's chunks make no sense */
+		link->fault = "the server breaks the protocol";
+		return true;
+	}
+	link->in_flight--;
+	link->answered++;
+	link->answered_ns = now_of(link);
+	if (sent_ns > link->overtaken_ns)
+		link->overtaken_ns = sent_ns;
+	return false;
+}
+
+static bool wants(const struct nbd_link *link, unsigned direction)
+{
+	return link->handle && (nbd_aio_get_direction(link->handle) & direction);
+}
+
+static void take_answers(struct nbd_link *link)
+{
+	uint64_t before;
+
+	if (link->facts.tls) {
+		/* What TLS has read ahead no poll tells of: libnbd's own knows. */
+		while (nbd_poll(link->handle, 0) > 0)
+			;
+		return;
+	}
+	do {
+		before = link->answered;
+		if (nbd_aio_notify_read(link->handle))
+			return;
+	} while (link->in_flight && link->answered != before);
+}
+
+static void readable(struct ring_op *op, int result)
+{
+	struct nbd_link *link = member_of(op, struct nbd_link, readable);
+
+	link->polls_read = false;
+	if (result < 0 || !wants(link, LIBNBD_AIO_DIRECTION_READ))
+		return;
+	if (link->state == NBD_LINK_CONNECTING)
+		nbd_aio_notify_read(link->handle);
+	else
+		take_answers(link);
+	nbd_link_look(link);
+}
+
+static void writable(struct ring_op *op, int result)
+{
+	struct nbd_link *link = member_of(op, struct nbd_link, writable);
+
+	link->polls_write = false;
+	if (result < 0 || !wants(link, LIBNBD_AIO_DIRECTION_WRITE))
+		return;
+	nbd_aio_notify_write(link->handle);
+	nbd_link_look(link);
+}
+
+void nbd_link_watch(struct nbd_link *link)
+{
+	struct queue *queue = link->owner->queue;
+	int fd;
+
+	if (!link->handle)
+		return;
+	fd = link->fd;
+	if (fd < 0)
+		fd = nbd_aio_get_fd(link->handle);
+	if (fd < 0)
+		return;
+	if (!link->polls_read && wants(link, LIBNBD_AIO_DIRECTION_READ)) {
+		link->polls_read = true;
+		queue_poll(queue, &link->readable, fd, POLLIN);
+	}
+	if (!link->polls_write && wants(link, LIBNBD_AIO_DIRECTION_WRITE)) {
+		link->polls_write = true;
+		queue_poll(queue, &link->writable, fd, POLLOUT);
+	}
+}
+
+/* ---- time ---- */
+
+/*
+ * Whether the server is silent for too long.  A request that is older than the
+ * time-out alone proves nothing on a slow link, where many wait for their turn:
+ * nothing was answered since, or a request that was sent that much later was.
+ */
+static bool is_silent(const struct nbd_link *link)
+{
+	uint64_t timeout = link->owner->nbd->timeout_ns, now = now_of(link);
+	uint64_t oldest = nbd_oldest_sent(link->owner, link), replay;
+
+	replay = nbd_replay_oldest_sent(link);
+	if (replay && (!oldest || replay < oldest))
+		oldest = replay;
+	if (!oldest || now - oldest < timeout)
+		return false;
+	return now - link->answered_ns >= timeout ||
+	       (link->overtaken_ns > oldest && link->overtaken_ns - oldest >= timeout);
+}
+
+void nbd_link_tick(struct nbd_link *link)
+{
+	uint64_t now = now_of(link);
+	struct error err;
+
+	switch (link->state) {
+	case NBD_LINK_DOWN:
+		if (now >= link->next_ns)
+			connect_it(link);
+		break;
+	case NBD_LINK_CONNECTING:
+		if (now < link->next_ns)
+			break;
+		error_set(&err, ETIMEDOUT, "the server does not answer");
+		tell(link, &err, false);
+		back_off(link);
+		break;
+	case NBD_LINK_SETTLING:
+		if (link->old_fd < 0 || now >= link->next_ns)
+			join(link);
+		break;
+	case NBD_LINK_JOINING:
+	case NBD_LINK_READY:
+		if (link->in_flight && is_silent(link))
+			nbd_link_lost(link, "the server does not answer (request-timeout)");
+		break;
+	}
+}
+
+/* ---- start and end ---- */
+
+void nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned number,
+		    struct nbd_handle *handle)
+{
+	*link = (struct nbd_link){
+		.owner = owner,
+		.number = number,
+		.state = NBD_LINK_READY,
+		.handle = handle,
+		.facts = owner->nbd->facts,
+		.fd = -1,
+		.old_fd = -1,
+		.readable.done = readable,
+		.writable.done = writable,
+		.old_ended.done = old_ended,
+	};
+	link->answered_ns = queue_now_ns(owner->queue);
+	keep_socket(link);
+	nbd_gauge_add(owner->nbd, NBD_GAUGE_CONNECTED, 1);
+}
+
+void nbd_link_end(struct nbd_link *link)
+{
+	if (link->handle) {
+		if (link->state == NBD_LINK_READY && !link->in_flight) {
+			nbd_aio_disconnect(link->handle, 0);
+			nbd_server_run(link->handle, 1000, nbd_aio_is_closed, NULL);
+		}
+		nbd_close(link->handle);
+	}
+	if (link->fd >= 0)
+		close(link->fd);
+	if (link->old_fd >= 0)
+		close(link->old_fd);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a server has acknowledged and no flush has covered yet.
+ *
+ * A server that comes back may have lost it, and a flush on the new connection
+ * would succeed over the hole.  So each such write, zeroing and trim is kept
+ * until a flush covers it, and sent again, in the order of the acknowledgements,
+ * before anything else on a new connection (nbd_replay.c).  FUA writes are kept
+ * too: an older write that is sent again must not be the last word over one.
+ *
+ * A ledger is one export's; a log is one queue's part of it, written by that
+ * queue's thread only.  The order of acknowledgements is one number for all
+ * queues: an operation that was answered before a flush was sent has a number
+ * below the one that the flush started with, and is covered by it.
+ */
+#ifndef UBLKD_NBD_RETAIN_H
+#define UBLKD_NBD_RETAIN_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Owner: the export.  Any thread. */
+struct nbd_ledger {
+	_Atomic uint64_t order;  /* the next acknowledgement's number */
+	_Atomic uint64_t stable; /* what has a number below it is on stable storage */
+	uint64_t *bytes;         /* kept, or set aside for operations in flight; atomic */
+	uint64_t bound;          /* of bytes; 0: nothing is kept */
+};
+
+/* One operation.  Owner: the log, from nbd_log_keep() to nbd_log_drop(). */
+struct nbd_kept {
+	uint64_t order;
+	uint64_t offset; /* bytes, as is length */
+	uint32_t length;
+	uint32_t record; /* bytes of the log that it takes, this struct included */
+	uint8_t op;      /* enum io_op; IO_OPS: nothing, the rest of the log's end */
+	uint8_t flags;   /* IO_FUA, IO_KEEP */
+	unsigned char data[] __attribute__((aligned(16))); /* a write's */
+};
+
+/* Owner: a queue, on its thread; others read it only while that queue holds still. */
+struct nbd_log {
+	struct nbd_ledger *ledger;
+	unsigned char *arena;
+	size_t size;
+	size_t head, tail; /* oldest, next; head == tail: nothing is kept */
+};
+
+/*
+ * Memory for what one queue may keep, of operations of at most max_io bytes.  It
+ * takes room when used, not before.  Returns 0, or -ENOMEM.
+ */
+int nbd_log_open(struct nbd_log *log, struct nbd_ledger *ledger, uint32_t max_io);
+void nbd_log_close(struct nbd_log *log);
+
+/* The largest operation that may be sent where so much is kept at most. */
+uint64_t nbd_ledger_max_io(uint64_t bound);
+
+/*
+ * Sets room aside for an operation with `data` bytes to keep, before it is sent.
+ * Returns the room, to be given to nbd_log_keep() or nbd_ledger_release(); 0: there is
+ * none now.  Any thread.
+ */
+uint32_t nbd_ledger_reserve(struct nbd_ledger *ledger, uint32_t data);
+void nbd_ledger_release(struct nbd_ledger *ledger, uint32_t room);
+
+/*
+ * An operation was acknowledged: gives it its number and keeps it in the room
+ * that was set aside for it.  data: a write's, else NULL.
+ */
+void nbd_log_keep(struct nbd_log *log, uint32_t room, uint8_t op, uint8_t flags, uint64_t offset,
+		  uint32_t length, const void *data);
+/* The same where nothing is kept: only the number counts.  Any thread. */
+static inline void nbd_ledger_acknowledged(struct nbd_ledger *ledger)
+{
+	atomic_fetch_add(&ledger->order, 1);
+}
+
+/* Lets go of what is on stable storage by now.  Returns whether that was anything. */
+bool nbd_log_drop(struct nbd_log *log);
+
+/* A flush is about to be sent; what it covers if it succeeds. */
+static inline uint64_t nbd_ledger_flush_begins(struct nbd_ledger *ledger)
+{
+	return atomic_load(&ledger->order);
+}
+/* It has succeeded, on a server that had all of it. */
+void nbd_ledger_flushed(struct nbd_ledger *ledger, uint64_t covered);
+
+/* Whether something was acknowledged that no flush has covered. */
+static inline bool nbd_ledger_owes(struct nbd_ledger *ledger)
+{
+	return atomic_load(&ledger->order) > atomic_load(&ledger->stable);
+}
+
+/* The oldest kept operation; after `kept`, the next; NULL: none. */
+const struct nbd_kept *nbd_log_first(const struct nbd_log *log);
+const struct nbd_kept *nbd_log_next(const struct nbd_log *log, const struct nbd_kept *kept);
+
+#endif

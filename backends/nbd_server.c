@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/nbd_server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* NBD protocol, "Block size constraints": what holds where a server says nothing. */
+#define DEFAULT_MAX_BLOCK (32u << 20)
+#define PAGE              4096u
+/* A trim or zeroing carries no data, so no block size bounds it; the length is 32 bits. */
+#define MAX_RANGE (1u << 30)
+
+static const char *const tls_modes[] = { "off", "on", "require" };
+enum tls_mode {
+	TLS_OFF,
+	TLS_ON,
+	TLS_REQUIRE
+};
+
+static bool scheme_is_tls(const struct export *export)
+{
+	return !strncmp(export->uri, "nbds", 4);
+}
+
+static const char *text_of(const struct export *export, const char *name)
+{
+	return export_option(export, name)->text;
+}
+
+static bool has_psk(const struct export *export)
+{
+	return text_of(export, "tls-psk-file") || strstr(export->uri, "tls-psk-file=");
+}
+
+/*
+ * CVE-2024-7383: before these releases libnbd did not check a server's
+ * certificate in several cases (libnbd-security(3)).
+ */
+static bool certificates_are_checked(void)
+{
+	struct nbd_handle *h = nbd_create();
+	unsigned major = 0, minor = 0, micro = 0;
+
+	if (!h)
+		return false;
+	if (sscanf(nbd_get_version(h), "%u.%u.%u", &major, &minor, &micro) < 2)
+		major = 0;
+	nbd_close(h);
+	if (major != 1)
+		return major > 1;
+	switch (minor) {
+	case 18:
+		return micro >= 5;
+	case 19:
+		return false;
+	case 20:
+		return micro >= 2;
+	case 21:
+		return micro >= 3;
+	}
+	return minor >= 22;
+}
+
+static int check_tls(const struct export *export, struct error *err)
+{
+	const struct option_value *mode = export_option(export, "tls");
+	bool uses = scheme_is_tls(export) || mode->word > TLS_OFF;
+
+	if (scheme_is_tls(export) && mode->given && mode->word != TLS_REQUIRE)
+		return error_set(err, EINVAL,
+				 "tls: nbds means that TLS is required: write nbd for a connection "
+				 "without, or leave -o tls=%s out",
+				 tls_modes[mode->word]);
+	for (const struct option_def *def = nbd_options; def->name; def++)
+		if (!uses && !strncmp(def->name, "tls-", 4) &&
+		    export_option(export, def->name)->given)
+			return error_set(
+				err, EINVAL,
+				"%s: this connection has no TLS: write nbds for nbd in the "
+				"URI, or leave it out",
+				def->name);
+	if (!uses || has_psk(export) || !export_option(export, "tls-verify")->number ||
+	    strstr(export->uri, "tls-verify-peer=false") ||
+	    export_option(export, "tls-allow-unfixed")->number || certificates_are_checked())
+		return 0;
+	return error_set(err, EINVAL,
+			 "TLS with certificates: this libnbd accepts servers that it must not "
+			 "(CVE-2024-7383): take libnbd 1.18.5, 1.20.2, 1.22 or later, or a "
+			 "pre-shared key (-o tls-psk-file=FILE), or take the risk with "
+			 "-o tls-allow-unfixed");
+}
+
+int nbd_server_check(const struct export *export, struct error *err)
+{
+	const char *rest = strncmp(export->locator, "//", 2) ? NULL : export->locator + 2;
+
+	if (!rest)
+		return error_set(err, EINVAL,
+				 "'%s': write it as in nbd://HOST/EXPORT, or "
+				 "nbd+unix:///EXPORT?socket=PATH",
+				 export->name);
+	if (strstr(export->uri, "+unix:") && !strstr(rest, "socket="))
+		return error_set(err, EINVAL,
+				 "'%s': its socket is missing: write it as in "
+				 "nbd+unix:///EXPORT?socket=PATH",
+				 export->name);
+	if (!strstr(export->uri, "+unix:") && (!*rest || *rest == '/' || *rest == '?'))
+		return error_set(err, EINVAL,
+				 "'%s': its host is missing: write it as in nbd://HOST/EXPORT",
+				 export->name);
+	return check_tls(export, err);
+}
+
+int nbd_server_failed(struct error *err, const char *what)
+{
+	const char *text = nbd_get_error();
+	int code = nbd_get_errno();
+	const char *colon;
+
+	/* "nbd_connect_uri: …": which of its functions it was helps nobody. */
+	if (text && !strncmp(text, "nbd_", 4) && (colon = strstr(text, ": ")))
+		text = colon + 2;
+	return error_set(err, code ? code : EIO, "%s: %s", what, text ? text : "no reason given");
+}
+
+static int set_tls(struct nbd_handle *h, const struct export *export)
+{
+	const char *text;
+	int mode = export_option(export, "tls")->word;
+
+	if (scheme_is_tls(export))
+		mode = TLS_REQUIRE;
+	if (nbd_set_tls(h, mode == TLS_REQUIRE ? LIBNBD_TLS_REQUIRE
+			   : mode == TLS_ON    ? LIBNBD_TLS_ALLOW
+					       : LIBNBD_TLS_DISABLE))
+		return -1;
+	text = text_of(export, "tls-certificates");
+	if (text && nbd_set_tls_certificates(h, text))
+		return -1;
+	text = text_of(export, "tls-psk-file");
+	if (text && nbd_set_tls_psk_file(h, text))
+		return -1;
+	text = text_of(export, "tls-username");
+	if (text && nbd_set_tls_username(h, text))
+		return -1;
+	return nbd_set_tls_verify_peer(h, export_option(export, "tls-verify")->number);
+}
+
+struct nbd_handle *nbd_server_handle(const struct export *export, struct error *err)
+{
+	struct nbd_handle *h = nbd_create();
+
+	if (!h) {
+		nbd_server_failed(err, "libnbd");
+		return NULL;
+	}
+	/* Files that the URI itself names (keys) may be read: the user wrote it. */
+	if (nbd_set_uri_allow_transports(h, LIBNBD_ALLOW_TRANSPORT_TCP |
+						    LIBNBD_ALLOW_TRANSPORT_UNIX |
+						    LIBNBD_ALLOW_TRANSPORT_VSOCK) ||
+	    nbd_set_uri_allow_local_file(h, true) || set_tls(h, export) ||
+	    nbd_set_full_info(h, true) ||
+	    nbd_set_request_structured_replies(h, export_option(export, "structured")->number)) {
+		nbd_server_failed(err, export->name);
+		nbd_close(h);
+		return NULL;
+	}
+	return h;
+}
+
+static uint64_t clock_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+int nbd_server_run(struct nbd_handle *h, unsigned timeout_ms, int (*done)(struct nbd_handle *h),
+		   struct error *err)
+{
+	uint64_t until = clock_ms() + timeout_ms, now;
+
+	while (!done(h)) {
+		if (nbd_aio_is_dead(h) || nbd_aio_is_closed(h))
+			return nbd_server_failed(err, "the connection has ended");
+		now = clock_ms();
+		if (now >= until)
+			return error_set(err, ETIMEDOUT, "the server does not answer within %u s",
+					 (timeout_ms + 999) / 1000);
+		if (nbd_poll(h, (int)(until - now)) < 0)
+			return nbd_server_failed(err, "the server");
+	}
+	return 0;
+}
+
+int nbd_server_connect(const struct export *export, struct nbd_handle *h, unsigned timeout_ms,
+		       struct error *err)
+{
+	int ret;
+
+	if (nbd_aio_connect_uri(h, export->uri))
+		ret = nbd_server_failed(err, "cannot connect");
+	else
+		ret = nbd_server_run(h, timeout_ms, nbd_aio_is_ready, err);
+	return ret ? error_prefix(err, "%s", export->name) : 0;
+}
+
+/* A yes or no of libnbd's; its errors count as no. */
+static bool yes(int answer)
+{
+	return answer > 0;
+}
+
+static uint32_t block_size(struct nbd_handle *h, int kind)
+{
+	int64_t size = nbd_get_block_size(h, kind);
+
+	if (size < 0)
+		return 0;
+	return size > UINT32_MAX ? UINT32_MAX : (uint32_t)size;
+}
+
+int nbd_server_facts(struct nbd_handle *h, struct nbd_facts *facts, struct error *err)
+{
+	int64_t size = nbd_get_size(h);
+
+	if (size < 0)
+		return nbd_server_failed(err, "its size");
+	*facts = (struct nbd_facts){
+		.size = (uint64_t)size,
+		.min_block = block_size(h, LIBNBD_SIZE_MINIMUM),
+		.preferred_block = block_size(h, LIBNBD_SIZE_PREFERRED),
+		.max_block = block_size(h, LIBNBD_SIZE_MAXIMUM),
+		.read_only = yes(nbd_is_read_only(h)),
+		.rotational = yes(nbd_is_rotational(h)),
+		.flush = yes(nbd_can_flush(h)),
+		.fua = yes(nbd_can_fua(h)),
+		.trim = yes(nbd_can_trim(h)),
+		.zero = yes(nbd_can_zero(h)),
+		.fast_zero = yes(nbd_can_fast_zero(h)),
+		.multi_conn = yes(nbd_can_multi_conn(h)),
+		.structured = yes(nbd_get_structured_replies_negotiated(h)),
+		.tls = yes(nbd_get_tls_negotiated(h)),
+	};
+	return 0;
+}
+
+static bool power_of_2(uint32_t n)
+{
+	return n && !(n & (n - 1));
+}
+
+int nbd_facts_to_limits(const struct nbd_facts *f, const struct export *export,
+			struct backend_limits *l, struct error *err)
+{
+	uint32_t least = f->min_block > 512 ? f->min_block : 512;
+	uint32_t most = f->max_block ? f->max_block : DEFAULT_MAX_BLOCK;
+	bool writable = !f->read_only && !export->read_only;
+
+	if (!power_of_2(least) || least > PAGE)
+		return error_set(err, EINVAL,
+				 "%s: the server takes only requests of whole blocks of %u bytes: "
+				 "the kernel has block devices of 512 to %u",
+				 export->name, f->min_block, PAGE);
+	if (export->block_size && export->block_size < least)
+		return error_set(err, EINVAL,
+				 "%s: --block-size %u: the server's smallest block is %u bytes: "
+				 "give that, or leave it out",
+				 export->name, export->block_size, least);
+	if (most < PAGE)
+		return error_set(err, EINVAL,
+				 "%s: the server takes at most %u bytes at a time: the kernel "
+				 "sends up to %u",
+				 export->name, most, PAGE);
+	l->logical_block = export->block_size ? export->block_size : least;
+	l->size = f->size - f->size % l->logical_block;
+	if (l->size < f->size)
+		log_warning(export->name,
+			    "the last %u bytes cannot be reached: they are no whole block of %u",
+			    (unsigned)(f->size - l->size), l->logical_block);
+	if (power_of_2(f->preferred_block) && f->preferred_block >= l->logical_block) {
+		l->min_io = f->preferred_block;
+		l->physical_block = f->preferred_block < PAGE ? f->preferred_block : PAGE;
+		if (l->physical_block < l->logical_block)
+			l->physical_block = l->logical_block;
+	}
+	l->max_io = most < export->max_io ? most : export->max_io;
+	l->read_only = !writable;
+	l->rotational = f->rotational;
+	/* FLUSH and FUA reach only a device that says it has a cache. */
+	l->volatile_cache = writable && (f->flush || f->fua);
+	l->fua = writable && f->fua;
+	l->max_discard = writable && f->trim ? MAX_RANGE : 0;
+	l->max_write_zeroes = writable && f->zero ? MAX_RANGE : 0;
+	return 0;
+}
+
+int nbd_facts_match(const struct nbd_facts *before, const struct nbd_facts *now,
+		    const struct backend_limits *l, bool several, struct error *err)
+{
+	uint32_t most = now->max_block ? now->max_block : DEFAULT_MAX_BLOCK;
+
+	if (now->size < l->size)
+		return error_set(err, ESTALE,
+				 "the server's export has shrunk: it has %llu bytes, the device "
+				 "%llu: bring the former export back",
+				 (unsigned long long)now->size, (unsigned long long)l->size);
+	if (now->min_block > l->logical_block)
+		return error_set(err, ESTALE,
+				 "the server's export now has blocks of %u bytes, the device %u: "
+				 "bring the former export back",
+				 now->min_block, l->logical_block);
+	if (most < l->max_io)
+		return error_set(err, ESTALE,
+				 "the server now takes at most %u bytes at a time, the device "
+				 "sends up to %u: bring the former export back",
+				 most, l->max_io);
+	if (l->read_only)
+		return 0;
+	if (now->read_only)
+		return error_set(err, ESTALE,
+				 "the server's export is read-only now, and the device is not: "
+				 "make it writable again");
+	if (before->flush && !now->flush)
+		return error_set(err, ESTALE,
+				 "the server's export cannot flush any more, and the device "
+				 "promises it: bring the former export back");
+	if (before->fua && !now->fua)
+		return error_set(err, ESTALE,
+				 "the server's export cannot do FUA any more, and the device "
+				 "promises it: bring the former export back");
+	if (several && !now->multi_conn)
+		return error_set(err, ESTALE,
+				 "the server does not allow writes over several connections "
+				 "(multi-conn) any more: bring the former server back");
+	if (before->zero && !now->zero)
+		return error_set(err, ESTALE,
+				 "the server's export cannot write zeroes any more, and the device "
+				 "offers it: bring the former export back");
+	return 0;
+}

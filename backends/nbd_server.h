@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A server, as it is reached and as it describes its export: libnbd handles
+ * made from an export's URI and options, and what they negotiated.
+ */
+#ifndef UBLKD_NBD_SERVER_H
+#define UBLKD_NBD_SERVER_H
+
+#include <libnbd.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/backend.h"
+
+/* For a first connection: resolving, connecting, TLS and negotiation together. */
+#define NBD_CONNECT_MS 10000u
+
+/* The backend's options; nbd.c has the table. */
+extern const struct option_def nbd_options[];
+
+/* What a server says of its export; sizes in bytes, 0: it does not say. */
+struct nbd_facts {
+	uint64_t size;
+	uint32_t min_block, preferred_block, max_block;
+	bool read_only, rotational;
+	bool flush, fua, trim, zero, fast_zero, multi_conn;
+	bool structured;
+	bool tls;
+};
+
+/* Checks URI and options, and touches nothing.  Returns 0, or -EINVAL with err filled. */
+int nbd_server_check(const struct export *export, struct error *err);
+
+/*
+ * A handle set up as the export asks, not connected; nbd_close() it.  NULL with
+ * err filled.
+ */
+struct nbd_handle *nbd_server_handle(const struct export *export, struct error *err);
+
+/*
+ * Connects and negotiates, for timeout_ms at the most (the resolver's own time
+ * aside).  Returns 0, or -errno with err filled.
+ */
+int nbd_server_connect(const struct export *export, struct nbd_handle *h, unsigned timeout_ms,
+		       struct error *err);
+
+/*
+ * Runs the handle until `done` is true of it, for timeout_ms at the most.  Returns
+ * 0, or -errno with err filled (may be NULL).
+ */
+int nbd_server_run(struct nbd_handle *h, unsigned timeout_ms, int (*done)(struct nbd_handle *h),
+		   struct error *err);
+
+/* What was negotiated.  Returns 0, or -errno with err filled. */
+int nbd_server_facts(struct nbd_handle *h, struct nbd_facts *facts, struct error *err);
+
+/* libnbd's last error on this thread, in err: "WHAT: …".  Returns -errno. */
+int nbd_server_failed(struct error *err, const char *what);
+
+/* The device that such an export makes.  Returns 0, or -errno with err filled. */
+int nbd_facts_to_limits(const struct nbd_facts *facts, const struct export *export,
+			struct backend_limits *limits, struct error *err);
+
+/*
+ * Whether a device that was made for `before`, with limits, can go on with
+ * `now`; several: over more than one connection.  Returns 0, or -ESTALE with err
+ * filled.
+ */
+int nbd_facts_match(const struct nbd_facts *before, const struct nbd_facts *now,
+		    const struct backend_limits *limits, bool several, struct error *err);
+
+#endif
