@@ -18,6 +18,7 @@
 #include "tests/unit/fake-kernel.h"
 
 #define FAKE_FILES    64u   /* registered files of a ring */
+#define FAKE_WAITING  128u  /* of a ring: reads of eventfds, polls, timeouts */
 #define FAKE_FDS      4096u /* descriptors that can be the fake kernel's */
 #define FAKE_PATIENCE 30    /* seconds that anything may take before the program is ended */
 #define FAKE_POLL_MS  50    /* how often a waiter looks at files it cannot be told about */

@@ -11,7 +11,9 @@
  * descriptor behind …) is noted, and fake_stop() fails the test for it.
  *
  * Work that a backend sends to a ring is done on the spot by the real system
- * calls, or ends as fake_work() says.
+ * calls, or ends as fake_work() says.  A poll (one shot) looks at the real
+ * descriptor, and a timeout (relative) at the real clock, until they are ready or
+ * cancelled.
  *
  * Between fake_start() and fake_stop() only; outside of that every call goes to
  * the real kernel.  Any thread, but fake_start(), fake_stop() and the faults,

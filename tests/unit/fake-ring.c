@@ -14,9 +14,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #define DISCARD_COMMAND _IO(0x12, 0) /* of a block device, Linux 6.12 */
-#define NOT_YET         1000000      /* the result of work that waits for its file */
+#define NOT_YET         1000000      /* the result of work that waits for a file, or time */
 
 struct completion {
 	uint64_t user_data;
@@ -28,9 +29,11 @@ struct list {
 	unsigned count, room;
 };
 
-struct waiting_read {
+/* What is not done yet: a read of an eventfd, a poll, a timeout. */
+struct waiting {
 	struct io_uring_sqe sqe;
-	int fd;
+	int fd;            /* a poll's own, as the kernel holds the file */
+	uint64_t until_ns; /* a timeout's */
 	bool used;
 };
 
@@ -58,7 +61,7 @@ struct fake_ring {
 	unsigned nr_slots;
 	struct list ready; /* to appear in the ring */
 	struct list held;
-	struct waiting_read reads[8];
+	struct waiting waiting[FAKE_WAITING];
 };
 
 static struct fake_ring *rings;
@@ -154,10 +157,13 @@ static unsigned visible(const struct fake_ring *r)
 	return r->cq_tail - __atomic_load_n(&r->cq_head, __ATOMIC_ACQUIRE);
 }
 
+static void look_at_waiting(struct fake_ring *r);
+
 static void deliver(struct fake_ring *r)
 {
 	unsigned n = 0;
 
+	look_at_waiting(r);
 	fake_deliver_requests(r);
 	for (; n < r->ready.count && visible(r) < r->cq_entries; n++) {
 		struct io_uring_cqe *cqe = &r->cqes[r->cq_tail & r->cq_mask];
@@ -303,6 +309,29 @@ static int discard(const struct io_uring_sqe *sqe, int fd)
 		       : 0;
 }
 
+static int poll_now(const struct io_uring_sqe *sqe, int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = (short)sqe->poll32_events };
+
+	if (sqe->len)
+		return -EINVAL; /* several shots, or an update: nobody here wants them */
+	if (fd < 0)
+		return -EBADF;
+	if (!poll(&pfd, 1, 0))
+		return NOT_YET;
+	return pfd.revents & POLLNVAL ? -EBADF : pfd.revents;
+}
+
+/* A relative one, that no completion ends. */
+static int check_timeout(const struct io_uring_sqe *sqe)
+{
+	const struct __kernel_timespec *ts = (const void *)(uintptr_t)sqe->addr;
+
+	if (sqe->off || sqe->len != 1 || sqe->timeout_flags)
+		return -EINVAL;
+	return ts->tv_sec < 0 || ts->tv_nsec < 0 ? -EINVAL : NOT_YET;
+}
+
 static int do_work(struct fake_ring *ring, const struct io_uring_sqe *sqe, int fd)
 {
 	int result = 0, ret = -EINVAL;
@@ -335,34 +364,135 @@ static int do_work(struct fake_ring *ring, const struct io_uring_sqe *sqe, int f
 	case IORING_OP_URING_CMD:
 		ret = discard(sqe, fd);
 		break;
+	case IORING_OP_POLL_ADD:
+		ret = poll_now(sqe, fd);
+		break;
+	case IORING_OP_TIMEOUT:
+		ret = check_timeout(sqe);
+		break;
 	}
 	return ret;
 }
 
-static void look_at_reads(struct fake_ring *r)
+/* ---- work that waits ---- */
+
+static uint64_t clock_ns(void)
 {
-	for (unsigned i = 0; i < sizeof(r->reads) / sizeof(*r->reads); i++) {
-		struct waiting_read *w = &r->reads[i];
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static bool is_used(const struct waiting *w, uint8_t opcode)
+{
+	return w->used && w->sqe.opcode == opcode;
+}
+
+/* Whether a poll's file is what its SQE names still. */
+static bool is_open(const struct waiting *w)
+{
+	struct stat named, held;
+
+	return !__real_fstat(w->sqe.fd, &named) && !__real_fstat(w->fd, &held) &&
+	       named.st_dev == held.st_dev && named.st_ino == held.st_ino;
+}
+
+static void drop_waiting(struct waiting *w)
+{
+	if (is_used(w, IORING_OP_POLL_ADD))
+		__real_close(w->fd);
+	w->used = false;
+}
+
+static int result_of(struct fake_ring *r, const struct waiting *w)
+{
+	switch (w->sqe.opcode) {
+	case IORING_OP_POLL_ADD:
+		return poll_now(&w->sqe, w->fd);
+	case IORING_OP_TIMEOUT:
+		return clock_ns() < w->until_ns ? NOT_YET : -ETIME;
+	default:
+		return transfer(r, &w->sqe, w->fd, w->sqe.len);
+	}
+}
+
+static void look_at_waiting(struct fake_ring *r)
+{
+	for (struct waiting *w = r->waiting; w < r->waiting + FAKE_WAITING; w++) {
 		int ret;
 
 		if (!w->used)
 			continue;
-		ret = transfer(r, &w->sqe, w->fd, w->sqe.len);
+		if (is_used(w, IORING_OP_POLL_ADD) && !is_open(w))
+			fake_violation("descriptor %d is closed while a ring polls it", w->sqe.fd);
+		ret = result_of(r, w);
 		if (ret == NOT_YET)
 			continue;
-		w->used = false;
-		fake_ring_complete(r, w->sqe.user_data, ret);
+		drop_waiting(w);
+		/* A read of an eventfd wakes the queue, whatever else is held. */
+		if (w->sqe.opcode == IORING_OP_READ)
+			fake_ring_complete(r, w->sqe.user_data, ret);
+		else
+			work_complete(r, w->sqe.user_data, ret);
 	}
 }
 
-static void read_later(struct fake_ring *r, const struct io_uring_sqe *sqe, int fd)
+static void wait_for_it(struct fake_ring *r, const struct io_uring_sqe *sqe, int fd)
 {
-	for (unsigned i = 0; i < sizeof(r->reads) / sizeof(*r->reads); i++)
-		if (!r->reads[i].used) {
-			r->reads[i] = (struct waiting_read){ *sqe, fd, true };
-			return;
+	struct waiting *place = NULL;
+
+	for (struct waiting *w = r->waiting; w < r->waiting + FAKE_WAITING; w++) {
+		if (!w->used)
+			place = w;
+		else if (w->sqe.user_data == sqe->user_data)
+			fake_violation("what waits already is given to the ring once more");
+	}
+	if (!place)
+		fake_die("more than %u reads, polls and timeouts wait", FAKE_WAITING);
+	*place = (struct waiting){ .sqe = *sqe, .fd = fd, .used = true };
+	if (sqe->opcode == IORING_OP_POLL_ADD) {
+		place->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (place->fd < 0)
+			fake_die("no descriptor is left for a poll");
+	} else if (sqe->opcode == IORING_OP_TIMEOUT) {
+		const struct __kernel_timespec *ts = (const void *)(uintptr_t)sqe->addr;
+
+		place->until_ns =
+			clock_ns() + (uint64_t)ts->tv_sec * 1000000000u + (uint64_t)ts->tv_nsec;
+	}
+}
+
+/* How long a ring may sleep before it must look again, in milliseconds. */
+static unsigned patience(const struct fake_ring *r)
+{
+	uint64_t now = clock_ns(), ms = FAKE_POLL_MS;
+
+	for (const struct waiting *w = r->waiting; w < r->waiting + FAKE_WAITING; w++) {
+		uint64_t left = 1;
+
+		if (is_used(w, IORING_OP_TIMEOUT))
+			left = w->until_ns > now ? (w->until_ns - now) / 1000000 + 1 : 1;
+		else if (!is_used(w, IORING_OP_POLL_ADD))
+			continue;
+		if (left < ms)
+			ms = left;
+	}
+	return (unsigned)ms;
+}
+
+/* 0, -ENOENT, or what a command's cancel says; what was cancelled hears of it by itself. */
+static int cancel(struct fake_ring *r, const struct io_uring_sqe *sqe)
+{
+	if (sqe->cancel_flags)
+		return -EINVAL;
+	for (struct waiting *w = r->waiting; w < r->waiting + FAKE_WAITING; w++)
+		if (w->used && w->sqe.user_data == sqe->addr) {
+			drop_waiting(w);
+			work_complete(r, sqe->addr, -ECANCELED);
+			return 0;
 		}
-	fake_die("too many reads of eventfds");
+	return fake_cancel_command(r, sqe->addr);
 }
 
 static bool find_file(struct fake_ring *r, const struct io_uring_sqe *sqe, int *fd,
@@ -395,7 +525,7 @@ static void issue(struct fake_ring *r, const struct io_uring_sqe *sqe)
 	int fd, ret;
 
 	if (sqe->opcode == IORING_OP_ASYNC_CANCEL) {
-		fake_ring_complete(r, sqe->user_data, fake_cancel_command(r, sqe->addr));
+		fake_ring_complete(r, sqe->user_data, cancel(r, sqe));
 		return;
 	}
 	if (!find_file(r, sqe, &fd, &file)) {
@@ -409,7 +539,7 @@ static void issue(struct fake_ring *r, const struct io_uring_sqe *sqe)
 	} else {
 		ret = do_work(r, sqe, fd);
 		if (ret == NOT_YET)
-			read_later(r, sqe, fd);
+			wait_for_it(r, sqe, fd);
 		else
 			work_complete(r, sqe->user_data, ret);
 	}
@@ -546,6 +676,8 @@ void __wrap_io_uring_queue_exit(struct io_uring *user)
 	r = ring_of(user);
 	fake_forget_ring(r);
 	drop_files(r);
+	for (struct waiting *w = r->waiting; w < r->waiting + FAKE_WAITING; w++)
+		drop_waiting(w);
 	for (link = &rings; *link != r; link = &(*link)->next)
 		;
 	*link = r->next;
@@ -587,8 +719,7 @@ int __wrap_io_uring_submit_and_wait(struct io_uring *user, unsigned wait_nr)
 	r = ring_of(user);
 	ret = submit(r);
 	while (visible(r) < wait_nr) {
-		fake_wait(FAKE_POLL_MS);
-		look_at_reads(r);
+		fake_wait(patience(r));
 		deliver(r);
 		if (fake_clock_ms() > end)
 			fake_die("a ring has waited %u s for %u completions", FAKE_PATIENCE,

@@ -11,7 +11,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 #define DEPTH 2u
@@ -320,6 +322,158 @@ static void test_what_is_left_is_found(void **state)
 	fake_stop();
 }
 
+/* ---- polls, timeouts, and the end of both ---- */
+
+enum {
+	A_POLL = 100,
+	A_TIMEOUT,
+	A_CANCEL,
+};
+
+static void send_poll(int fd, unsigned events)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&server.ring);
+
+	io_uring_prep_poll_add(sqe, fd, events);
+	sqe->user_data = A_POLL;
+}
+
+static struct io_uring_sqe *send_timeout(struct __kernel_timespec *ts)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&server.ring);
+
+	io_uring_prep_timeout(sqe, ts, 0, 0);
+	sqe->user_data = A_TIMEOUT;
+	return sqe;
+}
+
+static void send_cancel(uint64_t of)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&server.ring);
+
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = IORING_OP_ASYNC_CANCEL;
+	sqe->fd = -1;
+	sqe->addr = of;
+	sqe->user_data = A_CANCEL;
+}
+
+static void expect(unsigned whose, int result)
+{
+	unsigned who;
+
+	assert_int_equal(next_result(&who), result);
+	assert_int_equal(who, whose);
+}
+
+static void test_polls_and_timeouts(void **state)
+{
+	struct __kernel_timespec ts = { .tv_nsec = 1 }, hour = { .tv_sec = 3600 };
+	int fd = eventfd(0, EFD_CLOEXEC);
+	uint64_t one = 1;
+
+	(void)state;
+	begin(0);
+	send_poll(fd, POLLOUT | POLLIN);
+	expect(A_POLL, POLLOUT);
+	/* One shot, and not before it is ready. */
+	send_poll(fd, POLLIN);
+	send_timeout(&ts);
+	expect(A_TIMEOUT, -ETIME);
+	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+	expect(A_POLL, POLLIN);
+	send_timeout(&ts);
+	expect(A_TIMEOUT, -ETIME);
+	/* The time is read when it is submitted. */
+	send_timeout(&hour);
+	assert_int_equal(io_uring_submit(&server.ring), 1);
+	hour.tv_sec = 0;
+	send_cancel(A_TIMEOUT);
+	expect(A_TIMEOUT, -ECANCELED);
+	expect(A_CANCEL, 0);
+	finish(0);
+	close(fd);
+}
+
+static void test_cancels(void **state)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+	uint64_t one = 1;
+
+	(void)state;
+	begin(0);
+	send_cancel(A_POLL);
+	expect(A_CANCEL, -ENOENT);
+	send_poll(fd, POLLIN);
+	send_cancel(A_POLL);
+	expect(A_POLL, -ECANCELED);
+	expect(A_CANCEL, 0);
+	/* What is done, but not told yet, is done. */
+	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+	fake_hold_work(true);
+	send_poll(fd, POLLIN);
+	send_cancel(A_POLL);
+	expect(A_CANCEL, -ENOENT);
+	assert_int_equal(fake_work_held(), 1);
+	fake_hold_work(false);
+	expect(A_POLL, POLLIN);
+	finish(0);
+	close(fd);
+}
+
+static void test_polls_and_timeouts_that_the_kernel_refuses(void **state)
+{
+	struct __kernel_timespec ts = { .tv_sec = -1 };
+	struct io_uring_sqe *sqe;
+
+	(void)state;
+	begin(0);
+	send_poll(-1, POLLIN);
+	expect(A_POLL, -EBADF);
+	send_timeout(&ts);
+	expect(A_TIMEOUT, -EINVAL);
+	ts.tv_sec = 0;
+	/* A count of completions, and flags: of those that the fake kernel has not. */
+	send_timeout(&ts)->off = 1;
+	expect(A_TIMEOUT, -EINVAL);
+	send_timeout(&ts)->timeout_flags = IORING_TIMEOUT_ABS;
+	expect(A_TIMEOUT, -EINVAL);
+	sqe = io_uring_get_sqe(&server.ring);
+	io_uring_prep_poll_multishot(sqe, server.char_fd, POLLIN);
+	sqe->user_data = A_POLL;
+	expect(A_POLL, -EINVAL);
+	finish(0);
+}
+
+static void test_waits_that_no_server_may_have(void **state)
+{
+	int fd = eventfd(0, EFD_CLOEXEC), files;
+
+	(void)state;
+	begin(0);
+	files = (int)fake_open_files();
+	/* Given twice. */
+	send_poll(fd, POLLIN);
+	send_poll(fd, POLLIN);
+	send_cancel(A_POLL);
+	expect(A_POLL, -ECANCELED);
+	expect(A_CANCEL, 0);
+	assert_int_equal(fake_violations(), 1);
+	/* Closed, while it is polled. */
+	assert_int_equal(io_uring_submit(&server.ring), 0);
+	assert_int_equal(fake_violations(), 1);
+	close(fd);
+	assert_int_equal(io_uring_submit(&server.ring), 0);
+	assert_true(fake_violations() > 1);
+	fake_forgive();
+	send_cancel(A_POLL);
+	assert_int_equal(io_uring_submit(&server.ring), 1);
+	/* The kernel's own hold on the file is gone with the poll. */
+	assert_int_equal(fake_open_files(), files - 1);
+	fake_forgive();
+	finish(0);
+}
+
 static void test_the_nth_call_fails(void **state)
 {
 	unsigned n;
@@ -358,6 +512,10 @@ int main(void)
 		cmocka_unit_test(test_user_copy_is_of_requests_in_service),
 		cmocka_unit_test(test_mappings_have_their_one_length),
 		cmocka_unit_test(test_what_is_left_is_found),
+		cmocka_unit_test(test_polls_and_timeouts),
+		cmocka_unit_test(test_cancels),
+		cmocka_unit_test(test_polls_and_timeouts_that_the_kernel_refuses),
+		cmocka_unit_test(test_waits_that_no_server_may_have),
 		cmocka_unit_test(test_the_nth_call_fails),
 	};
 
