@@ -7,7 +7,10 @@
 #include "tests/unit/test.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 
 #define SIZE  (1u << 20)
 #define DEPTH 4u
@@ -789,6 +792,529 @@ static void test_as_many_files_as_fit(void **state)
 	fake_stop();
 }
 
+/* ---- what else a backend waits for ---- */
+
+#define WAITS 40u /* more at once than the ring has SQEs for */
+#define HOUR  3600000000000ull
+
+/* What a request has the backend do, by its offset in blocks. */
+enum {
+	POLL_IT,  /* end with a poll */
+	TIME_IT,  /* end with a timer */
+	ARM_POLL, /* and end at once */
+	ARM_TIMER,
+	CANCEL_POLL,
+	CANCEL_TIMER,
+	TIME_MANY,   /* end with the last of WAITS timers */
+	TO_BE_WOKEN, /* end in a round_end() that finds `woken` set */
+	NOTHING,
+};
+
+static struct {
+	int fd;
+	unsigned events;
+	uint64_t ns;
+	bool poll_at_open, woken;
+} waits_told;
+
+/* What the backend heard; the queue's thread's, and the test's between requests. */
+static struct {
+	int poll_result, timer_result;
+	unsigned polls, timers, many, rounds;
+	struct queue *queue;
+	uint64_t now_ns;
+	bool went_back; /* the clock */
+} heard;
+
+struct waits {
+	struct queue *queue;
+	struct ring_op poll;
+	struct queue_timer timer, many[WAITS];
+	struct io *ends_poll, *ends_timer, *ends_many, *ends_woken;
+};
+
+#define waits_of(op, member) ((struct waits *)((char *)(op)-offsetof(struct waits, member)))
+
+static void end_one(struct io **io)
+{
+	struct io *ended = *io;
+
+	*io = NULL;
+	if (ended)
+		io_complete(ended, (int)ended->length);
+}
+
+static void poll_done(struct ring_op *op, int result)
+{
+	heard.poll_result = result;
+	__atomic_fetch_add(&heard.polls, 1, __ATOMIC_RELEASE);
+	end_one(&waits_of(op, poll)->ends_poll);
+}
+
+static void timer_done(struct ring_op *op, int result)
+{
+	heard.timer_result = result;
+	heard.timers++;
+	end_one(&waits_of(op, timer.op)->ends_timer);
+}
+
+static void many_done(struct ring_op *op, int result)
+{
+	struct waits *w = queue_private(heard.queue);
+
+	(void)op;
+	if (result == -ETIME)
+		heard.many++;
+	if (heard.many == WAITS)
+		end_one(&w->ends_many);
+}
+
+static int waits_open(struct export *export, struct error *err)
+{
+	(void)err;
+	export->limits = (struct backend_limits){ .size = SIZE, .logical_block = 512 };
+	return 0;
+}
+
+static void waits_close(struct export *export)
+{
+	(void)export;
+}
+
+static int waits_queue_open(struct queue *queue, struct error *err)
+{
+	struct waits *w = queue_private(queue);
+
+	(void)err;
+	w->queue = heard.queue = queue;
+	w->poll.done = poll_done;
+	w->timer.op.done = timer_done;
+	for (unsigned i = 0; i < WAITS; i++)
+		w->many[i].op.done = many_done;
+	if (waits_told.poll_at_open)
+		queue_poll(queue, &w->poll, waits_told.fd, waits_told.events);
+	return 0;
+}
+
+static void waits_submit(struct io *io)
+{
+	struct waits *w = queue_private(io->queue);
+
+	if (queue_now_ns(io->queue) < heard.now_ns)
+		heard.went_back = true;
+	heard.now_ns = queue_now_ns(io->queue);
+	switch (io->offset / 512) {
+	case POLL_IT:
+		w->ends_poll = io;
+		queue_poll(w->queue, &w->poll, waits_told.fd, waits_told.events);
+		return;
+	case TIME_IT:
+		w->ends_timer = io;
+		queue_timer(w->queue, &w->timer, waits_told.ns);
+		return;
+	case ARM_POLL:
+		queue_poll(w->queue, &w->poll, waits_told.fd, waits_told.events);
+		break;
+	case ARM_TIMER:
+		queue_timer(w->queue, &w->timer, waits_told.ns);
+		break;
+	case CANCEL_POLL:
+		queue_cancel(w->queue, &w->poll);
+		break;
+	case CANCEL_TIMER:
+		queue_cancel(w->queue, &w->timer.op);
+		break;
+	case TIME_MANY:
+		w->ends_many = io;
+		for (unsigned i = 0; i < WAITS; i++)
+			queue_timer(w->queue, &w->many[i], 1000 * (WAITS - i));
+		return;
+	case TO_BE_WOKEN:
+		w->ends_woken = io;
+		return;
+	}
+	io_complete(io, (int)io->length);
+}
+
+static void waits_round_end(struct queue *queue)
+{
+	struct waits *w = queue_private(queue);
+
+	__atomic_fetch_add(&heard.rounds, 1, __ATOMIC_RELAXED);
+	if (__atomic_load_n(&waits_told.woken, __ATOMIC_ACQUIRE))
+		end_one(&w->ends_woken);
+}
+
+static const struct backend waits_backend = {
+	.scheme = "test-waits",
+	.syntax = "test-waits:",
+	.summary = "for tests",
+	.access = ACCESS_NONE,
+	.queue_size = sizeof(struct waits),
+	.open = waits_open,
+	.close = waits_close,
+	.queue_open = waits_queue_open,
+	.submit = waits_submit,
+	.round_end = waits_round_end,
+};
+BACKEND_REGISTER(waits_backend);
+
+static uint8_t *block; /* the data of all requests here */
+
+static struct fake_request *begin_wait(unsigned what)
+{
+	return fake_request_start(0, 0, UBLK_OP_WRITE, 0, what * 512, 512, block);
+}
+
+static void do_wait(unsigned what)
+{
+	assert_int_equal(fake_request_wait(begin_wait(what)), 0);
+}
+
+static void begin_waits(struct served *s, unsigned depth)
+{
+	char words[100];
+
+	block = fake_data(512, 0);
+	memset(&heard, 0, sizeof(heard));
+	snprintf(words, sizeof(words), "test-waits: queues=1 depth=%u", depth);
+	fake_start(&fake_linux_7_2);
+	served_begin(s, words);
+}
+
+static void end_waits(struct served *s)
+{
+	served_end(s);
+	fake_stop();
+	assert_false(heard.went_back);
+	fake_data_free(block);
+	memset(&waits_told, 0, sizeof(waits_told));
+}
+
+/* The test's end of it speaks by send(), which the fake kernel is not told of. */
+static void open_pair(int pair[2])
+{
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	waits_told.fd = pair[0];
+	waits_told.events = POLLIN;
+}
+
+static void close_pair(const int pair[2])
+{
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void test_a_poll_ends_when_its_file_is_ready(void **state)
+{
+	struct fake_request *r;
+	struct served s;
+	int pair[2];
+	char byte;
+
+	(void)state;
+	open_pair(pair);
+	begin_waits(&s, 2);
+	/* Ready before it is asked for, and after; one op for all of them. */
+	for (unsigned i = 0; i < 20; i++) {
+		if (i % 2)
+			assert_int_equal(send(pair[1], "x", 1, 0), 1);
+		r = begin_wait(POLL_IT);
+		do_wait(NOTHING);
+		if (!(i % 2)) {
+			assert_false(fake_request_ended(r));
+			assert_int_equal(send(pair[1], "x", 1, 0), 1);
+		}
+		assert_int_equal(fake_request_wait(r), 0);
+		assert_int_equal(heard.poll_result, POLLIN);
+		assert_int_equal(heard.polls, i + 1);
+		assert_int_equal(recv(pair[0], &byte, 1, 0), 1);
+	}
+	/* Of two events, the one that is there; and one that was not asked for. */
+	waits_told.events = POLLIN | POLLOUT;
+	do_wait(POLL_IT);
+	assert_int_equal(heard.poll_result, POLLOUT);
+	waits_told.events = POLLIN;
+	r = begin_wait(POLL_IT);
+	do_wait(NOTHING);
+	close(pair[1]);
+	assert_int_equal(fake_request_wait(r), 0);
+	assert_int_equal(heard.poll_result, POLLIN | POLLHUP);
+	end_waits(&s);
+	close(pair[0]);
+}
+
+static void test_a_poll_of_room_to_write(void **state)
+{
+	static char much[65536];
+	struct fake_request *r;
+	struct served s;
+	int pair[2];
+
+	(void)state;
+	open_pair(pair);
+	waits_told.events = POLLOUT;
+	begin_waits(&s, 2);
+	while (send(pair[0], much, sizeof(much), MSG_DONTWAIT) > 0)
+		;
+	r = begin_wait(POLL_IT);
+	do_wait(NOTHING);
+	assert_false(fake_request_ended(r));
+	while (recv(pair[1], much, sizeof(much), MSG_DONTWAIT) > 0)
+		;
+	assert_int_equal(fake_request_wait(r), 0);
+	assert_int_equal(heard.poll_result, POLLOUT);
+	end_waits(&s);
+	close_pair(pair);
+}
+
+static void test_a_poll_that_fails(void **state)
+{
+	struct served s;
+
+	(void)state;
+	waits_told.fd = -1;
+	begin_waits(&s, 1);
+	do_wait(POLL_IT);
+	assert_int_equal(heard.poll_result, -EBADF);
+	fake_work(IORING_OP_POLL_ADD, 0, 1, -ENOMEM);
+	do_wait(POLL_IT);
+	assert_int_equal(heard.poll_result, -ENOMEM);
+	assert_int_equal(heard.polls, 2);
+	end_waits(&s);
+}
+
+static void test_a_timer_ends_when_its_time_has_passed(void **state)
+{
+	static const uint64_t times[] = { 0, 1, 999999, 20000000 };
+	struct served s;
+
+	(void)state;
+	begin_waits(&s, 2);
+	for (unsigned i = 0; i < sizeof(times) / sizeof(*times); i++) {
+		waits_told.ns = times[i];
+		do_wait(TIME_IT);
+		assert_int_equal(heard.timer_result, -ETIME);
+		assert_int_equal(heard.timers, i + 1);
+	}
+	end_waits(&s);
+}
+
+/* More of them in a round than the ring has room for. */
+static void test_many_timers_at_once(void **state)
+{
+	struct served s;
+
+	(void)state;
+	begin_waits(&s, 1);
+	for (unsigned i = 0; i < 3; i++) {
+		heard.many = 0;
+		do_wait(TIME_MANY);
+		assert_int_equal(heard.many, WAITS);
+	}
+	end_waits(&s);
+}
+
+static void test_what_is_cancelled_hears_of_it(void **state)
+{
+	struct fake_request *poll_request, *timer_request;
+	struct waits *w;
+	struct served s;
+	int pair[2];
+
+	(void)state;
+	open_pair(pair);
+	waits_told.ns = HOUR + 1500000001;
+	begin_waits(&s, 3);
+	for (unsigned i = 1; i <= 5; i++) {
+		poll_request = begin_wait(POLL_IT);
+		timer_request = begin_wait(TIME_IT);
+		do_wait(NOTHING);
+		w = queue_private(heard.queue);
+		assert_int_equal(w->timer.sec, 3601);
+		assert_int_equal(w->timer.nsec, 500000001);
+		/* Each alone, and in either order. */
+		do_wait(i % 2 ? CANCEL_POLL : CANCEL_TIMER);
+		assert_int_equal(fake_request_wait(i % 2 ? poll_request : timer_request), 0);
+		do_wait(NOTHING);
+		assert_false(fake_request_ended(i % 2 ? timer_request : poll_request));
+		do_wait(i % 2 ? CANCEL_TIMER : CANCEL_POLL);
+		assert_int_equal(fake_request_wait(i % 2 ? timer_request : poll_request), 0);
+		assert_int_equal(heard.poll_result, -ECANCELED);
+		assert_int_equal(heard.timer_result, -ECANCELED);
+		assert_int_equal(heard.polls, i);
+		assert_int_equal(heard.timers, i);
+	}
+	end_waits(&s);
+	close_pair(pair);
+}
+
+/* Nothing waits any more, or never did: nobody hears anything. */
+static void test_a_cancel_that_comes_too_late(void **state)
+{
+	struct served s;
+	int pair[2];
+
+	(void)state;
+	open_pair(pair);
+	begin_waits(&s, 2);
+	do_wait(CANCEL_POLL);
+	do_wait(CANCEL_TIMER);
+	assert_int_equal(send(pair[1], "x", 1, 0), 1);
+	do_wait(POLL_IT);
+	do_wait(TIME_IT);
+	do_wait(CANCEL_POLL);
+	do_wait(CANCEL_TIMER);
+	do_wait(NOTHING);
+	assert_int_equal(heard.polls, 1);
+	assert_int_equal(heard.poll_result, POLLIN);
+	assert_int_equal(heard.timers, 1);
+	assert_int_equal(heard.timer_result, -ETIME);
+	end_waits(&s);
+	close_pair(pair);
+}
+
+/* Both at the same time: told once, whichever it is. */
+static void test_a_cancel_that_comes_at_that_moment(void **state)
+{
+	struct fake_request *r;
+	struct served s;
+	int pair[2];
+	char byte;
+
+	(void)state;
+	open_pair(pair);
+	begin_waits(&s, 2);
+	for (unsigned i = 1; i <= 50; i++) {
+		r = begin_wait(POLL_IT);
+		do_wait(NOTHING);
+		assert_int_equal(send(pair[1], "x", 1, 0), 1);
+		do_wait(CANCEL_POLL);
+		assert_int_equal(fake_request_wait(r), 0);
+		do_wait(NOTHING);
+		assert_int_equal(heard.polls, i);
+		assert_true(heard.poll_result == POLLIN || heard.poll_result == -ECANCELED);
+		assert_int_equal(recv(pair[0], &byte, 1, 0), 1);
+	}
+	end_waits(&s);
+	close_pair(pair);
+}
+
+/* The kernel holds finished work back: it is told late, the last first, and each once. */
+static void test_waits_that_are_told_late(void **state)
+{
+	struct fake_request *poll_request, *timer_request;
+	struct served s;
+	int pair[2];
+
+	(void)state;
+	open_pair(pair);
+	begin_waits(&s, 3);
+	assert_int_equal(send(pair[1], "x", 1, 0), 1);
+	fake_hold_work(true);
+	poll_request = begin_wait(POLL_IT);
+	timer_request = begin_wait(TIME_IT);
+	while (fake_work_held() < 2)
+		do_wait(NOTHING);
+	/* It is done already, and so cannot be cancelled. */
+	do_wait(CANCEL_POLL);
+	assert_int_equal(heard.polls + heard.timers, 0);
+	fake_hold_work(false);
+	assert_int_equal(fake_request_wait(poll_request), 0);
+	assert_int_equal(fake_request_wait(timer_request), 0);
+	assert_int_equal(heard.poll_result, POLLIN);
+	assert_int_equal(heard.timer_result, -ETIME);
+	assert_int_equal(heard.polls + heard.timers, 2);
+	end_waits(&s);
+	close_pair(pair);
+}
+
+/* What waits when the queue ends is forgotten. */
+static void test_a_queue_ends_with_waits(void **state)
+{
+	struct served s;
+	int pair[2];
+
+	(void)state;
+	for (unsigned at_open = 0; at_open < 2; at_open++) {
+		open_pair(pair);
+		waits_told.ns = HOUR;
+		waits_told.poll_at_open = at_open;
+		begin_waits(&s, 2);
+		if (!at_open)
+			do_wait(ARM_POLL);
+		do_wait(ARM_TIMER);
+		end_waits(&s);
+		assert_int_equal(heard.polls + heard.timers, 0);
+		close_pair(pair);
+	}
+}
+
+/* Given at queue_open(), before there is any request. */
+static void test_a_poll_from_the_start(void **state)
+{
+	struct served s;
+	int pair[2];
+
+	(void)state;
+	for (unsigned ready = 0; ready < 2; ready++) {
+		open_pair(pair);
+		waits_told.poll_at_open = true;
+		if (ready)
+			assert_int_equal(send(pair[1], "x", 1, 0), 1);
+		begin_waits(&s, 1);
+		do_wait(NOTHING);
+		assert_int_equal(heard.polls, ready);
+		if (!ready)
+			assert_int_equal(send(pair[1], "x", 1, 0), 1);
+		while (!__atomic_load_n(&heard.polls, __ATOMIC_ACQUIRE))
+			do_wait(NOTHING);
+		assert_int_equal(heard.polls, 1);
+		assert_int_equal(heard.poll_result, POLLIN);
+		end_waits(&s);
+		close_pair(pair);
+	}
+}
+
+static void *wake_often(void *arg)
+{
+	for (unsigned i = 0; i < 200; i++)
+		queue_wake(arg);
+	return NULL;
+}
+
+static void test_a_wake_makes_a_round(void **state)
+{
+	struct fake_request *r;
+	pthread_t threads[4];
+	struct served s;
+
+	(void)state;
+	begin_waits(&s, 2);
+	for (unsigned i = 0; i < 10; i++) {
+		r = begin_wait(TO_BE_WOKEN);
+		do_wait(NOTHING);
+		assert_false(fake_request_ended(r));
+		__atomic_store_n(&waits_told.woken, true, __ATOMIC_RELEASE);
+		queue_wake(heard.queue);
+		assert_int_equal(fake_request_wait(r), 0);
+		__atomic_store_n(&waits_told.woken, false, __ATOMIC_RELEASE);
+	}
+	/* From many threads, while the queue is at work. */
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, wake_often, heard.queue), 0);
+	for (unsigned i = 0; i < 200; i++)
+		do_wait(NOTHING);
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	r = begin_wait(TO_BE_WOKEN);
+	do_wait(NOTHING);
+	__atomic_store_n(&waits_told.woken, true, __ATOMIC_RELEASE);
+	queue_wake(heard.queue);
+	assert_int_equal(fake_request_wait(r), 0);
+	end_waits(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -808,6 +1334,18 @@ int main(void)
 		cmocka_unit_test(test_queues_do_not_mix),
 		cmocka_unit_test(test_counters_are_exact),
 		cmocka_unit_test(test_as_many_files_as_fit),
+		cmocka_unit_test(test_a_poll_ends_when_its_file_is_ready),
+		cmocka_unit_test(test_a_poll_of_room_to_write),
+		cmocka_unit_test(test_a_poll_that_fails),
+		cmocka_unit_test(test_a_timer_ends_when_its_time_has_passed),
+		cmocka_unit_test(test_many_timers_at_once),
+		cmocka_unit_test(test_what_is_cancelled_hears_of_it),
+		cmocka_unit_test(test_a_cancel_that_comes_too_late),
+		cmocka_unit_test(test_a_cancel_that_comes_at_that_moment),
+		cmocka_unit_test(test_waits_that_are_told_late),
+		cmocka_unit_test(test_a_queue_ends_with_waits),
+		cmocka_unit_test(test_a_poll_from_the_start),
+		cmocka_unit_test(test_a_wake_makes_a_round),
 	};
 
 	bound_time(200);
