@@ -20,7 +20,7 @@
 /* ---- a backend that keeps what it gets, until it is told to let go ---- */
 
 static bool keeper_lets_go;
-static unsigned keeper_opens, keeper_closes;
+static unsigned keeper_opens, keeper_closes, keeper_max_queues;
 
 static int keeper_open(struct export *export, struct error *err)
 {
@@ -30,6 +30,7 @@ static int keeper_open(struct export *export, struct error *err)
 	l->logical_block = 512;
 	l->size = MIB;
 	l->volatile_cache = true;
+	l->max_queues = keeper_max_queues;
 	keeper_opens++;
 	return 0;
 }
@@ -275,6 +276,37 @@ static void test_fewer_queues_than_asked_for(void **state)
 		write_and_read_back(&s, q);
 	served_end(&s);
 	fake_stop();
+}
+
+/* A backend that cannot serve as many reduces them too. */
+static void test_fewer_queues_than_the_backend_can(void **state)
+{
+	static const struct {
+		unsigned asked, can, got;
+	} cases[] = {
+		{ 4, 0, 4 }, { 4, 1, 1 }, { 4, 3, 3 }, { 4, 4, 4 }, { 2, 3, 2 }, { 16, 9, 4 },
+	};
+	struct ublk_dev_info info;
+	char words[64];
+	struct served s;
+
+	(void)state;
+	keeper_lets_go = true;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		keeper_max_queues = cases[i].can;
+		snprintf(words, sizeof(words), "keeper: queues=%u depth=2", cases[i].asked);
+		fake_start(&fake_linux_7_2);
+		served_begin(&s, words);
+		assert_true(fake_device(served_id(&s), &info, NULL));
+		assert_int_equal(info.nr_hw_queues, cases[i].got);
+		assert_int_equal(s.device.info.nr_hw_queues, cases[i].got);
+		for (unsigned q = 0; q < cases[i].got; q++)
+			assert_int_equal(fake_request(0, q, UBLK_OP_FLUSH, 0, 0, 0, NULL), 0);
+		served_end(&s);
+		fake_stop();
+	}
+	keeper_max_queues = 0;
+	keeper_lets_go = false;
 }
 
 static void test_block_device_is_tuned(void **state)
@@ -890,6 +922,7 @@ int main(void)
 		cmocka_unit_test(test_rings_are_set_up_as_the_kernel_can),
 		cmocka_unit_test(test_what_the_kernel_has_of_it),
 		cmocka_unit_test(test_fewer_queues_than_asked_for),
+		cmocka_unit_test(test_fewer_queues_than_the_backend_can),
 		cmocka_unit_test(test_block_device_is_tuned),
 		cmocka_unit_test(test_partitions_on_and_off),
 		cmocka_unit_test(test_char_device_may_appear_late),

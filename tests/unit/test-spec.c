@@ -7,6 +7,41 @@
 
 #include <errno.h>
 
+/* ---- a backend of several schemes ---- */
+
+static int many_open(struct export *export, struct error *err)
+{
+	export->limits = (struct backend_limits){ .size = 4096, .logical_block = 512 };
+	(void)err;
+	return 0;
+}
+
+static void many_close(struct export *export)
+{
+	(void)export;
+}
+
+static void many_submit(struct io *io)
+{
+	io_complete_zeroes(io);
+}
+
+static const char *const many_aliases[] = { "tests", "test+unix", "tests+un.x-2", NULL };
+
+static const struct backend many_backend = {
+	.scheme = "test",
+	.aliases = many_aliases,
+	.syntax = "test:WHERE",
+	.summary = "for tests",
+	.access = ACCESS_NONE,
+	.open = many_open,
+	.close = many_close,
+	.submit = many_submit,
+};
+BACKEND_REGISTER(many_backend);
+
+/* ---- URIs ---- */
+
 static void test_finds_the_backend(void **state)
 {
 	static const struct {
@@ -23,11 +58,18 @@ static void test_finds_the_backend(void **state)
 		{ "1:2", "file", "1:2" },
 		{ "a b:c", "file", "a b:c" },
 		{ ":x", "file", ":x" },
+		{ "test://host/name", "test", "//host/name" },
+		{ "tests://host:1/", "test", "//host:1/" },
+		{ "test+unix:///name?socket=/a:b", "test", "///name?socket=/a:b" },
+		{ "tests+un.x-2:", "test", "" },
+		{ "./test+unix:x", "file", "./test+unix:x" },
+		{ "test+unix", "file", "test+unix" },
 	};
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(uris) / sizeof(*uris); i++) {
 		struct error err = { 0 };
+		struct export export;
 		struct spec spec;
 
 		if (spec_open(&spec, uris[i].uri, &err))
@@ -35,13 +77,21 @@ static void test_finds_the_backend(void **state)
 		assert_string_equal(spec.backend->scheme, uris[i].scheme);
 		assert_string_equal(spec.locator, uris[i].locator);
 		assert_string_equal(spec.uri, uris[i].uri);
+		/* A backend sees which of its schemes it was. */
+		spec_to_export(&spec, &export);
+		assert_ptr_equal(export.backend, backend_find(uris[i].scheme));
+		assert_string_equal(export.uri, uris[i].uri);
+		assert_string_equal(export.locator, uris[i].locator);
 		spec_close(&spec);
 	}
 }
 
 static void test_refuses_unknown_schemes(void **state)
 {
-	static const char *const bad[] = { "", "disk:x", "Memory:1M", "s3+https://x/y", "x:" };
+	static const char *const bad[] = {
+		"",       "disk:x",      "Memory:1M", "s3+https://x/y", "x:",
+		"Tests:", "test+unix2:", "test+:x",   "unix:x",         "tes:x",
+	};
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
@@ -221,7 +271,10 @@ static void test_every_backend_describes_itself(void **state)
 	for (unsigned i = 0; (b = backend_at(i)); i++) {
 		struct option_value values[32];
 
+		/* Of its own schemes, and nobody else's. */
 		assert_ptr_equal(backend_find(b->scheme), b);
+		for (unsigned a = 0; b->aliases && b->aliases[a]; a++)
+			assert_ptr_equal(backend_find(b->aliases[a]), b);
 		snprintf(prefix, sizeof(prefix), "%s:", b->scheme);
 		assert_memory_equal(b->syntax, prefix, strlen(prefix));
 		assert_true(*b->summary && b->summary[strlen(b->summary) - 1] != '.');
