@@ -2,10 +2,12 @@
 /*
  * What every backend must do, asked of all that are registered.  Nothing here
  * knows one by name: what to open comes from the syntax that a backend states
- * ("SIZE" becomes a size, "PATH" a file of that size), and one whose syntax says
- * something else is left out, which is said.
+ * ("SIZE" becomes a size, "PATH" a file of that size, "//HOST…" a server of such a
+ * file), and one whose syntax says something else, or whose server is not to be had
+ * here, is left out, which is said.
  */
 #include "engine/params.h"
+#include "tests/unit/remote.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"
 
@@ -17,16 +19,23 @@
 #define BLOCK  512u
 #define BLOCKS (SIZE / BLOCK)
 
+static bool is_remote(const struct backend *b)
+{
+	return strstr(b->syntax, "://HOST");
+}
+
 /* A URI of this backend's for SIZE bytes; NULL: it is not to be had. */
 static const char *uri_of(const struct backend *b)
 {
 	static char uri[600];
-	const char *wants = b->syntax + strlen(b->scheme) + 1;
+	const char *wants = b->syntax + strlen(b->scheme) + 1, *path;
 
 	if (!strcmp(wants, "SIZE"))
 		snprintf(uri, sizeof(uri), "%s:%u", b->scheme, SIZE);
 	else if (!strcmp(wants, "PATH"))
 		snprintf(uri, sizeof(uri), "%s:%s", b->scheme, temp_file("disk.img", SIZE));
+	else if (is_remote(b) && (path = remote_file(temp_file("disk.img", SIZE))))
+		snprintf(uri, sizeof(uri), "%s+unix:///?socket=%s", b->scheme, path);
 	else
 		return NULL;
 	return uri;
@@ -34,7 +43,7 @@ static const char *uri_of(const struct backend *b)
 
 static bool has_a_file(const struct backend *b)
 {
-	return strstr(b->syntax, "PATH");
+	return strstr(b->syntax, "PATH") || is_remote(b);
 }
 
 /* Writes that nobody looks at cannot be read back. */
@@ -56,7 +65,8 @@ static void on_each(const char *options, void (*body)(struct served *s, const st
 			char words[1000];
 
 			if (!uri) {
-				print_message("%s is left out: what is '%s'?\n", b->scheme,
+				print_message("%s is left out: %s '%s'\n", b->scheme,
+					      is_remote(b) ? "there is no nbdkit for" : "what is",
 					      b->syntax);
 				break;
 			}
@@ -472,6 +482,7 @@ int main(void)
 
 	bound_time(250);
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	remote_end();
 	temp_remove();
 	return failed;
 }
