@@ -362,6 +362,8 @@ static bool is_full(const struct nbd_queue *q)
 {
 	const struct nbd *nbd = q->nbd;
 
+	if (atomic_load_explicit(&nbd->flush_soon, memory_order_relaxed))
+		return true;
 	return nbd->ledger.bound &&
 	       __atomic_load_n(nbd->ledger.bytes, __ATOMIC_RELAXED) > nbd->ledger.bound / 2;
 }
@@ -377,6 +379,7 @@ static void flush_if_full(struct nbd_queue *q)
 	link = free_link(q);
 	if (!link || atomic_exchange(&nbd->flushing, true))
 		return;
+	atomic_store(&nbd->flush_soon, false);
 	q->flush_link = link;
 	q->flush_covers = nbd_ledger_flush_begins(&nbd->ledger);
 	q->flush_sent_ns = queue_now_ns(q->queue);

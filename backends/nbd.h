@@ -66,6 +66,7 @@ struct nbd_link {
 	uint64_t answered;     /* how many it has answered */
 	uint64_t answered_ns;  /* when it last did, or was made */
 	uint64_t overtaken_ns; /* when the youngest answered request was sent */
+	bool explained;        /* libnbd's last error on this thread is about it */
 	const char *fault;     /* why it is to be given up; NULL: nothing */
 
 	int fd; /* our own descriptor of its socket; -1: none */
@@ -140,10 +141,11 @@ struct nbd {
 	struct nbd_ledger ledger;
 	struct nbd_log *logs; /* one a queue */
 	unsigned nr_logs;
-	atomic_int lost;      /* -errno of the first flush that failed; 0: none */
-	atomic_int owed;      /* -errno that the next flush ends with; 0: none */
-	atomic_bool flushing; /* a queue has a flush of our own under way */
-	atomic_bool halt;     /* every queue is to hold still */
+	atomic_int lost;        /* -errno of the first flush that failed; 0: none */
+	atomic_int owed;        /* -errno that the next flush ends with; 0: none */
+	atomic_bool flush_soon; /* much was sent again: better not to keep it any longer */
+	atomic_bool flushing;   /* a queue has a flush of our own under way */
+	atomic_bool halt;       /* every queue is to hold still */
 
 	pthread_mutex_t gate;      /* guards what follows; taken only while I/O waits anyway */
 	struct nbd_queue **queues; /* by index; NULL: not serving */

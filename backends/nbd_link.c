@@ -181,6 +181,7 @@ void nbd_link_lost(struct nbd_link *link, const char *reason)
 	nbd_take_back(q, link);
 	link->in_flight = 0;
 	link->fault = NULL;
+	link->explained = false;
 	if (was_ready) {
 		link->state = NBD_LINK_DOWN;
 		link->next_ns = now_of(link);
@@ -275,7 +276,10 @@ void nbd_link_look(struct nbd_link *link)
 	if (!link->handle)
 		return;
 	if (nbd_aio_is_dead(link->handle) || nbd_aio_is_closed(link->handle)) {
-		nbd_server_failed(&err, "the connection has ended");
+		if (link->explained)
+			nbd_server_failed(&err, "the connection has ended");
+		else
+			error_set(&err, ECONNRESET, "the server has ended the connection");
 		if (link->state == NBD_LINK_CONNECTING) {
 			tell(link, &err, false);
 			back_off(link);
@@ -323,13 +327,17 @@ static void take_answers(struct nbd_link *link)
 
 	if (link->facts.tls) {
 		/* What TLS has read ahead no poll tells of: libnbd's own knows. */
-		while (nbd_poll(link->handle, 0) > 0)
+		int ret;
+
+		while ((ret = nbd_poll(link->handle, 0)) > 0)
 			;
+		link->explained = ret < 0;
 		return;
 	}
 	do {
 		before = link->answered;
-		if (nbd_aio_notify_read(link->handle))
+		link->explained = nbd_aio_notify_read(link->handle);
+		if (link->explained)
 			return;
 	} while (link->in_flight && link->answered != before);
 }
@@ -342,7 +350,7 @@ static void readable(struct ring_op *op, int result)
 	if (result < 0 || !wants(link, LIBNBD_AIO_DIRECTION_READ))
 		return;
 	if (link->state == NBD_LINK_CONNECTING)
-		nbd_aio_notify_read(link->handle);
+		link->explained = nbd_aio_notify_read(link->handle);
 	else
 		take_answers(link);
 	nbd_link_look(link);
@@ -355,7 +363,7 @@ static void writable(struct ring_op *op, int result)
 	link->polls_write = false;
 	if (result < 0 || !wants(link, LIBNBD_AIO_DIRECTION_WRITE))
 		return;
-	nbd_aio_notify_write(link->handle);
+	link->explained = nbd_aio_notify_write(link->handle);
 	nbd_link_look(link);
 }
 

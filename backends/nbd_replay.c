@@ -180,6 +180,7 @@ static void finish(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
 
+	atomic_store(&nbd->flush_soon, nbd->replayed > 0);
 	if (nbd->replayed)
 		log_info(nbd->export->name,
 			 "%llu acknowledged writes that no flush had covered were sent again",
