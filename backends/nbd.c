@@ -771,6 +771,7 @@ static const struct backend nbd_backend = {
 	.queue_size = sizeof(struct nbd_queue),
 	.io_size = sizeof(struct nbd_io),
 	.check = nbd_server_check,
+	.list = nbd_list,
 	.open = nbd_open,
 	.close = nbd_close_export,
 	.queue_open = nbd_queue_open,

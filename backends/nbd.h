@@ -171,6 +171,11 @@ void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change);
 /* A flush or replay failed for good: what was acknowledged may be lost. */
 void nbd_set_lost(struct nbd *nbd, int code, const char *what);
 
+/* ---- nbd_list.c ---- */
+
+int nbd_list(const struct export *export, backend_found_callback *found, void *context,
+	     struct error *err);
+
 /* ---- nbd_link.c ---- */
 
 /* handle: connected. */

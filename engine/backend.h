@@ -212,6 +212,19 @@ const struct option_value *export_option(const struct export *export, const char
  */
 int export_size(const struct export *export, uint64_t *size, struct error *err);
 
+/* ---- what a server has ---- */
+
+/* One export of a server's, as list() finds it.  Valid during the call. */
+struct backend_found {
+	const char *name, *description; /* the server's words: text_escape() them; description may
+					   be NULL */
+	const char *refused;            /* why the rest is not known; NULL: it is */
+	uint64_t size;                  /* bytes, as are the blocks; a block 0: not said */
+	uint32_t min_block, preferred_block, max_block;
+	const char *const *abilities; /* "flush", "trim" …; NULL-terminated */
+};
+typedef void backend_found_callback(void *context, const struct backend_found *found);
+
 /* ---- the backend ---- */
 
 enum backend_access {
@@ -238,6 +251,12 @@ struct backend {
 	 * it.
 	 */
 	int (*check)(const struct export *export, struct error *err);
+	/*
+	 * Optional.  Tells of each export that the URI's server has.  Returns 0, or -errno
+	 * with err filled.
+	 */
+	int (*list)(const struct export *export, backend_found_callback *found, void *context,
+		    struct error *err);
 	/*
 	 * Opens the storage and fills export->limits.  Returns 0, or -errno with err
 	 * filled and nothing held.

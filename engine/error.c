@@ -6,11 +6,65 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Bytes of the character at c, a printable one in UTF-8 (RFC 3629); 0: it is none. */
+static unsigned printable(const unsigned char *c)
+{
+	unsigned n = *c < 0x80   ? 1
+		     : *c < 0xc2 ? 0
+		     : *c < 0xe0 ? 2
+		     : *c < 0xf0 ? 3
+		     : *c < 0xf5 ? 4
+				 : 0;
+
+	if (n == 1)
+		return *c >= ' ' && *c != 0x7f;
+	for (unsigned i = 1; i < n; i++)
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+	/* Terminals take these for control characters, too. */
+	if (c[0] == 0xc2 && c[1] < 0xa0)
+		return 0;
+	/* Written longer than need be, surrogates, past the last character. */
+	if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) ||
+	    (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f))
+		return 0;
+	return n;
+}
+
 void text_make_printable(char *text)
 {
-	for (unsigned char *c = (unsigned char *)text; *c; c++)
-		if (*c < ' ' || *c == 0x7f)
-			*c = '?';
+	unsigned char *c = (unsigned char *)text;
+
+	while (*c) {
+		unsigned n = printable(c);
+
+		if (n) {
+			c += n;
+			continue;
+		}
+		*c++ = '?';
+	}
+}
+
+const char *text_escape(const char *text, char *out, size_t out_size)
+{
+	const unsigned char *c = (const unsigned char *)text;
+	size_t used = 0;
+
+	while (*c) {
+		unsigned n = *c == '\\' ? 0 : printable(c);
+
+		if (used + (n ? n : 4) >= out_size)
+			break;
+		if (n)
+			memcpy(out + used, c, n);
+		else
+			snprintf(out + used, out_size - used, "\\x%02x", *c);
+		used += n ? n : 4;
+		c += n ? n : 1;
+	}
+	out[used] = 0;
+	return out;
 }
 
 int error_set(struct error *err, int code, const char *fmt, ...)

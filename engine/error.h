@@ -27,7 +27,16 @@ int error_set(struct error *err, int code, const char *fmt, ...)
 /* Puts the line that fmt makes and ": " in front of err's.  Returns -err->code. */
 int error_prefix(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Replaces, in place, each control character of text by '?'. */
+/*
+ * Replaces, in place, each control character of text, and each byte that is no
+ * UTF-8, by '?'.
+ */
 void text_make_printable(char *text);
+
+/*
+ * Writes text to out, at most out_size bytes: control characters, what is no
+ * UTF-8, and backslashes as \xNN.  Returns out.
+ */
+const char *text_escape(const char *text, char *out, size_t out_size);
 
 #endif

@@ -5,6 +5,7 @@
 #include "config.h"
 #include "tools/verbs.h"
 #include "engine/log.h"
+#include "engine/spec.h"
 #include "engine/ublk_abi.h"
 
 #include <errno.h>
@@ -136,6 +137,27 @@ int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct
 	return 0;
 }
 
+int cli_parse_uri(const struct cli *cli, int argc, char **argv, struct spec *spec, bool *is_open,
+		  struct error *err)
+{
+	int operand, ret;
+
+	*is_open = false;
+	ret = cli_parse(cli, argc, argv, &operand, err);
+	if (ret)
+		return ret;
+	if (argc - operand != 1)
+		return error_set(err, EINVAL, "%s: ublkctl %s %s",
+				 argc == operand ? "the URI is missing" : "give one URI",
+				 cli->verb->name, cli->verb->arguments);
+	ret = spec_open(spec, argv[operand], err);
+	if (ret)
+		return ret;
+	*is_open = true;
+	ret = cli_parse(cli, argc, argv, &operand, err);
+	return ret ? ret : spec_check(spec, err);
+}
+
 int cli_set_flag(void *context, const struct option_def *def, const char *text, struct error *err)
 {
 	struct option_value value;
@@ -186,7 +208,9 @@ json_t *cli_options_json(const struct option_def *table)
 
 void cli_print_json(json_t *value, bool compact)
 {
-	json_dumpf(value, stdout, (compact ? JSON_COMPACT : JSON_INDENT(2)) | JSON_PRESERVE_ORDER);
+	json_dumpf(value, stdout,
+		   (compact ? JSON_COMPACT : JSON_INDENT(2)) | JSON_PRESERVE_ORDER |
+			   JSON_ENSURE_ASCII);
 	putchar('\n');
 	fflush(stdout);
 	json_decref(value);

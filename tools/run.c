@@ -26,7 +26,7 @@ static const struct option_def run_options[] = {
 	{ .name = NULL },
 };
 
-/* The command line is read twice: the URI, which says what the options mean, may come last. */
+/* The command line is read twice, see cli_parse_uri(). */
 struct run {
 	struct spec spec;
 	bool have_spec;
@@ -145,21 +145,8 @@ static int parse_arguments(struct run *run, const struct verb *verb, int argc, c
 		.set_backend = set_backend_option,
 		.context = run,
 	};
-	int operand, ret;
 
-	ret = cli_parse(&cli, argc, argv, &operand, err);
-	if (ret)
-		return ret;
-	if (argc - operand != 1)
-		return error_set(err, EINVAL, "%s: ublkctl run %s",
-				 argc == operand ? "the URI is missing" : "give one URI",
-				 verb->arguments);
-	ret = spec_open(&run->spec, argv[operand], err);
-	if (ret)
-		return ret;
-	run->have_spec = true;
-	ret = cli_parse(&cli, argc, argv, &operand, err);
-	return ret ? ret : spec_check(&run->spec, err);
+	return cli_parse_uri(&cli, argc, argv, &run->spec, &run->have_spec, err);
 }
 
 /* ---- what it prints ---- */

@@ -26,7 +26,8 @@ struct verb {
 	int (*main)(const struct verb *verb, int argc, char **argv);
 };
 
-extern const struct verb verb_backends, verb_features, verb_list, verb_remove, verb_run;
+extern const struct verb verb_backends, verb_features, verb_list, verb_nbd_list, verb_remove,
+	verb_run;
 
 /* Options that several verbs have, for their tables. */
 #define OPTION_DEF_JSON                                              \
@@ -49,6 +50,16 @@ struct cli {
 	void *context;
 };
 int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct error *err);
+
+/*
+ * cli_parse() for a verb with one operand, a URI, which may come last and says
+ * what options mean: so the line is read twice.  The spec is open from the first
+ * reading on; set and set_backend find *is_open false in it.  Returns 0, or
+ * -errno with err filled; spec_close() is due where *is_open is true.
+ */
+struct spec;
+int cli_parse_uri(const struct cli *cli, int argc, char **argv, struct spec *spec, bool *is_open,
+		  struct error *err);
 
 /* A struct cli's set for a verb with one flag: context is the bool that it sets. */
 int cli_set_flag(void *context, const struct option_def *def, const char *text, struct error *err);

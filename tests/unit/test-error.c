@@ -114,11 +114,46 @@ static void test_log_lines_are_whole(void **state)
 	assert_null(strtok(NULL, "\n"));
 }
 
+static void test_terminal_controls_do_not_get_through(void **state)
+{
+	static const struct {
+		const char *text, *printable, *escaped;
+	} cases[] = {
+		{ "plain", "plain", "plain" },
+		{ "gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f" },
+		{ "\033[2J", "?[2J", "\\x1b[2J" },
+		{ "a\nb", "a?b", "a\\x0ab" },
+		{ "\xc2\x9b"
+		  "2J",
+		  "??2J", "\\xc2\\x9b2J" },
+		{ "\x9b"
+		  "2J",
+		  "?2J", "\\x9b2J" },
+		{ "a\\b", "a\\b", "a\\x5cb" },
+		{ "\xe2\x82", "??", "\\xe2\\x82" },
+		{ "\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80" },
+		{ "\xed\xa0\x80", "???", "\\xed\\xa0\\x80" },
+		{ "\xc0\x80", "??", "\\xc0\\x80" },
+	};
+	char out[64];
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		snprintf(out, sizeof(out), "%s", cases[i].text);
+		text_make_printable(out);
+		assert_string_equal(out, cases[i].printable);
+		assert_string_equal(text_escape(cases[i].text, out, sizeof(out)), cases[i].escaped);
+	}
+	assert_string_equal(text_escape("ab\ncd", out, 7), "ab\\x0a");
+	assert_string_equal(text_escape("ab\ncd", out, 6), "ab");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_returns_the_code_negative_from_either_sign),
 		cmocka_unit_test(test_is_one_printable_line),
+		cmocka_unit_test(test_terminal_controls_do_not_get_through),
 		cmocka_unit_test(test_cuts_what_is_too_long),
 		cmocka_unit_test(test_prefix_keeps_code_and_text),
 		cmocka_unit_test(test_log_lines_are_whole),

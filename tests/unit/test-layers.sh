@@ -167,7 +167,7 @@ mkdir -p "$bad"/{engine,backends,supervisor,tools}
 cat >"$bad/engine/backend.h" <<'X'
 #include "engine/ring.h"
 X
-touch "$bad"/engine/{error,log,option}.h
+touch "$bad"/engine/{error,log,option,ring_op}.h
 cat >"$bad/engine/up.c" <<'X'
 /* #include "tools/in-a-comment.h" */
 #include "backends/x.h"

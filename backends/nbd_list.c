@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What exports a server has, and what each can do.
+ */
+#include "backends/nbd.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ABILITIES_MAX 16
+
+struct listing {
+	char **names, **descriptions;
+	unsigned nr;
+	bool no_memory;
+};
+
+static int listed(void *user_data, const char *name, const char *description)
+{
+	struct listing *l = user_data;
+	char **names = realloc(l->names, (l->nr + 1) * sizeof(*names));
+	char **descriptions;
+
+	if (names)
+		l->names = names;
+	descriptions = realloc(l->descriptions, (l->nr + 1) * sizeof(*descriptions));
+	if (descriptions)
+		l->descriptions = descriptions;
+	if (!names || !descriptions || !(l->names[l->nr] = strdup(name))) {
+		l->no_memory = true;
+		return -1;
+	}
+	l->descriptions[l->nr++] = *description ? strdup(description) : NULL;
+	return 0;
+}
+
+static void free_listing(struct listing *l)
+{
+	for (unsigned i = 0; i < l->nr; i++) {
+		free(l->names[i]);
+		free(l->descriptions[i]);
+	}
+	free(l->names);
+	free(l->descriptions);
+}
+
+/* Connects as far as the server's options.  The handle is closed where that fails. */
+static struct nbd_handle *negotiate(const struct export *export, struct error *err)
+{
+	struct nbd_handle *h = nbd_server_handle(export, err);
+
+	if (!h)
+		return NULL;
+	if (nbd_set_opt_mode(h, true) || nbd_aio_connect_uri(h, export->uri)) {
+		nbd_server_failed(err, export->name);
+	} else if (!nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, err)) {
+		return h;
+	} else if (nbd_aio_is_ready(h)) {
+		error_set(err, EOPNOTSUPP, "%s: the server is of the old style, and cannot list",
+			  export->name);
+	} else {
+		error_prefix(err, "%s", export->name);
+	}
+	nbd_close(h);
+	return NULL;
+}
+
+static void tell(const char *name, const char *description, const struct nbd_facts *f,
+		 const char *refused, backend_found_callback *found, void *context)
+{
+	const char *abilities[ABILITIES_MAX] = { NULL };
+	unsigned n = 0;
+	const struct {
+		bool has;
+		const char *name;
+	} all[] = {
+		{ f->read_only, "read-only" },
+		{ f->rotational, "rotational" },
+		{ f->flush, "flush" },
+		{ f->fua, "fua" },
+		{ f->trim, "trim" },
+		{ f->zero, "write-zeroes" },
+		{ f->fast_zero, "fast-zero" },
+		{ f->multi_conn, "multi-conn" },
+		{ f->structured, "structured" },
+		{ f->tls, "tls" },
+	};
+
+	for (unsigned i = 0; i < sizeof(all) / sizeof(*all); i++)
+		if (all[i].has)
+			abilities[n++] = all[i].name;
+	found(context, &(struct backend_found){
+			       .name = name,
+			       .description = description,
+			       .refused = refused,
+			       .size = f->size,
+			       .min_block = f->min_block,
+			       .preferred_block = f->preferred_block,
+			       .max_block = f->max_block,
+			       .abilities = abilities,
+		       });
+}
+
+static int option_done(void *user_data, int *error)
+{
+	(void)error;
+	*(bool *)user_data = true;
+	return 1;
+}
+
+static void look_at_one(struct nbd_handle *h, const char *name, const char *description,
+			backend_found_callback *found, void *context)
+{
+	struct nbd_facts facts = { 0 };
+	struct error err = { 0 };
+	bool done = false;
+	nbd_completion_callback completion = { .callback = option_done, .user_data = &done };
+
+	if (nbd_set_export_name(h, name) || nbd_aio_opt_info(h, completion))
+		nbd_server_failed(&err, "it cannot be asked for");
+	else if (!nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, &err))
+		nbd_server_facts(h, &facts, &err);
+	tell(name, description, &facts, err.code ? err.text : NULL, found, context);
+}
+
+int nbd_list(const struct export *export, backend_found_callback *found, void *context,
+	     struct error *err)
+{
+	struct listing listing = { 0 };
+	struct nbd_handle *h = negotiate(export, err);
+	bool done = false;
+	nbd_list_callback each = { .callback = listed, .user_data = &listing };
+	nbd_completion_callback completion = { .callback = option_done, .user_data = &done };
+	int ret = 0;
+
+	if (!h)
+		return -err->code;
+	if (nbd_aio_opt_list(h, each, completion))
+		ret = nbd_server_failed(err, export->name);
+	else
+		ret = nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, err);
+	if (!ret && listing.no_memory)
+		ret = error_set(err, ENOMEM, "no memory for the server's list");
+	for (unsigned i = 0; !ret && i < listing.nr; i++)
+		look_at_one(h, listing.names[i], listing.descriptions[i], found, context);
+	free_listing(&listing);
+	nbd_close(h);
+	return ret;
+}
