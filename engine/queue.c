@@ -395,9 +395,18 @@ static void woken(struct ring_op *op, int result)
 		wait_for_wake(q);
 }
 
+/* Completions are there: takes them, and commits what was completed over them. */
+static void do_round(struct queue *q)
+{
+	q->now_ns = clock_ns();
+	ring_dispatch(&q->ring);
+	if (q->backend->round_end)
+		q->backend->round_end(q);
+	commit_done(q);
+}
+
 static void serve(struct queue *q)
 {
-	const struct backend *backend = q->backend;
 	int ret;
 
 	while (q->nr_serving && !q->fault.code &&
@@ -407,11 +416,7 @@ static void serve(struct queue *q)
 			queue_fault(q, ret, "io_uring_enter");
 			return;
 		}
-		q->now_ns = clock_ns();
-		ring_dispatch(&q->ring);
-		if (backend->round_end)
-			backend->round_end(q);
-		commit_done(q);
+		do_round(q);
 		counters_add(&q->counters->rounds, 1);
 	}
 }
@@ -446,9 +451,7 @@ static int fetch_all(struct queue *q, struct error *err)
 	if (ret)
 		return error_set(err, ret, "fetching tags: io_uring_enter: %s", strerror(-ret));
 	/* A refused fetch is answered at once; a request cannot come before START_DEV. */
-	q->now_ns = clock_ns();
-	ring_dispatch(&q->ring);
-	commit_done(q);
+	do_round(q);
 	if (q->nr_serving == depth && !q->fault.code)
 		return 0;
 	*err = q->fault;
