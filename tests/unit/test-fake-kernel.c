@@ -351,10 +351,7 @@ static void send_cancel(uint64_t of)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&server.ring);
 
-	memset(sqe, 0, sizeof(*sqe));
-	sqe->opcode = IORING_OP_ASYNC_CANCEL;
-	sqe->fd = -1;
-	sqe->addr = of;
+	io_uring_prep_cancel64(sqe, of, 0);
 	sqe->user_data = A_CANCEL;
 }
 
