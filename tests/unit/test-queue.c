@@ -814,7 +814,7 @@ static struct {
 	int fd;
 	unsigned events;
 	uint64_t ns;
-	bool poll_at_open, woken;
+	bool poll_at_open, wake_at_open, woken;
 } waits_told;
 
 /* What the backend heard; the queue's thread's, and the test's between requests. */
@@ -893,6 +893,8 @@ static int waits_queue_open(struct queue *queue, struct error *err)
 		w->many[i].op.done = many_done;
 	if (waits_told.poll_at_open)
 		queue_poll(queue, &w->poll, waits_told.fd, waits_told.events);
+	if (waits_told.wake_at_open)
+		queue_wake(queue);
 	return 0;
 }
 
@@ -1315,6 +1317,29 @@ static void test_a_wake_makes_a_round(void **state)
 	end_waits(&s);
 }
 
+/* What happens before the first round of all has a round_end() too. */
+static void test_a_wake_before_the_first_round(void **state)
+{
+	struct served s;
+	int pair[2];
+
+	(void)state;
+	for (unsigned poll_too = 0; poll_too < 2; poll_too++) {
+		open_pair(pair);
+		assert_int_equal(send(pair[1], "x", 1, 0), 1);
+		waits_told.poll_at_open = poll_too;
+		waits_told.wake_at_open = !poll_too;
+		begin_waits(&s, 1);
+		for (unsigned ms = 0; !__atomic_load_n(&heard.rounds, __ATOMIC_RELAXED); ms++) {
+			assert_true(ms < 20000);
+			poll(NULL, 0, 1);
+		}
+		assert_int_equal(heard.polls, poll_too);
+		end_waits(&s);
+		close_pair(pair);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1346,6 +1371,7 @@ int main(void)
 		cmocka_unit_test(test_a_queue_ends_with_waits),
 		cmocka_unit_test(test_a_poll_from_the_start),
 		cmocka_unit_test(test_a_wake_makes_a_round),
+		cmocka_unit_test(test_a_wake_before_the_first_round),
 	};
 
 	bound_time(200);
