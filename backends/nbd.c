@@ -269,33 +269,34 @@ static void nbd_submit(struct io *io)
 		list_add(&q->waiting, n);
 }
 
-/* Sends what is in the list, as far as it goes.  Returns whether it is empty now. */
-static bool send_list(struct nbd_queue *q, struct nbd_list *list, uint64_t *sent)
+/* Sends what is in the list, as far as it goes.  Returns how many. */
+static unsigned send_list(struct nbd_queue *q, struct nbd_list *list)
 {
-	while (list->first) {
-		struct nbd_io *n;
+	unsigned sent = 0;
 
-		if (!free_link(q))
-			return false;
-		n = list_take(list);
+	while (list->first && free_link(q)) {
+		struct nbd_io *n = list_take(list);
+
 		if (!send_request(q, n)) {
 			list_put_back(list, n);
-			return false;
+			break;
 		}
-		++*sent;
+		sent++;
 	}
-	return true;
+	return sent;
 }
 
 /* A link takes requests again, or there is room again. */
 static void send_waiting(struct nbd_queue *q)
 {
-	uint64_t again = 0, waiting = 0;
+	unsigned again = 0;
 
-	if (send_list(q, &q->again, &again))
-		send_list(q, &q->waiting, &waiting);
+	/* A newer write must not be overtaken by what an old connection has sent. */
+	if (!atomic_load(&q->nbd->ghosts))
+		again = send_list(q, &q->again);
+	send_list(q, &q->waiting);
 	if (again)
-		nbd_gauge_add(q->nbd, NBD_GAUGE_REPLAYED, (int64_t)again);
+		nbd_gauge_add(q->nbd, NBD_GAUGE_REPLAYED, again);
 }
 
 static void fail_waiting(struct nbd_queue *q, int result)
@@ -414,7 +415,8 @@ static bool has_work(const struct nbd_queue *q)
 	if (q->again.first || q->waiting.first)
 		return true;
 	for (unsigned i = 0; i < q->nr_links; i++)
-		if (q->links[i].state != NBD_LINK_READY || q->links[i].in_flight)
+		if (q->links[i].state != NBD_LINK_READY || q->links[i].in_flight ||
+		    q->links[i].ghost)
 			return true;
 	return false;
 }

@@ -72,17 +72,18 @@ struct nbd_link {
 	int fd; /* our own descriptor of its socket; -1: none */
 	struct ring_op readable, writable;
 	bool polls_read, polls_write; /* the ops are with the ring */
-	int old_fd; /* the socket of the connection before, until its end; -1: none */
+	int old_fd;        /* the socket of a connection before, until its end; -1: none */
+	bool ghost;        /* it carries what may still be carried out; counted in nbd->ghosts */
+	uint64_t ghost_ns; /* since when the server is to be reached, and it has not ended */
 	struct ring_op old_ended;
 	bool polls_old;
 
 	uint64_t lost_ns;  /* since when it is not READY */
-	uint64_t next_ns;  /* DOWN: when to try; CONNECTING, SETTLING: until when */
+	uint64_t next_ns;  /* DOWN: when to try; CONNECTING: until when */
 	unsigned delay_ms; /* of the next failure */
 	uint64_t sent_again;
-	uint64_t joins;      /* JOINING: the first replay that counts for it */
-	uint64_t lost_order; /* the ledger's number when it was lost */
-	int told;            /* errno of the last refusal that was told */
+	uint64_t joins; /* JOINING: the first replay that counts for it */
+	int told;       /* errno of the last refusal that was told */
 	char told_text[256];
 };
 
@@ -145,6 +146,8 @@ struct nbd {
 	atomic_int owed;        /* -errno that the next flush ends with; 0: none */
 	atomic_bool flush_soon; /* much was sent again: better not to keep it any longer */
 	atomic_bool flushing;   /* a queue has a flush of our own under way */
+	atomic_uint nr_up;      /* links that are connected: SETTLING, JOINING, READY */
+	atomic_uint ghosts;     /* old sockets that may still write */
 	atomic_bool halt;       /* every queue is to hold still */
 
 	pthread_mutex_t gate;      /* guards what follows; taken only while I/O waits anyway */

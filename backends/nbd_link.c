@@ -11,9 +11,9 @@
  *
  * Ghost writes: what an old connection has sent may still be carried out by a
  * server after a newer write of the same blocks.  So a lost connection's socket is
- * not closed: it is shut for sending, and the new connection is not used before
- * the server has ended the old one, or NBD_LINGER_MS have passed since the server
- * was back.
+ * not closed: it is shut for sending, and nothing is sent again, on whatever
+ * connection, before the server has ended the old one, or has been there for
+ * NBD_LINGER_MS without doing so.
  */
 #include "backends/nbd.h"
 
@@ -61,13 +61,19 @@ static void keep_socket(struct nbd_link *link)
 		set_keepalive(link->fd);
 }
 
+/* The old socket has ended, or is given up. */
 static void close_old(struct nbd_link *link)
 {
+	struct nbd *nbd = link->owner->nbd;
+
 	if (link->polls_old)
 		queue_cancel(link->owner->queue, &link->old_ended);
 	if (link->old_fd >= 0)
 		close(link->old_fd);
 	link->old_fd = -1;
+	if (link->ghost && atomic_fetch_sub(&nbd->ghosts, 1) == 1)
+		nbd_replay_wake(nbd);
+	link->ghost = false;
 }
 
 static void watch_old(struct nbd_link *link)
@@ -110,14 +116,24 @@ static void drop_polls(struct nbd_link *link)
 
 static void drop_handle(struct nbd_link *link)
 {
+	struct nbd *nbd = link->owner->nbd;
+
 	drop_polls(link);
-	if (link->fd >= 0) {
+	if (link->state >= NBD_LINK_SETTLING)
+		atomic_fetch_sub(&nbd->nr_up, 1);
+	if (link->fd >= 0 && link->in_flight) {
+		/* Nothing is sent before the last one's end, so there is none. */
 		close_old(link);
 		shutdown(link->fd, SHUT_WR);
 		link->old_fd = link->fd;
-		link->fd = -1;
+		link->ghost = true;
+		link->ghost_ns = 0;
+		atomic_fetch_add(&nbd->ghosts, 1);
 		watch_old(link);
+	} else if (link->fd >= 0) {
+		close(link->fd);
 	}
+	link->fd = -1;
 	nbd_close(link->handle);
 	link->handle = NULL;
 }
@@ -172,7 +188,6 @@ void nbd_link_lost(struct nbd_link *link, const char *reason)
 		link->lost_ns = now_of(link);
 		link->delay_ms = NBD_BACKOFF_MIN_MS;
 		link->sent_again = 0;
-		link->lost_order = atomic_load(&q->nbd->ledger.order);
 		link->told = 0;
 		nbd_gauge_add(q->nbd, NBD_GAUGE_CONNECTED, -1);
 	}
@@ -217,9 +232,7 @@ static void connect_it(struct nbd_link *link)
 
 static void join(struct nbd_link *link)
 {
-	close_old(link);
 	link->state = NBD_LINK_JOINING;
-	link->next_ns = 0;
 	nbd_replay_join(link->owner, link);
 }
 
@@ -245,12 +258,10 @@ static void settle(struct nbd_link *link)
 		return;
 	}
 	link->answered_ns = now_of(link);
-	if (link->old_fd < 0) {
-		join(link);
-		return;
-	}
 	link->state = NBD_LINK_SETTLING;
-	link->next_ns = now_of(link) + NBD_LINGER_MS * (uint64_t)NBD_NS_PER_MS;
+	atomic_fetch_add(&nbd->nr_up, 1);
+	if (!atomic_load(&nbd->ghosts))
+		join(link);
 }
 
 void nbd_link_ready(struct nbd_link *link)
@@ -410,11 +421,27 @@ static bool is_silent(const struct nbd_link *link)
 	       (link->overtaken_ns > oldest && link->overtaken_ns - oldest >= timeout);
 }
 
+/* An old socket is given up when the server is there, and still does not end it. */
+static void look_at_ghost(struct nbd_link *link)
+{
+	uint64_t now = now_of(link);
+
+	if (!link->ghost)
+		return;
+	if (!atomic_load(&link->owner->nbd->nr_up))
+		link->ghost_ns = 0;
+	else if (!link->ghost_ns)
+		link->ghost_ns = now;
+	else if (now - link->ghost_ns >= NBD_LINGER_MS * (uint64_t)NBD_NS_PER_MS)
+		close_old(link);
+}
+
 void nbd_link_tick(struct nbd_link *link)
 {
 	uint64_t now = now_of(link);
 	struct error err;
 
+	look_at_ghost(link);
 	switch (link->state) {
 	case NBD_LINK_DOWN:
 		if (now >= link->next_ns)
@@ -428,7 +455,7 @@ void nbd_link_tick(struct nbd_link *link)
 		back_off(link);
 		break;
 	case NBD_LINK_SETTLING:
-		if (link->old_fd < 0 || now >= link->next_ns)
+		if (!atomic_load(&link->owner->nbd->ghosts))
 			join(link);
 		break;
 	case NBD_LINK_JOINING:
@@ -458,6 +485,7 @@ void nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned num
 	};
 	link->answered_ns = queue_now_ns(owner->queue);
 	keep_socket(link);
+	atomic_fetch_add(&owner->nbd->nr_up, 1);
 	nbd_gauge_add(owner->nbd, NBD_GAUGE_CONNECTED, 1);
 }
 
@@ -474,4 +502,6 @@ void nbd_link_end(struct nbd_link *link)
 		close(link->fd);
 	if (link->old_fd >= 0)
 		close(link->old_fd);
+	if (link->ghost)
+		atomic_fetch_sub(&link->owner->nbd->ghosts, 1);
 }

@@ -65,11 +65,14 @@ void nbd_replay_close_queue(struct nbd_queue *q)
 	pthread_mutex_unlock(&nbd->gate);
 }
 
-/* What was acknowledged may be lost, and nobody has it: the next flush tells. */
-static void tell_loss(struct nbd *nbd, const struct nbd_link *link)
+/*
+ * What was acknowledged may be lost, and nobody has it: the next flush tells.  On
+ * whichever connection that was: its loss need not have been noticed yet.
+ */
+static void tell_loss(struct nbd *nbd)
 {
 	pthread_mutex_lock(&nbd->gate);
-	if (atomic_load(&nbd->ledger.stable) < link->lost_order) {
+	if (nbd_ledger_owes(&nbd->ledger)) {
 		nbd_ledger_flushed(&nbd->ledger, atomic_load(&nbd->ledger.order));
 		atomic_store(&nbd->owed, -EIO);
 		log_error(nbd->export->name,
@@ -93,7 +96,7 @@ void nbd_replay_join(struct nbd_queue *q, struct nbd_link *link)
 	struct nbd *nbd = q->nbd;
 
 	if (nbd->retain == NBD_RETAIN_TELL)
-		tell_loss(nbd, link);
+		tell_loss(nbd);
 	if (nbd->retain != NBD_RETAIN_LOG || !__atomic_load_n(nbd->ledger.bytes, __ATOMIC_SEQ_CST))
 		nbd_link_ready(link);
 	else
@@ -260,7 +263,9 @@ static void hold_still(struct nbd_queue *q)
 			q->parked = nbd->halts;
 			last = ++nbd->nr_parked == nbd->nr_serving;
 		}
-		if (nbd->nr_parked == nbd->nr_serving && !nbd->leader) {
+		/* What an abandoned replay has sent must not come after the next one. */
+		if (nbd->nr_parked == nbd->nr_serving && !nbd->leader &&
+		    !atomic_load(&nbd->ghosts)) {
 			if (link)
 				lead(q, link);
 			else if (last)
