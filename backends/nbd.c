@@ -129,6 +129,28 @@ static void acknowledged(struct nbd_queue *q, struct nbd_io *n)
 	}
 }
 
+/* A part of a structured reply: of a read that fails, too. */
+static int chunk_came(void *user_data, const void *data, size_t count, uint64_t offset,
+		      unsigned status, int *error)
+{
+	struct nbd_io *n = user_data;
+
+	(void)data;
+	(void)error;
+	/* libnbd has seen to it that the part is within the read. */
+	if (status != LIBNBD_READ_ERROR &&
+	    !nbd_cover_add(&n->cover, (uint32_t)(offset - n->io->offset), (uint32_t)count))
+		n->garbled = true;
+	return 0;
+}
+
+/* Whether a structured read that is said to have succeeded has all its data. */
+static bool lacks_data(const struct nbd_io *n)
+{
+	return n->io->op == IO_READ && n->link->facts.structured &&
+	       (n->garbled || !nbd_cover_is_whole(&n->cover, n->io->length));
+}
+
 static int answered(void *user_data, int *error)
 {
 	struct nbd_io *n = user_data;
@@ -136,7 +158,7 @@ static int answered(void *user_data, int *error)
 	struct nbd_queue *q = queue_private(io->queue);
 	struct nbd *nbd = q->nbd;
 
-	if (nbd_link_answered(n->link, n->sent_ns, *error))
+	if (nbd_link_answered(n->link, n->sent_ns, !*error && lacks_data(n) ? EPROTO : *error))
 		return 1;
 	if (*error) {
 		if (io->op == IO_FLUSH)
@@ -153,6 +175,17 @@ static int answered(void *user_data, int *error)
 	return 1;
 }
 
+static int64_t read_structured(struct nbd_link *link, struct nbd_io *n,
+			       nbd_completion_callback done)
+{
+	nbd_chunk_callback chunk = { .callback = chunk_came, .user_data = n };
+
+	n->cover.nr = 0;
+	n->garbled = false;
+	return nbd_aio_pread_structured(link->handle, io_data(n->io), n->io->length, n->io->offset,
+					chunk, done, 0);
+}
+
 static int64_t call(struct nbd_queue *q, struct nbd_link *link, struct nbd_io *n)
 {
 	nbd_completion_callback done = { .callback = answered, .user_data = n };
@@ -164,6 +197,8 @@ static int64_t call(struct nbd_queue *q, struct nbd_link *link, struct nbd_io *n
 		flags |= LIBNBD_CMD_FLAG_FUA;
 	switch (io->op) {
 	case IO_READ:
+		if (link->facts.structured)
+			return read_structured(link, n, done);
 		return nbd_aio_pread(h, io_data(io), io->length, io->offset, done, 0);
 	case IO_WRITE:
 		return nbd_aio_pwrite(h, io_data(io), io->length, io->offset, done, flags);
@@ -591,7 +626,7 @@ static int connect_one(struct nbd *nbd, struct nbd_facts *facts, struct error *e
 
 	if (!h)
 		return -err->code;
-	ret = nbd_server_connect(export, h, NBD_CONNECT_MS, err);
+	ret = nbd_server_connect(export, h, nbd_connect_ms(nbd), err);
 	if (!ret)
 		ret = nbd_server_facts(h, facts, err);
 	if (ret) {

@@ -6,6 +6,7 @@
  *   nbd_link.c     one connection: made, watched, lost, made again
  *   nbd_replay.c   what must happen before a new connection may be used
  *   nbd_retain.c   what was acknowledged and not flushed
+ *   nbd_cover.c    which parts of a read have come
  *   nbd_server.c   how a server is reached, and what it says of its export
  *
  * A link belongs to one queue, and libnbd's handle in it is only touched by that
@@ -16,6 +17,7 @@
 
 #include <pthread.h>
 
+#include "backends/nbd_cover.h"
 #include "backends/nbd_retain.h"
 #include "backends/nbd_server.h"
 
@@ -93,8 +95,10 @@ struct nbd_io {
 	struct io *io;
 	struct nbd_link *link; /* that has it; NULL: none */
 	uint64_t sent_ns;
-	uint64_t covers; /* a flush: what it covers */
-	uint32_t room;   /* set aside in the ledger */
+	uint64_t covers;        /* a flush: what it covers */
+	uint32_t room;          /* set aside in the ledger */
+	bool garbled;           /* a structured read: its chunks overlap */
+	struct nbd_cover cover; /* a structured read: what has come */
 };
 
 struct nbd_list {
@@ -169,6 +173,13 @@ struct nbd {
 void nbd_take_back(struct nbd_queue *q, struct nbd_link *link);
 /* The age of the oldest request that the link has: when it was sent; 0: it has none. */
 uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_link *link);
+/* For a connection to be made: no longer than an answer may take. */
+static inline unsigned nbd_connect_ms(const struct nbd *nbd)
+{
+	uint64_t ms = nbd->timeout_ns / NBD_NS_PER_MS;
+
+	return ms < NBD_CONNECT_MS ? (unsigned)ms : NBD_CONNECT_MS;
+}
 /* A gauge of the export's. */
 void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change);
 /* A flush or replay failed for good: what was acknowledged may be lost. */

@@ -210,11 +210,8 @@ void nbd_link_lost(struct nbd_link *link, const char *reason)
 static void connect_it(struct nbd_link *link)
 {
 	struct nbd *nbd = link->owner->nbd;
-	uint64_t limit = nbd->timeout_ns;
 	struct error err;
 
-	if (limit > NBD_CONNECT_MS * (uint64_t)NBD_NS_PER_MS)
-		limit = NBD_CONNECT_MS * (uint64_t)NBD_NS_PER_MS;
 	link->handle = nbd_server_handle(nbd->export, &err);
 	if (!link->handle) {
 		tell(link, &err, false);
@@ -222,7 +219,7 @@ static void connect_it(struct nbd_link *link)
 		return;
 	}
 	link->state = NBD_LINK_CONNECTING;
-	link->next_ns = now_of(link) + limit;
+	link->next_ns = now_of(link) + nbd_connect_ms(nbd) * (uint64_t)NBD_NS_PER_MS;
 	if (nbd_aio_connect_uri(link->handle, nbd->export->uri)) {
 		nbd_server_failed(&err, "cannot connect");
 		tell(link, &err, false);
@@ -332,6 +329,18 @@ static bool wants(const struct nbd_link *link, unsigned direction)
 	return link->handle && (nbd_aio_get_direction(link->handle) & direction);
 }
 
+/*
+ * libnbd stops sending for good where it is told, in the middle of a write, that
+ * there is something to read, and there is nothing: so this must be sure.
+ */
+static bool can_read(const struct nbd_link *link)
+{
+	struct pollfd fd = { .fd = nbd_aio_get_fd(link->handle), .events = POLLIN };
+
+	return wants(link, LIBNBD_AIO_DIRECTION_READ) &&
+	       (!wants(link, LIBNBD_AIO_DIRECTION_WRITE) || poll(&fd, 1, 0) == 1);
+}
+
 static void take_answers(struct nbd_link *link)
 {
 	uint64_t before;
@@ -350,7 +359,7 @@ static void take_answers(struct nbd_link *link)
 		link->explained = nbd_aio_notify_read(link->handle);
 		if (link->explained)
 			return;
-	} while (link->in_flight && link->answered != before);
+	} while (link->in_flight && link->answered != before && can_read(link));
 }
 
 static void readable(struct ring_op *op, int result)
@@ -358,7 +367,7 @@ static void readable(struct ring_op *op, int result)
 	struct nbd_link *link = member_of(op, struct nbd_link, readable);
 
 	link->polls_read = false;
-	if (result < 0 || !wants(link, LIBNBD_AIO_DIRECTION_READ))
+	if (result < 0 || !link->handle || !can_read(link))
 		return;
 	if (link->state == NBD_LINK_CONNECTING)
 		link->explained = nbd_aio_notify_read(link->handle);

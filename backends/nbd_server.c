@@ -278,7 +278,7 @@ int nbd_facts_to_limits(const struct nbd_facts *f, const struct export *export,
 				 export->name, most, PAGE);
 	l->logical_block = export->block_size ? export->block_size : least;
 	l->size = f->size - f->size % l->logical_block;
-	if (l->size < f->size)
+	if (l->size && l->size < f->size)
 		log_warning(export->name,
 			    "the last %u bytes cannot be reached: they are no whole block of %u",
 			    (unsigned)(f->size - l->size), l->logical_block);
