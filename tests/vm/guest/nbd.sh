@@ -89,8 +89,7 @@ server_start() {
 		SERVER=$(<"$name.pid")
 	fi
 	server_pids[$name]=$SERVER
-	retry 30 server_listens_or_ended "$name" || true
-	if ! server_listens "$name"; then
+	if ! retry 30 server_listens_or_ended "$name" || lab_gone "$SERVER"; then
 		sed "s/^/$name: /" "$name.server"
 		fail "the server '${command[*]}' does not listen"
 	fi
@@ -102,7 +101,8 @@ server_start() {
 }
 
 # server_sockets NAME: the state of each socket of the server's, one a line:
-# "listening" or "connected".
+# "listening" or "connected". While sockets come and go the kernel may leave one
+# out: what is asked must be asked again.
 server_sockets() {
 	local where=${server_where[$1]}
 	if [[ $where == unix ]]; then
@@ -116,12 +116,9 @@ server_sockets() {
 	fi
 }
 
-server_listens() {
-	kill -0 "${server_pids[$1]}" 2>/dev/null || return 1
-	server_sockets "$1" | grep -qx listening
+server_listens_or_ended() {
+	lab_gone "${server_pids[$1]}" || server_sockets "$1" | grep -qx listening
 }
-
-server_listens_or_ended() { lab_gone "${server_pids[$1]}" || server_listens "$1"; }
 
 # server_connections NAME: how many clients are connected to it.
 server_connections() { server_sockets "$1" | grep -cx connected || true; }
@@ -197,7 +194,7 @@ promises_kept() {
 }
 
 # gauge NAME: one of the device's gauges, as its server counts it.
-gauge() { counted "$1"; }
+gauge() { counted "gauge.$1"; }
 
 # gauge_is NAME VALUE: for retry.
 gauge_is() { [[ $(gauge "$1") == "$2" ]]; }
