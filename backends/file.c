@@ -457,6 +457,23 @@ static int learn_size(struct export *export, uint32_t block, struct error *err)
 	return 0;
 }
 
+static int file_resize(struct export *export, struct error *err)
+{
+	struct file *f = export->private;
+	off_t size = lseek(f->fd, 0, SEEK_END);
+
+	if (size < 0)
+		return error_set(err, errno, "%s: its size is not to be had: %s", f->path,
+				 strerror(errno));
+	if ((uint64_t)size < export->limits.size)
+		return error_set(err, ESTALE,
+				 "%s: it has shrunk to %lld bytes: the device stays as it is, and "
+				 "I/O past that end fails",
+				 f->path, (long long)size);
+	export_grow(export, (uint64_t)size);
+	return 0;
+}
+
 static void close_flush_fds(struct export *export)
 {
 	struct file *f = export->private;
@@ -713,6 +730,7 @@ static const struct backend file_backend = {
 	.check = file_check,
 	.open = file_open,
 	.close = file_close,
+	.resize = file_resize,
 	.queue_open = file_queue_open,
 	.submit = file_submit,
 };

@@ -71,6 +71,31 @@ void nbd_set_lost(struct nbd *nbd, int code, const char *what)
 			  what, strerror(code));
 }
 
+/* ---- an export that grows ---- */
+
+void nbd_saw_size(struct nbd *nbd, uint64_t size)
+{
+	uint64_t seen = atomic_load(&nbd->seen_size);
+
+	while (seen < size)
+		if (atomic_compare_exchange_weak(&nbd->seen_size, &seen, size)) {
+			/* A connection goes on with the size that it was made with. */
+			nbd_replay_wake(nbd);
+			return;
+		}
+}
+
+void nbd_link_size(struct nbd *nbd, unsigned link, uint64_t size)
+{
+	uint64_t least = size;
+
+	atomic_store(&nbd->link_sizes[link], size);
+	for (unsigned i = 0; i < nbd->nr_links; i++)
+		if (atomic_load(&nbd->link_sizes[i]) < least)
+			least = atomic_load(&nbd->link_sizes[i]);
+	export_grow(nbd->export, least);
+}
+
 /* ---- lists of requests ---- */
 
 static void list_init(struct nbd_list *list)
@@ -773,6 +798,9 @@ static int nbd_open(struct export *export, struct error *err)
 	if (ret)
 		goto close_logs;
 	pthread_mutex_init(&nbd->gate, NULL);
+	nbd->seen_size = nbd->facts.size;
+	for (unsigned i = 0; i < nbd->nr_links; i++)
+		nbd->link_sizes[i] = nbd->facts.size;
 	nbd_gauge_add(nbd, NBD_GAUGE_CONNECTIONS, nbd->nr_links);
 	tell_what_is_missing(nbd);
 	return 0;
@@ -781,6 +809,32 @@ close_logs:
 	close_logs(nbd);
 close_handles:
 	close_handles(nbd);
+	return ret;
+}
+
+static int nbd_resize(struct export *export, struct error *err)
+{
+	struct nbd *nbd = export->private;
+	struct nbd_handle *h = nbd_server_handle(export, err);
+	struct nbd_facts facts;
+	int ret;
+
+	if (!h)
+		return -err->code;
+	ret = nbd_server_connect(export, h, nbd_connect_ms(nbd), err);
+	if (!ret)
+		ret = nbd_server_facts(h, &facts, err);
+	if (!ret && facts.size < export->limits.size)
+		ret = error_set(
+			err, ESTALE,
+			"%s: the server's export has shrunk to %llu bytes: the device stays as "
+			"it is, and I/O past that end will fail",
+			export->name, (unsigned long long)facts.size);
+	if (!ret) {
+		nbd_aio_disconnect(h, 0);
+		nbd_saw_size(nbd, facts.size);
+	}
+	nbd_close(h);
 	return ret;
 }
 
@@ -811,6 +865,7 @@ static const struct backend nbd_backend = {
 	.list = nbd_list,
 	.open = nbd_open,
 	.close = nbd_close_export,
+	.resize = nbd_resize,
 	.queue_open = nbd_queue_open,
 	.queue_close = nbd_queue_close,
 	.submit = nbd_submit,

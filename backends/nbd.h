@@ -84,8 +84,9 @@ struct nbd_link {
 	uint64_t next_ns;  /* DOWN: when to try; CONNECTING: until when */
 	unsigned delay_ms; /* of the next failure */
 	uint64_t sent_again;
-	uint64_t joins; /* JOINING: the first replay that counts for it */
-	int told;       /* errno of the last refusal that was told */
+	uint64_t size_tried; /* the export's size for which it was made again */
+	uint64_t joins;      /* JOINING: the first replay that counts for it */
+	int told;            /* errno of the last refusal that was told */
 	char told_text[256];
 };
 
@@ -146,13 +147,15 @@ struct nbd {
 	struct nbd_ledger ledger;
 	struct nbd_log *logs; /* one a queue */
 	unsigned nr_logs;
-	atomic_int lost;        /* -errno of the first flush that failed; 0: none */
-	atomic_int owed;        /* -errno that the next flush ends with; 0: none */
-	atomic_bool flush_soon; /* much was sent again: better not to keep it any longer */
-	atomic_bool flushing;   /* a queue has a flush of our own under way */
-	atomic_uint nr_up;      /* links that are connected: SETTLING, JOINING, READY */
-	atomic_uint ghosts;     /* old sockets that may still write */
-	atomic_bool halt;       /* every queue is to hold still */
+	atomic_int lost;            /* -errno of the first flush that failed; 0: none */
+	atomic_int owed;            /* -errno that the next flush ends with; 0: none */
+	atomic_bool flush_soon;     /* much was sent again: better not to keep it any longer */
+	atomic_bool flushing;       /* a queue has a flush of our own under way */
+	_Atomic uint64_t seen_size; /* the largest that a link was told of */
+	_Atomic uint64_t link_sizes[NBD_LINKS_MAX]; /* that each link was told of */
+	atomic_uint nr_up;  /* links that are connected: SETTLING, JOINING, READY */
+	atomic_uint ghosts; /* old sockets that may still write */
+	atomic_bool halt;   /* every queue is to hold still */
 
 	pthread_mutex_t gate;      /* guards what follows; taken only while I/O waits anyway */
 	struct nbd_queue **queues; /* by index; NULL: not serving */
@@ -182,6 +185,10 @@ static inline unsigned nbd_connect_ms(const struct nbd *nbd)
 }
 /* A gauge of the export's. */
 void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change);
+/* A server said how big its export is, on a link or elsewhere. */
+void nbd_saw_size(struct nbd *nbd, uint64_t size);
+/* A link can be used for an export of that size. */
+void nbd_link_size(struct nbd *nbd, unsigned link, uint64_t size);
 /* A flush or replay failed for good: what was acknowledged may be lost. */
 void nbd_set_lost(struct nbd *nbd, int code, const char *what);
 

@@ -271,6 +271,8 @@ void nbd_link_ready(struct nbd_link *link)
 	__atomic_store_n(&nbd->export->gauges[NBD_GAUGE_SUSPENDED], 0, __ATOMIC_RELAXED);
 	nbd_gauge_add(nbd, NBD_GAUGE_CONNECTED, 1);
 	nbd_gauge_add(nbd, NBD_GAUGE_RECONNECTS, 1);
+	nbd_link_size(nbd, link->number, link->facts.size);
+	nbd_saw_size(nbd, link->facts.size);
 	log_info(name_of(link), "connection %u is back after %.1f s", link->number,
 		 (double)(now_of(link) - link->lost_ns) / 1e9);
 }
@@ -387,11 +389,23 @@ static void writable(struct ring_op *op, int result)
 	nbd_link_look(link);
 }
 
+/* The export has grown, and this connection knows it as it was. */
+static bool is_outgrown(const struct nbd_link *link)
+{
+	uint64_t size = atomic_load_explicit(&link->owner->nbd->seen_size, memory_order_relaxed);
+
+	return link->state == NBD_LINK_READY && link->facts.size < size && link->size_tried < size;
+}
+
 void nbd_link_watch(struct nbd_link *link)
 {
 	struct queue *queue = link->owner->queue;
 	int fd;
 
+	if (__builtin_expect(is_outgrown(link), 0)) {
+		link->size_tried = atomic_load(&link->owner->nbd->seen_size);
+		nbd_link_lost(link, "made anew: the export has grown");
+	}
 	if (!link->handle)
 		return;
 	fd = link->fd;

@@ -182,7 +182,7 @@ struct backend_host {
 
 #define EXPORT_GAUGES 8
 
-/* Owner: the device.  Constant after open(), limits.size and gauges aside. */
+/* Owner: the device.  Constant after open(), limits.size, grown and gauges aside. */
 struct export
 {
 	const struct backend *backend;
@@ -198,10 +198,19 @@ struct export
 	unsigned depth;      /* tags a queue */
 	uint32_t max_io;     /* bytes of the largest request, asked for */
 	struct backend_limits limits;
+	uint64_t grown;   /* bytes that the storage has by now; 0: limits.size.  Atomic */
+	int grown_event;  /* an eventfd, written with it */
 	void *private;    /* export_size bytes, zeroed */
 	uint64_t *gauges; /* one for each name in backend->gauges, EXPORT_GAUGES at most;
 				   any thread, with relaxed atomics */
 };
+
+/*
+ * The storage has grown to size bytes: the device follows, where the kernel can
+ * (Linux 6.16), and requests beyond the former size come only then.  A size that
+ * is not larger changes nothing: a live device never shrinks.  Any thread.
+ */
+void export_grow(struct export *export, uint64_t size);
 
 /* The value of one of the backend's options, by name. */
 const struct option_value *export_option(const struct export *export, const char *name);
@@ -263,6 +272,12 @@ struct backend {
 	 */
 	int (*open)(struct export *export, struct error *err);
 	void (*close)(struct export *export);
+	/*
+	 * Optional, device's thread, between open and close.  Looks again how big the
+	 * storage is, and calls export_grow(), now or later, where it has grown.  Returns
+	 * 0, or -errno with err filled.
+	 */
+	int (*resize)(struct export *export, struct error *err);
 	/* Optional.  Returns 0, or -errno with err filled and nothing held. */
 	int (*queue_open)(struct queue *queue, struct error *err);
 	void (*queue_close)(struct queue *queue);

@@ -262,6 +262,61 @@ static void quit_queues(struct device *d)
 		queue_quit(&d->queues[i]);
 }
 
+/* ---- growing ---- */
+
+void export_grow(struct export *export, uint64_t size)
+{
+	uint64_t one = 1;
+
+	size -= size % export->limits.logical_block;
+	if (size <= __atomic_load_n(&export->limits.size, __ATOMIC_RELAXED))
+		return;
+	__atomic_store_n(&export->grown, size, __ATOMIC_RELAXED);
+	if (write(export->grown_event, &one, sizeof(one)) < 0)
+		log_error(export->name, "its growth cannot be told: %s", strerror(errno));
+}
+
+void device_follow_size(struct device *d)
+{
+	struct export *e = &d->export;
+	uint64_t size, before = e->limits.size, events;
+	char now[24], then[24];
+	struct error err;
+
+	if (read(e->grown_event, &events, sizeof(events)) < 0)
+		return;
+	size = __atomic_load_n(&e->grown, __ATOMIC_RELAXED);
+	if (size <= before)
+		return;
+	size_format(size, now, sizeof(now));
+	size_format(before, then, sizeof(then));
+	if (!(d->features & UBLK_FEAT_UPDATE_SIZE)) {
+		log_warning(e->name,
+			    "the storage has grown to %s, the device stays at %s: this kernel "
+			    "cannot resize a live one (Linux 6.16 can): export it anew",
+			    now, then);
+		return;
+	}
+	/* First for us, then for the kernel: nothing it sends may be refused. */
+	__atomic_store_n(&e->limits.size, size, __ATOMIC_RELAXED);
+	if (control_update_size(d->control, d->info.dev_id, size >> UBLK_SECTOR_SHIFT, &err)) {
+		__atomic_store_n(&e->limits.size, before, __ATOMIC_RELAXED);
+		log_error(e->name, "the device stays at %s: %s", then, err.text);
+		return;
+	}
+	log_info(e->name, "%s has grown from %s to %s", d->path_name, then, now);
+}
+
+int device_resize(struct device *d, struct error *err)
+{
+	struct export *e = &d->export;
+
+	if (!e->backend->resize)
+		return error_set(err, EOPNOTSUPP, "%s: storage of this kind does not grow",
+				 e->name);
+	return e->backend->resize(e, err);
+}
+
 /* ---- start and stop ---- */
 
 /* A thread that does not end keeps ublkcN: the device goes when the process does. */
@@ -291,6 +346,7 @@ static int prepare(struct device *d, const struct spec *spec, const struct backe
 	};
 	spec_to_export(spec, &d->export);
 	d->export.host = host;
+	d->export.grown_event = -1;
 	d->partitions =
 		v[SPEC_PARTITIONS].set ? !v[SPEC_PARTITIONS].word : spec->backend->partitions;
 	if (v[SPEC_CPUS].set)
@@ -322,7 +378,8 @@ int device_start(struct device *d, const struct spec *spec, const struct backend
 		return ret;
 	device_move(d, EXPORT_OPENING);
 	d->end_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (d->end_event < 0) {
+	d->export.grown_event = d->end_event < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (d->export.grown_event < 0) {
 		ret = error_set(err, errno, "eventfd: %s", strerror(errno));
 		goto forget;
 	}
@@ -382,6 +439,8 @@ close_backend:
 forget:
 	device_move(d, EXPORT_FAILED);
 	free(d->queues);
+	if (d->export.grown_event >= 0)
+		close(d->export.grown_event);
 	if (d->end_event >= 0)
 		close(d->end_event);
 	device_forget(d);
@@ -450,6 +509,7 @@ int device_stop(struct device *d, struct error *err)
 			fault = step;
 		close_backend(d);
 		free(d->queues);
+		close(d->export.grown_event);
 		close(d->end_event);
 	}
 	device_move(d, fault.code ? EXPORT_FAILED : EXPORT_GONE);

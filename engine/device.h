@@ -70,6 +70,22 @@ static inline int device_event(const struct device *device)
 }
 
 /*
+ * Readable once the storage has grown: device_follow_size() is due then, which
+ * makes the device as big and tells of it in the log.
+ */
+static inline int device_grown_event(const struct device *device)
+{
+	return device->export.grown_event;
+}
+void device_follow_size(struct device *device);
+
+/*
+ * Has the backend look again how big its storage is; what comes of it comes by
+ * device_grown_event().  Returns 0, or -errno with err filled.
+ */
+int device_resize(struct device *device, struct error *err);
+
+/*
  * Stops and deletes the device.  With control->hurry set (before or meanwhile)
  * requests in service are abandoned.  Returns 0, or -errno with err filled: the
  * reason why a queue failed earlier, or what could not be undone.

@@ -37,7 +37,7 @@ struct run {
 
 static struct control *hurried;
 static volatile sig_atomic_t nr_signals;
-static int signal_event = -1;
+static int signal_event = -1, resize_event = -1;
 
 static void on_signal(int number)
 {
@@ -52,6 +52,18 @@ static void on_signal(int number)
 	errno = saved;
 }
 
+/* SIGUSR1: 'ublkctl resize' asks for a look at the storage's size. */
+static void on_resize(int number)
+{
+	uint64_t one = 1;
+	int saved = errno;
+
+	(void)number;
+	if (write(resize_event, &one, sizeof(one)) < 0)
+		errno = saved; /* one is waiting already */
+	errno = saved;
+}
+
 static int catch_signals(struct control *control, struct error *err)
 {
 	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
@@ -59,8 +71,10 @@ static int catch_signals(struct control *control, struct error *err)
 
 	hurried = control;
 	signal_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (signal_event < 0)
+	resize_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (signal_event < 0 || resize_event < 0)
 		return error_set(err, errno, "eventfd: %s", strerror(errno));
+	sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = on_resize }, NULL);
 	for (unsigned i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
 		struct sigaction before;
 
@@ -73,17 +87,37 @@ static int catch_signals(struct control *control, struct error *err)
 	return 0;
 }
 
+static void resize(struct device *device)
+{
+	struct error err;
+	uint64_t events;
+
+	if (read(resize_event, &events, sizeof(events)) < 0)
+		return;
+	if (device_resize(device, &err))
+		log_error(device->export.name, "%s", err.text);
+}
+
 /* Returns true for a signal, false where the device ended by itself. */
-static bool wait_for_end(const struct device *device)
+static bool wait_for_end(struct device *device)
 {
 	struct pollfd fds[] = {
 		{ .fd = signal_event, .events = POLLIN },
 		{ .fd = device_event(device), .events = POLLIN },
+		{ .fd = device_grown_event(device), .events = POLLIN },
+		{ .fd = resize_event, .events = POLLIN },
 	};
 
-	while (poll(fds, 2, -1) <= 0)
-		;
-	return fds[0].revents;
+	for (;;) {
+		if (poll(fds, sizeof(fds) / sizeof(*fds), -1) <= 0)
+			continue;
+		if (fds[0].revents || fds[1].revents)
+			return fds[0].revents;
+		if (fds[2].revents)
+			device_follow_size(device);
+		if (fds[3].revents)
+			resize(device);
+	}
 }
 
 /* ---- the host's side for backends ---- */

@@ -10,9 +10,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct verb *const verbs[] = {
-	&verb_run, &verb_list, &verb_remove, &verb_features, &verb_backends, &verb_nbd_list, NULL
-};
+static const struct verb *const verbs[] = { &verb_run,      &verb_list,
+					    &verb_remove,   &verb_resize,
+					    &verb_features, &verb_backends,
+					    &verb_nbd_list, NULL };
 
 static void print_help(void)
 {

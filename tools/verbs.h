@@ -27,7 +27,7 @@ struct verb {
 };
 
 extern const struct verb verb_backends, verb_features, verb_list, verb_nbd_list, verb_remove,
-	verb_run;
+	verb_resize, verb_run;
 
 /* Options that several verbs have, for their tables. */
 #define OPTION_DEF_JSON                                              \
