@@ -41,13 +41,13 @@ static void keeper_close(struct export *export)
 	keeper_closes++;
 }
 
-/* When told to, all queues but the first open only once a call has failed. */
+/* When told to, all queues but the first open only once that one has failed. */
 static bool keeper_waits;
 
 static int keeper_queue_open(struct queue *queue, struct error *err)
 {
 	(void)err;
-	while (keeper_waits && queue_index(queue) && !fake_failed())
+	while (keeper_waits && queue_index(queue) && !queue_has_failed(queue - queue_index(queue)))
 		usleep(1000);
 	return 0;
 }
