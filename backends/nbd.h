@@ -212,6 +212,7 @@ void nbd_link_tick(struct nbd_link *link);
 void nbd_link_watch(struct nbd_link *link);
 /* It has joined: it takes requests. */
 void nbd_link_ready(struct nbd_link *link);
+/* reason NULL: that was told already. */
 void nbd_link_lost(struct nbd_link *link, const char *reason);
 /*
  * libnbd calls back for something that was sent at sent_ns.  Returns true where

@@ -183,8 +183,10 @@ void nbd_link_lost(struct nbd_link *link, const char *reason)
 	bool was_ready = link->state == NBD_LINK_READY;
 
 	if (was_ready) {
-		log_warning(name_of(link), "connection %u to the server is lost: %s: %s",
-			    link->number, reason, q->nbd->deadline_ns ? "I/O waits" : "I/O fails");
+		if (reason)
+			log_warning(name_of(link), "connection %u to the server is lost: %s: %s",
+				    link->number, reason,
+				    q->nbd->deadline_ns ? "I/O waits" : "I/O fails");
 		link->lost_ns = now_of(link);
 		link->delay_ms = NBD_BACKOFF_MIN_MS;
 		link->sent_again = 0;
@@ -404,7 +406,9 @@ void nbd_link_watch(struct nbd_link *link)
 
 	if (__builtin_expect(is_outgrown(link), 0)) {
 		link->size_tried = atomic_load(&link->owner->nbd->seen_size);
-		nbd_link_lost(link, "made anew: the export has grown");
+		log_info(name_of(link), "connection %u is made anew: the export has grown",
+			 link->number);
+		nbd_link_lost(link, NULL);
 	}
 	if (!link->handle)
 		return;
