@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the nbd backend keeps of acknowledged writes: all of it, in order, within
+ * its bound, until a flush has covered it.
+ */
+/* tests: tsan */
+#include "backends/nbd_retain.h"
+#include "engine/backend.h"
+#include "tests/unit/served.h"
+#include "tests/unit/test.h"
+
+#include <pthread.h>
+
+#define BOUND  65536u
+#define MAX_IO 12288u
+#define LOGS   3u
+
+/* An export's ledger and its logs. */
+struct books {
+	uint64_t bytes;
+	struct nbd_ledger ledger;
+	struct nbd_log logs[LOGS];
+};
+
+static void open_books(struct books *b, uint64_t bound)
+{
+	memset(b, 0, sizeof(*b));
+	b->ledger.bytes = &b->bytes;
+	b->ledger.bound = bound;
+	for (unsigned i = 0; i < LOGS; i++)
+		assert_int_equal(nbd_log_open(&b->logs[i], &b->ledger, MAX_IO), 0);
+}
+
+static void close_books(struct books *b)
+{
+	for (unsigned i = 0; i < LOGS; i++)
+		nbd_log_close(&b->logs[i]);
+}
+
+/* A byte of a write's data, told by what the write is. */
+static uint8_t byte_of(uint64_t offset, uint32_t at)
+{
+	return (uint8_t)(offset * 31 + at * 7 + at / 256);
+}
+
+static bool keep_write(struct nbd_log *log, uint64_t offset, uint32_t length)
+{
+	static _Thread_local uint8_t data[MAX_IO];
+	uint32_t room = nbd_ledger_reserve(log->ledger, length);
+
+	if (!room)
+		return false;
+	for (uint32_t i = 0; i < length; i++)
+		data[i] = byte_of(offset, i);
+	nbd_log_keep(log, room, IO_WRITE, IO_FUA, offset, length, data);
+	return true;
+}
+
+static bool keep_trim(struct nbd_log *log, uint64_t offset, uint32_t length)
+{
+	uint32_t room = nbd_ledger_reserve(log->ledger, 0);
+
+	if (room)
+		nbd_log_keep(log, room, IO_DISCARD, 0, offset, length, NULL);
+	return room;
+}
+
+static bool is_write(const struct nbd_kept *kept, uint64_t offset, uint32_t length)
+{
+	if (kept->op != IO_WRITE || kept->flags != IO_FUA || kept->offset != offset ||
+	    kept->length != length)
+		return false;
+	for (uint32_t i = 0; i < length; i++)
+		if (kept->data[i] != byte_of(offset, i))
+			return false;
+	return true;
+}
+
+static bool flush(struct books *b, uint64_t covered, unsigned log)
+{
+	nbd_ledger_flushed(&b->ledger, covered);
+	return nbd_log_drop(&b->logs[log]);
+}
+
+static void test_keeps_what_was_acknowledged(void **state)
+{
+	const struct nbd_kept *kept;
+	struct books b;
+
+	(void)state;
+	open_books(&b, BOUND);
+	assert_null(nbd_log_first(&b.logs[0]));
+	assert_false(nbd_ledger_owes(&b.ledger));
+	assert_true(keep_write(&b.logs[0], 4096, 512));
+	assert_true(keep_trim(&b.logs[0], 8192, 1u << 30));
+	assert_true(keep_write(&b.logs[0], 0, MAX_IO));
+	assert_true(nbd_ledger_owes(&b.ledger));
+	kept = nbd_log_first(&b.logs[0]);
+	assert_true(is_write(kept, 4096, 512));
+	assert_int_equal(kept->order, 0);
+	kept = nbd_log_next(&b.logs[0], kept);
+	assert_int_equal(kept->op, IO_DISCARD);
+	assert_int_equal(kept->offset, 8192);
+	assert_int_equal(kept->length, 1u << 30);
+	assert_int_equal(kept->order, 1);
+	kept = nbd_log_next(&b.logs[0], kept);
+	assert_true(is_write(kept, 0, MAX_IO));
+	assert_null(nbd_log_next(&b.logs[0], kept));
+	close_books(&b);
+}
+
+/* A flush covers what was acknowledged before it was sent, and nothing else. */
+static void test_flushes_cover_what_came_before(void **state)
+{
+	struct books b;
+	uint64_t covers;
+
+	(void)state;
+	open_books(&b, BOUND);
+	keep_write(&b.logs[0], 0, 512);
+	keep_write(&b.logs[1], 1024, 512);
+	covers = nbd_ledger_flush_begins(&b.ledger);
+	keep_write(&b.logs[0], 2048, 512);
+	/* Not before it has succeeded. */
+	assert_false(nbd_log_drop(&b.logs[0]));
+	assert_true(flush(&b, covers, 0));
+	assert_true(is_write(nbd_log_first(&b.logs[0]), 2048, 512));
+	assert_false(nbd_log_drop(&b.logs[0]));
+	assert_true(nbd_ledger_owes(&b.ledger));
+	/* Each queue drops its own. */
+	assert_non_null(nbd_log_first(&b.logs[1]));
+	assert_true(nbd_log_drop(&b.logs[1]));
+	assert_null(nbd_log_first(&b.logs[1]));
+	/* One that was sent earlier, and is answered later, takes nothing back. */
+	assert_true(flush(&b, nbd_ledger_flush_begins(&b.ledger), 0));
+	nbd_ledger_flushed(&b.ledger, covers);
+	assert_false(nbd_ledger_owes(&b.ledger));
+	assert_null(nbd_log_first(&b.logs[0]));
+	assert_int_equal(b.bytes, 0);
+	/* What is not kept counts as well. */
+	nbd_ledger_acknowledged(&b.ledger);
+	assert_true(nbd_ledger_owes(&b.ledger));
+	close_books(&b);
+}
+
+static void test_the_bound_is_kept(void **state)
+{
+	uint32_t room, rooms[1000];
+	unsigned n = 0;
+	struct books b;
+
+	(void)state;
+	open_books(&b, BOUND);
+	while ((room = nbd_ledger_reserve(&b.ledger, 512)))
+		rooms[n++] = room;
+	assert_true(b.bytes <= BOUND && b.bytes + rooms[0] > BOUND);
+	assert_true(n > BOUND / 1024);
+	/* A small one may fit yet; then nothing does. */
+	while ((room = nbd_ledger_reserve(&b.ledger, 0)))
+		rooms[n++] = room;
+	assert_true(b.bytes <= BOUND);
+	nbd_ledger_release(&b.ledger, rooms[0]);
+	assert_int_equal(nbd_ledger_reserve(&b.ledger, 512), rooms[0]);
+	for (unsigned i = 0; i < n; i++)
+		nbd_ledger_release(&b.ledger, rooms[i]);
+	assert_int_equal(b.bytes, 0);
+	close_books(&b);
+}
+
+static void test_the_largest_operation_leaves_room_for_others(void **state)
+{
+	static const uint64_t bounds[] = { 65536, 100000, 1 << 20, 64 << 20 };
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(bounds) / sizeof(*bounds); i++) {
+		uint64_t bytes = 0;
+		struct nbd_ledger ledger = { .bytes = &bytes, .bound = bounds[i] };
+		uint64_t most = nbd_ledger_max_io(bounds[i]);
+
+		most -= most % 512;
+		assert_true(most >= 8192 && most < bounds[i]);
+		/* More than half is flushed at once: the next one always fits then. */
+		for (unsigned n = 0; n < 3; n++)
+			assert_true(nbd_ledger_reserve(&ledger, (uint32_t)most));
+	}
+	assert_int_equal(nbd_ledger_max_io(0), 0);
+	assert_int_equal(nbd_ledger_max_io(100), 0);
+}
+
+static void test_nothing_kept_takes_no_memory(void **state)
+{
+	struct books b;
+
+	(void)state;
+	open_books(&b, 0);
+	assert_null(b.logs[0].arena);
+	assert_false(nbd_log_drop(&b.logs[0]));
+	assert_null(nbd_log_first(&b.logs[0]));
+	close_books(&b);
+}
+
+/* ---- against a model ---- */
+
+enum {
+	MODEL = 4096
+};
+
+static struct {
+	uint64_t order, offset;
+	uint32_t length;
+	unsigned log;
+	bool trim;
+} model[MODEL];
+static unsigned model_first, model_end;
+
+static void compare(const struct books *b)
+{
+	const struct nbd_kept *at[LOGS];
+
+	for (unsigned i = 0; i < LOGS; i++)
+		at[i] = nbd_log_first(&b->logs[i]);
+	for (unsigned m = model_first; m < model_end; m++) {
+		unsigned log = model[m % MODEL].log;
+
+		assert_non_null(at[log]);
+		assert_int_equal(at[log]->order, model[m % MODEL].order);
+		if (model[m % MODEL].trim)
+			assert_int_equal(at[log]->op, IO_DISCARD);
+		else
+			assert_true(is_write(at[log], model[m % MODEL].offset,
+					     model[m % MODEL].length));
+		at[log] = nbd_log_next(&b->logs[log], at[log]);
+	}
+	for (unsigned i = 0; i < LOGS; i++)
+		assert_null(at[i]);
+}
+
+/* Of any size, in any log, over the ring's end again and again. */
+static void test_the_ring_against_a_model(void **state)
+{
+	uint64_t seed = 11, order = 0;
+	unsigned full = 0;
+	struct books b;
+
+	(void)state;
+	open_books(&b, BOUND);
+	model_first = model_end = 0;
+	for (unsigned step = 0; step < 30000; step++) {
+		/* For a while all in one log, which then is as full as can be. */
+		unsigned log = step / 1000 % 2 ? step / 2000 % LOGS
+					       : (unsigned)(next_random(&seed) % LOGS);
+		uint32_t length = (uint32_t)(next_random(&seed) % (MAX_IO + 1));
+		uint64_t offset = next_random(&seed);
+		bool trim = next_random(&seed) % 8 == 0, is_full = false;
+
+		if (next_random(&seed) % 3 == 0)
+			length %= 64;
+		if (trim ? keep_trim(&b.logs[log], offset, length)
+			 : keep_write(&b.logs[log], offset, length)) {
+			model[model_end % MODEL].order = order++;
+			model[model_end % MODEL].offset = offset;
+			model[model_end % MODEL].length = length;
+			model[model_end % MODEL].log = log;
+			model[model_end++ % MODEL].trim = trim;
+			assert_true(model_end - model_first < MODEL);
+		} else {
+			is_full = true;
+			full++;
+		}
+		/* A flush of the most of it, and of all of it at times. */
+		if (is_full || next_random(&seed) % 64 == 0) {
+			uint64_t left = next_random(&seed) % 4 ? next_random(&seed) % 4 : 0;
+
+			nbd_ledger_flushed(&b.ledger, order > left ? order - left : 0);
+			for (unsigned i = 0; i < LOGS; i++)
+				nbd_log_drop(&b.logs[i]);
+			while (model_first < model_end &&
+			       model[model_first % MODEL].order < b.ledger.stable)
+				model_first++;
+			compare(&b);
+		}
+		if (step % 97 == 0)
+			compare(&b);
+	}
+	assert_true(full > 100);
+	nbd_ledger_flushed(&b.ledger, order);
+	for (unsigned i = 0; i < LOGS; i++)
+		nbd_log_drop(&b.logs[i]);
+	assert_int_equal(b.bytes, 0);
+	close_books(&b);
+}
+
+/* ---- each queue on its thread ---- */
+
+struct worker {
+	struct books *books;
+	unsigned log;
+	uint64_t kept;
+	bool right;
+};
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	struct nbd_log *log = &w->books->logs[w->log];
+	uint64_t seed = w->log + 1, last = 0;
+
+	w->right = true;
+	for (unsigned step = 0; step < 4000; step++) {
+		uint32_t length = (uint32_t)(next_random(&seed) % MAX_IO);
+
+		if (keep_write(log, step, length)) {
+			w->kept++;
+		} else {
+			uint64_t covers = nbd_ledger_flush_begins(log->ledger);
+
+			nbd_ledger_flushed(log->ledger, covers);
+		}
+		nbd_log_drop(log);
+		if (nbd_log_first(log)) {
+			w->right &= nbd_log_first(log)->order >= last;
+			last = nbd_log_first(log)->order;
+		}
+	}
+	return NULL;
+}
+
+static void test_queues_keep_side_by_side(void **state)
+{
+	struct worker workers[LOGS];
+	pthread_t threads[LOGS];
+	uint64_t kept = 0;
+	struct books b;
+
+	(void)state;
+	open_books(&b, BOUND);
+	for (unsigned i = 0; i < LOGS; i++) {
+		workers[i] = (struct worker){ .books = &b, .log = i };
+		assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+	}
+	for (unsigned i = 0; i < LOGS; i++) {
+		pthread_join(threads[i], NULL);
+		assert_true(workers[i].right);
+		kept += workers[i].kept;
+	}
+	assert_int_equal(b.ledger.order, kept);
+	nbd_ledger_flushed(&b.ledger, kept);
+	for (unsigned i = 0; i < LOGS; i++)
+		nbd_log_drop(&b.logs[i]);
+	assert_int_equal(b.bytes, 0);
+	close_books(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_keeps_what_was_acknowledged),
+		cmocka_unit_test(test_flushes_cover_what_came_before),
+		cmocka_unit_test(test_the_bound_is_kept),
+		cmocka_unit_test(test_the_largest_operation_leaves_room_for_others),
+		cmocka_unit_test(test_nothing_kept_takes_no_memory),
+		cmocka_unit_test(test_the_ring_against_a_model),
+		cmocka_unit_test(test_queues_keep_side_by_side),
+	};
+
+	bound_time(100);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the nbd backend makes of a URI, and of what a server says of its export.
+ */
+#include "backends/nbd_server.h"
+#include "engine/log.h"
+#include "engine/spec.h"
+#include "tests/unit/served.h"
+#include "tests/unit/test.h"
+
+#include <errno.h>
+
+#define MIB (1u << 20)
+
+/* A spec and its export, from a URI and at most three options of the backend's. */
+static void make_export(struct spec *spec, struct export *export, const char *uri,
+			const char *const *options)
+{
+	struct error err;
+
+	if (spec_open(spec, uri, &err))
+		fail_msg("%s", err.text);
+	assert_string_equal(spec->backend->scheme, "nbd");
+	for (unsigned i = 0; i < 3 && options && options[i]; i++)
+		if (spec_set_backend(spec, options[i], &err))
+			fail_msg("%s %s: %s", uri, options[i], err.text);
+	spec_to_export(spec, export);
+}
+
+static void test_uris_and_options(void **state)
+{
+	static const struct {
+		const char *uri, *options[3];
+		const char *refused; /* a word of the message; NULL: it is fine */
+	} cases[] = {
+		{ "nbd://host/name", { NULL }, NULL },
+		{ "nbd://host:10810", { NULL }, NULL },
+		{ "nbd://host", { NULL }, NULL },
+		{ "nbd://[::1]:10809/", { NULL }, NULL },
+		{ "nbd+unix:///?socket=/run/x", { NULL }, NULL },
+		{ "nbd+unix:///name?socket=/run/x", { NULL }, NULL },
+		{ "nbd+vsock://2:10809/name", { NULL }, NULL },
+		{ "nbd:", { NULL }, "nbd://HOST" },
+		{ "nbd:host", { NULL }, "nbd://HOST" },
+		{ "nbd:/host", { NULL }, "nbd://HOST" },
+		{ "nbd://", { NULL }, "host" },
+		{ "nbd:///name", { NULL }, "host" },
+		{ "nbd://?socket=/x", { NULL }, "host" },
+		{ "nbds:///name", { "tls-verify=off" }, "host" },
+		{ "nbd+vsock:///name", { NULL }, "host" },
+		{ "nbd+unix:///name", { NULL }, "socket" },
+		{ "nbds+unix:///name", { "tls-verify=off" }, "socket" },
+		{ "nbds://host/", { "tls-verify=off" }, NULL },
+		{ "nbds://host/", { "tls=require", "tls-verify=off" }, NULL },
+		{ "nbds://host/", { "tls-allow-unfixed" }, NULL },
+		{ "nbds://host/", { "tls-psk-file=/x" }, NULL },
+		{ "nbds://host/", { "tls-psk-file=/x", "tls-username=u" }, NULL },
+		{ "nbds://host/?tls-psk-file=/x", { NULL }, NULL },
+		{ "nbds+unix:///?socket=/x", { "tls-psk-file=/x" }, NULL },
+		{ "nbds://host/", { "tls=off", "tls-verify=off" }, "tls" },
+		{ "nbds://host/", { "tls=on", "tls-verify=off" }, "tls" },
+		{ "nbd://host/", { "tls=on", "tls-verify=off" }, NULL },
+		{ "nbd://host/", { "tls=require", "tls-psk-file=/x" }, NULL },
+		{ "nbd://host/", { "tls=off" }, NULL },
+		/* They would do nothing. */
+		{ "nbd://host/", { "tls-psk-file=/x" }, "tls-psk-file" },
+		{ "nbd://host/", { "tls-certificates=/x" }, "tls-certificates" },
+		{ "nbd://host/", { "tls-verify=off" }, "tls-verify" },
+		{ "nbd://host/", { "tls-username=u", "tls=off" }, "tls-username" },
+		{ "nbd+unix:///?socket=/x", { "tls-allow-unfixed" }, "tls-allow-unfixed" },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct error err = { 0 };
+		struct export export;
+		struct spec spec;
+		int ret;
+
+		make_export(&spec, &export, cases[i].uri, cases[i].options);
+		ret = nbd_server_check(&export, &err);
+		if (ret != (cases[i].refused ? -EINVAL : 0) ||
+		    (cases[i].refused && !strstr(err.text, cases[i].refused)))
+			fail_msg("case %u, %s: %d '%s'", i, cases[i].uri, ret, err.text);
+		spec_close(&spec);
+	}
+}
+
+/* ---- the device that an export makes ---- */
+
+static const struct nbd_facts plain = {
+	.size = 8 * MIB,
+	.min_block = 1,
+	.preferred_block = 4096,
+	.max_block = 32 * MIB,
+	.flush = true,
+	.fua = true,
+	.trim = true,
+	.zero = true,
+	.fast_zero = true,
+	.multi_conn = true,
+	.structured = true,
+};
+
+static struct backend_limits limits_of(struct nbd_facts facts, uint32_t block_size, bool read_only)
+{
+	struct export export = {
+		.name = "test",
+		.block_size = block_size,
+		.read_only = read_only,
+		.max_io = MIB,
+	};
+	struct backend_limits l = { 0 };
+	struct error err;
+
+	if (nbd_facts_to_limits(&facts, &export, &l, &err))
+		fail_msg("%s", err.text);
+	return l;
+}
+
+static void test_what_a_server_can_is_what_the_device_does(void **state)
+{
+	struct nbd_facts f = plain;
+	struct backend_limits l = limits_of(f, 0, false);
+
+	(void)state;
+	assert_int_equal(l.size, 8 * MIB);
+	assert_int_equal(l.logical_block, 512);
+	assert_int_equal(l.physical_block, 4096);
+	assert_int_equal(l.min_io, 4096);
+	assert_int_equal(l.max_io, MIB);
+	assert_true(l.volatile_cache && l.fua && !l.read_only && !l.rotational);
+	assert_true(l.max_discard >= MIB && l.max_discard % 4096 == 0);
+	assert_true(l.max_write_zeroes >= MIB && l.max_write_zeroes % 4096 == 0);
+
+	f.trim = false;
+	assert_int_equal(limits_of(f, 0, false).max_discard, 0);
+	assert_true(limits_of(f, 0, false).max_write_zeroes);
+	f.zero = false;
+	assert_int_equal(limits_of(f, 0, false).max_write_zeroes, 0);
+	f.fua = false;
+	assert_true(limits_of(f, 0, false).volatile_cache && !limits_of(f, 0, false).fua);
+	/* FUA alone still needs a cache, for the kernel to send it. */
+	f.flush = false;
+	f.fua = true;
+	assert_true(limits_of(f, 0, false).volatile_cache && limits_of(f, 0, false).fua);
+	f.fua = false;
+	assert_false(limits_of(f, 0, false).volatile_cache);
+	f.rotational = true;
+	assert_true(limits_of(f, 0, false).rotational);
+}
+
+static void test_read_only_whoever_says_so(void **state)
+{
+	struct nbd_facts f = plain;
+
+	(void)state;
+	f.read_only = true;
+	for (unsigned i = 0; i < 2; i++) {
+		struct backend_limits l = limits_of(i ? plain : f, 0, i);
+
+		assert_true(l.read_only);
+		assert_false(l.volatile_cache || l.fua || l.max_discard || l.max_write_zeroes);
+	}
+}
+
+static void test_block_sizes(void **state)
+{
+	struct nbd_facts f = plain;
+
+	(void)state;
+	/* Nothing is said. */
+	f.min_block = f.preferred_block = f.max_block = 0;
+	assert_int_equal(limits_of(f, 0, false).logical_block, 512);
+	assert_int_equal(limits_of(f, 0, false).max_io, MIB);
+	assert_int_equal(limits_of(f, 0, false).physical_block, 0);
+	f.min_block = 4096;
+	assert_int_equal(limits_of(f, 0, false).logical_block, 4096);
+	assert_int_equal(limits_of(f, 4096, false).logical_block, 4096);
+	f.min_block = 1024;
+	assert_int_equal(limits_of(f, 2048, false).logical_block, 2048);
+	f.max_block = 65536;
+	assert_int_equal(limits_of(f, 0, false).max_io, 65536);
+	f.preferred_block = 65536;
+	assert_int_equal(limits_of(f, 0, false).min_io, 65536);
+	assert_int_equal(limits_of(f, 0, false).physical_block, 4096);
+	/* One that is smaller than what was asked for, and one that makes no sense. */
+	f.preferred_block = 1024;
+	assert_true(limits_of(f, 4096, false).physical_block == 0 ||
+		    limits_of(f, 4096, false).physical_block == 4096);
+	f.preferred_block = 3000;
+	assert_int_equal(limits_of(f, 0, false).min_io, 0);
+	/* A size of no whole blocks. */
+	f.size = 8 * MIB + 1023;
+	assert_int_equal(limits_of(f, 0, false).size, 8 * MIB);
+	assert_int_equal(limits_of(f, 4096, false).size, 8 * MIB);
+}
+
+static void test_block_sizes_that_no_device_can_have(void **state)
+{
+	static const struct {
+		uint32_t min, max, asked;
+	} bad[] = {
+		{ 8192, 0, 0 }, { 65536, 0, 0 }, { 4096, 0, 512 }, { 1024, 0, 512 },
+		{ 1, 2048, 0 }, { 1536, 0, 0 },  { 1, 1, 0 },      { 512, 4095, 0 },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		struct export export = { .name = "test",
+					 .block_size = bad[i].asked,
+					 .max_io = MIB };
+		struct backend_limits l = { 0 };
+		struct nbd_facts f = plain;
+		struct error err = { 0 };
+
+		f.min_block = bad[i].min;
+		f.max_block = bad[i].max;
+		if (nbd_facts_to_limits(&f, &export, &l, &err) != -EINVAL)
+			fail_msg("%u to %u, %u asked for", bad[i].min, bad[i].max, bad[i].asked);
+		assert_true(*err.text);
+	}
+}
+
+/* ---- a server that comes back another ---- */
+
+#define FACT(member, value) offsetof(struct nbd_facts, member), sizeof(plain.member), value
+
+static void test_what_a_server_may_come_back_as(void **state)
+{
+	static const struct {
+		size_t at, bytes;
+		uint64_t value;
+		bool several, reading, fine; /* fine: for a device that writes */
+	} cases[] = {
+		{ FACT(size, 8 * MIB), true, true, true },
+		{ FACT(size, 16 * MIB), true, true, true },
+		{ FACT(size, 8 * MIB - 512), true, false, false },
+		{ FACT(size, 0), true, false, false },
+		{ FACT(min_block, 512), true, true, true },
+		{ FACT(min_block, 0), true, true, true },
+		{ FACT(min_block, 1024), true, false, false },
+		{ FACT(max_block, MIB), true, true, true },
+		{ FACT(max_block, 0), true, true, true },
+		{ FACT(max_block, MIB - 4096), true, false, false },
+		{ FACT(preferred_block, 65536), true, true, true },
+		{ FACT(read_only, true), true, true, false },
+		{ FACT(flush, false), true, true, false },
+		{ FACT(fua, false), true, true, false },
+		{ FACT(zero, false), true, true, false },
+		{ FACT(trim, false), true, true, true },
+		{ FACT(fast_zero, false), true, true, true },
+		{ FACT(structured, false), true, true, true },
+		{ FACT(rotational, true), true, true, true },
+		{ FACT(multi_conn, false), true, true, false },
+		{ FACT(multi_conn, false), false, true, true },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		for (unsigned read_only = 0; read_only < 2; read_only++) {
+			struct backend_limits l = limits_of(plain, 0, read_only);
+			bool fine = read_only ? cases[i].reading : cases[i].fine;
+			struct nbd_facts now = plain;
+			struct error err = { 0 };
+			int ret;
+
+			/* Little-endian or not: the members are of 1, 4 and 8 bytes. */
+			if (cases[i].bytes == 1)
+				*((bool *)&now + cases[i].at) = cases[i].value;
+			else if (cases[i].bytes == 4)
+				*(uint32_t *)((char *)&now + cases[i].at) =
+					(uint32_t)cases[i].value;
+			else
+				*(uint64_t *)((char *)&now + cases[i].at) = cases[i].value;
+			ret = nbd_facts_match(&plain, &now, &l, cases[i].several, &err);
+			if (ret != (fine ? 0 : -ESTALE) || (ret && !*err.text))
+				fail_msg("case %u, %s: %d '%s'", i,
+					 read_only ? "read-only" : "writable", ret, err.text);
+		}
+}
+
+/* What was not there before may come. */
+static void test_a_server_may_come_back_better(void **state)
+{
+	struct nbd_facts before = { .size = 8 * MIB };
+	struct backend_limits l = limits_of(before, 0, false);
+	struct error err;
+
+	(void)state;
+	assert_int_equal(nbd_facts_match(&before, &plain, &l, true, &err), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_uris_and_options),
+		cmocka_unit_test(test_what_a_server_can_is_what_the_device_does),
+		cmocka_unit_test(test_read_only_whoever_says_so),
+		cmocka_unit_test(test_block_sizes),
+		cmocka_unit_test(test_block_sizes_that_no_device_can_have),
+		cmocka_unit_test(test_what_a_server_may_come_back_as),
+		cmocka_unit_test(test_a_server_may_come_back_better),
+	};
+
+	bound_time(60);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
