@@ -236,6 +236,21 @@ static struct nbd_link *usable_link(struct nbd_queue *q)
 	return NULL;
 }
 
+/*
+ * The oldest of a log that no flush has covered.  Logs let go of what one has
+ * covered at times of their own: what one still has may be older than what another
+ * has let go of, and must not be written over that.
+ */
+static const struct nbd_kept *first_unstable(const struct nbd_log *log)
+{
+	uint64_t stable = atomic_load(&log->ledger->stable);
+	const struct nbd_kept *kept = log->arena ? nbd_log_first(log) : NULL;
+
+	while (kept && kept->order < stable)
+		kept = nbd_log_next(log, kept);
+	return kept;
+}
+
 static void lead(struct nbd_queue *q, struct nbd_link *link)
 {
 	struct nbd *nbd = q->nbd;
@@ -246,7 +261,7 @@ static void lead(struct nbd_queue *q, struct nbd_link *link)
 	nbd->replayed = 0;
 	memset(nbd->slots, 0, sizeof(nbd->slots));
 	for (unsigned i = 0; i < nbd->nr_logs; i++)
-		nbd->cursors[i] = nbd->logs[i].arena ? nbd_log_first(&nbd->logs[i]) : NULL;
+		nbd->cursors[i] = first_unstable(&nbd->logs[i]);
 }
 
 /* Nothing of q is under way: holds still, and leads if it can and nobody does. */
