@@ -16,6 +16,8 @@
 #include <string.h>
 
 #define QUEUE_LINKS_AUTO 8
+#define RETAIN_MIN       (64u << 10)
+#define LAST_FLUSH_MS    10000u /* less than the engine gives a queue to end */
 
 const struct option_def nbd_options[] = {
 	{ "connections", OPTION_COUNT, "auto", "auto", 1, NBD_LINKS_MAX,
@@ -533,7 +535,9 @@ static void nbd_round_end(struct queue *queue)
 	struct nbd_queue *q = queue_private(queue);
 
 	nbd_replay_round(q);
-	drop_stable(q);
+	/* While queues hold still one of them reads all logs. */
+	if (!atomic_load(&q->nbd->halt))
+		drop_stable(q);
 	if (__builtin_expect(q->again.first || q->waiting.first, 0))
 		send_waiting(q);
 	flush_if_full(q);
@@ -549,12 +553,21 @@ static void nbd_round_end(struct queue *queue)
 
 /* ---- a queue's start and end ---- */
 
+static void end_links(struct nbd_queue *q)
+{
+	for (unsigned i = 0; i < q->nr_links; i++)
+		nbd_link_end(&q->links[i]);
+	free(q->links);
+	free(q->ios);
+}
+
 static int nbd_queue_open(struct queue *queue, struct error *err)
 {
 	struct export *export = queue_export(queue);
 	struct nbd *nbd = export->private;
 	struct nbd_queue *q = queue_private(queue);
-	unsigned index = queue_index(queue), taken = 0;
+	unsigned index = queue_index(queue);
+	int ret;
 
 	*q = (struct nbd_queue){
 		.nbd = nbd,
@@ -565,23 +578,39 @@ static int nbd_queue_open(struct queue *queue, struct error *err)
 	};
 	list_init(&q->again);
 	list_init(&q->waiting);
-	for (unsigned i = index; i < nbd->nr_links; i += export->nr_queues)
-		q->nr_links++;
-	q->links = calloc(q->nr_links, sizeof(*q->links));
+	q->links = calloc(nbd->nr_links, sizeof(*q->links));
 	q->ios = calloc(export->depth, sizeof(*q->ios));
 	if (!q->links || !q->ios) {
-		free(q->links);
-		free(q->ios);
-		return error_set(err, ENOMEM, "no memory for %u connections", q->nr_links);
+		ret = error_set(err, ENOMEM, "no memory for %u connections", nbd->nr_links);
+		goto end_links;
 	}
 	for (unsigned i = index; i < nbd->nr_links; i += export->nr_queues) {
-		nbd_link_start(&q->links[taken++], q, i, nbd->handles[i]);
+		struct nbd_handle *handle = nbd->handles[i];
+
 		nbd->handles[i] = NULL;
+		ret = nbd_link_start(&q->links[q->nr_links++], q, i, handle, err);
+		if (ret)
+			goto end_links;
 	}
 	nbd_replay_open_queue(q);
 	/* It watches from the first round on; a connection may break before. */
 	queue_wake(queue);
 	return 0;
+
+end_links:
+	end_links(q);
+	return ret;
+}
+
+static int last_flushed(void *user_data, int *error)
+{
+	((struct error *)user_data)->code = *error;
+	return 1;
+}
+
+static int nothing_in_flight(struct nbd_handle *h)
+{
+	return nbd_aio_in_flight(h) == 0;
 }
 
 /* What a device's end leaves unflushed, the server's end might lose. */
@@ -590,10 +619,8 @@ static void last_flush(struct nbd_queue *q)
 	struct nbd *nbd = q->nbd;
 	struct nbd_link *link = free_link(q);
 	uint64_t covers = nbd_ledger_flush_begins(&nbd->ledger);
-	nbd_completion_callback none = { .callback = NULL };
-	struct error err;
-	int64_t cookie;
-	int ret = 0;
+	struct error flush = { 0 }, err = { 0 };
+	nbd_completion_callback done = { .callback = last_flushed, .user_data = &flush };
 
 	if (!nbd->facts.flush || nbd->retain == NBD_RETAIN_TRUST || atomic_load(&nbd->lost) ||
 	    !nbd_ledger_owes(&nbd->ledger) || nbd->export->limits.read_only)
@@ -604,18 +631,16 @@ static void last_flush(struct nbd_queue *q)
 			    q->index);
 		return;
 	}
-	cookie = nbd_aio_flush(link->handle, none, 0);
-	while (cookie >= 0 && !ret) {
-		ret = nbd_aio_command_completed(link->handle, (uint64_t)cookie);
-		if (!ret && nbd_poll(link->handle, (int)(nbd->timeout_ns / NBD_NS_PER_MS)) <= 0)
-			ret = -1;
-	}
-	if (ret == 1) {
+	if (nbd_aio_flush(link->handle, done, 0) < 0)
+		nbd_server_failed(&err, "the last flush failed");
+	else if (nbd_server_run(link->handle, LAST_FLUSH_MS, nothing_in_flight, &err))
+		error_prefix(&err, "the last flush failed");
+	else if (flush.code)
+		error_set(&err, flush.code, "the last flush failed: %s", strerror(flush.code));
+	if (err.code)
+		log_error(nbd->export->name, "%s: what it covers may be lost", err.text);
+	else
 		nbd_ledger_flushed(&nbd->ledger, covers);
-		return;
-	}
-	nbd_server_failed(&err, "the last flush failed");
-	log_error(nbd->export->name, "%s", err.text);
 }
 
 static void nbd_queue_close(struct queue *queue)
@@ -624,10 +649,7 @@ static void nbd_queue_close(struct queue *queue)
 
 	nbd_replay_close_queue(q);
 	last_flush(q);
-	for (unsigned i = 0; i < q->nr_links; i++)
-		nbd_link_end(&q->links[i]);
-	free(q->links);
-	free(q->ios);
+	end_links(q);
 }
 
 /* ---- open and close ---- */
@@ -693,6 +715,7 @@ static void connect_more(struct nbd *nbd)
 	while (nbd->nr_links < wanted) {
 		if (connect_one(nbd, &facts, &err))
 			break;
+		error_set(&err, ESTALE, "the server says something else of its export each time");
 		if (facts.size == nbd->facts.size &&
 		    !nbd_facts_match(&nbd->facts, &facts, &nbd->export->limits,
 				     !nbd->export->limits.read_only, &err))
@@ -772,6 +795,18 @@ static void tell_what_is_missing(const struct nbd *nbd)
 		log_warning(name,
 			    "the server has no flush: the device has no write cache, and whether a "
 			    "completed write survives the server's crash is the server's affair");
+}
+
+static int nbd_check(const struct export *export, struct error *err)
+{
+	const struct option_value *retain = export_option(export, "retain");
+
+	/* A few requests must fit, or there is nothing to wait for when there is no room. */
+	if (retain->word < 0 && retain->number && retain->number < RETAIN_MIN)
+		return error_set(err, EINVAL,
+				 "retain: '%s' does not fit: give 0, trust, or from 64K on",
+				 retain->text);
+	return nbd_server_check(export, err);
 }
 
 static int nbd_open(struct export *export, struct error *err)
@@ -861,7 +896,7 @@ static const struct backend nbd_backend = {
 	.export_size = sizeof(struct nbd),
 	.queue_size = sizeof(struct nbd_queue),
 	.io_size = sizeof(struct nbd_io),
-	.check = nbd_server_check,
+	.check = nbd_check,
 	.list = nbd_list,
 	.open = nbd_open,
 	.close = nbd_close_export,

@@ -28,6 +28,8 @@
 #define NBD_NS_PER_MS      1000000u
 #define NBD_BACKOFF_MIN_MS 100u
 #define NBD_BACKOFF_MAX_MS 5000u
+/* A connection that was up for so long was not broken by what it was made for. */
+#define NBD_LASTED_MS 5000u
 /* For the old socket of a lost connection to end, once the server answers again. */
 #define NBD_LINGER_MS 5000u
 
@@ -80,10 +82,10 @@ struct nbd_link {
 	struct ring_op old_ended;
 	bool polls_old;
 
-	uint64_t lost_ns;  /* since when it is not READY */
-	uint64_t next_ns;  /* DOWN: when to try; CONNECTING: until when */
-	unsigned delay_ms; /* of the next failure */
-	uint64_t sent_again;
+	uint64_t ready_ns;   /* when it was last made READY */
+	uint64_t trouble_ns; /* since when it has not lasted */
+	uint64_t lost_ns;    /* since when it is not READY */
+	uint64_t next_ns;    /* DOWN: when to try; CONNECTING: until when */
 	uint64_t size_tried; /* the export's size for which it was made again */
 	uint64_t joins;      /* JOINING: the first replay that counts for it */
 	int told;            /* errno of the last refusal that was told */
@@ -199,9 +201,12 @@ int nbd_list(const struct export *export, backend_found_callback *found, void *c
 
 /* ---- nbd_link.c ---- */
 
-/* handle: connected. */
-void nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned number,
-		    struct nbd_handle *handle);
+/*
+ * handle: connected; the link's from now on.  Returns 0, or -errno with err filled;
+ * nbd_link_end() is due in either case.
+ */
+int nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned number,
+		   struct nbd_handle *handle, struct error *err);
 /* Ends it: in good order where it is READY. */
 void nbd_link_end(struct nbd_link *link);
 /* After libnbd was called: sees whether it has died of it. */

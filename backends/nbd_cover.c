@@ -6,6 +6,8 @@ bool nbd_cover_add(struct nbd_cover *c, uint32_t start, uint32_t length)
 	uint32_t end = start + length;
 	unsigned before = c->nr, after = c->nr;
 
+	if (!length)
+		return true;
 	for (unsigned i = 0; i < c->nr; i++) {
 		if (start < c->parts[i].end && c->parts[i].start < end)
 			return false;

@@ -153,18 +153,24 @@ static void tell(struct nbd_link *link, const struct error *err, bool suspended)
 		log_warning(name_of(link), "connection %u: %s: trying on", link->number, err->text);
 }
 
-/* Not this time. */
+/*
+ * Not this time.  The longer it lasts, the longer until the next try: a quarter of
+ * the time so far, so that a server is found soon after a short outage and not
+ * besieged in a long one; and not at the same moment as by everybody else.
+ */
 static void back_off(struct nbd_link *link)
 {
-	unsigned ms = link->delay_ms / 2 + (unsigned)random() % (link->delay_ms / 2 + 1);
+	uint64_t now = now_of(link), ms = (now - link->trouble_ns) / NBD_NS_PER_MS / 4;
 
 	if (link->handle)
 		drop_handle(link);
+	if (ms < NBD_BACKOFF_MIN_MS)
+		ms = NBD_BACKOFF_MIN_MS;
+	if (ms > NBD_BACKOFF_MAX_MS)
+		ms = NBD_BACKOFF_MAX_MS;
+	ms -= now / 1000 % (ms / 2);
 	link->state = NBD_LINK_DOWN;
-	link->next_ns = now_of(link) + (uint64_t)ms * NBD_NS_PER_MS;
-	link->delay_ms *= 2;
-	if (link->delay_ms > NBD_BACKOFF_MAX_MS)
-		link->delay_ms = NBD_BACKOFF_MAX_MS;
+	link->next_ns = now + ms * NBD_NS_PER_MS;
 }
 
 static void suspend(struct nbd_link *link, const struct error *err)
@@ -173,14 +179,13 @@ static void suspend(struct nbd_link *link, const struct error *err)
 
 	tell(link, err, true);
 	__atomic_store_n(&nbd->export->gauges[NBD_GAUGE_SUSPENDED], 1, __ATOMIC_RELAXED);
-	link->delay_ms = NBD_BACKOFF_MAX_MS / 4;
 	back_off(link);
 }
 
 void nbd_link_lost(struct nbd_link *link, const char *reason)
 {
 	struct nbd_queue *q = link->owner;
-	bool was_ready = link->state == NBD_LINK_READY;
+	bool was_ready = link->state == NBD_LINK_READY, lasted = false;
 
 	if (was_ready) {
 		if (reason)
@@ -188,8 +193,9 @@ void nbd_link_lost(struct nbd_link *link, const char *reason)
 				    link->number, reason,
 				    q->nbd->deadline_ns ? "I/O waits" : "I/O fails");
 		link->lost_ns = now_of(link);
-		link->delay_ms = NBD_BACKOFF_MIN_MS;
-		link->sent_again = 0;
+		lasted = now_of(link) - link->ready_ns >= NBD_LASTED_MS * (uint64_t)NBD_NS_PER_MS;
+		if (lasted)
+			link->trouble_ns = now_of(link);
 		link->told = 0;
 		nbd_gauge_add(q->nbd, NBD_GAUGE_CONNECTED, -1);
 	}
@@ -199,12 +205,9 @@ void nbd_link_lost(struct nbd_link *link, const char *reason)
 	link->in_flight = 0;
 	link->fault = NULL;
 	link->explained = false;
-	if (was_ready) {
-		link->state = NBD_LINK_DOWN;
+	back_off(link);
+	if (lasted)
 		link->next_ns = now_of(link);
-	} else {
-		back_off(link);
-	}
 }
 
 /* ---- up ---- */
@@ -268,7 +271,7 @@ void nbd_link_ready(struct nbd_link *link)
 	struct nbd *nbd = link->owner->nbd;
 
 	link->state = NBD_LINK_READY;
-	link->answered_ns = now_of(link);
+	link->ready_ns = link->answered_ns = now_of(link);
 	link->overtaken_ns = 0;
 	__atomic_store_n(&nbd->export->gauges[NBD_GAUGE_SUSPENDED], 0, __ATOMIC_RELAXED);
 	nbd_gauge_add(nbd, NBD_GAUGE_CONNECTED, 1);
@@ -312,8 +315,6 @@ bool nbd_link_answered(struct nbd_link *link, uint64_t sent_ns, int error)
 	case ENOTCONN: /* libnbd's own, for what it had when the connection died */
 		return true;
 	case ESHUTDOWN: /* NBD protocol, "Error values": the server is being shut down */
-		if (!link->owner->nbd->deadline_ns)
-			break;
 		link->fault = "the server says that it shuts down";
 		return true;
 	case EPROTO: /* libnbd's own: the server's chunks make no sense */
@@ -366,12 +367,22 @@ static void take_answers(struct nbd_link *link)
 	} while (link->in_flight && link->answered != before && can_read(link));
 }
 
+/* A poll came back. */
+static bool is_ready_for(struct nbd_link *link, int result)
+{
+	if (!link->handle || result == -ECANCELED)
+		return false;
+	if (result < 0)
+		nbd_link_lost(link, "its socket cannot be watched");
+	return result >= 0;
+}
+
 static void readable(struct ring_op *op, int result)
 {
 	struct nbd_link *link = member_of(op, struct nbd_link, readable);
 
 	link->polls_read = false;
-	if (result < 0 || !link->handle || !can_read(link))
+	if (!is_ready_for(link, result) || !can_read(link))
 		return;
 	if (link->state == NBD_LINK_CONNECTING)
 		link->explained = nbd_aio_notify_read(link->handle);
@@ -385,7 +396,7 @@ static void writable(struct ring_op *op, int result)
 	struct nbd_link *link = member_of(op, struct nbd_link, writable);
 
 	link->polls_write = false;
-	if (result < 0 || !wants(link, LIBNBD_AIO_DIRECTION_WRITE))
+	if (!is_ready_for(link, result) || !wants(link, LIBNBD_AIO_DIRECTION_WRITE))
 		return;
 	link->explained = nbd_aio_notify_write(link->handle);
 	nbd_link_look(link);
@@ -495,8 +506,8 @@ void nbd_link_tick(struct nbd_link *link)
 
 /* ---- start and end ---- */
 
-void nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned number,
-		    struct nbd_handle *handle)
+int nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned number,
+		   struct nbd_handle *handle, struct error *err)
 {
 	*link = (struct nbd_link){
 		.owner = owner,
@@ -510,10 +521,14 @@ void nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned num
 		.writable.done = writable,
 		.old_ended.done = old_ended,
 	};
-	link->answered_ns = queue_now_ns(owner->queue);
-	keep_socket(link);
+	link->answered_ns = now_of(link);
 	atomic_fetch_add(&owner->nbd->nr_up, 1);
 	nbd_gauge_add(owner->nbd, NBD_GAUGE_CONNECTED, 1);
+	keep_socket(link);
+	if (link->fd < 0)
+		return error_set(err, errno, "a descriptor for connection %u: %s", number,
+				 strerror(errno));
+	return 0;
 }
 
 void nbd_link_end(struct nbd_link *link)
@@ -523,12 +538,13 @@ void nbd_link_end(struct nbd_link *link)
 			nbd_aio_disconnect(link->handle, 0);
 			nbd_server_run(link->handle, 1000, nbd_aio_is_closed, NULL);
 		}
+		if (link->state >= NBD_LINK_SETTLING)
+			atomic_fetch_sub(&link->owner->nbd->nr_up, 1);
+		if (link->state == NBD_LINK_READY)
+			nbd_gauge_add(link->owner->nbd, NBD_GAUGE_CONNECTED, -1);
 		nbd_close(link->handle);
 	}
 	if (link->fd >= 0)
 		close(link->fd);
-	if (link->old_fd >= 0)
-		close(link->old_fd);
-	if (link->ghost)
-		atomic_fetch_sub(&link->owner->nbd->ghosts, 1);
+	close_old(link);
 }

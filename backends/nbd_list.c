@@ -104,8 +104,7 @@ static void tell(const char *name, const char *description, const struct nbd_fac
 
 static int option_done(void *user_data, int *error)
 {
-	(void)error;
-	*(bool *)user_data = true;
+	*(int *)user_data = *error;
 	return 1;
 }
 
@@ -114,12 +113,16 @@ static void look_at_one(struct nbd_handle *h, const char *name, const char *desc
 {
 	struct nbd_facts facts = { 0 };
 	struct error err = { 0 };
-	bool done = false;
-	nbd_completion_callback completion = { .callback = option_done, .user_data = &done };
+	int refused = 0;
+	nbd_completion_callback completion = { .callback = option_done, .user_data = &refused };
 
 	if (nbd_set_export_name(h, name) || nbd_aio_opt_info(h, completion))
 		nbd_server_failed(&err, "it cannot be asked for");
-	else if (!nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, &err))
+	else if (nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, &err))
+		error_prefix(&err, "it cannot be asked for");
+	else if (refused)
+		error_set(&err, refused, "the server refuses it: %s", strerror(refused));
+	else
 		nbd_server_facts(h, &facts, &err);
 	tell(name, description, &facts, err.code ? err.text : NULL, found, context);
 }
@@ -129,9 +132,9 @@ int nbd_list(const struct export *export, backend_found_callback *found, void *c
 {
 	struct listing listing = { 0 };
 	struct nbd_handle *h = negotiate(export, err);
-	bool done = false;
+	int refused = 0;
 	nbd_list_callback each = { .callback = listed, .user_data = &listing };
-	nbd_completion_callback completion = { .callback = option_done, .user_data = &done };
+	nbd_completion_callback completion = { .callback = option_done, .user_data = &refused };
 	int ret = 0;
 
 	if (!h)
@@ -140,6 +143,9 @@ int nbd_list(const struct export *export, backend_found_callback *found, void *c
 		ret = nbd_server_failed(err, export->name);
 	else
 		ret = nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, err);
+	if (!ret && refused)
+		ret = error_set(err, refused, "%s: the server does not list its exports: %s",
+				export->name, strerror(refused));
 	if (!ret && listing.no_memory)
 		ret = error_set(err, ENOMEM, "no memory for the server's list");
 	for (unsigned i = 0; !ret && i < listing.nr; i++)
