@@ -47,6 +47,7 @@ enum of_export {
 	EXPORT_NO_STRUCTURED = 4,
 	EXPORT_NO_DEADLINE = 8, /* of an honest server only: it waits for ever */
 	EXPORT_DEADLINE_0 = 16,
+	EXPORT_RESIZE = 32, /* asked for its size, now and then */
 	EXPORT_RETAIN_0 = 64,
 	EXPORT_RETAIN_TRUST = 128,
 };
@@ -75,7 +76,7 @@ struct block {
 
 static struct {
 	bool honest, keeps; /* keeps: what was acknowledged survives the server's death */
-	bool deadline_0, read_only;
+	bool deadline_0, resizes;
 	uint64_t seed;
 	unsigned left; /* requests to make */
 	uint32_t sequence;
@@ -324,6 +325,9 @@ static bool round_of_all(void)
 {
 	bool any = script_step();
 
+	stage_follow_size();
+	if (work.resizes && work.left && !chance(32))
+		stage_resize();
 	for (unsigned i = 0; i < stage.export.nr_queues; i++) {
 		struct queue *queue = &stage.queues[i];
 
@@ -416,6 +420,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	work.honest = from & SERVER_HONEST;
 	work.keeps = !(export & (EXPORT_RETAIN_0 | EXPORT_RETAIN_TRUST));
 	work.deadline_0 = export & EXPORT_DEADLINE_0;
+	work.resizes = export & EXPORT_RESIZE;
 	work.seed = data[HEAD_SEED] * 2862933555777941757ull + 1;
 	work.left = data[HEAD_WORK] / 2;
 	if (work.honest && export & EXPORT_NO_DEADLINE)
@@ -480,7 +485,7 @@ static void write_seeds(const char *folder)
 			input[HEAD_SERVER] =
 				(uint8_t)((number * 7 & 0x3e) |
 					  (act < ACT_PATCH || act == ACT_DIE || act == ACT_PAUSE));
-			input[HEAD_EXPORT] = (uint8_t)(number * 37 & 0xcf);
+			input[HEAD_EXPORT] = (uint8_t)(number * 37 & 0xef);
 			input[HEAD_SEED] = (uint8_t)number;
 			input[HEAD_WORK] = (uint8_t)(120 + place);
 			if (place < 8) {

@@ -580,6 +580,15 @@ static void do_wish(struct client *c, const struct wish *w, const uint8_t *data)
 
 /* ---- what comes in ---- */
 
+/* Whom it has lied to may well be of another mind about where they are. */
+static size_t not_understood(struct client *c, const char *what, uint64_t length)
+{
+	if (server.setup.honest)
+		stage_broken("%s of %llu bytes", what, (unsigned long long)length);
+	c->over = true;
+	return 0;
+}
+
 /* One message of the client's.  Returns how long it was; 0: it is not whole yet. */
 static size_t take_flags(struct client *c)
 {
@@ -597,7 +606,7 @@ static size_t take_option(struct client *c)
 		return 0;
 	length = get(c->in + 12, 4);
 	if (get(c->in, 8) != OPTION_MAGIC || length > 8192)
-		stage_broken("an option that is none, or %u bytes long", (unsigned)length);
+		return not_understood(c, "an option that is none, or one", length);
 	if (c->in_size < 16 + length)
 		return 0;
 	answer_option(c, get(c->in + 8, 4));
@@ -617,7 +626,7 @@ static size_t take_request(struct client *c)
 			   .length = get(c->in + 24, 4),
 			   .cookie = c->in + 8 };
 	if (get(c->in, 4) != REQUEST_MAGIC)
-		stage_broken("a request that is none");
+		return not_understood(c, "a request that is none", w.length);
 	if (w.type == CMD_DISCONNECT) {
 		c->over = true;
 		return 28;
@@ -625,7 +634,7 @@ static size_t take_request(struct client *c)
 	if (w.type == CMD_WRITE)
 		size += w.length;
 	if (size > IN_MOST)
-		stage_broken("a write of %u bytes", (unsigned)w.length);
+		return not_understood(c, "a write", w.length);
 	if (c->in_size < size)
 		return 0;
 	do_wish(c, &w, c->in + 28);

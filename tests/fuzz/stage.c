@@ -156,6 +156,13 @@ void queue_cancel(struct queue *q, struct ring_op *op)
 		wait->cancelled = true;
 }
 
+void export_grow(struct export *export, uint64_t size)
+{
+	size -= size % export->limits.logical_block;
+	if (size > export->limits.size)
+		export->grown = size;
+}
+
 void *io_private(struct io *io)
 {
 	return (char *)io->queue->io_private + io->tag * stage.export.backend->io_size;
@@ -273,6 +280,27 @@ void stage_round_end(struct queue *q)
 {
 	if (stage.export.backend->round_end)
 		stage.export.backend->round_end(q);
+}
+
+void stage_follow_size(void)
+{
+	struct export *e = &stage.export;
+
+	if (e->grown > e->limits.size)
+		e->limits.size = e->grown;
+}
+
+int stage_resize(void)
+{
+	struct error err = { 0 };
+	int ret;
+
+	if (!stage.export.backend->resize)
+		return 0;
+	ret = stage.export.backend->resize(&stage.export, &err);
+	if (ret && (!err.code || !*err.text))
+		stage_broken("not resized with %d, and without a word", ret);
+	return ret;
 }
 
 void stage_let_pass(uint64_t most_ns)

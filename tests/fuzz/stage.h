@@ -92,6 +92,10 @@ void stage_data(struct stage_request *request);
 bool stage_take(struct queue *queue);
 /* The end of the round that stage_take() began. */
 void stage_round_end(struct queue *queue);
+/* The device's size becomes what the backend has told, as a kernel would have it between rounds. */
+void stage_follow_size(void);
+/* Asks the backend how big its storage is by now.  Returns 0, or -errno. */
+int stage_resize(void);
 /* Time goes on to the next timer, by at most most_ns. */
 void stage_let_pass(uint64_t most_ns);
 
