@@ -180,7 +180,7 @@ has_written() { (($(counted write.completed) >= $1)) || lab_gone "$WRITER"; }
 
 # writer_ends: wait for it, and fail unless all of its I/O was well.
 writer_ends() {
-	retry "${1:-90}" lab_gone "$WRITER" || fail "the writer does not end"
+	retry 120 lab_gone "$WRITER" || fail "the writer does not end"
 	wait "$WRITER" || fail "the writer: $(cat writer.out)"
 }
 
