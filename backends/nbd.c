@@ -31,8 +31,8 @@ const struct option_def nbd_options[] = {
 	  "server that has lost them; 0: nothing, then the next flush fails; trust: nothing, the "
 	  "server never loses them" },
 	{ "keepalive", OPTION_FLAG, NULL, "on", 0, 0, "probe idle TCP connections" },
-	{ "structured", OPTION_FLAG, NULL, "on", 0, 0,
-	  "structured replies, where the server has them" },
+	{ "structured", OPTION_FLAG, NULL, "off", 0, 0,
+	  "structured replies: holes are not sent as zeroes, but each read costs more" },
 	{ "fast-zero", OPTION_FLAG, NULL, "off", 0, 0,
 	  "zeroes are refused where the server cannot write them fast; the kernel then sends data" },
 	{ "tls", OPTION_CHOICE, "off|on|require", "off", 0, 0,
