@@ -4,6 +4,9 @@
 # competitors.sh: what is measured. Each device or file, of SIZE bytes, is made at
 # its first use, filled, and stays. Sourced by guest.sh, which sets SIZE.
 
+# shellcheck source=nbd.sh
+. "${BASH_SOURCE[0]%/*}/nbd.sh"
+
 # fill PATH: so that reads find data and not holes.
 fill() { dd if=/dev/zero of="$1" bs=1M count=$((SIZE >> 20)) oflag=direct status=none; }
 
@@ -21,15 +24,18 @@ file() {
 }
 
 # competitor NAME OPTION...: make it if it is not there yet; the options are those
-# of ublkctl run, where it serves it. Sets TARGET, what fio opens.
+# of ublkctl run, where it serves a local one. Sets TARGET, fio's words for what
+# it opens; none has a blank in it.
 declare -A targets=()
 competitor() {
 	local name=$1 id=${1//-/_}
-	TARGET=${targets[$name]:-}
-	[[ -z $TARGET ]] || return 0
+	read -ra TARGET <<<"${targets[$name]:-}"
+	((${#TARGET[@]} == 0)) || return 0
 	shift
 	DEV=
 	case $name in
+	*@*)
+		nbd_competitor "$name" ;;
 	null)
 		ublk_start "$id" "null:$SIZE" "$@" ;;
 	memory)
@@ -53,6 +59,6 @@ competitor() {
 		fail "no such competitor: $name" ;;
 	esac
 	sync
-	TARGET=$DEV
-	targets[$name]=$DEV
+	[[ $name == *@* ]] || TARGET=(--filename="$DEV")
+	targets[$name]=${TARGET[*]}
 }

@@ -29,8 +29,8 @@ one_count() {
 	shift 2
 	busy
 	before=$BUSY
-	fio --name=bench --filename="$TARGET" --size="$SIZE" --io_size=$((ios * bs)) \
-		--bs="$bs" --output-format=json --output=fio.json "$@" || fail "fio failed"
+	fio --name=bench --size="$SIZE" --io_size=$((ios * bs)) --bs="$bs" \
+		--output-format=json --output=fio.json "$@" "${TARGET[@]}" || fail "fio failed"
 	busy
 	COST=$((BUSY - before))
 	grep -Eq "\"total_ios\" : $ios\b" fio.json || fail "fio did not do $ios I/Os"

@@ -12,6 +12,10 @@
 
 # shellcheck source=../vm/lib.sh
 . /lab/lib.sh
+if type -P nbdkit >/dev/null; then
+	# shellcheck source=../vm/guest/nbd.sh
+	. /lab/nbd.sh
+fi
 # shellcheck source=competitors.sh
 . "${0%/*}/competitors.sh"
 SIZE=$(numfmt --from=iec "$1")

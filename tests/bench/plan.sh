@@ -81,6 +81,68 @@ plan_rate() {
 	done
 }
 
+# NBD: CLIENT@WAY, as nbd.sh has them.
+nbd_clients=(ublkd kernel qemu bare)
+nbd_ways=(unix tcp unix4 tcp4)
+
+# NAME RW BLOCK DEPTH
+nbd_jobs=(
+	"randread-1 randread 4k 1"
+	"randread-32 randread 4k 32"
+	"randread-64 randread 4k 64"
+	"randread-128 randread 4k 128"
+	"randwrite-1 randwrite 4k 1"
+	"randwrite-32 randwrite 4k 32"
+	"randwrite-64 randwrite 4k 64"
+	"randwrite-128 randwrite 4k 128"
+	"read-128k read 128k 16"
+	"write-128k write 128k 16"
+)
+# Without a pattern, these jobs, over one connection.
+nbd_usual='randread-1 randread-128 randwrite-128 read-128k write-128k'
+
+# plan_nbd_count PATTERN...: as plan_count.
+plan_nbd_count() {
+	local competitors=(bare@unix kernel@unix ublkd@unix)
+	local competitors_more=(bare@tcp kernel@tcp ublkd@tcp)
+	plan_count "$@"
+}
+
+# plan_nbd_rate PATTERN...: as plan_rate; a line has the clients of one way. QEMU's
+# client has one connection. Four are used by four of fio's jobs: all I/O of one goes
+# through the queue of its processor.
+plan_nbd_rate() {
+	local competitors_more=("${nbd_clients[@]/%/@unix4}" "${nbd_clients[@]/%/@tcp4}")
+	local line way name job rw bs depth each split wanted names
+	for line in "${nbd_jobs[@]}"; do
+		read -r job rw bs depth <<<"$line"
+		if (($# == 0)) && [[ " $nbd_usual " != *" $job "* ]]; then continue; fi
+		for way in "${nbd_ways[@]}"; do
+			each=$depth split=
+			if [[ $way == *4 ]]; then
+				((depth >= 4)) || continue
+				each=$((depth / 4)) split=' --numjobs=4'
+			fi
+			wanted=' '
+			for name in "${nbd_clients[@]}"; do
+				if plan_wants "$name@$way:$job" "$@"; then wanted+="$name "; fi
+			done
+			# References come along.
+			case $wanted in
+			*' ublkd '* | *' qemu '*) wanted+='kernel bare ' ;;
+			esac
+			names=
+			for name in "${nbd_clients[@]}"; do
+				if [[ $name$split != qemu\ * && $wanted == *" $name "* ]]; then
+					names+=,$name@$way
+				fi
+			done
+			[[ -z $names ]] || echo "$job ${names#,} $plan_fio --rw=$rw --bs=$bs" \
+				"--iodepth=$each$split"
+		done
+	done
+}
+
 # plan_idle PATTERN...: the backends whose idle devices are looked at.
 plan_idle() {
 	local name

@@ -3,23 +3,34 @@
 #
 # rate.sh: I/Os and bytes per second, in rounds. Sourced by guest.sh.
 #
-#   rate ROUNDS QUEUES RUNTIME <PLAN    lines: JOB COMPETITOR,COMPETITOR... FIO...
+#   rate ROUNDS QUEUES RUNTIME_MS <PLAN    lines: JOB COMPETITOR,COMPETITOR... FIO...
 #
 # A round runs every job; a job runs all its competitors in turn, under one fio,
 # and each round begins with another of them. It prints lines:
 #   rate ROUND JOB COMPETITOR IOPS KIB_PER_S
 
-# one_rate PREFIX QUEUES RUNTIME NAMES FIO...: one job of one round. PREFIX begins
-# what is printed.
+# one_rate PREFIX QUEUES RUNTIME_MS NAMES FIO...: one job of one round. PREFIX begins
+# what is printed. QEMU's client, which fio does not run, comes last.
 one_rate() {
-	local prefix=$1 queues=$2 runtime=$3 name names args=()
+	local prefix=$1 queues=$2 runtime=$3 name names uri='' qemu='' count=0 args=()
 	read -ra names <<<"$4"
 	shift 4
 	for name in "${names[@]}"; do
 		competitor "$name" --queues "$queues"
-		args+=(--name="$name" --stonewall --filename="$TARGET")
+		if [[ $name == qemu@* ]]; then
+			qemu=$name uri=${TARGET[0]}
+			continue
+		fi
+		args+=(--name="$name" --stonewall "${TARGET[@]}")
+		count=$((count + 1))
 	done
-	fio --size="$SIZE" --time_based --runtime="$runtime" --ramp_time=200ms \
+	((count == 0)) || fio_rate "$@"
+	[[ -z $qemu ]] || nbd_qemu "$prefix $qemu" "$uri" "$runtime" "$@"
+}
+
+# fio_rate FIO...: with one_rate's variables.
+fio_rate() {
+	fio --size="$SIZE" --time_based --runtime="${runtime}ms" --ramp_time=200ms \
 		--group_reporting --output-format=terse --terse-version=3 --output=fio.terse \
 		"$@" "${args[@]}" || fail "fio failed"
 	# Fields of this format: 3 the name, 5 an error; reads 7 KiB/s, 8 I/Os per
@@ -27,7 +38,7 @@ one_rate() {
 	awk -F';' -v prefix="$prefix" \
 		'$5 == 0 && $8 + $49 > 0 { print prefix, $3, $8 + $49, $7 + $48 }' \
 		fio.terse >rates
-	expect "${#names[@]}" "$(wc -l <rates)" "competitors that fio tells of"
+	expect "$count" "$(wc -l <rates)" "competitors that fio tells of"
 	cat rates
 }
 
