@@ -54,7 +54,8 @@ qemu_nbd_start() {
 }
 
 # nbd_server_start NAME PORT FILE [LINE...]: the reference server, with the lines in
-# its export's part of the configuration. The export has the server's name.
+# its export's part of the configuration. The export has the server's name. It first
+# makes numbers for TLS, used or not, for many seconds: see nbd_server_greets.
 nbd_server_start() {
 	local name=$1 port=$2 file=$3
 	shift 3
@@ -65,6 +66,12 @@ nbd_server_start() {
 	server_set "$name" "$port" nbd-server -C "$PWD/$name.conf" -p "$PWD/$name.pid"
 	server_start "$name"
 	URI+=/$name
+}
+
+# nbd_server_greets PORT: until it does.
+nbd_server_greets() {
+	timeout -k 5 120 bash -c "exec 5<>/dev/tcp/127.0.0.1/$1; head -c 8 <&5" | grep -qx NBDMAGIC ||
+		fail "nbd-server does not greet"
 }
 
 # server_set NAME WHERE COMMAND...
@@ -182,6 +189,15 @@ has_written() { (($(counted write.completed) >= $1)) || lab_gone "$WRITER"; }
 writer_ends() {
 	retry 120 lab_gone "$WRITER" || fail "the writer does not end"
 	wait "$WRITER" || fail "the writer: $(cat writer.out)"
+}
+
+# writer_stop: end it in the middle, and fail unless all of its I/O was well so far.
+writer_stop() {
+	local status=0
+	kill -TERM "$WRITER" || fail "the writer has ended too soon: $(cat writer.out)"
+	retry 120 lab_gone "$WRITER" || fail "the writer does not end"
+	wait "$WRITER" || status=$?
+	expect 143 "$status" "the writer: $(cat writer.out)"
 }
 
 # promises_kept DEVICE-OR-FILE: what the writer's log says was durable is there.
