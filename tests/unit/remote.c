@@ -38,17 +38,16 @@ static bool has_ended(unsigned ms)
 	return false;
 }
 
-const char *remote_file(const char *path)
+const char *remote_start(const char *socket, const char *const *words)
 {
-	const char *argv[] = { "nbdkit", "--exit-with-parent", "--unix", at.sun_path, "file", path,
-			       NULL };
+	const char *argv[20] = { "nbdkit", "--exit-with-parent", "--unix", at.sun_path };
 	int ret;
 
-	if (server)
-		return at.sun_path;
-	if (snprintf(at.sun_path, sizeof(at.sun_path), "%s.socket", path) >=
-	    (int)sizeof(at.sun_path))
-		fail_msg("%s: too long a name for a socket: set TMPDIR", path);
+	if (snprintf(at.sun_path, sizeof(at.sun_path), "%s", socket) >= (int)sizeof(at.sun_path))
+		fail_msg("%s: too long a name for a socket: set TMPDIR", socket);
+	for (unsigned i = 0; i < 14 && words[i]; i++)
+		argv[4 + i] = words[i];
+	unlink(at.sun_path);
 	ret = posix_spawnp(&server, argv[0], NULL, NULL, (char *const *)(uintptr_t)argv, environ);
 	if (ret) {
 		server = 0;
@@ -65,13 +64,37 @@ const char *remote_file(const char *path)
 	return at.sun_path;
 }
 
+const char *remote_file(const char *path)
+{
+	const char *const words[] = { "file", path, NULL };
+	char socket[sizeof(at.sun_path) + 1];
+
+	if (server)
+		return at.sun_path;
+	snprintf(socket, sizeof(socket), "%s.socket", path);
+	return remote_start(socket, words);
+}
+
+void remote_freeze(bool on)
+{
+	if (server)
+		kill(server, on ? SIGSTOP : SIGCONT);
+}
+
+void remote_kill(void)
+{
+	if (!server)
+		return;
+	kill(server, SIGKILL);
+	if (!has_ended(PATIENCE_MS))
+		fail_msg("nbdkit does not end");
+}
+
 void remote_end(void)
 {
 	if (!server)
 		return;
 	kill(server, SIGTERM);
-	if (has_ended(PATIENCE_MS))
-		return;
-	kill(server, SIGKILL);
-	has_ended(PATIENCE_MS);
+	if (!has_ended(PATIENCE_MS))
+		remote_kill();
 }

@@ -1,18 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A file behind an NBD server, for backends whose storage is somewhere else.
+ * An NBD server (nbdkit) of the test's own, at a Unix socket.  One at a time; the
+ * thread that starts it must not end before it.
  */
 #ifndef UBLKD_REMOTE_H
 #define UBLKD_REMOTE_H
 
+#include <stdbool.h>
+
 /*
- * The path of a Unix socket at which a server (nbdkit) gives the file at `path`;
- * NULL: there is no nbdkit.  It is started by the first call, fails the test where
- * it does not come up, and stays; each connection opens the file anew.  Not
- * between fake_start() and fake_stop().  Static memory.
+ * Starts `nbdkit WORDS` at the socket (NULL-terminated words, 14 at most).  Returns
+ * the socket's path; NULL: there is no nbdkit.  Fails the test where it does not
+ * come up.
  */
+const char *remote_start(const char *socket, const char *const *words);
+/* Gives the file at `path`, which each connection opens anew; the first call starts it. */
 const char *remote_file(const char *path);
-/* Ends the server, if there is one. */
+/* Kills it, as a crash would. */
+void remote_kill(void);
+/* Stops it where it stands; then lets it go on. */
+void remote_freeze(bool on);
+/* Ends it, if there is one. */
 void remote_end(void);
 
 #endif

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The nbd backend when connections break, before a real server: what was written,
+ * flushed or only acknowledged, is what is read afterwards.
+ */
+/* tests: tsan */
+#include "tests/unit/remote.h"
+#include "tests/unit/served.h"
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#define SIZE  (1u << 20)
+#define BLOCK 4096u
+
+static char socket_path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+
+/*
+ * One that forgets all when it ends.  With several threads a connection nbdkit 1.32
+ * may abort where that breaks in the midst of answers.
+ */
+static void start_memory(const char *size)
+{
+	const char *const words[] = { "--threads", "1", "memory", size, NULL };
+
+	assert_non_null(remote_start(socket_path, words));
+}
+
+/* One whose content outlives it, with one more word for it. */
+static void start_file(const char *word)
+{
+	char path[512];
+	const char *const words[] = { "file", path, word, NULL };
+
+	snprintf(path, sizeof(path), "%s", temp_path("disk.img"));
+	assert_non_null(remote_start(socket_path, words));
+}
+
+/* A device of two queues with a connection each. */
+static void begin(struct served *s, const char *options)
+{
+	char words[400];
+
+	snprintf(words, sizeof(words),
+		 "nbd+unix:///?socket=%s queues=2 depth=16 max-io=64K -oconnections=2 %s",
+		 socket_path, options);
+	fake_start(&fake_linux_7_2);
+	served_begin(s, words);
+	assert_int_equal(s->device.info.nr_hw_queues, 2);
+}
+
+static void finish(struct served *s)
+{
+	served_end(s);
+	fake_stop();
+	remote_end();
+}
+
+static uint64_t gauge(const struct served *s, const char *name)
+{
+	const char *const *names = s->spec.backend->gauges;
+	unsigned i = 0;
+
+	while (strcmp(names[i], name) != 0)
+		i++;
+	return __atomic_load_n(&s->device.export.gauges[i], __ATOMIC_RELAXED);
+}
+
+/*
+ * The descriptors are the backend's, at work with them: what is done to them here
+ * is by system calls that no sanitizer takes for a use of our own.
+ */
+static bool is_ours(int fd)
+{
+	struct sockaddr_un peer = { 0 };
+	socklen_t length = sizeof(peer) - 1;
+
+	return !syscall(SYS_getpeername, fd, &peer, &length) && peer.sun_family == AF_UNIX &&
+	       !strcmp(peer.sun_path, socket_path);
+}
+
+/* Breaks the n-th connection to the server, from 0, in the order of their making. */
+static void break_connection(unsigned n)
+{
+	char seen[16][64], name[64], link[32];
+	unsigned nr_seen = 0;
+
+	for (int fd = 0; fd < 1024; fd++) {
+		bool known = false;
+		ssize_t length;
+
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		if (!is_ours(fd) || (length = readlink(link, name, sizeof(name) - 1)) < 0)
+			continue;
+		name[length] = 0;
+		/* Each socket has two descriptors or more. */
+		for (unsigned i = 0; i < nr_seen; i++)
+			known |= !strcmp(seen[i], name);
+		if (known)
+			continue;
+		if (nr_seen == n) {
+			assert_int_equal(syscall(SYS_shutdown, fd, SHUT_RDWR), 0);
+			return;
+		}
+		assert_true(nr_seen < 16);
+		memcpy(seen[nr_seen++], name, sizeof(name));
+	}
+	fail_msg("there is no connection %u", n);
+}
+
+static void wait_for(const struct served *s, const char *name, uint64_t value)
+{
+	for (unsigned ms = 0; gauge(s, name) != value; ms++) {
+		if (ms > 30000)
+			fail_msg("%s is %llu, and never %llu", name,
+				 (unsigned long long)gauge(s, name), (unsigned long long)value);
+		poll(NULL, 0, 1);
+	}
+}
+
+static void write_block(unsigned queue, uint32_t flags, uint64_t offset, uint8_t byte)
+{
+	uint8_t *data = fake_data(BLOCK, byte);
+
+	assert_int_equal(fake_request(0, queue, UBLK_OP_WRITE, flags, offset, BLOCK, data), 0);
+	fake_data_free(data);
+}
+
+static void reads_as(unsigned queue, uint64_t offset, uint8_t byte)
+{
+	uint8_t *data = fake_data(BLOCK, (uint8_t)~byte);
+
+	assert_int_equal(fake_request(0, queue, UBLK_OP_READ, 0, offset, BLOCK, data), 0);
+	for (unsigned i = 0; i < BLOCK; i++)
+		if (data[i] != byte)
+			fail_msg("byte %u at %llu is %#x, not %#x", i, (unsigned long long)offset,
+				 data[i], byte);
+	fake_data_free(data);
+}
+
+static void flush(unsigned queue)
+{
+	assert_int_equal(fake_request(0, queue, UBLK_OP_FLUSH, 0, 0, 0, NULL), 0);
+}
+
+/* ---- one connection of two is lost ---- */
+
+/*
+ * One queue has kept a write, idle since, that another queue has overwritten and
+ * flushed: it must not come back over the newer one.
+ */
+static void test_what_is_stable_is_not_sent_again(void **state)
+{
+	struct served s;
+
+	(void)state;
+	for (unsigned first = 0; first < 2; first++)
+		for (unsigned broken = 0; broken < 2; broken++) {
+			start_memory("1M");
+			begin(&s, "");
+			write_block(first, 0, 8192, 0xaa);
+			/* Long enough for it to be really idle, with no timer that wakes it. */
+			poll(NULL, 0, 300);
+			write_block(!first, 0, 8192, 0xbb);
+			flush(!first);
+			break_connection(broken);
+			wait_for(&s, "reconnects", 1);
+			reads_as(0, 8192, 0xbb);
+			reads_as(1, 8192, 0xbb);
+			finish(&s);
+		}
+}
+
+/* The same, with requests under way on both: each is answered once, and rightly. */
+static void test_a_connection_is_lost_under_load(void **state)
+{
+	enum {
+		MANY = 64
+	};
+	struct fake_request *r[MANY];
+	uint8_t *data[MANY];
+	struct served s;
+
+	(void)state;
+	start_memory("1M");
+	begin(&s, "");
+	for (unsigned round = 0; round < 6; round++) {
+		/* Nothing of it is answered before the connection breaks. */
+		remote_freeze(true);
+		for (unsigned i = 0; i < MANY; i++) {
+			data[i] = fake_data(BLOCK, round % 2 ? 0 : (uint8_t)(i + round + 1));
+			r[i] = fake_request_start(0, i % 2,
+						  round % 2 ? UBLK_OP_READ : UBLK_OP_WRITE, 0,
+						  (uint64_t)i * BLOCK, BLOCK, data[i]);
+		}
+		while (fake_in_service(0) < 2 * 16)
+			poll(NULL, 0, 1);
+		break_connection(round / 2 % 2);
+		remote_freeze(false);
+		for (unsigned i = 0; i < MANY; i++) {
+			assert_int_equal(fake_request_wait(r[i]), 0);
+			for (unsigned at = 0; round % 2 && at < BLOCK; at += 511)
+				assert_int_equal(data[i][at], i + round);
+			fake_data_free(data[i]);
+		}
+		wait_for(&s, "reconnects", round + 1);
+	}
+	finish(&s);
+}
+
+/* ---- the server dies, and another one comes ---- */
+
+static uint8_t model[SIZE];
+static bool is_known[SIZE / BLOCK];
+
+/* What is written, zeroed and trimmed on one queue and the other, in turns. */
+static void change(unsigned steps, uint64_t seed)
+{
+	for (unsigned i = 0; i < steps; i++) {
+		unsigned queue = (unsigned)(next_random(&seed) % 2), what;
+		uint32_t blocks = 1 + (uint32_t)(next_random(&seed) % 8);
+		uint64_t first = next_random(&seed) % (SIZE / BLOCK - blocks);
+		uint8_t byte = (uint8_t)(1 + next_random(&seed) % 255);
+		uint8_t *data = fake_data(blocks * BLOCK, byte);
+
+		what = (unsigned)(next_random(&seed) % 8);
+		assert_int_equal(fake_request(0, queue,
+					      what == 0   ? UBLK_OP_DISCARD
+					      : what == 1 ? UBLK_OP_WRITE_ZEROES
+							  : UBLK_OP_WRITE,
+					      what == 2 ? UBLK_REQ_FUA : 0, first * BLOCK,
+					      blocks * BLOCK, data),
+				 0);
+		fake_data_free(data);
+		memset(model + first * BLOCK, what < 2 ? 0 : byte, blocks * BLOCK);
+		for (uint32_t b = 0; b < blocks; b++)
+			is_known[first + b] = what > 0;
+	}
+}
+
+static void compare(void)
+{
+	for (unsigned b = 0; b < SIZE / BLOCK; b++)
+		if (is_known[b])
+			reads_as(b % 2, (uint64_t)b * BLOCK, model[b * BLOCK]);
+}
+
+static void forget_model(void)
+{
+	memset(model, 0, sizeof(model));
+	memset(is_known, true, sizeof(is_known));
+}
+
+static void test_what_was_not_flushed_survives_the_server(void **state)
+{
+	struct served s;
+
+	(void)state;
+	for (unsigned round = 0; round < 3; round++) {
+		forget_model();
+		start_memory("1M");
+		begin(&s, "");
+		change(150, round);
+		remote_kill();
+		start_memory("1M");
+		compare();
+		wait_for(&s, "connected", 2);
+		assert_true(gauge(&s, "replayed") >= 150);
+		/* And it goes on as if nothing had been. */
+		change(50, round + 10);
+		compare();
+		flush(0);
+		flush(1);
+		assert_int_equal(gauge(&s, "retained-bytes"), 0);
+		finish(&s);
+	}
+}
+
+/* It dies again while it is told all that: what is half sent again is not the end. */
+static void test_a_server_that_dies_again_and_again(void **state)
+{
+	struct served s;
+
+	(void)state;
+	forget_model();
+	temp_file("disk.img", SIZE);
+	start_file(NULL);
+	begin(&s, "");
+	change(150, 77);
+	for (unsigned i = 0; i < 6; i++) {
+		remote_kill();
+		start_file(NULL);
+		/* At some moment of the replay, before it, or after it. */
+		poll(NULL, 0, (int)(i * 37));
+		change(i % 2 ? 5 : 0, i);
+	}
+	compare();
+	wait_for(&s, "connected", 2);
+	compare();
+	finish(&s);
+}
+
+static void test_more_than_is_kept_is_flushed_by_the_way(void **state)
+{
+	struct served s;
+
+	(void)state;
+	forget_model();
+	start_memory("1M");
+	begin(&s, "-oretain=256K");
+	change(400, 5);
+	assert_true(gauge(&s, "retained-bytes") <= 256 << 10);
+	compare();
+	finish(&s);
+}
+
+static void test_nothing_kept_fails_one_flush(void **state)
+{
+	struct served s;
+
+	(void)state;
+	temp_file("disk.img", SIZE);
+	start_file(NULL);
+	begin(&s, "-oretain=0");
+	write_block(0, 0, 0, 0x11);
+	write_block(1, 0, BLOCK, 0x22);
+	flush(0);
+	remote_kill();
+	start_file(NULL);
+	reads_as(0, 0, 0x11);
+	wait_for(&s, "reconnects", 2);
+	/* All of it was flushed. */
+	flush(0);
+	write_block(1, 0, BLOCK, 0x33);
+	remote_kill();
+	start_file(NULL);
+	reads_as(0, 0, 0x11);
+	wait_for(&s, "reconnects", 4);
+	assert_int_equal(fake_request(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL), -EIO);
+	flush(1);
+	flush(0);
+	assert_int_equal(gauge(&s, "retained-bytes"), 0);
+	assert_int_equal(gauge(&s, "replayed"), 0);
+	finish(&s);
+}
+
+static void test_a_server_that_is_trusted(void **state)
+{
+	struct served s;
+
+	(void)state;
+	temp_file("disk.img", SIZE);
+	start_file(NULL);
+	begin(&s, "-oretain=trust");
+	write_block(0, 0, 0, 0x11);
+	remote_kill();
+	start_file(NULL);
+	wait_for(&s, "reconnects", 2);
+	flush(1);
+	reads_as(1, 0, 0x11);
+	assert_int_equal(gauge(&s, "retained-bytes"), 0);
+	finish(&s);
+}
+
+/* ---- while there is no server ---- */
+
+static void test_errors_at_once_where_that_is_asked_for(void **state)
+{
+	uint8_t *data = fake_data(BLOCK, 0);
+	struct served s;
+
+	(void)state;
+	start_memory("1M");
+	begin(&s, "-oreconnect-deadline=0");
+	write_block(0, 0, 0, 0x11);
+	write_block(1, 0, BLOCK, 0x22);
+	remote_kill();
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(fake_request(0, i % 2, UBLK_OP_READ, 0, 0, BLOCK, data), -EIO);
+		assert_int_equal(fake_request(0, i % 2, UBLK_OP_WRITE, 0, 0, BLOCK, data), -EIO);
+		assert_int_equal(fake_request(0, i % 2, UBLK_OP_FLUSH, 0, 0, 0, NULL), -EIO);
+	}
+	start_memory("1M");
+	wait_for(&s, "reconnects", 2);
+	/* What was acknowledged is there all the same. */
+	reads_as(1, BLOCK, 0x22);
+	write_block(0, 0, 0, 0x33);
+	reads_as(0, 0, 0x33);
+	flush(1);
+	finish(&s);
+	fake_data_free(data);
+}
+
+static void test_a_device_stops_without_its_server(void **state)
+{
+	struct served s;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		start_memory("1M");
+		begin(&s, "");
+		if (i)
+			write_block(0, 0, 0, 0x11);
+		remote_kill();
+		if (i == 2)
+			wait_for(&s, "connected", 0);
+		finish(&s);
+	}
+}
+
+/* An export that is not the former one gets nothing. */
+static void test_another_export_is_not_written(void **state)
+{
+	static const struct {
+		const char *size, *word;
+	} wrong[] = { { "512K", NULL }, { "1M", "--readonly" } };
+	struct fake_request *r;
+	struct served s;
+	uint8_t *data = fake_data(BLOCK, 0);
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		const char *words[] = { "memory", wrong[i].size, wrong[i].word, NULL };
+
+		start_memory("1M");
+		begin(&s, "");
+		write_block(0, 0, SIZE - BLOCK, 0x11);
+		remote_kill();
+		assert_non_null(remote_start(socket_path, words));
+		wait_for(&s, "suspended", 1);
+		r = fake_request_start(0, 1, UBLK_OP_READ, 0, SIZE - BLOCK, BLOCK, data);
+		poll(NULL, 0, 300);
+		assert_false(fake_request_ended(r));
+		assert_int_equal(gauge(&s, "replayed"), 0);
+		remote_kill();
+		start_memory("1M");
+		assert_int_equal(fake_request_wait(r), 0);
+		assert_int_equal(data[0], 0x11);
+		wait_for(&s, "connected", 2);
+		assert_int_equal(gauge(&s, "suspended"), 0);
+		finish(&s);
+	}
+	fake_data_free(data);
+}
+
+static int end_server(void **state)
+{
+	(void)state;
+	remote_end();
+	return 0;
+}
+
+#define CASE(test) cmocka_unit_test_teardown(test, end_server)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(test_what_is_stable_is_not_sent_again),
+		CASE(test_a_connection_is_lost_under_load),
+		CASE(test_what_was_not_flushed_survives_the_server),
+		CASE(test_a_server_that_dies_again_and_again),
+		CASE(test_more_than_is_kept_is_flushed_by_the_way),
+		CASE(test_nothing_kept_fails_one_flush),
+		CASE(test_a_server_that_is_trusted),
+		CASE(test_errors_at_once_where_that_is_asked_for),
+		CASE(test_a_device_stops_without_its_server),
+		CASE(test_another_export_is_not_written),
+	};
+	const char *const words[] = { "null", NULL };
+	int failed;
+
+	bound_time(280);
+	snprintf(socket_path, sizeof(socket_path), "%s", temp_path("socket"));
+	if (!remote_start(socket_path, words)) {
+		temp_remove();
+		print_message("there is no nbdkit\n");
+		return 77;
+	}
+	remote_end();
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	remote_end();
+	temp_remove();
+	return failed;
+}
