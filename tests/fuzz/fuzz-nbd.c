@@ -396,8 +396,7 @@ static void words_for(char *words, size_t size, unsigned export)
 	words += strlen(words);
 	if (!(export & EXPORT_NO_DEADLINE) || !work.honest)
 		snprintf(words, 64, " reconnect-deadline=%u", deadline);
-	if (export & EXPORT_NO_STRUCTURED)
-		strcat(words, " structured=off");
+	strcat(words, export & EXPORT_NO_STRUCTURED ? " structured=off" : " structured=on");
 	if (export & EXPORT_RETAIN_TRUST)
 		strcat(words, " retain=trust");
 	else if (export & EXPORT_RETAIN_0)
