@@ -252,7 +252,8 @@ static struct nbd_link *free_link(struct nbd_queue *q)
 	for (unsigned i = 0; i < q->nr_links; i++) {
 		struct nbd_link *link = &q->links[i];
 
-		if (link->state == NBD_LINK_READY && (!best || link->in_flight < best->in_flight))
+		if (link->state == NBD_LINK_READY && !link->retiring &&
+		    (!best || link->in_flight < best->in_flight))
 			best = link;
 	}
 	return best;
@@ -327,8 +328,8 @@ static void nbd_submit(struct io *io)
 	q->ios[io->tag] = n;
 	if (q->failing)
 		end_request(q, n, -EIO);
-	else if (q->again.first || q->waiting.first || !send_request(q, n))
-		list_add(&q->waiting, n);
+	else
+		list_add(&q->waiting, n); /* sent at the round's end, with the others */
 }
 
 /* Sends what is in the list, as far as it goes.  Returns how many. */
@@ -352,11 +353,17 @@ static unsigned send_list(struct nbd_queue *q, struct nbd_list *list)
 static void send_waiting(struct nbd_queue *q)
 {
 	unsigned again = 0;
+	bool several;
 
 	/* A newer write must not be overtaken by what an old connection has sent. */
 	if (!atomic_load(&q->nbd->ghosts))
 		again = send_list(q, &q->again);
+	several = q->waiting.first && q->waiting.first->next;
+	for (unsigned i = 0; several && i < q->nr_links; i++)
+		nbd_link_cork(&q->links[i], true);
 	send_list(q, &q->waiting);
+	for (unsigned i = 0; several && i < q->nr_links; i++)
+		nbd_link_cork(&q->links[i], false);
 	if (again)
 		nbd_gauge_add(q->nbd, NBD_GAUGE_REPLAYED, again);
 }
@@ -483,11 +490,18 @@ static bool has_work(const struct nbd_queue *q)
 	return false;
 }
 
-static bool has_ready_link(const struct nbd_queue *q)
+/* Whether it waits for something that has an end, and the server is there. */
+static bool is_busy(const struct nbd_queue *q)
 {
-	for (unsigned i = 0; i < q->nr_links; i++)
-		if (q->links[i].state == NBD_LINK_READY)
+	uint64_t size = atomic_load(&q->nbd->seen_size);
+
+	for (unsigned i = 0; i < q->nr_links; i++) {
+		const struct nbd_link *link = &q->links[i];
+
+		if (link->state == NBD_LINK_READY ||
+		    (link->size_tried == size && link->facts.size < size))
 			return true;
+	}
 	return false;
 }
 
@@ -502,8 +516,8 @@ static void look_at_deadline(struct nbd_queue *q)
 	}
 	if (!q->stalled_ns)
 		q->stalled_ns = now;
-	/* Its own server is there, and a replay for another queue has to end. */
-	if (has_ready_link(q) && deadline < q->nbd->timeout_ns)
+	/* A replay for another queue has to end, or a connection is made anew. */
+	if (is_busy(q) && deadline < q->nbd->timeout_ns)
 		deadline = q->nbd->timeout_ns;
 	if (deadline == NBD_FOREVER || now - q->stalled_ns < deadline)
 		return;
@@ -604,7 +618,7 @@ end_links:
 
 static int last_flushed(void *user_data, int *error)
 {
-	((struct error *)user_data)->code = *error;
+	*(int *)user_data = *error;
 	return 1;
 }
 
@@ -619,8 +633,8 @@ static void last_flush(struct nbd_queue *q)
 	struct nbd *nbd = q->nbd;
 	struct nbd_link *link = free_link(q);
 	uint64_t covers = nbd_ledger_flush_begins(&nbd->ledger);
-	struct error flush = { 0 }, err = { 0 };
-	nbd_completion_callback done = { .callback = last_flushed, .user_data = &flush };
+	nbd_completion_callback done = { .callback = last_flushed, .user_data = &q->last_flush };
+	struct error err = { 0 };
 
 	if (!nbd->facts.flush || nbd->retain == NBD_RETAIN_TRUST || atomic_load(&nbd->lost) ||
 	    !nbd_ledger_owes(&nbd->ledger) || nbd->export->limits.read_only)
@@ -635,8 +649,9 @@ static void last_flush(struct nbd_queue *q)
 		nbd_server_failed(&err, "the last flush failed");
 	else if (nbd_server_run(link->handle, LAST_FLUSH_MS, nothing_in_flight, &err))
 		error_prefix(&err, "the last flush failed");
-	else if (flush.code)
-		error_set(&err, flush.code, "the last flush failed: %s", strerror(flush.code));
+	else if (q->last_flush)
+		error_set(&err, q->last_flush, "the last flush failed: %s",
+			  strerror(q->last_flush));
 	if (err.code)
 		log_error(nbd->export->name, "%s: what it covers may be lost", err.text);
 	else

@@ -73,6 +73,7 @@ struct nbd_link {
 	bool explained;        /* libnbd's last error on this thread is about it */
 	const char *fault;     /* why it is to be given up; NULL: nothing */
 
+	bool is_tcp;
 	int fd; /* our own descriptor of its socket; -1: none */
 	struct ring_op readable, writable;
 	bool polls_read, polls_write; /* the ops are with the ring */
@@ -86,6 +87,7 @@ struct nbd_link {
 	uint64_t trouble_ns; /* since when it has not lasted */
 	uint64_t lost_ns;    /* since when it is not READY */
 	uint64_t next_ns;    /* DOWN: when to try; CONNECTING: until when */
+	bool retiring;       /* it gets no more requests, and is made anew when it has none */
 	uint64_t size_tried; /* the export's size for which it was made again */
 	uint64_t joins;      /* JOINING: the first replay that counts for it */
 	int told;            /* errno of the last refusal that was told */
@@ -121,6 +123,7 @@ struct nbd_queue {
 	struct nbd_io **ios;         /* by tag; NULL where a tag was never used */
 	struct nbd_link *flush_link; /* that has our own flush; NULL: none */
 	uint64_t flush_covers, flush_sent_ns;
+	int last_flush; /* errno of the flush at the end; libnbd may still have it then */
 	uint64_t stable_seen;
 	uint64_t stalled_ns; /* since when nothing could be sent; 0: it can */
 	bool failing;        /* the deadline has passed: errors at once */
@@ -215,6 +218,8 @@ void nbd_link_look(struct nbd_link *link);
 void nbd_link_tick(struct nbd_link *link);
 /* At the end of a round: watches what is to be watched. */
 void nbd_link_watch(struct nbd_link *link);
+/* What is sent until it is uncorked may share packets. */
+void nbd_link_cork(struct nbd_link *link, bool on);
 /* It has joined: it takes requests. */
 void nbd_link_ready(struct nbd_link *link);
 /* reason NULL: that was told already. */

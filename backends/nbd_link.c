@@ -53,10 +53,22 @@ static void set_keepalive(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
 }
 
+void nbd_link_cork(struct nbd_link *link, bool on)
+{
+	int value = on;
+
+	if (!link->is_tcp || link->fd < 0)
+		return;
+	setsockopt(link->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
+}
+
 /* libnbd closes its descriptor when the connection dies; ours is for what comes then. */
 static void keep_socket(struct nbd_link *link)
 {
+	int off = 0;
+
 	link->fd = fcntl(nbd_aio_get_fd(link->handle), F_DUPFD_CLOEXEC, 0);
+	link->is_tcp = !setsockopt(link->fd, IPPROTO_TCP, TCP_CORK, &off, sizeof(off));
 	if (link->fd >= 0 && export_option(link->owner->nbd->export, "keepalive")->number)
 		set_keepalive(link->fd);
 }
@@ -205,6 +217,7 @@ void nbd_link_lost(struct nbd_link *link, const char *reason)
 	link->in_flight = 0;
 	link->fault = NULL;
 	link->explained = false;
+	link->retiring = false;
 	back_off(link);
 	if (lasted)
 		link->next_ns = now_of(link);
@@ -410,17 +423,31 @@ static bool is_outgrown(const struct nbd_link *link)
 	return link->state == NBD_LINK_READY && link->facts.size < size && link->size_tried < size;
 }
 
+/* Makes it anew once it has nothing under way, and nothing is owed to anybody. */
+static void retire(struct nbd_link *link)
+{
+	struct nbd *nbd = link->owner->nbd;
+
+	/* With nothing kept, a new connection means that a flush fails. */
+	if (nbd->retain == NBD_RETAIN_TELL && nbd_ledger_owes(&nbd->ledger)) {
+		link->retiring = false;
+		return;
+	}
+	link->retiring = true;
+	if (link->in_flight)
+		return;
+	link->size_tried = atomic_load(&nbd->seen_size);
+	log_info(name_of(link), "connection %u is made anew: the export has grown", link->number);
+	nbd_link_lost(link, NULL);
+}
+
 void nbd_link_watch(struct nbd_link *link)
 {
 	struct queue *queue = link->owner->queue;
 	int fd;
 
-	if (__builtin_expect(is_outgrown(link), 0)) {
-		link->size_tried = atomic_load(&link->owner->nbd->seen_size);
-		log_info(name_of(link), "connection %u is made anew: the export has grown",
-			 link->number);
-		nbd_link_lost(link, NULL);
-	}
+	if (__builtin_expect(is_outgrown(link), 0))
+		retire(link);
 	if (!link->handle)
 		return;
 	fd = link->fd;

@@ -114,6 +114,17 @@ int nbd_server_check(const struct export *export, struct error *err)
 	return check_tls(export, err);
 }
 
+/* The TLS library tells what it saw, and not what that comes of. */
+static const char *tls_hint(const char *text)
+{
+	if (!text || !strstr(text, "gnutls"))
+		return "";
+	if (strstr(text, "certificate"))
+		return ": the server's certificate is expired, or for another name, or of an authority "
+		       "that is not trusted here";
+	return ": a wrong key, user name or certificate, or a server without TLS, ends so";
+}
+
 int nbd_server_failed(struct error *err, const char *what)
 {
 	const char *text = nbd_get_error();
@@ -123,7 +134,8 @@ int nbd_server_failed(struct error *err, const char *what)
 	/* "nbd_connect_uri: …": which of its functions it was helps nobody. */
 	if (text && !strncmp(text, "nbd_", 4) && (colon = strstr(text, ": ")))
 		text = colon + 2;
-	return error_set(err, code ? code : EIO, "%s: %s", what, text ? text : "no reason given");
+	return error_set(err, code ? code : EIO, "%s: %s%s", what, text ? text : "no reason given",
+			 tls_hint(text));
 }
 
 static int set_tls(struct nbd_handle *h, const struct export *export)
@@ -305,12 +317,14 @@ int nbd_facts_match(const struct nbd_facts *before, const struct nbd_facts *now,
 		    const struct backend_limits *l, bool several, struct error *err)
 {
 	uint32_t most = now->max_block ? now->max_block : DEFAULT_MAX_BLOCK;
+	/* The device may be growing just now. */
+	uint64_t size = __atomic_load_n(&l->size, __ATOMIC_RELAXED);
 
-	if (now->size < l->size)
+	if (now->size < size)
 		return error_set(err, ESTALE,
 				 "the server's export has shrunk: it has %llu bytes, the device "
 				 "%llu: bring the former export back",
-				 (unsigned long long)now->size, (unsigned long long)l->size);
+				 (unsigned long long)now->size, (unsigned long long)size);
 	if (now->min_block > l->logical_block)
 		return error_set(err, ESTALE,
 				 "the server's export now has blocks of %u bytes, the device %u: "
