@@ -48,3 +48,20 @@ report_end() {
 	echo "$report_passed passed, $report_failed failed, $report_skipped skipped"
 	((report_failed == 0))
 }
+
+# report_merge FILE: take over the lines and the totals of another report. Status
+# 1: it has no totals.
+report_merge() {
+	local line ended=1
+	while IFS= read -r line; do
+		if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then
+			report_passed=$((report_passed + BASH_REMATCH[1]))
+			report_failed=$((report_failed + BASH_REMATCH[2]))
+			report_skipped=$((report_skipped + BASH_REMATCH[3]))
+			ended=0
+		else
+			printf '%s\n' "$line"
+		fi
+	done <"$1"
+	return "$ended"
+}
