@@ -386,8 +386,16 @@ static int write_all(void)
 	for (unsigned i = 0; i < set.threads; i++)
 		if (pthread_create(&writers[i].thread, NULL, writer_main, &writers[i]))
 			die("a thread cannot be started");
-	for (unsigned i = 0; i < set.threads; i++)
-		pthread_join(writers[i].thread, NULL);
+	for (unsigned i = 0; i < set.threads; i++) {
+		struct writer *w = &writers[i];
+
+		pthread_join(w->thread, NULL);
+		free(w->last);
+		free(w->last_zero);
+		free(w->unsure);
+		free(w->data);
+	}
+	free(writers);
 	return worst;
 }
 
