@@ -174,6 +174,45 @@ done <<'TABLE'
 2 | hugepages            | run -o hugepages=on memory:8M
 2 | numa                 | run -o numa=7 memory:1M
 2 | numa                 | run -o numa memory:1M
+# NBD
+2 | host is missing      | run nbd://
+2 | host is missing      | run nbd:///export
+2 | nbd://HOST           | run nbd:localhost
+2 | nbd://HOST           | run nbd:/localhost
+2 | socket is missing    | run nbd+unix:///export
+2 | scheme 'nbd+ssh:'    | run nbd+ssh://localhost/export
+2 | scheme 'nbd+exec:'   | run nbd+exec:///bin/true
+2 | retain               | run -o retain=1 nbd://localhost
+2 | retain               | run -o retain=63K nbd://localhost
+2 | retain               | run -o retain=lots nbd://localhost
+2 | connections          | run -o connections=0 nbd://localhost
+2 | connections          | run -o connections=65 nbd://localhost
+2 | connections          | run -o connections=many nbd://localhost
+2 | reconnect-deadline   | run -o reconnect-deadline=soon nbd://localhost
+2 | reconnect-deadline   | run -o reconnect-deadline=-1 nbd://localhost
+2 | reconnect-deadline   | run -o reconnect-deadline=1.5s nbd://localhost
+2 | request-timeout      | run -o request-timeout=0 nbd://localhost
+2 | request-timeout      | run -o request-timeout=forever nbd://localhost
+2 | request-timeout      | run -o request-timeout=99999999999999h nbd://localhost
+2 | tls                  | run -o tls=maybe nbd://localhost
+2 | TLS is required      | run -o tls=off nbds://localhost
+2 | has no TLS           | run -o tls-psk-file=keys nbd://localhost
+2 | has no TLS           | run -o tls-username=me nbd+unix:///?socket=nothing
+2 | create               | run --create 1M nbd://localhost
+1 | Connection refused   | run nbd://127.0.0.1:9/
+1 | No such file         | run nbd+unix:///?socket=nothing
+1 | exists               | run -o request-timeout=1s nbd+unix:///?socket=exists
+2 | the URI is missing   | nbd-list
+2 | no server to ask     | nbd-list file
+2 | no server to ask     | nbd-list memory:1M
+2 | host is missing      | nbd-list nbd://
+1 | Connection refused   | nbd-list nbd://127.0.0.1:9
+2 | unknown option       | nbd-list --frob nbd://localhost
+# resize
+2 | give one device      | resize
+2 | give one device      | resize 5 6
+2 | no ublk device       | resize sda
+1 | 9                    | resize 9
 # files
 1 | nothing              | run nothing
 1 | nothing              | run --read-only file:nothing
