@@ -54,8 +54,9 @@ qemu_nbd_start() {
 }
 
 # nbd_server_start NAME PORT FILE [LINE...]: the reference server, with the lines in
-# its export's part of the configuration. The export has the server's name. It first
-# makes numbers for TLS, used or not, for many seconds: see nbd_server_greets.
+# its export's part of the configuration. The export has the server's name. It
+# listens at once, but first of all searches a prime for TLS, used or not, for many
+# seconds when emulated, and answers nobody until then: see nbd_server_greets.
 nbd_server_start() {
 	local name=$1 port=$2 file=$3
 	shift 3
