@@ -25,12 +25,12 @@ loses_nothing() {
 	ublk_start disk "$@" "$URI"
 	echo "$*: $(gauge connections) connections"
 	writer_start --blocks 2000 --threads 8 --ops 1000000 --flush 1 --fua 1 --zero 2
-	for _ in 1 2 3 4 5; do
-		writer_goes_on 300
+	for _ in 1 2 3; do
+		writer_goes_on 100
 		server_kill main
 		server_start main
 	done
-	writer_goes_on 300
+	writer_goes_on 100
 	writer_stop
 	expect 0 "$(counted write.failed)" "failed writes"
 	expect 0 "$(counted flush.failed)" "failed flushes"
