@@ -2,10 +2,10 @@
 /*
  * nbd: a remote export, over connections that are made again when they break.
  *
- * A request is one asynchronous call of libnbd on a link of its queue, which
- * sends it at once; libnbd calls back when the server has answered.  A request
- * whose link is lost waits and is sent again on the next one, before those that
- * have come since.  What was acknowledged and not flushed is kept for that case,
+ * A request is one asynchronous call of libnbd on a link of its queue, made at
+ * the end of the round in which it came; libnbd calls back when the server has
+ * answered.  A request whose link is lost waits and is sent again on the next one,
+ * before those that have come since.  What was acknowledged and not flushed is kept for that case,
  * too (nbd_retain.h, nbd_replay.c).
  */
 #include "backends/nbd.h"
