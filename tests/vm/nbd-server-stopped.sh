@@ -18,7 +18,7 @@ under_writers() {
 	nbdkit_start main "$1" file image
 	ublk_start disk --queues 2 -o request-timeout=3 "$URI"
 	writer_start --blocks 2000 --threads 8 --ops 1000000 --flush 2 --fua 2 --zero 2
-	writer_goes_on 300
+	writer_goes_on 100
 }
 
 # found_lost: seconds, as the requirement has it, and some for the lab.
@@ -26,7 +26,7 @@ found_lost() { says 'is lost' 40; }
 
 # all_well WORDS
 all_well() {
-	writer_goes_on 300
+	writer_goes_on 100
 	writer_stop
 	(($(gauge reconnects) > 0)) || fail "$1: no reconnect"
 	expect 0 "$(counted write.failed)" "$1: failed writes"
