@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# vm: timeout=400
+# vm: timeout=300
 #
 # A server that breaks the protocol (R10): cut at every kind of message and inside
 # each, silent, garbage, wrong in each field, answering what was not asked. At the
@@ -15,7 +15,7 @@
 . /lab/nbd.sh
 
 # Seconds; a request waits no longer than both.
-options=(-o request-timeout=2 -o reconnect-deadline=20 -o structured=on)
+options=(-o request-timeout=1 -o reconnect-deadline=20 -o structured=on)
 patience=40
 
 # faulty_start [OPTION...]: the server "faulty" on $PWD/image, with its control open.
@@ -94,10 +94,11 @@ readable() {
 survives() {
 	local words=$*
 	# The longer a server is in trouble, the longer the pauses: a device is not given much.
-	if ((survived++ == 6)); then
+	if ((survived >= 6)); then
 		device_end
 		device_start
 	fi
+	survived=$((survived + $#))
 	arm "$@"
 	until fired $((FIRED + $#)); do
 		# Holes are where nothing was written yet.
