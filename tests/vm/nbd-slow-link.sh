@@ -13,7 +13,7 @@
 # slow [OPTION...]
 slow() {
 	ublk_start disk "$@" "$URI"
-	writer_start --blocks 4000 --threads 16 --ops 40 --flush 5 --fua 5 --zero 5
+	writer_start --blocks 4000 --threads 16 --ops 20 --flush 5 --fua 5 --zero 5
 	writer_ends
 	expect 0 "$(gauge reconnects)" "reconnects"
 	expect 0 "$(lines 'is lost')" "lines on lost connections"
