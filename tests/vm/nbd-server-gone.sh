@@ -12,7 +12,8 @@
 
 read_one() { timeout -k 5 40 dd if="$DEV" of=/dev/null bs=4k count=1 iflag=direct status=none; }
 in_service() { (($(counted queue0.started) > $(counted queue0.completed))); }
-is_well() { read_one 2>/dev/null; }
+# With all its connections: each queue fails until its own is back.
+is_well() { gauge_is connected "$(gauge connections)" && read_one 2>/dev/null; }
 
 random_file one 64K
 random_file two 64K
