@@ -490,34 +490,27 @@ static bool has_work(const struct nbd_queue *q)
 	return false;
 }
 
-/* Whether it waits for something that has an end, and the server is there. */
-static bool is_busy(const struct nbd_queue *q)
-{
-	uint64_t size = atomic_load(&q->nbd->seen_size);
-
-	for (unsigned i = 0; i < q->nr_links; i++) {
-		const struct nbd_link *link = &q->links[i];
-
-		if (link->state == NBD_LINK_READY ||
-		    (link->size_tried == size && link->facts.size < size))
-			return true;
-	}
-	return false;
-}
-
+/* Nothing can be sent: fails what waits once it has waited for too long. */
 static void look_at_deadline(struct nbd_queue *q)
 {
 	uint64_t now = queue_now_ns(q->queue), deadline = q->nbd->deadline_ns;
+	bool server_up = atomic_load(&q->nbd->nr_up);
 
 	if (free_link(q)) {
 		q->stalled_ns = 0;
 		q->failing = false;
 		return;
 	}
-	if (!q->stalled_ns)
+	if (!q->stalled_ns || (server_up && !q->server_up)) {
 		q->stalled_ns = now;
-	/* A replay for another queue has to end, or a connection is made anew. */
-	if (is_busy(q) && deadline < q->nbd->timeout_ns)
+		q->failing = false;
+	}
+	q->server_up = server_up;
+	/*
+	 * The server is there, for another queue at least: a connection or a replay is
+	 * under way, and takes no longer than an answer may.
+	 */
+	if (server_up && deadline < q->nbd->timeout_ns)
 		deadline = q->nbd->timeout_ns;
 	if (deadline == NBD_FOREVER || now - q->stalled_ns < deadline)
 		return;

@@ -83,14 +83,15 @@ struct nbd_link {
 	struct ring_op old_ended;
 	bool polls_old;
 
-	uint64_t ready_ns;   /* when it was last made READY */
-	uint64_t trouble_ns; /* since when it has not lasted */
-	uint64_t lost_ns;    /* since when it is not READY */
-	uint64_t next_ns;    /* DOWN: when to try; CONNECTING: until when */
-	bool retiring;       /* it gets no more requests, and is made anew when it has none */
-	uint64_t size_tried; /* the export's size for which it was made again */
-	uint64_t joins;      /* JOINING: the first replay that counts for it */
-	int told;            /* errno of the last refusal that was told */
+	uint64_t ready_ns;     /* when it was last made READY */
+	uint64_t trouble_ns;   /* since when it has not lasted */
+	uint64_t lost_ns;      /* since when it is not READY */
+	uint64_t next_ns;      /* DOWN: when to try; CONNECTING: until when */
+	unsigned returns_seen; /* nbd->returns at its last try */
+	bool retiring;         /* it gets no more requests, and is made anew when it has none */
+	uint64_t size_tried;   /* the export's size for which it was made again */
+	uint64_t joins;        /* JOINING: the first replay that counts for it */
+	int told;              /* errno of the last refusal that was told */
 	char told_text[256];
 };
 
@@ -126,6 +127,7 @@ struct nbd_queue {
 	int last_flush; /* errno of the flush at the end; libnbd may still have it then */
 	uint64_t stable_seen;
 	uint64_t stalled_ns; /* since when nothing could be sent; 0: it can */
+	bool server_up;      /* when last looked at: some queue reaches the server */
 	bool failing;        /* the deadline has passed: errors at once */
 	struct queue_timer tick;
 	bool ticks;
@@ -158,6 +160,7 @@ struct nbd {
 	atomic_bool flushing;       /* a queue has a flush of our own under way */
 	_Atomic uint64_t seen_size; /* the largest that a link was told of */
 	_Atomic uint64_t link_sizes[NBD_LINKS_MAX]; /* that each link was told of */
+	atomic_uint returns;                        /* how often a connection was made again */
 	atomic_uint nr_up;  /* links that are connected: SETTLING, JOINING, READY */
 	atomic_uint ghosts; /* old sockets that may still write */
 	atomic_bool halt;   /* every queue is to hold still */

@@ -230,6 +230,7 @@ static void connect_it(struct nbd_link *link)
 	struct nbd *nbd = link->owner->nbd;
 	struct error err;
 
+	link->returns_seen = atomic_load(&nbd->returns);
 	link->handle = nbd_server_handle(nbd->export, &err);
 	if (!link->handle) {
 		tell(link, &err, false);
@@ -275,6 +276,8 @@ static void settle(struct nbd_link *link)
 	link->answered_ns = now_of(link);
 	link->state = NBD_LINK_SETTLING;
 	atomic_fetch_add(&nbd->nr_up, 1);
+	/* The server is there: the others need not wait for their time. */
+	atomic_fetch_add(&nbd->returns, 1);
 	if (!atomic_load(&nbd->ghosts))
 		join(link);
 }
@@ -509,7 +512,8 @@ void nbd_link_tick(struct nbd_link *link)
 	look_at_ghost(link);
 	switch (link->state) {
 	case NBD_LINK_DOWN:
-		if (now >= link->next_ns)
+		if (now >= link->next_ns ||
+		    link->returns_seen != atomic_load(&link->owner->nbd->returns))
 			connect_it(link);
 		break;
 	case NBD_LINK_CONNECTING:
