@@ -56,9 +56,17 @@ static int resize(struct control *control, uint32_t id, struct error *err)
 	struct ublk_dev_info info;
 	uint64_t before, after;
 	char was[24], is[24];
+	uint64_t features;
 	int ret;
 
 	ret = control_get_info(control, id, &info, err);
+	if (!ret)
+		ret = control_get_features(control, &features, err);
+	if (!ret && !(features & UBLK_FEAT_UPDATE_SIZE))
+		ret = error_set(
+			err, EOPNOTSUPP,
+			"this kernel cannot resize a live device (Linux 6.16 can): export it "
+			"anew");
 	if (!ret)
 		ret = size_of(control, id, &before, err);
 	if (!ret)
