@@ -98,370 +98,6 @@ void nbd_link_size(struct nbd *nbd, unsigned link, uint64_t size)
 	export_grow(nbd->export, least);
 }
 
-/* ---- lists of requests ---- */
-
-static void list_init(struct nbd_list *list)
-{
-	list->first = NULL;
-	list->last = &list->first;
-}
-
-static void list_add(struct nbd_list *list, struct nbd_io *n)
-{
-	n->next = NULL;
-	*list->last = n;
-	list->last = &n->next;
-}
-
-static struct nbd_io *list_take(struct nbd_list *list)
-{
-	struct nbd_io *n = list->first;
-
-	list->first = n->next;
-	if (!list->first)
-		list->last = &list->first;
-	return n;
-}
-
-static void list_put_back(struct nbd_list *list, struct nbd_io *n)
-{
-	n->next = list->first;
-	list->first = n;
-	if (!n->next)
-		list->last = &n->next;
-}
-
-/* ---- requests ---- */
-
-static void end_request(struct nbd_queue *q, struct nbd_io *n, int result)
-{
-	if (n->room)
-		nbd_ledger_release(&q->nbd->ledger, n->room);
-	n->room = 0;
-	n->link = NULL;
-	io_complete(n->io, result);
-}
-
-/* A write, zeroing or trim was acknowledged. */
-static void acknowledged(struct nbd_queue *q, struct nbd_io *n)
-{
-	struct io *io = n->io;
-
-	if (n->room) {
-		nbd_log_keep(q->log, n->room, io->op, io->flags, io->offset, io->length,
-			     io->op == IO_WRITE ? io_data(io) : NULL);
-		n->room = 0; /* the log has it now */
-	} else {
-		nbd_ledger_acknowledged(&q->nbd->ledger);
-	}
-}
-
-/* A part of a structured reply: of a read that fails, too. */
-static int chunk_came(void *user_data, const void *data, size_t count, uint64_t offset,
-		      unsigned status, int *error)
-{
-	struct nbd_io *n = user_data;
-
-	(void)data;
-	(void)error;
-	/* libnbd has seen to it that the part is within the read. */
-	if (status != LIBNBD_READ_ERROR &&
-	    !nbd_cover_add(&n->cover, (uint32_t)(offset - n->io->offset), (uint32_t)count))
-		n->garbled = true;
-	return 0;
-}
-
-/* Whether a structured read that is said to have succeeded has all its data. */
-static bool lacks_data(const struct nbd_io *n)
-{
-	return n->io->op == IO_READ && n->link->facts.structured &&
-	       (n->garbled || !nbd_cover_is_whole(&n->cover, n->io->length));
-}
-
-static int answered(void *user_data, int *error)
-{
-	struct nbd_io *n = user_data;
-	struct io *io = n->io;
-	struct nbd_queue *q = queue_private(io->queue);
-	struct nbd *nbd = q->nbd;
-
-	if (nbd_link_answered(n->link, n->sent_ns, !*error && lacks_data(n) ? EPROTO : *error))
-		return 1;
-	if (*error) {
-		if (io->op == IO_FLUSH)
-			nbd_set_lost(nbd, *error, "the server's flush failed");
-		/* The kernel's word for "write zeroes yourself" (NBD protocol: FAST_ZERO). */
-		end_request(q, n, *error == ENOTSUP ? -EOPNOTSUPP : -*error);
-		return 1;
-	}
-	if (io->op == IO_FLUSH)
-		nbd_ledger_flushed(&nbd->ledger, n->covers);
-	else if (io->op != IO_READ)
-		acknowledged(q, n);
-	end_request(q, n, (int)io->length);
-	return 1;
-}
-
-static int64_t read_structured(struct nbd_link *link, struct nbd_io *n,
-			       nbd_completion_callback done)
-{
-	nbd_chunk_callback chunk = { .callback = chunk_came, .user_data = n };
-
-	n->cover.nr = 0;
-	n->garbled = false;
-	return nbd_aio_pread_structured(link->handle, io_data(n->io), n->io->length, n->io->offset,
-					chunk, done, 0);
-}
-
-static int64_t call(struct nbd_queue *q, struct nbd_link *link, struct nbd_io *n)
-{
-	nbd_completion_callback done = { .callback = answered, .user_data = n };
-	struct nbd_handle *h = link->handle;
-	struct io *io = n->io;
-	uint32_t flags = 0;
-
-	if (link->facts.fua && (io->flags & IO_FUA || q->nbd->fua_always))
-		flags |= LIBNBD_CMD_FLAG_FUA;
-	switch (io->op) {
-	case IO_READ:
-		if (link->facts.structured)
-			return read_structured(link, n, done);
-		return nbd_aio_pread(h, io_data(io), io->length, io->offset, done, 0);
-	case IO_WRITE:
-		return nbd_aio_pwrite(h, io_data(io), io->length, io->offset, done, flags);
-	case IO_FLUSH:
-		n->covers = nbd_ledger_flush_begins(&q->nbd->ledger);
-		return nbd_aio_flush(h, done, 0);
-	case IO_DISCARD:
-		return nbd_aio_trim(h, io->length, io->offset, done, flags);
-	}
-	if (io->flags & IO_KEEP)
-		flags |= LIBNBD_CMD_FLAG_NO_HOLE;
-	if (link->facts.fast_zero && q->nbd->fast_zero)
-		flags |= LIBNBD_CMD_FLAG_FAST_ZERO;
-	return nbd_aio_zero(h, io->length, io->offset, done, flags);
-}
-
-/* The link that has least to do; NULL: none is ready, or all hold still. */
-static struct nbd_link *free_link(struct nbd_queue *q)
-{
-	struct nbd_link *best = NULL;
-
-	if (atomic_load_explicit(&q->nbd->halt, memory_order_relaxed))
-		return NULL;
-	for (unsigned i = 0; i < q->nr_links; i++) {
-		struct nbd_link *link = &q->links[i];
-
-		if (link->state == NBD_LINK_READY && !link->retiring &&
-		    (!best || link->in_flight < best->in_flight))
-			best = link;
-	}
-	return best;
-}
-
-/* What needs no server: returns true where the request has ended. */
-static bool ends_here(struct nbd_queue *q, struct nbd_link *link, struct nbd_io *n)
-{
-	struct nbd *nbd = q->nbd;
-	int ret;
-
-	if (n->io->op == IO_DISCARD && !link->facts.trim) {
-		end_request(q, n, -EOPNOTSUPP);
-		return true;
-	}
-	if (n->io->op != IO_FLUSH)
-		return false;
-	ret = atomic_load_explicit(&nbd->lost, memory_order_relaxed);
-	if (!ret && atomic_load_explicit(&nbd->owed, memory_order_relaxed))
-		ret = atomic_exchange(&nbd->owed, 0);
-	if (!ret && nbd->facts.flush)
-		return false;
-	end_request(q, n, ret); /* without a flush every write was FUA */
-	return true;
-}
-
-/* Sets room aside for what will be kept of it.  Returns false where there is none. */
-static bool make_room(struct nbd_queue *q, struct nbd_io *n)
-{
-	const struct io *io = n->io;
-
-	if (io->op == IO_READ || io->op == IO_FLUSH || n->room || !q->log->arena ||
-	    atomic_load_explicit(&q->nbd->lost, memory_order_relaxed))
-		return true;
-	n->room = nbd_ledger_reserve(&q->nbd->ledger, io->op == IO_WRITE ? io->length : 0);
-	return n->room;
-}
-
-/* Sends a request.  Returns false where it must wait. */
-static bool send_request(struct nbd_queue *q, struct nbd_io *n)
-{
-	struct nbd_link *link = free_link(q);
-
-	if (!link)
-		return false;
-	if (ends_here(q, link, n))
-		return true;
-	if (!make_room(q, n))
-		return false;
-	n->link = link;
-	n->sent_ns = queue_now_ns(q->queue);
-	link->in_flight++;
-	if (call(q, link, n) < 0) {
-		link->in_flight--;
-		n->link = NULL;
-		if (!nbd_aio_is_dead(link->handle)) {
-			end_request(q, n, -(nbd_get_errno() ? nbd_get_errno() : EIO));
-			return true;
-		}
-		list_add(&q->again, n);
-	}
-	nbd_link_look(link);
-	return true;
-}
-
-static void nbd_submit(struct io *io)
-{
-	struct nbd_queue *q = queue_private(io->queue);
-	struct nbd_io *n = io_private(io);
-
-	n->io = io;
-	q->ios[io->tag] = n;
-	if (q->failing)
-		end_request(q, n, -EIO);
-	else
-		list_add(&q->waiting, n); /* sent at the round's end, with the others */
-}
-
-/* Sends what is in the list, as far as it goes.  Returns how many. */
-static unsigned send_list(struct nbd_queue *q, struct nbd_list *list)
-{
-	unsigned sent = 0;
-
-	while (list->first && free_link(q)) {
-		struct nbd_io *n = list_take(list);
-
-		if (!send_request(q, n)) {
-			list_put_back(list, n);
-			break;
-		}
-		sent++;
-	}
-	return sent;
-}
-
-/* A link takes requests again, or there is room again. */
-static void send_waiting(struct nbd_queue *q)
-{
-	unsigned again = 0;
-	bool several;
-
-	/* A newer write must not be overtaken by what an old connection has sent. */
-	if (!atomic_load(&q->nbd->ghosts))
-		again = send_list(q, &q->again);
-	several = q->waiting.first && q->waiting.first->next;
-	for (unsigned i = 0; several && i < q->nr_links; i++)
-		nbd_link_cork(&q->links[i], true);
-	send_list(q, &q->waiting);
-	for (unsigned i = 0; several && i < q->nr_links; i++)
-		nbd_link_cork(&q->links[i], false);
-	if (again)
-		nbd_gauge_add(q->nbd, NBD_GAUGE_REPLAYED, again);
-}
-
-static void fail_waiting(struct nbd_queue *q, int result)
-{
-	while (q->again.first)
-		end_request(q, list_take(&q->again), result);
-	while (q->waiting.first)
-		end_request(q, list_take(&q->waiting), result);
-}
-
-void nbd_take_back(struct nbd_queue *q, struct nbd_link *link)
-{
-	unsigned depth = q->nbd->export->depth;
-
-	for (unsigned tag = 0; tag < depth; tag++) {
-		struct nbd_io *n = q->ios[tag];
-
-		if (!n || n->link != link)
-			continue;
-		n->link = NULL;
-		list_add(&q->again, n);
-	}
-	if (q->flush_link == link) {
-		q->flush_link = NULL;
-		atomic_store(&q->nbd->flushing, false);
-	}
-}
-
-uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_link *link)
-{
-	unsigned depth = q->nbd->export->depth;
-	uint64_t oldest = q->flush_link == link ? q->flush_sent_ns : 0;
-
-	for (unsigned tag = 0; tag < depth; tag++) {
-		const struct nbd_io *n = q->ios[tag];
-
-		if (n && n->link == link && (!oldest || n->sent_ns < oldest))
-			oldest = n->sent_ns;
-	}
-	return oldest;
-}
-
-/* ---- flushes of our own: what is kept is bounded ---- */
-
-static int flushed(void *user_data, int *error)
-{
-	struct nbd_queue *q = user_data;
-	struct nbd *nbd = q->nbd;
-
-	if (nbd_link_answered(q->flush_link, q->flush_sent_ns, *error))
-		return 1;
-	if (*error)
-		nbd_set_lost(nbd, *error, "the server's flush failed");
-	else
-		nbd_ledger_flushed(&nbd->ledger, q->flush_covers);
-	q->flush_link = NULL;
-	atomic_store(&nbd->flushing, false);
-	/* Each queue lets go of its own part, and may have waited for that. */
-	nbd_replay_wake(nbd);
-	return 1;
-}
-
-static bool is_full(const struct nbd_queue *q)
-{
-	const struct nbd *nbd = q->nbd;
-
-	if (atomic_load_explicit(&nbd->flush_soon, memory_order_relaxed))
-		return true;
-	return nbd->ledger.bound &&
-	       __atomic_load_n(nbd->ledger.bytes, __ATOMIC_RELAXED) > nbd->ledger.bound / 2;
-}
-
-static void flush_if_full(struct nbd_queue *q)
-{
-	struct nbd *nbd = q->nbd;
-	nbd_completion_callback done = { .callback = flushed, .user_data = q };
-	struct nbd_link *link;
-
-	if (!is_full(q) || !nbd_ledger_owes(&nbd->ledger) || atomic_load(&nbd->lost))
-		return;
-	link = free_link(q);
-	if (!link || atomic_exchange(&nbd->flushing, true))
-		return;
-	atomic_store(&nbd->flush_soon, false);
-	q->flush_link = link;
-	q->flush_covers = nbd_ledger_flush_begins(&nbd->ledger);
-	q->flush_sent_ns = queue_now_ns(q->queue);
-	link->in_flight++;
-	if (nbd_aio_flush(link->handle, done, 0) < 0) {
-		link->in_flight--;
-		q->flush_link = NULL;
-		atomic_store(&nbd->flushing, false);
-	}
-	nbd_link_look(link);
-}
-
 static void drop_stable(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
@@ -496,7 +132,7 @@ static void look_at_deadline(struct nbd_queue *q)
 	uint64_t now = queue_now_ns(q->queue), deadline = q->nbd->deadline_ns;
 	bool server_up = atomic_load(&q->nbd->nr_up);
 
-	if (free_link(q)) {
+	if (nbd_free_link(q)) {
 		q->stalled_ns = 0;
 		q->failing = false;
 		return;
@@ -520,7 +156,7 @@ static void look_at_deadline(struct nbd_queue *q)
 			  "until it is",
 			  q->index);
 	q->failing = true;
-	fail_waiting(q, -EIO);
+	nbd_fail_waiting(q, -EIO);
 }
 
 static void ticked(struct ring_op *op, int result)
@@ -533,7 +169,7 @@ static void ticked(struct ring_op *op, int result)
 	for (unsigned i = 0; i < q->nr_links; i++)
 		nbd_link_tick(&q->links[i]);
 	/* The room may be held by what an idle queue does not need to keep any more. */
-	if (q->waiting.first && is_full(q))
+	if (q->waiting.first && nbd_is_full(q))
 		nbd_replay_wake(q->nbd);
 }
 
@@ -546,9 +182,9 @@ static void nbd_round_end(struct queue *queue)
 	if (!atomic_load(&q->nbd->halt))
 		drop_stable(q);
 	if (__builtin_expect(q->again.first || q->waiting.first, 0))
-		send_waiting(q);
-	flush_if_full(q);
-	if (__builtin_expect(q->stalled_ns || !free_link(q), 0))
+		nbd_send_waiting(q);
+	nbd_flush_if_full(q);
+	if (__builtin_expect(q->stalled_ns || !nbd_free_link(q), 0))
 		look_at_deadline(q);
 	for (unsigned i = 0; i < q->nr_links; i++)
 		nbd_link_watch(&q->links[i]);
@@ -583,8 +219,8 @@ static int nbd_queue_open(struct queue *queue, struct error *err)
 		.log = &nbd->logs[index],
 		.tick.op.done = ticked,
 	};
-	list_init(&q->again);
-	list_init(&q->waiting);
+	nbd_list_init(&q->again);
+	nbd_list_init(&q->waiting);
 	q->links = calloc(nbd->nr_links, sizeof(*q->links));
 	q->ios = calloc(export->depth, sizeof(*q->ios));
 	if (!q->links || !q->ios) {
@@ -624,7 +260,7 @@ static int nothing_in_flight(struct nbd_handle *h)
 static void last_flush(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
-	struct nbd_link *link = free_link(q);
+	struct nbd_link *link = nbd_free_link(q);
 	uint64_t covers = nbd_ledger_flush_begins(&nbd->ledger);
 	nbd_completion_callback done = { .callback = last_flushed, .user_data = &q->last_flush };
 	struct error err = { 0 };

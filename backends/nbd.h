@@ -2,7 +2,8 @@
 /*
  * The nbd backend's parts, as they see each other.
  *
- *   nbd.c          the backend: its options, its requests
+ *   nbd.c          the backend: its options, its start, rounds and end
+ *   nbd_request.c  a request: sent, answered, sent again
  *   nbd_link.c     one connection: made, watched, lost, made again
  *   nbd_replay.c   what must happen before a new connection may be used
  *   nbd_retain.c   what was acknowledged and not flushed
@@ -180,10 +181,6 @@ struct nbd {
 
 /* ---- nbd.c ---- */
 
-/* A link is lost: what it had waits to be sent again. */
-void nbd_take_back(struct nbd_queue *q, struct nbd_link *link);
-/* The age of the oldest request that the link has: when it was sent; 0: it has none. */
-uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_link *link);
 /* For a connection to be made: no longer than an answer may take. */
 static inline unsigned nbd_connect_ms(const struct nbd *nbd)
 {
@@ -199,6 +196,25 @@ void nbd_saw_size(struct nbd *nbd, uint64_t size);
 void nbd_link_size(struct nbd *nbd, unsigned link, uint64_t size);
 /* A flush or replay failed for good: what was acknowledged may be lost. */
 void nbd_set_lost(struct nbd *nbd, int code, const char *what);
+
+/* ---- nbd_request.c ---- */
+
+void nbd_list_init(struct nbd_list *list);
+/* The backend's submit(): the request is sent at the end of the round. */
+void nbd_submit(struct io *io);
+/* Sends what waits, as far as it goes. */
+void nbd_send_waiting(struct nbd_queue *q);
+/* Ends all that waits with result, -errno. */
+void nbd_fail_waiting(struct nbd_queue *q, int result);
+/* The link that has least to do; NULL: none is ready, or all hold still. */
+struct nbd_link *nbd_free_link(struct nbd_queue *q);
+/* A link is lost: what it had waits to be sent again. */
+void nbd_take_back(struct nbd_queue *q, struct nbd_link *link);
+/* The age of the oldest request that the link has: when it was sent; 0: it has none. */
+uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_link *link);
+/* Whether so much is kept that a flush is due, and sending that, if it can be. */
+bool nbd_is_full(const struct nbd_queue *q);
+void nbd_flush_if_full(struct nbd_queue *q);
 
 /* ---- nbd_list.c ---- */
 
