@@ -57,8 +57,7 @@ static void found_json(struct listing *l, const struct backend_found *f)
 	json_object_set_new(one, "name", json_of(f->name));
 	json_object_set_new(one, "description", json_of(f->description));
 	json_object_set_new(one, "refused", json_of(f->refused));
-	json_object_set_new(one, "size",
-			    f->refused ? json_null() : json_integer((json_int_t)f->size));
+	json_object_set_new(one, "size", f->size ? json_integer((json_int_t)f->size) : json_null());
 	json_object_set_new(one, "min-block", block_json(f->min_block));
 	json_object_set_new(one, "preferred-block", block_json(f->preferred_block));
 	json_object_set_new(one, "max-block", block_json(f->max_block));
@@ -90,7 +89,8 @@ static void found(void *context, const struct backend_found *f)
 		printf(": %s\n", text_escape(f->refused, text, sizeof(text)));
 		return;
 	}
-	printf(": %s,", size_format(f->size, size, sizeof(size)));
+	/* nbd-server only says how big an export is to who opens it. */
+	printf(": %s,", f->size ? size_format(f->size, size, sizeof(size)) : "size not said");
 	for (const char *const *a = f->abilities; *a; a++)
 		printf(" %s", *a);
 	if (f->min_block || f->preferred_block || f->max_block) {
