@@ -168,6 +168,7 @@ static void ticked(struct ring_op *op, int result)
 	q->ticks = false;
 	for (unsigned i = 0; i < q->nr_links; i++)
 		nbd_link_tick(&q->links[i]);
+	nbd_log_trim(q->log);
 	/* The room may be held by what an idle queue does not need to keep any more. */
 	if (q->waiting.first && nbd_is_full(q))
 		nbd_replay_wake(q->nbd);
@@ -415,7 +416,7 @@ static int open_logs(struct nbd *nbd, struct error *err)
 	if (!nbd->logs || !nbd->queues || !nbd->cursors)
 		return error_set(err, ENOMEM, "no memory for %u queues", nbd->nr_logs);
 	for (unsigned i = 0; i < nbd->nr_logs; i++)
-		if (nbd_log_open(&nbd->logs[i], &nbd->ledger, export->limits.max_io))
+		if (nbd_log_open(&nbd->logs[i], &nbd->ledger, export->limits.max_io, nbd->nr_logs))
 			return error_set(err, ENOMEM,
 					 "no memory to keep unflushed writes in: give a smaller "
 					 "-o retain");

@@ -24,7 +24,7 @@ uint64_t nbd_ledger_max_io(uint64_t bound)
 	return bound / 4 > sizeof(struct nbd_kept) ? bound / 4 - sizeof(struct nbd_kept) : 0;
 }
 
-int nbd_log_open(struct nbd_log *log, struct nbd_ledger *ledger, uint32_t max_io)
+int nbd_log_open(struct nbd_log *log, struct nbd_ledger *ledger, uint32_t max_io, unsigned nr_logs)
 {
 	*log = (struct nbd_log){ .ledger = ledger };
 	if (!ledger->bound)
@@ -36,7 +36,34 @@ int nbd_log_open(struct nbd_log *log, struct nbd_ledger *ledger, uint32_t max_io
 		log->arena = NULL;
 		return -ENOMEM;
 	}
+	log->own = ledger->bound / 2 / nr_logs;
 	return 0;
+}
+
+/* Between two places of the arena, the part that is not the log's own. */
+static void give_back(const struct nbd_log *log, size_t from, size_t to)
+{
+	size_t page = 4095;
+
+	if (from < log->own)
+		from = log->own;
+	from = (from + page) & ~page;
+	to &= ~page;
+	if (from < to)
+		madvise(log->arena + from, to - from, MADV_DONTNEED);
+}
+
+void nbd_log_trim(struct nbd_log *log)
+{
+	if (log->touched <= log->own)
+		return;
+	if (log->tail < log->head) {
+		give_back(log, log->tail, log->head);
+		return;
+	}
+	give_back(log, 0, log->head);
+	give_back(log, log->tail, log->touched);
+	log->touched = log->tail;
 }
 
 void nbd_log_close(struct nbd_log *log)
@@ -76,8 +103,8 @@ static struct nbd_kept *place(struct nbd_log *log, uint32_t room)
 	else if (log->tail > log->head && rest <= room) {
 		/* A few bytes may be too short even for a record of nothing. */
 		if (rest >= sizeof(struct nbd_kept)) {
-			record_at(log, log->tail)->record = (uint32_t)rest;
 			record_at(log, log->tail)->op = IO_OPS;
+			log->touched = log->size;
 		}
 		log->tail = 0;
 	}
@@ -101,6 +128,8 @@ void nbd_log_keep(struct nbd_log *log, uint32_t room, uint8_t op, uint8_t flags,
 	if (data)
 		memcpy(kept->data, data, length);
 	log->tail += room;
+	if (log->tail > log->touched)
+		log->touched = log->tail;
 }
 
 /* Where the record at `at` really is: past the end of the ring is its start. */

@@ -46,14 +46,23 @@ struct nbd_log {
 	unsigned char *arena;
 	size_t size;
 	size_t head, tail; /* oldest, next; head == tail: nothing is kept */
+	size_t touched;    /* the memory behind it was never used, or given back */
+	size_t own;        /* so much is not given back */
 };
 
 /*
- * Memory for what one queue may keep, of operations of at most max_io bytes.  It
- * takes room when used, not before.  Returns 0, or -ENOMEM.
+ * Memory for what one of nr_logs queues may keep, of operations of at most max_io
+ * bytes.  It takes room when used, not before.  Returns 0, or -ENOMEM.
  */
-int nbd_log_open(struct nbd_log *log, struct nbd_ledger *ledger, uint32_t max_io);
+int nbd_log_open(struct nbd_log *log, struct nbd_ledger *ledger, uint32_t max_io, unsigned nr_logs);
 void nbd_log_close(struct nbd_log *log);
+
+/*
+ * Gives back what the log has used and does not need now, beyond its part of half
+ * the bound: or each log would in time hold as much as all may together.  Every
+ * so often, on the queue's thread.
+ */
+void nbd_log_trim(struct nbd_log *log);
 
 /* The largest operation that may be sent where so much is kept at most. */
 uint64_t nbd_ledger_max_io(uint64_t bound);

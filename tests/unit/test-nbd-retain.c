@@ -10,6 +10,7 @@
 #include "tests/unit/test.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
 
 #define BOUND  65536u
 #define MAX_IO 12288u
@@ -28,7 +29,7 @@ static void open_books(struct books *b, uint64_t bound)
 	b->ledger.bytes = &b->bytes;
 	b->ledger.bound = bound;
 	for (unsigned i = 0; i < LOGS; i++)
-		assert_int_equal(nbd_log_open(&b->logs[i], &b->ledger, MAX_IO), 0);
+		assert_int_equal(nbd_log_open(&b->logs[i], &b->ledger, MAX_IO, LOGS), 0);
 }
 
 static void close_books(struct books *b)
@@ -199,6 +200,48 @@ static void test_nothing_kept_takes_no_memory(void **state)
 	close_books(&b);
 }
 
+static size_t resident(const struct nbd_log *log)
+{
+	unsigned char in_core[64 * BOUND / 4096];
+	size_t pages = log->size / 4096, n = 0;
+
+	assert_true(pages <= sizeof(in_core));
+	assert_int_equal(mincore(log->arena, log->size, in_core), 0);
+	for (size_t i = 0; i < pages; i++)
+		n += in_core[i] & 1;
+	return n * 4096;
+}
+
+/* Each log may keep as much as all, but not hold that much for ever. */
+static void test_memory_is_given_back(void **state)
+{
+	uint64_t bound = 32 * BOUND;
+	struct books b;
+
+	(void)state;
+	open_books(&b, bound);
+	for (unsigned i = 0; i < LOGS; i++) {
+		/* It goes around, and is never empty. */
+		for (unsigned n = 0; n < 2 * bound / MAX_IO; n++) {
+			if (!keep_write(&b.logs[i], n, MAX_IO)) {
+				nbd_ledger_flushed(&b.ledger, b.ledger.order - 1);
+				nbd_log_drop(&b.logs[i]);
+				assert_true(keep_write(&b.logs[i], n, MAX_IO));
+			}
+		}
+		assert_true(resident(&b.logs[i]) > bound * 3 / 4);
+		nbd_ledger_flushed(&b.ledger, b.ledger.order - 1);
+		nbd_log_drop(&b.logs[i]);
+		assert_non_null(nbd_log_first(&b.logs[i]));
+		nbd_log_trim(&b.logs[i]);
+		assert_true(resident(&b.logs[i]) <= bound / 2 / LOGS + 2 * MAX_IO + 4 * 4096);
+		assert_true(is_write(nbd_log_first(&b.logs[i]), 2 * bound / MAX_IO - 1, MAX_IO));
+		nbd_ledger_flushed(&b.ledger, b.ledger.order);
+		nbd_log_drop(&b.logs[i]);
+	}
+	close_books(&b);
+}
+
 /* ---- against a model ---- */
 
 enum {
@@ -279,6 +322,8 @@ static void test_the_ring_against_a_model(void **state)
 				model_first++;
 			compare(&b);
 		}
+		if (step % 89 == 0)
+			nbd_log_trim(&b.logs[next_random(&seed) % LOGS]);
 		if (step % 97 == 0)
 			compare(&b);
 	}
@@ -359,6 +404,7 @@ int main(void)
 		cmocka_unit_test(test_the_bound_is_kept),
 		cmocka_unit_test(test_the_largest_operation_leaves_room_for_others),
 		cmocka_unit_test(test_nothing_kept_takes_no_memory),
+		cmocka_unit_test(test_memory_is_given_back),
 		cmocka_unit_test(test_the_ring_against_a_model),
 		cmocka_unit_test(test_queues_keep_side_by_side),
 	};
