@@ -610,15 +610,17 @@ static void transferred(struct io *io, int result)
 		transfer(io);
 		return;
 	}
-	/* An error after some blocks: the kernel sends the rest again and hears it then. */
-	if (result <= 0) {
-		io_complete(io, fio->done < export->limits.logical_block ? result : (int)fio->done);
+	if (result < 0) {
+		io_complete(io, result);
 		return;
 	}
 	fio->done += (uint32_t)result;
-	/* Direct I/O cannot go on within a block; through the page cache it can. */
-	if (f->direct && fio->done % export->limits.logical_block)
-		io_complete(io, (int)fio->done);
+	/*
+	 * The file has become shorter.  Direct I/O cannot go on within a block; through
+	 * the page cache it can.
+	 */
+	if (!result || (f->direct && fio->done % export->limits.logical_block))
+		io_complete(io, -EIO);
 	else
 		transfer(io);
 }

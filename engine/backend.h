@@ -57,8 +57,8 @@ struct io {
 
 /*
  * Ends a request, once.  result is the bytes done for a read or write (fewer
- * than length is legal: the kernel sends the rest again; fewer than one logical
- * block counts as EIO), anything >= 0 for the other operations, or -errno.
+ * than length count as EIO: a backend goes on with the rest, or has a better word),
+ * anything >= 0 for the other operations, or -errno.
  * May be called from within submit(), from a callback below, or later on the
  * queue's thread.
  */

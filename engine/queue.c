@@ -208,7 +208,7 @@ void io_blkdiscard(struct io *io, int file, uint64_t offset, uint64_t length, io
 }
 
 /* The kernel's rules for results, ublk_drv.c: __ublk_complete_rq() of 7.2. */
-static int legal_result(const struct queue *q, const struct io *io, int result)
+static int legal_result(const struct io *io, int result)
 {
 	if (result < 0)
 		/* EAGAIN would make the block layer believe that it asked for no waiting. */
@@ -217,9 +217,11 @@ static int legal_result(const struct queue *q, const struct io *io, int result)
 		return 0;
 	if ((uint32_t)result >= io->length)
 		return (int)io->length;
-	/* The rest comes back as a request; nothing done would come back for ever. */
-	result &= ~(int)q->size_mask;
-	return result ? result : -EIO;
+	/*
+	 * Up to 7.2 the rest came back as a request.  Linux 7.3 does so only where it
+	 * copies the data itself; with user copy and zero copy it takes a part for all.
+	 */
+	return -EIO;
 }
 
 void io_complete(struct io *io, int result)
@@ -229,7 +231,7 @@ void io_complete(struct io *io, int result)
 
 	assert(r->in_service);
 	r->in_service = false;
-	r->result = legal_result(q, io, result);
+	r->result = legal_result(io, result);
 	q->done[q->nr_done++] = r;
 }
 
@@ -669,7 +671,6 @@ int queue_start(struct queue *q, const struct queue_setup *setup, struct error *
 		.setup = *setup,
 		.backend = setup->export->backend,
 		.counters = setup->counters,
-		.size_mask = setup->export->limits.logical_block - 1,
 		.wake_op.done = woken,
 		.zero = -1,
 		.command = { .opcode = IORING_OP_URING_CMD,

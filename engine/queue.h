@@ -64,7 +64,6 @@ struct queue {
 	struct ring ring;
 	struct buffers buffers;
 	const struct backend *backend;
-	uint64_t size_mask; /* logical block size - 1 */
 	struct queue_counters *counters;
 	const struct ublk_io_desc *descs;
 	struct request *requests; /* one a tag */
