@@ -77,8 +77,14 @@ const char *remote_file(const char *path)
 
 void remote_freeze(bool on)
 {
-	if (server)
-		kill(server, on ? SIGSTOP : SIGCONT);
+	int status;
+
+	if (!server)
+		return;
+	kill(server, on ? SIGSTOP : SIGCONT);
+	/* Its threads go on for a while, unless that is waited for. */
+	if (on && waitpid(server, &status, WUNTRACED) == server && !WIFSTOPPED(status))
+		server = 0;
 }
 
 void remote_kill(void)
