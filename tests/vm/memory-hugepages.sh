@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: own-boot append=hugepages=8
 #
 # A memory disk of huge pages: they are taken as it is written and given back when
 # it is discarded; when the machine has no more, writes fail with ENOSPC, nobody
@@ -11,9 +12,8 @@
 
 pages_free() { awk '$1 == "HugePages_Free:" { print $2 }' /proc/meminfo; }
 
-echo 3 >/proc/sys/vm/drop_caches
-echo 1 >/proc/sys/vm/compact_memory
-echo 8 >/proc/sys/vm/nr_hugepages
+# Since the start: later, memory must be moved for them, which takes long in a machine
+# that is emulated.
 defer "echo 0 >/proc/sys/vm/nr_hugepages"
 expect 8 "$(pages_free)" "huge pages of this machine"
 random_file full 16M
