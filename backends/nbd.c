@@ -310,23 +310,19 @@ static void close_handles(struct nbd *nbd)
 	}
 }
 
-static int connect_one(struct nbd *nbd, struct nbd_facts *facts, struct error *err)
+/* A new connection, and what the server says on it; NULL with err filled. */
+static struct nbd_handle *connect_one(const struct nbd *nbd, struct nbd_facts *facts,
+				      struct error *err)
 {
 	const struct export *export = nbd->export;
 	struct nbd_handle *h = nbd_server_handle(export, err);
-	int ret;
 
-	if (!h)
-		return -err->code;
-	ret = nbd_server_connect(export, h, nbd_connect_ms(nbd), err);
-	if (!ret)
-		ret = nbd_server_facts(h, facts, err);
-	if (ret) {
+	if (h && (nbd_server_connect(export, h, nbd_connect_ms(nbd), err) ||
+		  nbd_server_facts(h, facts, err))) {
 		nbd_close(h);
-		return ret;
+		return NULL;
 	}
-	nbd->handles[nbd->nr_links++] = h;
-	return 0;
+	return h;
 }
 
 /* How many connections there are to be. */
@@ -355,18 +351,21 @@ static void connect_more(struct nbd *nbd)
 {
 	unsigned wanted = wanted_links(nbd);
 	struct nbd_facts facts;
+	struct nbd_handle *h;
 	struct error err;
 
 	while (nbd->nr_links < wanted) {
-		if (connect_one(nbd, &facts, &err))
+		h = connect_one(nbd, &facts, &err);
+		if (!h)
 			break;
 		error_set(&err, ESTALE, "the server says something else of its export each time");
 		if (facts.size == nbd->facts.size &&
 		    !nbd_facts_match(&nbd->facts, &facts, &nbd->export->limits,
-				     !nbd->export->limits.read_only, &err))
+				     !nbd->export->limits.read_only, &err)) {
+			nbd->handles[nbd->nr_links++] = h;
 			continue;
-		nbd_close(nbd->handles[--nbd->nr_links]);
-		nbd->handles[nbd->nr_links] = NULL;
+		}
+		nbd_close(h);
 		break;
 	}
 	if (nbd->nr_links < wanted)
@@ -465,9 +464,10 @@ static int nbd_open(struct export *export, struct error *err)
 	nbd->timeout_ns = time_of(export, "request-timeout");
 	nbd->fast_zero = export_option(export, "fast-zero")->number;
 	nbd->halts = 1;
-	ret = connect_one(nbd, &nbd->facts, err);
-	if (ret)
-		return ret;
+	nbd->handles[0] = connect_one(nbd, &nbd->facts, err);
+	if (!nbd->handles[0])
+		return -err->code;
+	nbd->nr_links = 1;
 	ret = nbd_facts_to_limits(&nbd->facts, export, &export->limits, err);
 	if (ret)
 		goto close_handles;
@@ -495,22 +495,19 @@ close_handles:
 static int nbd_resize(struct export *export, struct error *err)
 {
 	struct nbd *nbd = export->private;
-	struct nbd_handle *h = nbd_server_handle(export, err);
 	struct nbd_facts facts;
-	int ret;
+	struct nbd_handle *h = connect_one(nbd, &facts, err);
+	int ret = 0;
 
 	if (!h)
 		return -err->code;
-	ret = nbd_server_connect(export, h, nbd_connect_ms(nbd), err);
-	if (!ret)
-		ret = nbd_server_facts(h, &facts, err);
-	if (!ret && facts.size < export->limits.size)
+	if (facts.size < export->limits.size) {
 		ret = error_set(
 			err, ESTALE,
 			"%s: the server's export has shrunk to %llu bytes: the device stays as "
 			"it is, and I/O past that end will fail",
 			export->name, (unsigned long long)facts.size);
-	if (!ret) {
+	} else {
 		nbd_aio_disconnect(h, 0);
 		nbd_saw_size(nbd, facts.size);
 	}
