@@ -44,16 +44,10 @@ static int remove_main(const struct verb *verb, int argc, char **argv)
 	struct ublk_dev_info info;
 	struct control control;
 	struct error err;
-	int operand, ret;
+	int ret;
 	uint32_t id;
 
-	ret = cli_parse(&cli, argc, argv, &operand, &err);
-	if (!ret && argc - operand != 1)
-		ret = error_set(&err, EINVAL, "give one device: ublkctl remove %s",
-				verb->arguments);
-	if (!ret)
-		ret = cli_device_id(argv[operand], &id, &err);
-	if (ret)
+	if (cli_parse_device(&cli, argc, argv, &id, &err))
 		return cli_fail(EXIT_USAGE, &err);
 	if (control_open(&control, CONTROL_DEADLINE_MS, &err))
 		return cli_fail(EXIT_FAILED, &err);

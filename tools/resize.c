@@ -97,15 +97,9 @@ static int resize_main(const struct verb *verb, int argc, char **argv)
 	struct control control;
 	struct error err;
 	uint32_t id;
-	int operand, ret;
+	int ret;
 
-	ret = cli_parse(&cli, argc, argv, &operand, &err);
-	if (!ret && argc - operand != 1)
-		ret = error_set(&err, EINVAL, "give one device: ublkctl resize %s",
-				verb->arguments);
-	if (!ret)
-		ret = cli_device_id(argv[operand], &id, &err);
-	if (ret)
+	if (cli_parse_device(&cli, argc, argv, &id, &err))
 		return cli_fail(EXIT_USAGE, &err);
 	if (control_open(&control, CONTROL_DEADLINE_MS, &err))
 		return cli_fail(EXIT_FAILED, &err);
