@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/fuzz/nbd-script.h"
 #include "tests/fuzz/stage.h"
+#include "tests/lib/nbd-protocol.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -10,32 +11,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-/* The protocol's numbers: doc/proto.md of the NBD project. */
-#define HELLO_MAGIC   0x4e42444d41474943ull
-#define OPTION_MAGIC  0x49484156454f5054ull
-#define ANSWER_MAGIC  0x0003e889045565a9ull
-#define REQUEST_MAGIC 0x25609513u
-#define REPLY_MAGIC   0x67446698u
-#define CHUNK_MAGIC   0x668e33efu
-
-enum option_code {
-	OPT_EXPORT_NAME = 1,
-	OPT_ABORT,
-	OPT_LIST,
-	OPT_INFO = 6,
-	OPT_GO,
-	OPT_STRUCTURED_REPLY,
-};
-
-enum request_code {
-	CMD_READ,
-	CMD_WRITE,
-	CMD_DISCONNECT,
-	CMD_FLUSH,
-	CMD_TRIM,
-	CMD_ZEROES = 6,
-};
 
 #define CLIENTS      16
 #define IN_MOST      (1u << 18)

@@ -37,6 +37,8 @@
  * A request that a client has given up by closing its connection is not done any
  * more, so that no old write can come after a newer one.
  */
+#include "tests/lib/nbd-protocol.h"
+
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -55,25 +57,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* The protocol's numbers: doc/proto.md of the NBD project. */
-#define HELLO_MAGIC   0x4e42444d41474943ull
-#define OPTION_MAGIC  0x49484156454f5054ull
-#define ANSWER_MAGIC  0x0003e889045565a9ull
-#define REQUEST_MAGIC 0x25609513u
-#define REPLY_MAGIC   0x67446698u
-#define CHUNK_MAGIC   0x668e33efu
-
-enum option_code {
-	OPT_EXPORT_NAME = 1,
-	OPT_ABORT,
-	OPT_LIST,
-	OPT_INFO = 6,
-	OPT_GO,
-	OPT_STRUCTURED_REPLY,
-	OPT_LIST_META_CONTEXT,
-	OPT_SET_META_CONTEXT,
-};
-
 #define REP_ACK       1u
 #define REP_SERVER    2u
 #define REP_INFO      3u
@@ -82,15 +65,6 @@ enum option_code {
 #define INFO_BLOCKS   3u
 #define EXPORT_FLAGS  0x006du /* flags, flush, FUA, trim, zeroes; not DF */
 #define CAN_MULTI     0x0100u
-
-enum request_code {
-	CMD_READ,
-	CMD_WRITE,
-	CMD_DISCONNECT,
-	CMD_FLUSH,
-	CMD_TRIM,
-	CMD_ZEROES = 6,
-};
 
 #define CMD_FLAG_FUA 1u
 #define CHUNK_DONE   1u
