@@ -14,8 +14,10 @@ trap 'rm -rf "$tmp"' EXIT
 # The engine's headers that a folder may include, by what they are without .h.
 # What those include themselves comes with them.
 backends_may='backend error log option ring_op'
-supervisor_may='ublk_abi control spec state params counters process log error option backend'
-tools_may="$supervisor_may buffer device"
+control_may='ublk_abi control spec state params counters process log error option backend cpus'
+supervisor_may="$control_may io_path"
+worker_may='backend spec serve counters cpus state process log error option io_path ublk_abi'
+tools_may="$control_may buffer device"
 # Those that start a device by themselves, while there is no daemon to do it.
 tools_with_device='tools/run.c'
 
@@ -65,6 +67,10 @@ may_include() { # FOLDER FILE NAME
 	'"config.h"') return 0 ;;
 	'"engine/'*) ;;
 	"\"$folder/"*'.h"') return 0 ;;
+	'"worker/link.h"') [[ $folder == supervisor ]] && return 0 || return 1 ;;
+	'"supervisor/config.h"' | '"supervisor/name.h"')
+		[[ $folder == tools ]] && return 0 || return 1
+		;;
 	*) return 1 ;;
 	esac
 	header=${name#\"engine/}
@@ -73,6 +79,7 @@ may_include() { # FOLDER FILE NAME
 	engine) return 0 ;;
 	backends) is_one_of "$header" "$backends_may" ;;
 	supervisor) is_one_of "$header" "$supervisor_may" ;;
+	worker) is_one_of "$header" "$worker_may" ;;
 	tools)
 		is_one_of "$header" "$tools_may" || return 1
 		[[ $header != device ]] || is_one_of "$file" "$tools_with_device"
@@ -82,7 +89,7 @@ may_include() { # FOLDER FILE NAME
 
 check_includes() {
 	local folder file name
-	for folder in engine backends supervisor tools; do
+	for folder in engine backends supervisor worker tools; do
 		for file in "$folder"/*.[ch]; do
 			while IFS= read -r name; do
 				may_include "$folder" "$file" "$name" ||
@@ -109,7 +116,7 @@ check_backend_view() {
 
 check_numbers() {
 	local file
-	for file in {engine,backends,supervisor,tools}/*.[ch]; do
+	for file in {engine,backends,supervisor,worker,tools}/*.[ch]; do
 		[[ $file != engine/ublk_abi.h ]] || continue
 		if code "$file" | grep -qiE "_IO(R|W|WR)?\('u'|0x[c8]0[0-9a-f]{2}75[0-9a-f]{2}\b|\bUBLK_U_"; then
 			echo "$file: numbers of the kernel's ublk stand in engine/ublk_abi.h only"

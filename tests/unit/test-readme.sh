@@ -34,7 +34,7 @@ has_file() {
 # The map's own check: what is not there is seen to be missing.
 if has no-such-name || has_file engine/no-such.c; then complain "its check finds everything"; fi
 
-for file in engine/*.[ch] backends/*.[ch] supervisor/*.[ch] tools/*.[ch] deploy/*; do
+for file in engine/*.[ch] backends/*.[ch] supervisor/* worker/*.[ch] tools/*.[ch] deploy/*; do
 	[[ ! -f $file ]] || has_file "$file" || complain "its map lacks $file"
 done
 for file in tests/*; do
@@ -44,7 +44,7 @@ for file in tests/*; do
 		complain "its map lacks $file" ;;
 	esac
 done
-for folder in backends deploy engine man supervisor tests tools; do
+for folder in backends deploy engine man supervisor tests tools worker; do
 	[[ ! -d $folder ]] || has "$folder/" || complain "its map lacks $folder/"
 done
 
@@ -67,7 +67,7 @@ done <<<"$map"
 while read -r path; do
 	[[ $path == backends/ramp.c || $path == */MODULE.c || $path == *[A-Z][A-Z]* ]] ||
 		compgen -G "$path" >/dev/null || complain "it names $path, which is not there"
-done < <(grep -oE '\b(engine|backends|tools|deploy|tests|supervisor|man)/[A-Za-z0-9_./*-]+[A-Za-z0-9_*]' \
+done < <(grep -oE '\b(engine|backends|tools|deploy|tests|supervisor|worker|man)/[A-Za-z0-9_./*-]+[A-Za-z0-9_*]' \
 	"$readme" | sort -u)
 while read -r part name; do
 	case $part in
