@@ -8,49 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 static void device_move(struct device *d, enum export_state to)
 {
 	assert(export_state_may(d->state, to));
-	log_debug(d->export.name, "%s -> %s", export_state_name(d->state), export_state_name(to));
+	log_debug(d->serving.export.name, "%s -> %s", export_state_name(d->state),
+		  export_state_name(to));
 	d->state = to;
-}
-
-/* ---- the backend ---- */
-
-static int open_backend(struct device *d, struct error *err)
-{
-	struct export *e = &d->export;
-	int ret;
-
-	e->private = calloc(1, e->backend->export_size ? e->backend->export_size : 1);
-	if (!e->private)
-		return error_set(err, ENOMEM, "no memory");
-	ret = e->backend->open(e, err);
-	if (ret)
-		goto free_private;
-	ret = params_complete_limits(&e->limits, err);
-	if (ret) {
-		error_prefix(err, "%s", e->name);
-		goto close;
-	}
-	if (e->limits.max_queues && e->limits.max_queues < e->nr_queues)
-		e->nr_queues = e->limits.max_queues;
-	return 0;
-
-close:
-	e->backend->close(e);
-free_private:
-	free(e->private);
-	return ret;
-}
-
-static void close_backend(struct device *d)
-{
-	d->export.backend->close(&d->export);
-	free(d->export.private);
 }
 
 /* ---- what the kernel has of it ---- */
@@ -78,8 +43,8 @@ static int add_device(struct device *d, uint32_t id, struct error *err)
 
 	d->info = (struct ublk_dev_info){
 		.dev_id = id,
-		.nr_hw_queues = (uint16_t)d->export.nr_queues,
-		.queue_depth = (uint16_t)d->export.depth,
+		.nr_hw_queues = (uint16_t)d->serving.export.nr_queues,
+		.queue_depth = (uint16_t)d->serving.export.depth,
 		.max_io_buf_bytes = d->max_io,
 		.flags = wanted,
 	};
@@ -96,8 +61,6 @@ static int add_device(struct device *d, uint32_t id, struct error *err)
 			", got %#" PRIx64 "): choose another --io-path",
 			io_path_name(d->path), wanted, d->info.flags);
 	}
-	d->export.nr_queues = d->counters->nr_queues = d->info.nr_hw_queues;
-	d->export.depth = d->info.queue_depth;
 	snprintf(d->path_name, sizeof(d->path_name), UBLK_BLOCK_PREFIX "%u", d->info.dev_id);
 	return 0;
 }
@@ -136,7 +99,7 @@ static int set_params(struct device *d, struct error *err)
 	struct ublk_dev_params asked, kept;
 	int ret;
 
-	params_make(&d->export.limits, d->max_io, d->path == IO_PATH_ZERO_COPY, &asked);
+	params_make(&d->serving.export.limits, d->max_io, d->path == IO_PATH_ZERO_COPY, &asked);
 	ret = control_set_params(d->control, d->info.dev_id, &asked, err);
 	if (!ret)
 		ret = control_get_params(d->control, d->info.dev_id, &kept, err);
@@ -171,7 +134,7 @@ static void write_attribute(const struct device *d, const char *attribute, const
 	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/%s", d->info.dev_id, attribute);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0 || write(fd, value, strlen(value)) < 0)
-		log_debug(d->export.name, "%s: cannot set it to %s: %s", path, value,
+		log_debug(d->serving.export.name, "%s: cannot set it to %s: %s", path, value,
 			  strerror(errno));
 	if (fd >= 0)
 		close(fd);
@@ -188,104 +151,53 @@ static void tune_block_device(const struct device *d)
 
 /* ---- queues ---- */
 
-static void choose_cpus(struct device *d, unsigned queue, struct cpus *cpus)
+/* The CPUs of each queue; the caller frees them.  NULL where there is no memory. */
+static struct cpus *choose_cpus(struct device *d)
 {
+	unsigned nr = d->info.nr_hw_queues;
+	struct cpus *cpus = calloc(nr, sizeof(*cpus));
 	struct error err;
 
-	*cpus = d->cpus;
-	if (cpus_empty(cpus) &&
-	    control_get_affinity(d->control, d->info.dev_id, queue, cpus, sizeof(*cpus), &err)) {
-		log_debug(d->export.name, "queue %u is not pinned: %s", queue, err.text);
-		*cpus = (struct cpus){ 0 };
+	for (unsigned i = 0; cpus && i < nr; i++) {
+		cpus[i] = d->cpus;
+		if (cpus_empty(&cpus[i]) && control_get_affinity(d->control, d->info.dev_id, i,
+								 &cpus[i], sizeof(*cpus), &err)) {
+			log_debug(d->serving.export.name, "queue %u is not pinned: %s", i,
+				  err.text);
+			cpus[i] = (struct cpus){ 0 };
+		}
 	}
+	return cpus;
 }
 
 static int start_queues(struct device *d, struct error *err)
 {
-	int ret;
+	struct cpus *cpus = choose_cpus(d);
+	struct serving_setup setup = {
+		.char_fd = d->char_fd,
+		.path = d->path,
+		.max_io = d->max_io,
+		.nr_queues = d->info.nr_hw_queues,
+		.depth = d->info.queue_depth,
+		.unprivileged = d->scan_by_privilege,
+		.cpus = cpus,
+	};
+	int ret = serving_start(&d->serving, &setup, err);
 
-	for (unsigned i = 0; i < d->export.nr_queues; i++) {
-		struct queue_setup setup = {
-			.export = &d->export,
-			.index = i,
-			.char_fd = d->char_fd,
-			.path = d->path,
-			.max_io = d->max_io,
-			.unprivileged = d->scan_by_privilege,
-			.counters = counters_queue(d->counters, i),
-			.end_event = d->end_event,
-		};
-
-		choose_cpus(d, i, &setup.cpus);
-		ret = queue_start(&d->queues[i], &setup, err);
-		if (ret)
-			return ret;
-		d->nr_started++;
-	}
-	for (unsigned i = 0; i < d->nr_started; i++) {
-		ret = queue_wait_ready(&d->queues[i], DEVICE_QUEUE_MS, err);
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
-/* Joins all queues.  Returns 0, or -errno: the first fault, or one that does not end. */
-static int join_queues(struct device *d, struct error *err)
-{
-	struct error fault;
-	int ret = 0;
-
-	for (unsigned i = 0; i < d->nr_started; i++) {
-		fault.code = 0;
-		if (queue_join(&d->queues[i], DEVICE_QUEUE_MS, &fault)) {
-			error_set(&fault, ETIMEDOUT,
-				  "queue %u does not end: its backend does not answer", i);
-			/* What it uses must stay; only the end of the process frees it. */
-			d->stuck = true;
-			d->nr_started = 0;
-			*err = fault;
-			return -ETIMEDOUT;
-		}
-		if (fault.code && !ret) {
-			*err = fault;
-			ret = -fault.code;
-		}
-	}
-	d->nr_started = 0;
+	free(cpus);
 	return ret;
-}
-
-static void quit_queues(struct device *d)
-{
-	for (unsigned i = 0; i < d->nr_started; i++)
-		queue_quit(&d->queues[i]);
 }
 
 /* ---- growing ---- */
 
-void export_grow(struct export *export, uint64_t size)
-{
-	uint64_t one = 1;
-
-	size -= size % export->limits.logical_block;
-	if (size <= __atomic_load_n(&export->limits.size, __ATOMIC_RELAXED))
-		return;
-	__atomic_store_n(&export->grown, size, __ATOMIC_RELAXED);
-	if (write(export->grown_event, &one, sizeof(one)) < 0)
-		log_error(export->name, "its growth cannot be told: %s", strerror(errno));
-}
-
 void device_follow_size(struct device *d)
 {
-	struct export *e = &d->export;
-	uint64_t size, before = e->limits.size, events;
+	struct export *e = &d->serving.export;
+	uint64_t size, before = e->limits.size;
 	char now[24], then[24];
 	struct error err;
 
-	if (read(e->grown_event, &events, sizeof(events)) < 0)
-		return;
-	size = __atomic_load_n(&e->grown, __ATOMIC_RELAXED);
+	size = serving_grown(&d->serving);
 	if (size <= before)
 		return;
 	size_format(size, now, sizeof(now));
@@ -298,9 +210,9 @@ void device_follow_size(struct device *d)
 		return;
 	}
 	/* First for us, then for the kernel: nothing it sends may be refused. */
-	__atomic_store_n(&e->limits.size, size, __ATOMIC_RELAXED);
+	serving_set_size(&d->serving, size);
 	if (control_update_size(d->control, d->info.dev_id, size >> UBLK_SECTOR_SHIFT, &err)) {
-		__atomic_store_n(&e->limits.size, before, __ATOMIC_RELAXED);
+		serving_set_size(&d->serving, before);
 		log_error(e->name, "the device stays at %s: %s", then, err.text);
 		return;
 	}
@@ -309,7 +221,7 @@ void device_follow_size(struct device *d)
 
 int device_resize(struct device *d, struct error *err)
 {
-	struct export *e = &d->export;
+	struct export *e = &d->serving.export;
 
 	if (!e->backend->resize)
 		return error_set(err, EOPNOTSUPP, "%s: storage of this kind does not grow",
@@ -327,13 +239,15 @@ static void abandon_device(struct device *d)
 	/* It may not even begin before the process ends: no use to wait for it. */
 	d->control->hurry = 1;
 	if (control_delete_async(d->control, d->info.dev_id, &err))
-		log_error(d->export.name, "device %u is left behind: %s", d->info.dev_id, err.text);
+		log_error(d->serving.export.name, "device %u is left behind: %s", d->info.dev_id,
+			  err.text);
 }
 
-static int prepare(struct device *d, const struct spec *spec, const struct backend_host *host,
-		   struct control *control, struct error *err)
+static int prepare(struct device *d, const struct spec *spec, struct control *control,
+		   struct error *err)
 {
 	const struct option_value *v = spec->values;
+	struct export export;
 	int ret;
 
 	*d = (struct device){
@@ -341,12 +255,10 @@ static int prepare(struct device *d, const struct spec *spec, const struct backe
 		.control = control,
 		.counters_fd = -1,
 		.char_fd = -1,
-		.end_event = -1,
 		.max_io = (uint32_t)v[SPEC_MAX_IO].number,
 	};
-	spec_to_export(spec, &d->export);
-	d->export.host = host;
-	d->export.grown_event = -1;
+	spec_to_export(spec, &export);
+	d->serving.export = export; /* its name is for messages even where it is never opened */
 	d->partitions =
 		v[SPEC_PARTITIONS].set ? !v[SPEC_PARTITIONS].word : spec->backend->partitions;
 	if (v[SPEC_CPUS].set)
@@ -359,10 +271,9 @@ static int prepare(struct device *d, const struct spec *spec, const struct backe
 			     &d->path, &d->path_reason, err);
 	if (ret)
 		return ret;
-	d->counters = counters_create(d->export.nr_queues, spec->backend->gauges, &d->counters_fd);
+	d->counters = counters_create(export.nr_queues, spec->backend->gauges, &d->counters_fd);
 	if (!d->counters)
 		return error_set(err, errno, "memory for counters: %s", strerror(errno));
-	d->export.gauges = d->counters->gauges;
 	return 0;
 }
 
@@ -373,28 +284,16 @@ int device_start(struct device *d, const struct spec *spec, const struct backend
 	struct error later;
 	int ret;
 
-	ret = prepare(d, spec, host, control, err);
+	ret = prepare(d, spec, control, err);
 	if (ret)
 		return ret;
 	device_move(d, EXPORT_OPENING);
-	d->end_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	d->export.grown_event = d->end_event < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (d->export.grown_event < 0) {
-		ret = error_set(err, errno, "eventfd: %s", strerror(errno));
-		goto forget;
-	}
-	d->queues = calloc(d->export.nr_queues, sizeof(*d->queues));
-	if (!d->queues) {
-		ret = error_set(err, ENOMEM, "no memory for %u queues", d->export.nr_queues);
-		goto forget;
-	}
-
-	ret = open_backend(d, err);
+	ret = serving_open(&d->serving, spec, host, d->counters, err);
 	if (ret)
 		goto forget;
 	ret = add_device(d, id->set ? (uint32_t)id->number : UBLK_ID_AUTO, err);
 	if (ret)
-		goto close_backend;
+		goto close_serving;
 	ret = set_params(d, err);
 	if (ret)
 		goto remove;
@@ -411,17 +310,17 @@ int device_start(struct device *d, const struct spec *spec, const struct backend
 	if (ret)
 		goto stop_queues;
 	device_move(d, EXPORT_LIVE);
-	d->export.served = true;
+	d->serving.export.served = true;
 	tune_block_device(d);
 	return 0;
 
 stop_queues:
-	quit_queues(d);
-	switch (join_queues(d, &later)) {
+	serving_quit(&d->serving);
+	switch (serving_join(&d->serving, &later)) {
 	case 0:
 		break;
 	case -ETIMEDOUT:
-		log_error(d->export.name, "%s", later.text);
+		log_error(d->serving.export.name, "%s", later.text);
 		abandon_device(d);
 		device_move(d, EXPORT_FAILED);
 		return ret;
@@ -432,38 +331,19 @@ stop_queues:
 	}
 remove:
 	if (delete_device(d, d->state != EXPORT_STARTING, &later))
-		log_error(d->export.name, "device %u is left behind: %s", d->info.dev_id,
+		log_error(d->serving.export.name, "device %u is left behind: %s", d->info.dev_id,
 			  later.text);
-close_backend:
-	close_backend(d);
+close_serving:
+	serving_close(&d->serving);
 forget:
 	device_move(d, EXPORT_FAILED);
-	free(d->queues);
-	if (d->export.grown_event >= 0)
-		close(d->export.grown_event);
-	if (d->end_event >= 0)
-		close(d->end_event);
 	device_forget(d);
 	return ret;
 }
 
-static bool any_queue_failed(struct device *d)
-{
-	for (unsigned i = 0; i < d->nr_started; i++)
-		if (queue_has_failed(&d->queues[i]))
-			return true;
-	return false;
-}
-
 static uint64_t requests_done(void *context)
 {
-	struct device *d = context;
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < d->export.nr_queues; i++)
-		sum += __atomic_load_n(&counters_queue(d->counters, i)->completed,
-				       __ATOMIC_RELAXED);
-	return sum;
+	return serving_done(context);
 }
 
 /*
@@ -475,10 +355,10 @@ static bool stop_in_order(struct device *d, struct error *fault)
 {
 	int ret;
 
-	if (d->control->hurry || any_queue_failed(d))
+	if (d->control->hurry || serving_has_failed(&d->serving))
 		return false;
 	d->control->progress = requests_done;
-	d->control->progress_context = d;
+	d->control->progress_context = &d->serving;
 	ret = control_stop(d->control, d->info.dev_id, fault);
 	d->control->progress = NULL;
 	if (!ret)
@@ -498,19 +378,16 @@ int device_stop(struct device *d, struct error *err)
 	device_move(d, EXPORT_STOPPING);
 	in_order = stop_in_order(d, &fault);
 	if (!in_order)
-		quit_queues(d);
-	ret = join_queues(d, &step);
+		serving_quit(&d->serving);
+	ret = serving_join(&d->serving, &step);
 	if (ret)
 		fault = step;
-	if (d->stuck) {
+	if (d->serving.stuck) {
 		abandon_device(d);
 	} else {
 		if (delete_device(d, in_order, &step) && !fault.code)
 			fault = step;
-		close_backend(d);
-		free(d->queues);
-		close(d->export.grown_event);
-		close(d->end_event);
+		serving_close(&d->serving);
 	}
 	device_move(d, fault.code ? EXPORT_FAILED : EXPORT_GONE);
 	if (!fault.code)
@@ -521,7 +398,7 @@ int device_stop(struct device *d, struct error *err)
 
 void device_forget(struct device *d)
 {
-	if (d->stuck)
+	if (d->serving.stuck)
 		return;
 	counters_destroy(d->counters);
 	close(d->counters_fd);

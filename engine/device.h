@@ -16,21 +16,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/backend.h"
-#include "engine/buffer.h"
 #include "engine/control.h"
-#include "engine/counters.h"
-#include "engine/cpus.h"
-#include "engine/queue.h"
-#include "engine/spec.h"
+#include "engine/serve.h"
 #include "engine/state.h"
-
-/* For a queue to fetch all its tags, or to end once the device has stopped. */
-#define DEVICE_QUEUE_MS 20000u
 
 /* Owner: whoever called device_start().  Readable by it while the device is there. */
 struct device {
-	struct export export;
+	struct serving serving;
 	enum export_state state;
 	struct control *control;
 	struct ublk_dev_info info; /* as the driver granted it */
@@ -45,11 +37,7 @@ struct device {
 	struct counters *counters;
 	int counters_fd; /* a memfd, see counters.h */
 	int char_fd;
-	int end_event; /* an eventfd: readable once a queue has ended */
-	struct queue *queues;
-	unsigned nr_started; /* queues that are to be joined */
-	bool stuck;          /* a queue's thread has not ended: all that it uses stays */
-	char path_name[32];  /* "/dev/ublkb0" */
+	char path_name[32]; /* "/dev/ublkb0" */
 };
 
 /*
@@ -66,7 +54,7 @@ int device_start(struct device *device, const struct spec *spec, const struct ba
  */
 static inline int device_event(const struct device *device)
 {
-	return device->end_event;
+	return serving_event(&device->serving);
 }
 
 /*
@@ -75,7 +63,7 @@ static inline int device_event(const struct device *device)
  */
 static inline int device_grown_event(const struct device *device)
 {
-	return device->export.grown_event;
+	return serving_grown_event(&device->serving);
 }
 void device_follow_size(struct device *device);
 

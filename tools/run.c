@@ -95,7 +95,7 @@ static void resize(struct device *device)
 	if (read(resize_event, &events, sizeof(events)) < 0)
 		return;
 	if (device_resize(device, &err))
-		log_error(device->export.name, "%s", err.text);
+		log_error(device->serving.export.name, "%s", err.text);
 }
 
 /* Returns true for a signal, false where the device ended by itself. */
@@ -187,7 +187,7 @@ static int parse_arguments(struct run *run, const struct verb *verb, int argc, c
 
 static void print_live(const struct device *d, bool json)
 {
-	const struct export *e = &d->export;
+	const struct export *e = &d->serving.export;
 	char size[24];
 
 	log_info(e->name, "%s is live: %s, %u queue%s of %u, %s%s", d->path_name,
@@ -262,7 +262,7 @@ static void print_summary_json(struct device *d)
 
 static void print_summary(struct device *d)
 {
-	const char *name = d->export.name;
+	const char *name = d->serving.export.name;
 	struct op_counters sum;
 	char text[24];
 
@@ -310,7 +310,8 @@ static int serve(struct run *run, struct control *control)
 	asked = wait_for_end(&device);
 	ret = device_stop(&device, &err);
 	if (!asked && !ret)
-		log_info(device.export.name, "%s was stopped by another program", device.path_name);
+		log_info(device.serving.export.name, "%s was stopped by another program",
+			 device.path_name);
 	if (run->json)
 		print_summary_json(&device);
 	else

@@ -4,6 +4,7 @@
  * it failing.
  */
 #include "engine/log.h"
+#include "engine/queue.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"
 #include "tests/unit/fake-kernel.h"
@@ -857,7 +858,7 @@ static void test_a_thread_that_does_not_come_back(void **state)
 	served_begin(&s, "blocker: queues=1 depth=4");
 	s.control.deadline_ms = 600;
 	fake_hasten(100);
-	thread = s.device.queues[0].thread;
+	thread = s.device.serving.queues[0].thread;
 	blocker_lets_go = false;
 	r = fake_request_start(0, 0, UBLK_OP_WRITE, 0, 0, 4096, data);
 	while (!fake_in_service(0))
@@ -871,7 +872,7 @@ static void test_a_thread_that_does_not_come_back(void **state)
 	/* What nobody could take from under it. */
 	counters_destroy(s.device.counters);
 	close(s.device.counters_fd);
-	close(s.device.end_event);
+	close(s.device.serving.end_event);
 	close(s.device.char_fd);
 	assert_int_equal(fake_request_wait(r), -EIO);
 	fake_other_stops(0, true);

@@ -154,7 +154,8 @@ static void test_holes_are_punched_and_kept(void **state)
 
 	(void)state;
 	begin(&s, "max-io=1M");
-	if (!s.device.export.limits.max_discard || !s.device.export.limits.max_write_zeroes) {
+	if (!s.device.serving.export.limits.max_discard ||
+	    !s.device.serving.export.limits.max_write_zeroes) {
 		finish(&s);
 		print_message("this file system cannot punch holes or zero ranges\n");
 		skip();
@@ -177,7 +178,7 @@ static void test_holes_are_punched_and_kept(void **state)
 	fake_stop();
 	fake_start(&fake_linux_7_2);
 	served_begin(&s, temp_path("disk.img"));
-	assert_int_equal(s.device.export.limits.size, 8 * MIB);
+	assert_int_equal(s.device.serving.export.limits.size, 8 * MIB);
 	finish(&s);
 }
 
@@ -201,8 +202,8 @@ static void test_what_the_file_system_cannot_is_not_offered(void **state)
 			continue;
 		}
 		fake_fail(NULL, 0, 0);
-		assert_int_equal(!!s.device.export.limits.max_discard, n == 2);
-		assert_int_equal(s.device.export.limits.max_write_zeroes, 0);
+		assert_int_equal(!!s.device.serving.export.limits.max_discard, n == 2);
+		assert_int_equal(s.device.serving.export.limits.max_write_zeroes, 0);
 		assert_int_equal(fake_request(0, 0, UBLK_OP_WRITE_ZEROES, 0, 0, 4096, NULL),
 				 -EOPNOTSUPP);
 		assert_int_equal(blocks_taken(), 0);
@@ -230,9 +231,10 @@ static void test_a_tail_that_is_no_block_is_left_out(void **state)
 		struct stat st;
 
 		begin_sized(&s, sizes[i].file, sizes[i].options);
-		assert_int_equal(s.device.export.limits.size, sizes[i].exported);
-		assert_int_equal(
-			request(0, UBLK_OP_READ, 0, 0, s.device.export.limits.logical_block, 1), 0);
+		assert_int_equal(s.device.serving.export.limits.size, sizes[i].exported);
+		assert_int_equal(request(0, UBLK_OP_READ, 0, 0,
+					 s.device.serving.export.limits.logical_block, 1),
+				 0);
 		finish(&s);
 		assert_int_equal(stat(temp_path("disk.img"), &st), 0);
 		assert_int_equal(st.st_size, sizes[i].file);
@@ -268,8 +270,8 @@ static void test_without_direct_io(void **state)
 
 	(void)state;
 	begin(&s, "-odirect=off");
-	assert_int_equal(s.device.export.limits.logical_block, 512);
-	assert_int_equal(s.device.export.limits.dma_align, 0);
+	assert_int_equal(s.device.serving.export.limits.logical_block, 512);
+	assert_int_equal(s.device.serving.export.limits.dma_align, 0);
 	assert_int_equal(request(0, UBLK_OP_WRITE, 0, 512, 512, 0x3c), 0);
 	assert_int_equal(fake_request(0, 1, UBLK_OP_READ, 0, 0, 4096, in), 0);
 	assert_int_equal(in[511], 0);

@@ -174,7 +174,7 @@ static void test_sizes_that_no_shard_divides(void **state)
 
 	(void)state;
 	begin(&s, "memory:1000000 queues=1 depth=2 -oshard=64K");
-	assert_int_equal(s.device.export.limits.size, 1000000 / 512 * 512);
+	assert_int_equal(s.device.serving.export.limits.size, 1000000 / 512 * 512);
 	assert_int_equal(write_byte(0, 960 * KIB, 5), 0);
 	assert_int_equal(write_byte(1000000 / 512 * 512 - 512, 512, 6), 0);
 	reads_as(1000000 / 512 * 512 - 512, 512, 6);

@@ -3,6 +3,7 @@
  * What a queue makes of requests and of results, with backends of every kind of
  * access on every path of data, whenever they complete.
  */
+#include "engine/queue.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"
 

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/serve.h"
+#include "engine/params.h"
+#include "engine/queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static int open_backend(struct export *e, struct error *err)
+{
+	int ret;
+
+	e->private = calloc(1, e->backend->export_size ? e->backend->export_size : 1);
+	if (!e->private)
+		return error_set(err, ENOMEM, "no memory");
+	ret = e->backend->open(e, err);
+	if (ret)
+		goto free_private;
+	ret = params_complete_limits(&e->limits, err);
+	if (ret) {
+		error_prefix(err, "%s", e->name);
+		goto close;
+	}
+	if (e->limits.max_queues && e->limits.max_queues < e->nr_queues)
+		e->nr_queues = e->limits.max_queues;
+	return 0;
+
+close:
+	e->backend->close(e);
+free_private:
+	free(e->private);
+	return ret;
+}
+
+int serving_open(struct serving *s, const struct spec *spec, const struct backend_host *host,
+		 struct counters *counters, struct error *err)
+{
+	int ret;
+
+	*s = (struct serving){ .counters = counters, .end_event = -1 };
+	spec_to_export(spec, &s->export);
+	s->export.host = host;
+	s->export.gauges = counters->gauges;
+	s->export.grown_event = -1;
+	s->end_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->export.grown_event = s->end_event < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->export.grown_event < 0) {
+		ret = error_set(err, errno, "eventfd: %s", strerror(errno));
+		goto close_events;
+	}
+	s->queues = calloc(s->export.nr_queues, sizeof(*s->queues));
+	if (!s->queues) {
+		ret = error_set(err, ENOMEM, "no memory for %u queues", s->export.nr_queues);
+		goto close_events;
+	}
+	ret = open_backend(&s->export, err);
+	if (ret)
+		goto free_queues;
+	return 0;
+
+free_queues:
+	free(s->queues);
+close_events:
+	if (s->export.grown_event >= 0)
+		close(s->export.grown_event);
+	if (s->end_event >= 0)
+		close(s->end_event);
+	return ret;
+}
+
+int serving_start(struct serving *s, const struct serving_setup *setup, struct error *err)
+{
+	int ret;
+
+	s->export.nr_queues = s->counters->nr_queues = setup->nr_queues;
+	s->export.depth = setup->depth;
+	for (unsigned i = 0; i < setup->nr_queues; i++) {
+		struct queue_setup queue = {
+			.export = &s->export,
+			.index = i,
+			.char_fd = setup->char_fd,
+			.path = setup->path,
+			.max_io = setup->max_io,
+			.unprivileged = setup->unprivileged,
+			.counters = counters_queue(s->counters, i),
+			.end_event = s->end_event,
+		};
+
+		if (setup->cpus)
+			queue.cpus = setup->cpus[i];
+		ret = queue_start(&s->queues[i], &queue, err);
+		if (ret)
+			return ret;
+		s->nr_started++;
+	}
+	for (unsigned i = 0; i < s->nr_started; i++) {
+		ret = queue_wait_ready(&s->queues[i], SERVING_QUEUE_MS, err);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+void export_grow(struct export *export, uint64_t size)
+{
+	uint64_t one = 1;
+
+	size -= size % export->limits.logical_block;
+	if (size <= __atomic_load_n(&export->limits.size, __ATOMIC_RELAXED))
+		return;
+	__atomic_store_n(&export->grown, size, __ATOMIC_RELAXED);
+	if (write(export->grown_event, &one, sizeof(one)) < 0)
+		log_error(export->name, "its growth cannot be told: %s", strerror(errno));
+}
+
+uint64_t serving_grown(struct serving *s)
+{
+	uint64_t size, events;
+
+	if (read(s->export.grown_event, &events, sizeof(events)) < 0)
+		return s->export.limits.size;
+	size = __atomic_load_n(&s->export.grown, __ATOMIC_RELAXED);
+	return size > s->export.limits.size ? size : s->export.limits.size;
+}
+
+void serving_set_size(struct serving *s, uint64_t size)
+{
+	__atomic_store_n(&s->export.limits.size, size, __ATOMIC_RELAXED);
+}
+
+bool serving_has_failed(struct serving *s)
+{
+	for (unsigned i = 0; i < s->nr_started; i++)
+		if (queue_has_failed(&s->queues[i]))
+			return true;
+	return false;
+}
+
+uint64_t serving_done(const struct serving *s)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < s->export.nr_queues; i++)
+		sum += __atomic_load_n(&counters_queue(s->counters, i)->completed,
+				       __ATOMIC_RELAXED);
+	return sum;
+}
+
+void serving_wake(struct serving *s)
+{
+	for (unsigned i = 0; i < s->nr_started; i++)
+		queue_wake(&s->queues[i]);
+}
+
+void serving_quit(struct serving *s)
+{
+	for (unsigned i = 0; i < s->nr_started; i++)
+		queue_quit(&s->queues[i]);
+}
+
+int serving_join(struct serving *s, struct error *err)
+{
+	struct error fault;
+	int ret = 0;
+
+	for (unsigned i = 0; i < s->nr_started; i++) {
+		fault.code = 0;
+		if (queue_join(&s->queues[i], SERVING_QUEUE_MS, &fault)) {
+			/* What it uses must stay; only the end of the process frees it. */
+			s->stuck = true;
+			s->nr_started = 0;
+			return error_set(err, ETIMEDOUT,
+					 "queue %u does not end: its backend does not answer", i);
+		}
+		if (fault.code && !ret) {
+			*err = fault;
+			ret = -fault.code;
+		}
+	}
+	s->nr_started = 0;
+	return ret;
+}
+
+void serving_close(struct serving *s)
+{
+	s->export.backend->close(&s->export);
+	free(s->export.private);
+	free(s->queues);
+	close(s->export.grown_event);
+	close(s->end_event);
+}
