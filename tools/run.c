@@ -3,12 +3,12 @@
  * ublkctl run: one device, served from the foreground until a signal.
  */
 #include "engine/device.h"
+#include "engine/host.h"
 #include "engine/log.h"
 #include "engine/process.h"
 #include "tools/verbs.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -119,24 +119,6 @@ static bool wait_for_end(struct device *device)
 			resize(device);
 	}
 }
-
-/* ---- the host's side for backends ---- */
-
-static int open_file(struct export *export, const char *path, int flags, unsigned mode)
-{
-	int fd = open(path, flags, mode);
-
-	(void)export;
-	return fd < 0 ? -errno : fd;
-}
-
-static void remove_file(struct export *export, const char *path)
-{
-	(void)export;
-	unlink(path);
-}
-
-static const struct backend_host here = { .open_file = open_file, .remove_file = remove_file };
 
 /* ---- the command line ---- */
 
@@ -304,7 +286,8 @@ static int serve(struct run *run, struct control *control)
 	int ret;
 
 	process_prepare_for_io(NULL);
-	if (catch_signals(control, &err) || device_start(&device, &run->spec, &here, control, &err))
+	if (catch_signals(control, &err) ||
+	    device_start(&device, &run->spec, &host_here, control, &err))
 		return cli_fail(EXIT_FAILED, &err);
 	print_live(&device, run->json);
 	asked = wait_for_end(&device);

@@ -1,27 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/unit/served.h"
+#include "engine/host.h"
 #include "engine/log.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-
-static int open_file(struct export *export, const char *path, int flags, unsigned mode)
-{
-	int fd = open(path, flags, mode);
-
-	(void)export;
-	return fd < 0 ? -errno : fd;
-}
-
-static void remove_file(struct export *export, const char *path)
-{
-	(void)export;
-	unlink(path);
-}
-
-const struct backend_host served_host = { .open_file = open_file, .remove_file = remove_file };
 
 static void set_word(struct served *s, char *word)
 {
@@ -66,7 +51,7 @@ void served_close(struct served *s)
 int served_start(struct served *s)
 {
 	s->err = (struct error){ 0 };
-	return device_start(&s->device, &s->spec, &served_host, &s->control, &s->err);
+	return device_start(&s->device, &s->spec, &host_here, &s->control, &s->err);
 }
 
 int served_stop(struct served *s)

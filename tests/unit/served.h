@@ -19,9 +19,6 @@ struct served {
 	struct error err; /* of what failed last */
 };
 
-/* Opens files as the foreground program does. */
-extern const struct backend_host served_host;
-
 /*
  * Opens the control device, and a spec from words parted by blanks: a URI, then
  * options as "depth=4", "read-only" or, of the backend, "-oshard=4K".  Each fails

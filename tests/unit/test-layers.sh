@@ -17,7 +17,7 @@ backends_may='backend error log option ring_op'
 control_may='ublk_abi control spec state params counters process log error option backend cpus'
 supervisor_may="$control_may io_path"
 worker_may='backend spec serve counters cpus state process log error option io_path ublk_abi'
-tools_may="$control_may buffer device"
+tools_may="$control_may buffer device host"
 # Those that start a device by themselves, while there is no daemon to do it.
 tools_with_device='tools/run.c'
 
