@@ -16,10 +16,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CONTROL_SQE_BYTES  128
-#define CONTROL_SLICE_MS   200u  /* between two looks at control->hurry */
-#define CONTROL_PATIENT_MS 5000u /* then a long STOP_DEV is explained */
-#define CONTROL_CANCEL_MS  1000u /* to let a cancelled command come back */
+#define CONTROL_SQE_BYTES    128
+#define CONTROL_RING_ENTRIES 8
+#define CONTROL_SLICE_MS     200u  /* between two looks at control->hurry */
+#define CONTROL_PATIENT_MS   5000u /* then a long STOP_DEV is explained */
+#define CONTROL_CANCEL_MS    1000u /* to let a cancelled command come back */
 
 enum command {
 	CMD_ADD,
@@ -96,7 +97,8 @@ int control_open(struct control *control, unsigned deadline_ms, struct error *er
 	if (control->fd < 0)
 		return error_set(err, errno, UBLK_CONTROL_PATH ": %s", strerror(errno));
 
-	ret = io_uring_queue_init_params(8, &control->uring, &params);
+	control->uring = &control->own;
+	ret = io_uring_queue_init_params(CONTROL_RING_ENTRIES, control->uring, &params);
 	if (ret == -EINVAL)
 		ret = error_set(err, EINVAL,
 				"this kernel's io_uring is too old for ublk: Linux 6.4 or "
@@ -108,51 +110,94 @@ int control_open(struct control *control, unsigned deadline_ms, struct error *er
 	return ret < 0 ? ret : 0;
 }
 
+void control_share(struct control *control, struct control *of)
+{
+	*control = (struct control){
+		.uring = of->uring,
+		.fd = of->fd,
+		.deadline_ms = of->deadline_ms,
+		.path_id = UBLK_ID_AUTO,
+		.wait = of->wait,
+	};
+}
+
+int control_event(const struct control *control)
+{
+	return control->uring->ring_fd;
+}
+
+int control_at_once(struct control *control, unsigned nr)
+{
+	unsigned values[2] = { nr, 0 };
+
+	return io_uring_register_iowq_max_workers(control->uring, values);
+}
+
+bool control_take(struct control *control, uint64_t *number, int *result)
+{
+	struct io_uring_cqe *cqe;
+
+	if (io_uring_peek_cqe(control->uring, &cqe))
+		return false;
+	*number = cqe->user_data;
+	*result = cqe->res;
+	io_uring_cqe_seen(control->uring, cqe);
+	return true;
+}
+
 void control_close(struct control *control)
 {
-	io_uring_queue_exit(&control->uring);
+	io_uring_queue_exit(control->uring);
 	close(control->fd);
 }
 
 /*
+ * Waits for the completion of number for one slice; other completions are late
+ * ones: dropped.  Returns 0, -ETIME, or what io_uring says.
+ */
+static int wait_slice(struct control *control, uint64_t number, unsigned ms, int *result)
+{
+	struct __kernel_timespec slice = { .tv_nsec = ms * 1000000ll };
+	struct io_uring_cqe *cqe;
+	uint64_t found;
+	int ret;
+
+	do {
+		ret = io_uring_wait_cqe_timeout(control->uring, &cqe, &slice);
+		if (ret)
+			return ret;
+	} while (control_take(control, &found, result) && found != number);
+	return 0;
+}
+
+/*
  * Waits for the completion of number until the deadline, which begins anew with
- * progress (if asked); other completions are late ones: dropped.
+ * progress (if asked).
  */
 static int wait_answer(struct control *control, uint64_t number, unsigned ms, bool progress,
 		       int *result)
 {
-	struct __kernel_timespec slice = { .tv_nsec = CONTROL_SLICE_MS * 1000000ll };
-	uint64_t found, now, last = progress ? control->progress(control->progress_context) : 0;
-	struct io_uring_cqe *cqe;
+	uint64_t now, last = progress ? control->progress(control->progress_context) : 0;
 	unsigned waited = 0, total = 0;
 	int ret;
 
 	for (;;) {
-		ret = io_uring_wait_cqe_timeout(&control->uring, &cqe, &slice);
-		if (ret == -ETIME) {
-			if (control->hurry)
-				return ret;
-			waited += CONTROL_SLICE_MS;
-			total += CONTROL_SLICE_MS;
-			now = progress ? control->progress(control->progress_context) : last;
-			if (now != last)
-				waited = 0;
-			last = now;
-			if (waited >= ms)
-				return ret;
-			if (progress && total == CONTROL_PATIENT_MS)
-				log_info(NULL, "still writing back; another signal gives that up");
-			continue;
-		}
+		ret = control->wait ? control->wait(control, number, CONTROL_SLICE_MS, result)
+				    : wait_slice(control, number, CONTROL_SLICE_MS, result);
 		if (ret == -EINTR)
 			continue;
-		if (ret < 0)
+		if (ret != -ETIME || control->hurry)
 			return ret;
-		found = cqe->user_data;
-		*result = cqe->res;
-		io_uring_cqe_seen(&control->uring, cqe);
-		if (found == number)
-			return 0;
+		waited += CONTROL_SLICE_MS;
+		total += CONTROL_SLICE_MS;
+		now = progress ? control->progress(control->progress_context) : last;
+		if (now != last)
+			waited = 0;
+		last = now;
+		if (waited >= ms)
+			return ret;
+		if (progress && total == CONTROL_PATIENT_MS)
+			log_info(NULL, "still writing back; another signal gives that up");
 	}
 }
 
@@ -255,7 +300,7 @@ static int explain(enum command command, uint32_t id, int code, unsigned ms, str
 static struct io_uring_sqe *empty_sqe(struct control *control, uint8_t opcode, int fd,
 				      uint64_t number)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&control->uring);
+	struct io_uring_sqe *sqe = io_uring_get_sqe(control->uring);
 
 	assert(sqe); /* each is submitted before the next is taken */
 	memset(sqe, 0, CONTROL_SQE_BYTES);
@@ -307,7 +352,7 @@ static int control_run(struct control *control, enum command command, struct ubl
 		put_path(call, &payload);
 	memcpy(sqe->cmd, &payload, sizeof(payload));
 
-	ret = io_uring_submit(&control->uring);
+	ret = io_uring_submit(control->uring);
 	if (ret >= 0)
 		ret = wait_answer(control, call->number, ms,
 				  command == CMD_STOP && control->progress, &result);
@@ -318,7 +363,7 @@ static int control_run(struct control *control, enum command command, struct ubl
 
 		sqe = empty_sqe(control, IORING_OP_ASYNC_CANCEL, -1, ++next_number);
 		sqe->addr = stuck;
-		io_uring_submit(&control->uring);
+		io_uring_submit(control->uring);
 		ret = wait_answer(control, stuck, CONTROL_CANCEL_MS, false, &result);
 		if (ret) {
 			control->nr_abandoned++;

@@ -24,9 +24,9 @@
 struct error;
 
 struct control {
-	struct io_uring uring;
-	int fd;               /* /dev/ublk-control */
-	unsigned deadline_ms; /* for commands that may wait; others have a shorter one */
+	struct io_uring own, *uring; /* its own, or the one that it shares */
+	int fd;                      /* /dev/ublk-control */
+	unsigned deadline_ms;        /* for commands that may wait; others have a shorter one */
 	/*
 	 * STOP_DEV writes back what is dirty, which takes as long as it takes: its
 	 * deadline counts from the last change of this number (NULL: from its start).
@@ -36,6 +36,12 @@ struct control {
 	uint32_t path_id;      /* a device whose commands must carry its path; UBLK_ID_AUTO: none */
 	unsigned nr_abandoned; /* commands the kernel never answered */
 	volatile sig_atomic_t hurry; /* set (by a signal handler): no more waiting */
+	/*
+	 * Waits, instead of blocking, until control_take() has found the completion
+	 * `number`, ms milliseconds at most.  Returns 0 with *result, or -ETIME.  NULL:
+	 * the calling thread blocks.
+	 */
+	int (*wait)(struct control *control, uint64_t number, unsigned ms, int *result);
 };
 
 /* A command that only asks and never waits for a server is answered within this. */
@@ -48,6 +54,22 @@ struct control {
  */
 int control_open(struct control *control, unsigned deadline_ms, struct error *err);
 void control_close(struct control *control);
+
+/*
+ * For commands that are under way side by side: makes control one with the driver,
+ * ring and `wait` of another, which must stay, and patience of its own.  Nothing is
+ * to be closed.
+ */
+void control_share(struct control *control, struct control *of);
+/* Readable while control_take() has something. */
+int control_event(const struct control *control);
+/* The next completion, without waiting; false where there is none. */
+bool control_take(struct control *control, uint64_t *number, int *result);
+/*
+ * How many commands may wait in the kernel at once (else 4 a CPU).  Returns 0 or
+ * -errno.
+ */
+int control_at_once(struct control *control, unsigned nr);
 
 /*
  * The UBLK_FEAT_* that this kernel's driver has.  A kernel without the command

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+#include "supervisor/kernel.h"
+#include "engine/error.h"
+#include "engine/log.h"
+#include "supervisor/fiber.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A fiber that waits for a completion; on its stack. */
+struct waiter {
+	uint64_t number;
+	int result;
+	bool done;
+	struct fiber_event event;
+	struct waiter *next;
+};
+
+static uv_loop_t *loop;
+static uv_poll_t watch;
+static struct control driver;
+static uint64_t features;
+static struct waiter *waiters;
+
+static void completions(uv_poll_t *handle, int status, int events)
+{
+	uint64_t number;
+	int result;
+
+	(void)handle;
+	(void)status;
+	(void)events;
+	/* What nobody waits for any more is dropped. */
+	while (control_take(&driver, &number, &result)) {
+		for (struct waiter *w = waiters; w; w = w->next) {
+			if (w->number != number)
+				continue;
+			w->result = result;
+			w->done = true;
+			fiber_raise(&w->event);
+			break;
+		}
+	}
+}
+
+static int wait_for(struct control *control, uint64_t number, unsigned ms, int *result)
+{
+	struct waiter w = { .number = number, .next = waiters }, **at;
+
+	(void)control;
+	waiters = &w;
+	/* It may be there already: inline completions come with the submission. */
+	completions(NULL, 0, 0);
+	if (!w.done)
+		fiber_wait(&w.event, ms);
+	for (at = &waiters; *at != &w; at = &(*at)->next)
+		;
+	*at = w.next;
+	*result = w.result;
+	return w.done ? 0 : -ETIME;
+}
+
+int kernel_open(uv_loop_t *of, unsigned deadline_ms, struct error *err)
+{
+	int ret = control_open(&driver, deadline_ms, err);
+
+	if (ret)
+		return ret;
+	loop = of;
+	/* Once, before there are fibers: it never waits for anybody. */
+	ret = control_get_features(&driver, &features, err);
+	if (ret) {
+		control_close(&driver);
+		return ret;
+	}
+	driver.wait = wait_for;
+	if (control_at_once(&driver, KERNEL_AT_ONCE))
+		log_debug(NULL, "io_uring's number of workers stays as it is");
+	uv_poll_init(loop, &watch, control_event(&driver));
+	uv_poll_start(&watch, UV_READABLE, completions);
+	return 0;
+}
+
+void kernel_close(void)
+{
+	uv_close((uv_handle_t *)&watch, NULL);
+	control_close(&driver);
+}
+
+uint64_t kernel_features(void)
+{
+	return features;
+}
+
+void kernel_control(struct control *control)
+{
+	control_share(control, &driver);
+}
+
+/* ---- what a thread of the pool does ---- */
+
+enum task_kind {
+	TASK_OPEN,
+	TASK_UNLINK,
+	TASK_FSYNC,
+	TASK_TRUNCATE,
+	TASK_WRITE
+};
+
+/* Owner: the fiber until it gives up, then whoever sees its end. */
+struct task {
+	uv_work_t work;
+	enum task_kind kind;
+	char *path, *text;
+	int fd, flags;
+	unsigned mode;
+	uint64_t size;
+	int result;
+	bool done, abandoned;
+	struct fiber_event event;
+};
+
+static int write_file(const struct task *t)
+{
+	int fd = open(t->path, O_WRONLY | O_CLOEXEC), ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, t->text, strlen(t->text)) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+static void work(uv_work_t *request)
+{
+	struct task *t = request->data;
+	int ret = 0;
+
+	switch (t->kind) {
+	case TASK_OPEN:
+		ret = open(t->path, t->flags | O_CLOEXEC | O_NOCTTY, t->mode);
+		break;
+	case TASK_UNLINK:
+		ret = unlink(t->path);
+		break;
+	case TASK_FSYNC:
+		ret = fsync(t->fd);
+		break;
+	case TASK_TRUNCATE:
+		ret = ftruncate(t->fd, (off_t)t->size);
+		break;
+	case TASK_WRITE:
+		t->result = write_file(t);
+		return;
+	}
+	t->result = ret < 0 ? -errno : ret;
+}
+
+static void destroy(struct task *t)
+{
+	if (t->fd >= 0)
+		close(t->fd);
+	free(t->path);
+	free(t->text);
+	free(t);
+}
+
+static void worked(uv_work_t *request, int status)
+{
+	struct task *t = request->data;
+
+	(void)status;
+	t->done = true;
+	if (!t->abandoned) {
+		fiber_raise(&t->event);
+		return;
+	}
+	if (t->kind == TASK_OPEN && t->result >= 0)
+		close(t->result);
+	destroy(t);
+}
+
+static int run(const struct task *what, unsigned ms)
+{
+	struct task *t = calloc(1, sizeof(*t));
+	int ret;
+
+	if (!t)
+		return -ENOMEM;
+	*t = *what;
+	/* Its own, since it may outlast the fiber's patience. */
+	t->path = what->path ? strdup(what->path) : NULL;
+	t->text = what->text ? strdup(what->text) : NULL;
+	t->fd = what->fd >= 0 ? fcntl(what->fd, F_DUPFD_CLOEXEC, 0) : -1;
+	if ((what->path && !t->path) || (what->text && !t->text) || (what->fd >= 0 && t->fd < 0)) {
+		destroy(t);
+		return -ENOMEM;
+	}
+	t->work.data = t;
+	uv_queue_work(loop, &t->work, work, worked);
+	fiber_wait(&t->event, ms);
+	if (!t->done) {
+		t->abandoned = true;
+		return -ETIMEDOUT;
+	}
+	ret = t->result;
+	destroy(t);
+	return ret;
+}
+
+int kernel_open_file(const char *path, int flags, unsigned mode, unsigned ms)
+{
+	struct task t = { .kind = TASK_OPEN,
+			  .path = (char *)(uintptr_t)path,
+			  .fd = -1,
+			  .flags = flags,
+			  .mode = mode };
+
+	return run(&t, ms);
+}
+
+int kernel_unlink(const char *path, unsigned ms)
+{
+	struct task t = { .kind = TASK_UNLINK, .path = (char *)(uintptr_t)path, .fd = -1 };
+
+	return run(&t, ms);
+}
+
+int kernel_fsync(int fd, unsigned ms)
+{
+	struct task t = { .kind = TASK_FSYNC, .fd = fd };
+
+	return run(&t, ms);
+}
+
+int kernel_truncate(int fd, uint64_t size, unsigned ms)
+{
+	struct task t = { .kind = TASK_TRUNCATE, .fd = fd, .size = size };
+
+	return run(&t, ms);
+}
+
+int kernel_write_file(const char *path, const char *text, unsigned ms)
+{
+	struct task t = { .kind = TASK_WRITE,
+			  .path = (char *)(uintptr_t)path,
+			  .text = (char *)(uintptr_t)text,
+			  .fd = -1 };
+
+	return run(&t, ms);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel's side, for fibers: control.h's commands on one ring that the loop
+ * watches, so that a command that never returns stops one fiber, for as long as
+ * its deadline says, and nothing else; and what else might wait for a disk.
+ *
+ * Thread: the loop's.  All but open and close are called from fibers.
+ */
+#ifndef UBLKD_KERNEL_H
+#define UBLKD_KERNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "engine/control.h"
+
+struct error;
+
+/* Commands that may be waiting in the kernel at once. */
+#define KERNEL_AT_ONCE 128u
+
+/*
+ * Opens the driver and learns its features.  deadline_ms: of a command that may
+ * wait.  Returns 0, or -errno with err filled.
+ */
+int kernel_open(uv_loop_t *loop, unsigned deadline_ms, struct error *err);
+void kernel_close(void);
+
+/* The UBLK_FEAT_* of this kernel. */
+uint64_t kernel_features(void);
+
+/* A control for one fiber's commands: control_*() wait as fibers do. */
+void kernel_control(struct control *control);
+
+/*
+ * open(2) and friends, in a thread of the loop's pool, ms milliseconds at most.
+ * Each returns what the system call does, or -errno (ETIMEDOUT: not yet done; it
+ * may still be, and what it opens is closed then).
+ */
+int kernel_open_file(const char *path, int flags, unsigned mode, unsigned ms);
+int kernel_unlink(const char *path, unsigned ms);
+int kernel_fsync(int fd, unsigned ms);
+int kernel_truncate(int fd, uint64_t size, unsigned ms);
+/* Writes text to an attribute of sysfs. */
+int kernel_write_file(const char *path, const char *text, unsigned ms);
+
+#endif
