@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+#include "worker/link.h"
+#include "engine/error.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int link_send(int socket, json_t *message, const int *fds, unsigned nr)
+{
+	union {
+		char bytes[CMSG_SPACE(LINK_FDS * sizeof(int))];
+		struct cmsghdr align;
+	} control = { { 0 } };
+	char *text = json_dumps(message, JSON_COMPACT);
+	struct iovec part = { text, text ? strlen(text) : 0 };
+	struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
+	int ret = 0;
+
+	json_decref(message);
+	if (!text)
+		return -ENOMEM;
+	if (part.iov_len > LINK_BYTES_MAX) {
+		free(text);
+		return -EMSGSIZE;
+	}
+	if (nr) {
+		struct cmsghdr *c = &control.align;
+
+		header.msg_control = control.bytes;
+		header.msg_controllen = CMSG_SPACE(nr * sizeof(int));
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(nr * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, nr * sizeof(int));
+	}
+	while (sendmsg(socket, &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+		if (errno == EINTR)
+			continue;
+		ret = -errno;
+		break;
+	}
+	free(text);
+	return ret;
+}
+
+static void take_fds(struct msghdr *header, struct link_fds *fds)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
+		unsigned nr;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		nr = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		for (unsigned i = 0; i < nr; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
+			if (fds->nr < LINK_FDS)
+				fds->fd[fds->nr++] = fd;
+			else
+				close(fd);
+		}
+	}
+}
+
+int link_receive(int socket, json_t **message, struct link_fds *fds)
+{
+	union {
+		char bytes[CMSG_SPACE(LINK_FDS * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec part = { malloc(LINK_BYTES_MAX), LINK_BYTES_MAX };
+	struct msghdr header = { .msg_iov = &part,
+				 .msg_iovlen = 1,
+				 .msg_control = control.bytes,
+				 .msg_controllen = sizeof(control.bytes) };
+	ssize_t got;
+	int ret = 0;
+
+	*message = NULL;
+	fds->nr = 0;
+	if (!part.iov_base)
+		return -ENOMEM;
+	do
+		got = recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	while (got < 0 && errno == EINTR);
+	if (got < 0) {
+		ret = errno == ECONNRESET ? -EPIPE : -errno;
+	} else {
+		take_fds(&header, fds);
+		if (!got)
+			ret = -EPIPE; /* no message of ours is empty */
+		else if (!(header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+			*message = json_loadb(part.iov_base, (size_t)got, JSON_REJECT_DUPLICATES,
+					      NULL);
+		if (!ret && !json_is_object(*message)) {
+			json_decref(*message);
+			*message = NULL;
+			ret = -EBADMSG;
+		}
+		if (ret)
+			link_close_fds(fds);
+	}
+	free(part.iov_base);
+	return ret;
+}
+
+void link_close_fds(struct link_fds *fds)
+{
+	for (unsigned i = 0; i < fds->nr; i++)
+		if (fds->fd[i] >= 0)
+			close(fds->fd[i]);
+	fds->nr = 0;
+}
+
+int link_take_fd(struct link_fds *fds, unsigned index)
+{
+	int fd = index < fds->nr ? fds->fd[index] : -1;
+
+	if (fd >= 0)
+		fds->fd[index] = -1;
+	return fd;
+}
+
+json_t *link_failure(json_int_t id, const struct error *err)
+{
+	return json_pack("{s:I, s:i, s:s%}", "failed", id, "code", err->code ? err->code : EIO,
+			 "text", err->text, strlen(err->text));
+}
+
+int link_to_error(const json_t *message, struct error *err)
+{
+	json_int_t code = json_integer_value(json_object_get(message, "code"));
+	const char *text = json_string_value(json_object_get(message, "text"));
+
+	if (code <= 0 || code > 4095)
+		code = EIO;
+	return error_set(err, (int)code, "%s", text ? text : strerror((int)code));
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The link between ublkd and one worker: JSON objects, one a message, with
+ * descriptors, over a Unix socket (SOCK_SEQPACKET).  The worker listens, so that
+ * the next ublkd can find it; it speaks to one ublkd at a time.
+ *
+ * ublkd asks, and the worker answers in order:
+ *
+ *   {"do": VERB, "id": N, ...}   ->  {"done": N, ...}, or
+ *                                    {"failed": N, "code": ERRNO, "text": "..."}
+ *
+ *   setup    name, uri, options, uid, gid: what it is to serve; it gives up its
+ *            privilege
+ *   open     +counters: opens the storage     -> queues, depth, limits, identity
+ *   serve    id, queues, depth, path, max-io, unprivileged, cpus; +/dev/ublkcN:
+ *            fetches every tag
+ *   hello    -> pid, serving, id; +counters +memory, if there is one
+ *   look     how the queues are               -> threads, stuck (queues)
+ *   size     size: serves up to that
+ *   resize   looks how big the storage is by now
+ *   drain    ends what is in service, takes no more; ends then
+ *   refill   takes requests again
+ *   end      ends without more ado (the device is gone)
+ *
+ * The worker tells:
+ *
+ *   {"event": "grown", "size": N}
+ *   {"event": "ended", "code": 0 or ERRNO, "text": "..."}   the device has stopped, or
+ *                                                           it cannot go on; it ends
+ *
+ * and asks, of what its export names:
+ *
+ *   {"ask": "open", "id": N, "path": ..., "flags": ..., "mode": ...}
+ *   {"ask": "remove", "id": N, "path": ...}
+ *   {"ask": "connect", "id": N, "path": ...}
+ *   {"ask": "memory", "id": N, "flags": ...}                the content that outlives it
+ *                    ->  {"answer": N, "result": 0 or -ERRNO}; +descriptor
+ *
+ * What a reader does not know of a message it ignores: the two may be of different
+ * age.  A worker that is not serving yet ends when its link does.
+ */
+#ifndef UBLKD_LINK_H
+#define UBLKD_LINK_H
+
+#include <jansson.h>
+
+struct error;
+
+#define LINK_FDS       4u
+#define LINK_BYTES_MAX (128u << 10)
+
+/* Descriptors that came with a message; link_close_fds() those not taken (set to -1). */
+struct link_fds {
+	int fd[LINK_FDS];
+	unsigned nr;
+};
+
+/*
+ * Sends message, which is released in any case, with nr descriptors, which stay
+ * the caller's.  Does not block.  Returns 0 or -errno: EAGAIN (the other side does
+ * not read), EPIPE or ECONNRESET (it is gone), EMSGSIZE.  Any thread.
+ */
+int link_send(int socket, json_t *message, const int *fds, unsigned nr);
+
+/*
+ * Takes one message.  Returns 0 with *message the caller's to release, or -errno:
+ * EAGAIN (there is none), EPIPE (the other side is gone), EBADMSG (what came is no
+ * such message; it is dropped).
+ */
+int link_receive(int socket, json_t **message, struct link_fds *fds);
+
+void link_close_fds(struct link_fds *fds);
+
+/* Takes a descriptor out; -1 where there is none at that place. */
+int link_take_fd(struct link_fds *fds, unsigned index);
+
+/* {"failed": id, ...} from err; and err from such a message (-errno). */
+json_t *link_failure(json_int_t id, const struct error *err);
+int link_to_error(const json_t *message, struct error *err);
+
+#endif
