@@ -39,9 +39,10 @@ struct op_counters {
 };
 
 struct queue_counters {
-	uint64_t started;   /* requests taken from the kernel */
-	uint64_t completed; /* given back: in flight is the difference */
-	uint64_t rounds;    /* turns of the loop, one system call each */
+	uint64_t started; /* requests taken from the kernel */
+	uint64_t
+		completed; /* given back, or left to the next server: in flight is the difference */
+	uint64_t rounds;   /* turns of the loop, one system call each */
 	uint64_t fallbacks; /* zero copy requests that had to be copied */
 	uint64_t errors[COUNTERS_ERRORS];
 	struct op_counters op[IO_OPS];

@@ -264,7 +264,7 @@ static void queue_fault(struct queue *q, int code, const char *what)
 	pthread_mutex_unlock(&q->gate);
 }
 
-static void take_request(struct queue *q, struct request *r)
+static void serve_request(struct queue *q, struct request *r)
 {
 	static const uint8_t op_of[] = {
 		[UBLK_OP_READ] = IO_READ,      [UBLK_OP_WRITE] = IO_WRITE,
@@ -309,6 +309,22 @@ static void take_request(struct queue *q, struct request *r)
 		io_complete(io, ret);
 	else
 		q->backend->submit(io);
+}
+
+static void take_request(struct queue *q, struct request *r)
+{
+	if (__builtin_expect(atomic_load_explicit(&q->drain, memory_order_relaxed), 0))
+		q->parked[atomic_fetch_add(&q->nr_parked, 1)] = r;
+	else
+		serve_request(q, r);
+}
+
+static void serve_parked(struct queue *q)
+{
+	unsigned nr = atomic_exchange(&q->nr_parked, 0);
+
+	for (unsigned i = 0; i < nr; i++)
+		serve_request(q, q->parked[i]);
 }
 
 /* A fetch, or commit and fetch, came back. */
@@ -402,6 +418,8 @@ static void do_round(struct queue *q)
 {
 	q->now_ns = clock_ns();
 	ring_dispatch(&q->ring);
+	if (__builtin_expect(q->nr_parked && !q->drain, 0))
+		serve_parked(q);
 	if (q->backend->round_end)
 		q->backend->round_end(q);
 	commit_done(q);
@@ -421,6 +439,9 @@ static void serve(struct queue *q)
 		do_round(q);
 		counters_add(&q->counters->rounds, 1);
 	}
+	/* What is done need not be done again by the next server. */
+	if (atomic_load(&q->drain))
+		ring_submit(&q->ring);
 }
 
 /* ---- start and end ---- */
@@ -503,9 +524,10 @@ static int alloc_requests(struct queue *q)
 
 	q->requests = calloc(depth, sizeof(*q->requests));
 	q->done = calloc(depth, sizeof(*q->done));
+	q->parked = calloc(depth, sizeof(*q->parked));
 	q->private = calloc(1, backend->queue_size ? backend->queue_size : 1);
 	q->io_private = calloc(depth, backend->io_size ? backend->io_size : 1);
-	if (!q->requests || !q->done || !q->private || !q->io_private)
+	if (!q->requests || !q->done || !q->parked || !q->private || !q->io_private)
 		return -ENOMEM;
 	for (unsigned tag = 0; tag < depth; tag++) {
 		q->requests[tag] = (struct request){
@@ -521,6 +543,7 @@ static void free_requests(struct queue *q)
 {
 	free(q->io_private);
 	free(q->private);
+	free(q->parked);
 	free(q->done);
 	free(q->requests);
 }
@@ -740,6 +763,31 @@ bool queue_has_failed(struct queue *q)
 	failed = q->phase == QUEUE_ENDED && q->fault.code;
 	pthread_mutex_unlock(&q->gate);
 	return failed;
+}
+
+static uint64_t rounds_of(const struct queue *q)
+{
+	return __atomic_load_n(&q->counters->rounds, __ATOMIC_ACQUIRE);
+}
+
+void queue_drain(struct queue *q, bool on)
+{
+	q->drain_round = rounds_of(q);
+	atomic_store(&q->drain, on);
+	queue_wake(q);
+}
+
+bool queue_is_drained(struct queue *q)
+{
+	const struct queue_counters *c = q->counters;
+
+	/* The round that was under way may not have seen it yet; the next one has. */
+	if (rounds_of(q) < q->drain_round + 2) {
+		queue_wake(q);
+		return false;
+	}
+	return atomic_load(&q->drain) && __atomic_load_n(&c->started, __ATOMIC_ACQUIRE) ==
+						 __atomic_load_n(&c->completed, __ATOMIC_ACQUIRE);
 }
 
 void queue_quit(struct queue *q)

@@ -46,7 +46,7 @@ enum queue_phase {
 	QUEUE_ENDED, /* all that it had is released; fault tells whether it failed */
 };
 
-/* Owner: the device.  setup, gate, phase, fault and quit: any thread; the rest: its own. */
+/* Owner: the device.  setup, gate, phase, fault, quit and drain: any thread; the rest: its own. */
 struct queue {
 	struct queue_setup setup;
 	pthread_t thread;
@@ -57,7 +57,9 @@ struct queue {
 	struct error fault; /* code 0: ended because the device was stopped */
 
 	atomic_bool quit;
-	int wake; /* eventfd */
+	atomic_bool drain;
+	uint64_t drain_round; /* rounds when it was asked for; the asker's */
+	int wake;             /* eventfd */
 	uint64_t wake_value;
 	struct ring_op wake_op;
 
@@ -69,6 +71,8 @@ struct queue {
 	struct request *requests; /* one a tag */
 	struct request **done;    /* completed in this round */
 	unsigned nr_done;
+	struct request **parked; /* arrived while draining: not with the backend */
+	atomic_uint nr_parked;
 	unsigned nr_serving; /* tags that the kernel has not aborted */
 	unsigned nr_files;
 	int zero;                    /* /dev/zero, for reads of zeroes without a copy; or -1 */
@@ -93,6 +97,16 @@ int queue_wait_ready(struct queue *queue, unsigned timeout_ms, struct error *err
 
 /* Whether the queue has ended because something went wrong.  Any thread. */
 bool queue_has_failed(struct queue *queue);
+
+/*
+ * on: requests that come from now on are not given to the backend, until it is
+ * called again with off; a thread that leaves meanwhile leaves them to the kernel,
+ * which gives them to the next server.  Any thread.
+ */
+void queue_drain(struct queue *queue, bool on);
+
+/* Whether the queue drains, and nothing is with the backend.  Any thread. */
+bool queue_is_drained(struct queue *queue);
 
 /* Tells the thread to leave at once, whatever is in service.  Any thread. */
 void queue_quit(struct queue *queue);

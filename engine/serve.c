@@ -78,6 +78,7 @@ int serving_start(struct serving *s, const struct serving_setup *setup, struct e
 	s->export.nr_queues = s->counters->nr_queues = setup->nr_queues;
 	s->export.depth = setup->depth;
 	for (unsigned i = 0; i < setup->nr_queues; i++) {
+		struct queue_counters *counters = counters_queue(s->counters, i);
 		struct queue_setup queue = {
 			.export = &s->export,
 			.index = i,
@@ -85,10 +86,12 @@ int serving_start(struct serving *s, const struct serving_setup *setup, struct e
 			.path = setup->path,
 			.max_io = setup->max_io,
 			.unprivileged = setup->unprivileged,
-			.counters = counters_queue(s->counters, i),
+			.counters = counters,
 			.end_event = s->end_event,
 		};
 
+		/* What the last server left unanswered comes again. */
+		counters->completed = counters->started;
 		if (setup->cpus)
 			queue.cpus = setup->cpus[i];
 		ret = queue_start(&s->queues[i], &queue, err);
@@ -153,6 +156,21 @@ void serving_wake(struct serving *s)
 {
 	for (unsigned i = 0; i < s->nr_started; i++)
 		queue_wake(&s->queues[i]);
+}
+
+void serving_drain(struct serving *s, bool on)
+{
+	for (unsigned i = 0; i < s->nr_started; i++)
+		queue_drain(&s->queues[i], on);
+}
+
+bool serving_is_drained(struct serving *s)
+{
+	bool drained = true;
+
+	for (unsigned i = 0; i < s->nr_started; i++)
+		drained = queue_is_drained(&s->queues[i]) && drained;
+	return drained;
 }
 
 void serving_quit(struct serving *s)

@@ -93,6 +93,14 @@ uint64_t serving_done(const struct serving *serving);
 /* Has each queue do a round: one whose counter of rounds stays is stuck. */
 void serving_wake(struct serving *serving);
 
+/*
+ * on: requests that come from now on are left to the next server; serving_quit()
+ * is harmless once serving_is_drained(), which says that nothing is with the
+ * backend.  off: they are served after all.
+ */
+void serving_drain(struct serving *serving, bool on);
+bool serving_is_drained(struct serving *serving);
+
 /* Tells the queues to leave at once, whatever is in service. */
 void serving_quit(struct serving *serving);
 
