@@ -57,7 +57,6 @@ struct file {
 	bool created;
 	bool direct;
 	atomic_bool discard_command; /* a block device, and the ring takes discards for it */
-	atomic_int lost;             /* -errno of the first failed flush; 0: none has failed */
 };
 
 struct file_queue {
@@ -517,8 +516,10 @@ static int file_open(struct export *export, struct error *err)
 
 	f->path = path_of(export);
 	f->fd = -1;
-	if (export_option(export, "create")->set)
+	if (export_option(export, "create")->set && !export->resumed)
 		ret = make_file(export, err);
+	if (ret == -EEXIST && export->restored)
+		ret = 0;
 	if (!ret)
 		ret = look_at_type(export, err);
 	if (ret)
@@ -548,6 +549,10 @@ static int file_open(struct export *export, struct error *err)
 	ret = open_flush_fds(export, err);
 	if (ret)
 		goto close;
+	snprintf(export->identity, sizeof(export->identity), "%s %llu:%llu:%llu",
+		 S_ISBLK(f->stat.st_mode) ? "block device" : "file",
+		 (unsigned long long)f->stat.st_dev, (unsigned long long)f->stat.st_ino,
+		 (unsigned long long)f->stat.st_rdev);
 	return 0;
 
 close:
@@ -636,11 +641,9 @@ static void transfer(struct io *io)
 
 static void flushed(struct io *io, int result)
 {
-	const struct export *export = queue_export(io->queue);
-	struct file *f = export->private;
-	int none = 0;
+	struct export *export = queue_export(io->queue);
 
-	if (result < 0 && atomic_compare_exchange_strong(&f->lost, &none, result))
+	if (result < 0 && export_set_lost(export, result))
 		log_error(
 			export->name,
 			"a flush failed: %s: what was written since the last one may be lost; flushes "
@@ -648,15 +651,14 @@ static void flushed(struct io *io, int result)
 			strerror(-result));
 	/* Lost by another queue's flush while this one ran. */
 	if (result >= 0)
-		result = atomic_load(&f->lost);
+		result = export_lost(export);
 	io_complete(io, result);
 }
 
 static void flush(struct io *io)
 {
-	struct file *f = queue_export(io->queue)->private;
 	struct file_queue *fq = queue_private(io->queue);
-	int lost = atomic_load(&f->lost);
+	int lost = export_lost(queue_export(io->queue));
 
 	if (lost)
 		io_complete(io, lost);

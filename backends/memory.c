@@ -39,10 +39,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8u /* linux/memfd.h of 6.3; vm.memfd_noexec may demand it */
-#endif
-
 #define SHARD_LIVE     (1u << 31)
 #define SHARD_FREEING  (1u << 30)
 #define SHARD_EMPTY    (1u << 29)
@@ -169,20 +165,22 @@ static uint64_t free_hugepages(uint64_t page)
 	return sum;
 }
 
-static int create_memfd(const struct export *export, struct error *err)
+static int open_memfd(struct export *export, struct error *err)
 {
 	static const unsigned flags[] = { 0, MFD_HUGETLB | MFD_HUGE_2MB,
 					  MFD_HUGETLB | MFD_HUGE_1GB };
 	int huge = export_option(export, "hugepages")->word;
-	int fd = memfd_create("ublkd-memory", MFD_CLOEXEC | MFD_NOEXEC_SEAL | flags[huge]);
+	int fd = export->host->keep_memory(export, flags[huge]);
 
-	if (fd < 0 && errno == EINVAL) /* before 6.3 */
-		fd = memfd_create("ublkd-memory", MFD_CLOEXEC | flags[huge]);
-
+	if (export->resumed && fd < 0)
+		return error_set(err, fd,
+				 "its content was lost with the process that held it (%s): remove "
+				 "the export, and make it anew",
+				 strerror(-fd));
 	if (fd < 0 && huge)
-		return error_set(err, errno, "hugepages=%s: this machine does not have them: %s",
-				 export_option(export, "hugepages")->text, strerror(errno));
-	if (huge && !free_hugepages(page_bytes(export))) {
+		return error_set(err, fd, "hugepages=%s: this machine does not have them: %s",
+				 export_option(export, "hugepages")->text, strerror(-fd));
+	if (huge && !export->resumed && !free_hugepages(page_bytes(export))) {
 		close(fd);
 		return error_set(
 			err, ENOSPC,
@@ -191,8 +189,36 @@ static int create_memfd(const struct export *export, struct error *err)
 			export_option(export, "hugepages")->text);
 	}
 	if (fd < 0)
-		return error_set(err, errno, "memfd_create: %s", strerror(errno));
+		return error_set(err, fd, "memfd_create: %s", strerror(-fd));
 	return fd;
+}
+
+static void count_shards(struct export *export, int64_t change);
+
+/* What an earlier server has left in the memory: shards that hold anything are LIVE. */
+static void find_live_shards(struct export *export)
+{
+	struct memory *m = export->private;
+	off_t data = 0, hole, end = (off_t)m->size;
+	uint64_t shard, next = 0;
+
+	__atomic_store_n(&export->gauges[GAUGE_ALLOCATED], 0, __ATOMIC_RELAXED);
+	while (data < end) {
+		data = lseek(m->fd, data, SEEK_DATA);
+		if (data < 0)
+			return;
+		hole = lseek(m->fd, data, SEEK_HOLE);
+		if (hole < 0)
+			hole = end;
+		shard = (uint64_t)data >> m->shard_shift;
+		for (shard = shard > next ? shard : next; shard << m->shard_shift < (uint64_t)hole;
+		     shard++) {
+			atomic_store(&m->shards[shard], SHARD_LIVE);
+			count_shards(export, 1);
+		}
+		next = shard;
+		data = hole;
+	}
 }
 
 static int memory_open(struct export *export, struct error *err)
@@ -218,10 +244,14 @@ static int memory_open(struct export *export, struct error *err)
 	nr_shards = (l->size + shard - 1) >> m->shard_shift;
 	m->size = nr_shards << m->shard_shift;
 	m->limit_shards = limit->word < 0 ? limit->number >> m->shard_shift : UINT64_MAX;
-	m->fd = create_memfd(export, err);
+	m->fd = open_memfd(export, err);
 	if (m->fd < 0)
 		return m->fd;
-	if (ftruncate(m->fd, (off_t)m->size)) {
+	if (export->resumed && lseek(m->fd, 0, SEEK_END) != (off_t)m->size) {
+		ret = error_set(err, ESTALE, "the memory that was kept is not this export's");
+		goto close_fd;
+	}
+	if (!export->resumed && ftruncate(m->fd, (off_t)m->size)) {
 		ret = error_set(err, errno, "a memory of %llu bytes: %s: give a smaller size",
 				(unsigned long long)m->size, strerror(errno));
 		goto close_fd;
@@ -248,6 +278,8 @@ static int memory_open(struct export *export, struct error *err)
 		goto unmap;
 	}
 	set_policy(m, export);
+	if (export->resumed)
+		find_live_shards(export);
 	__atomic_store_n(&export->gauges[GAUGE_LIMIT],
 			 limit->word < 0 ? m->limit_shards << m->shard_shift : m->size,
 			 __ATOMIC_RELAXED);

@@ -64,9 +64,7 @@ void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change)
 
 void nbd_set_lost(struct nbd *nbd, int code, const char *what)
 {
-	int none = 0;
-
-	if (atomic_compare_exchange_strong(&nbd->lost, &none, -code))
+	if (export_set_lost(nbd->export, -code))
 		log_error(nbd->export->name,
 			  "%s: %s: acknowledged writes may be lost, so every flush fails from now "
 			  "on: export it anew",
@@ -104,7 +102,7 @@ static void drop_stable(struct nbd_queue *q)
 	uint64_t stable;
 
 	/* After a failed flush no other will ever cover it. */
-	if (atomic_load_explicit(&nbd->lost, memory_order_relaxed))
+	if (export_lost(nbd->export))
 		nbd_ledger_flushed(&nbd->ledger, atomic_load(&nbd->ledger.order));
 	stable = atomic_load_explicit(&nbd->ledger.stable, memory_order_relaxed);
 	if (stable == q->stable_seen)
@@ -266,7 +264,7 @@ static void last_flush(struct nbd_queue *q)
 	nbd_completion_callback done = { .callback = last_flushed, .user_data = &q->last_flush };
 	struct error err = { 0 };
 
-	if (!nbd->facts.flush || nbd->retain == NBD_RETAIN_TRUST || atomic_load(&nbd->lost) ||
+	if (!nbd->facts.flush || nbd->retain == NBD_RETAIN_TRUST || export_lost(nbd->export) ||
 	    !nbd_ledger_owes(&nbd->ledger) || nbd->export->limits.read_only)
 		return;
 	if (!link || link->in_flight) {

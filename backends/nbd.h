@@ -155,7 +155,6 @@ struct nbd {
 	struct nbd_ledger ledger;
 	struct nbd_log *logs; /* one a queue */
 	unsigned nr_logs;
-	atomic_int lost;            /* -errno of the first flush that failed; 0: none */
 	atomic_int owed;            /* -errno that the next flush ends with; 0: none */
 	atomic_bool flush_soon;     /* much was sent again: better not to keep it any longer */
 	atomic_bool flushing;       /* a queue has a flush of our own under way */

@@ -179,7 +179,7 @@ static bool ends_here(struct nbd_queue *q, struct nbd_link *link, struct nbd_io 
 	}
 	if (n->io->op != IO_FLUSH)
 		return false;
-	ret = atomic_load_explicit(&nbd->lost, memory_order_relaxed);
+	ret = export_lost(nbd->export);
 	if (!ret && atomic_load_explicit(&nbd->owed, memory_order_relaxed))
 		ret = atomic_exchange(&nbd->owed, 0);
 	if (!ret && nbd->facts.flush)
@@ -194,7 +194,7 @@ static bool make_room(struct nbd_queue *q, struct nbd_io *n)
 	const struct io *io = n->io;
 
 	if (io->op == IO_READ || io->op == IO_FLUSH || n->room || !q->log->arena ||
-	    atomic_load_explicit(&q->nbd->lost, memory_order_relaxed))
+	    export_lost(q->nbd->export))
 		return true;
 	n->room = nbd_ledger_reserve(&q->nbd->ledger, io->op == IO_WRITE ? io->length : 0);
 	return n->room;
@@ -351,7 +351,7 @@ void nbd_flush_if_full(struct nbd_queue *q)
 	nbd_completion_callback done = { .callback = flushed, .user_data = q };
 	struct nbd_link *link;
 
-	if (!nbd_is_full(q) || !nbd_ledger_owes(&nbd->ledger) || atomic_load(&nbd->lost))
+	if (!nbd_is_full(q) || !nbd_ledger_owes(&nbd->ledger) || export_lost(nbd->export))
 		return;
 	link = nbd_free_link(q);
 	if (!link || atomic_exchange(&nbd->flushing, true))

@@ -178,6 +178,12 @@ struct backend_host {
 	int (*open_file)(struct export *export, const char *path, int flags, unsigned mode);
 	/* unlink(2) of a file that open_file() has created. */
 	void (*remove_file)(struct export *export, const char *path);
+	/*
+	 * A memfd (memfd_create(2) with flags, in addition to MFD_CLOEXEC) for content
+	 * that is to outlive this process: where export->resumed, the one that the
+	 * earlier server had.  The caller's to close; -errno.  Device's thread.
+	 */
+	int (*keep_memory)(struct export *export, unsigned flags);
 };
 
 #define EXPORT_GAUGES 8
@@ -193,14 +199,22 @@ struct export
 	const struct backend_host *host;
 	bool read_only;      /* asked for */
 	bool served;         /* the device was live once */
+	bool resumed;        /* it lives already: an earlier server's place is taken */
+	bool restored;       /* it is wanted again: what an earlier one has made stays */
 	uint32_t block_size; /* logical, asked for; 0: as the backend likes */
 	unsigned nr_queues;  /* at the most; the kernel may make fewer */
 	unsigned depth;      /* tags a queue */
 	uint32_t max_io;     /* bytes of the largest request, asked for */
 	struct backend_limits limits;
-	uint64_t grown;   /* bytes that the storage has by now; 0: limits.size.  Atomic */
-	int grown_event;  /* an eventfd, written with it */
-	void *private;    /* export_size bytes, zeroed */
+	uint64_t grown;  /* bytes that the storage has by now; 0: limits.size.  Atomic */
+	int grown_event; /* an eventfd, written with it */
+	void *private;   /* export_size bytes, zeroed */
+	/*
+	 * What makes it the same storage if it is opened again by another server;
+	 * filled by open(), empty where nothing tells.
+	 */
+	char identity[96];
+	int *lost;        /* see export_lost() */
 	uint64_t *gauges; /* one for each name in backend->gauges, EXPORT_GAUGES at most;
 				   any thread, with relaxed atomics */
 };
@@ -211,6 +225,23 @@ struct export
  * is not larger changes nothing: a live device never shrinks.  Any thread.
  */
 void export_grow(struct export *export, uint64_t size);
+
+/*
+ * -errno of the first flush that failed, 0 where none has: from then on every flush
+ * must, whoever serves the device, until it is exported anew.  Any thread.
+ */
+static inline int export_lost(const struct export *export)
+{
+	return __atomic_load_n(export->lost, __ATOMIC_RELAXED);
+}
+/* Returns true for the first. */
+static inline bool export_set_lost(struct export *export, int code)
+{
+	int none = 0;
+
+	return __atomic_compare_exchange_n(export->lost, &none, code, false, __ATOMIC_SEQ_CST,
+					   __ATOMIC_SEQ_CST);
+}
 
 /* The value of one of the backend's options, by name. */
 const struct option_value *export_option(const struct export *export, const char *name);

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/counters.h"
+#include "engine/host.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 8u /* linux/memfd.h of 6.3; vm.memfd_noexec may demand it */
-#endif
 
 static const struct {
 	int code;
@@ -45,12 +44,14 @@ struct counters *counters_create(unsigned nr_queues, const char *const *gauges, 
 	header.bytes = header.header_bytes + (uint64_t)nr_queues * header.queue_bytes;
 	for (unsigned i = 0; gauges && gauges[i] && i < EXPORT_GAUGES; i++)
 		snprintf(header.gauge_names[i], sizeof(header.gauge_names[i]), "%s", gauges[i]);
-	*fd = memfd_create(COUNTERS_NAME, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
-	if (*fd < 0 && errno == EINVAL) /* before 6.3 */
-		*fd = memfd_create(COUNTERS_NAME, MFD_CLOEXEC);
-	if (*fd < 0)
+	*fd = host_memfd(COUNTERS_NAME, MFD_ALLOW_SEALING);
+	if (*fd < 0) {
+		errno = -*fd;
+		*fd = -1;
 		return NULL;
-	if (ftruncate(*fd, (off_t)header.bytes))
+	}
+	if (ftruncate(*fd, (off_t)header.bytes) ||
+	    fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		goto close_fd;
 	counters = mmap(NULL, header.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
 	if (counters == MAP_FAILED)
@@ -63,6 +64,31 @@ close_fd:
 	close(*fd);
 	*fd = -1;
 	errno = saved;
+	return NULL;
+}
+
+struct counters *counters_map(int fd, bool writable)
+{
+	struct counters *counters;
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) ||
+	    (size_t)st.st_size < sizeof(*counters))
+		goto bad;
+	counters = mmap(NULL, (size_t)st.st_size, PROT_READ | (writable ? PROT_WRITE : 0),
+			MAP_SHARED, fd, 0);
+	if (counters == MAP_FAILED)
+		return NULL;
+	if (counters->magic == COUNTERS_MAGIC && counters->version == COUNTERS_VERSION &&
+	    counters->header_bytes == sizeof(*counters) &&
+	    counters->queue_bytes == sizeof(struct queue_counters) &&
+	    counters->bytes == (uint64_t)st.st_size &&
+	    counters->nr_queues <= (counters->bytes - sizeof(*counters)) / counters->queue_bytes)
+		return counters;
+	munmap(counters, (size_t)st.st_size);
+bad:
+	errno = EBADMSG;
 	return NULL;
 }
 

@@ -11,13 +11,14 @@
 #ifndef UBLKD_COUNTERS_H
 #define UBLKD_COUNTERS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "engine/backend.h"
 
 #define COUNTERS_MAGIC   0x746e636b6c627500ull
-#define COUNTERS_VERSION 1u
+#define COUNTERS_VERSION 2u
 #define COUNTERS_NAME    "ublkd-counters"
 
 /*
@@ -60,6 +61,7 @@ struct counters {
 	int64_t started_s; /* CLOCK_REALTIME at creation, seconds */
 	uint64_t gauges[EXPORT_GAUGES];
 	char gauge_names[EXPORT_GAUGES][32];
+	int32_t lost; /* -errno of the first flush that failed, see export_lost() */
 } __attribute__((aligned(64)));
 
 /*
@@ -69,6 +71,13 @@ struct counters {
  */
 struct counters *counters_create(unsigned nr_queues, const char *const *gauges, int *fd);
 void counters_destroy(struct counters *counters);
+
+/*
+ * Maps what another process has made, for a server (writable) or a reader, after
+ * a look that it is what it should be.  Returns NULL with errno set (EBADMSG: it
+ * is no such memory, or could be made smaller under us).
+ */
+struct counters *counters_map(int fd, bool writable);
 
 static inline struct queue_counters *counters_queue(struct counters *counters, unsigned queue)
 {

@@ -44,6 +44,7 @@ int serving_open(struct serving *s, const struct spec *spec, const struct backen
 	spec_to_export(spec, &s->export);
 	s->export.host = host;
 	s->export.gauges = counters->gauges;
+	s->export.lost = &counters->lost;
 	s->export.grown_event = -1;
 	s->end_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->export.grown_event = s->end_event < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -405,6 +405,7 @@ int stage_open(const char *words, unsigned queues, bool read_only, stage_others 
 	spec_to_export(&stage.spec, e);
 	e->host = &host;
 	e->gauges = stage.gauges;
+	e->lost = &stage.lost;
 	e->nr_queues = queues;
 	e->depth = STAGE_DEPTH;
 	e->read_only = read_only;

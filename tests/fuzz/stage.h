@@ -60,6 +60,7 @@ struct stage {
 	struct spec spec;
 	struct export export;
 	uint64_t gauges[EXPORT_GAUGES];
+	int lost; /* as export_lost() says */
 	struct queue queues[STAGE_QUEUES_MAX];
 	uint64_t now_ns;
 	stage_others *others;
