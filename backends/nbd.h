@@ -9,6 +9,7 @@
  *   nbd_retain.c   what was acknowledged and not flushed
  *   nbd_cover.c    which parts of a read have come
  *   nbd_server.c   how a server is reached, and what it says of its export
+ *   nbd_uri.c      the parts of its URI
  *
  * A link belongs to one queue, and libnbd's handle in it is only touched by that
  * queue's thread.  Links never move between queues.

@@ -239,8 +239,7 @@ static void connect_it(struct nbd_link *link)
 	}
 	link->state = NBD_LINK_CONNECTING;
 	link->next_ns = now_of(link) + nbd_connect_ms(nbd) * (uint64_t)NBD_NS_PER_MS;
-	if (nbd_aio_connect_uri(link->handle, nbd->export->uri)) {
-		nbd_server_failed(&err, "cannot connect");
+	if (nbd_server_begin(nbd->export, link->handle, &err)) {
 		tell(link, &err, false);
 		back_off(link);
 	}

@@ -52,8 +52,10 @@ static struct nbd_handle *negotiate(const struct export *export, struct error *e
 
 	if (!h)
 		return NULL;
-	if (nbd_set_opt_mode(h, true) || nbd_aio_connect_uri(h, export->uri)) {
+	if (nbd_set_opt_mode(h, true)) {
 		nbd_server_failed(err, export->name);
+	} else if (nbd_server_begin(export, h, err)) {
+		error_prefix(err, "%s", export->name);
 	} else if (!nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, err)) {
 		return h;
 	} else if (nbd_aio_is_ready(h)) {

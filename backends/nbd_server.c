@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/nbd_server.h"
+#include "backends/nbd_uri.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -30,9 +31,15 @@ static const char *text_of(const struct export *export, const char *name)
 	return export_option(export, name)->text;
 }
 
-static bool has_psk(const struct export *export)
+/* What the URI says goes before the option of the same meaning. */
+static const char *psk_file(const struct export *export, const struct nbd_uri *uri)
 {
-	return text_of(export, "tls-psk-file") || strstr(export->uri, "tls-psk-file=");
+	return uri->tls_psk_file ? uri->tls_psk_file : text_of(export, "tls-psk-file");
+}
+
+static bool uses_tls(const struct export *export)
+{
+	return scheme_is_tls(export) || export_option(export, "tls")->word > TLS_OFF;
 }
 
 /*
@@ -64,10 +71,10 @@ static bool certificates_are_checked(void)
 	return minor >= 22;
 }
 
-static int check_tls(const struct export *export, struct error *err)
+static int check_tls(const struct export *export, const struct nbd_uri *uri, struct error *err)
 {
 	const struct option_value *mode = export_option(export, "tls");
-	bool uses = scheme_is_tls(export) || mode->word > TLS_OFF;
+	bool uses = uses_tls(export);
 
 	if (scheme_is_tls(export) && mode->given && mode->word != TLS_REQUIRE)
 		return error_set(err, EINVAL,
@@ -82,9 +89,9 @@ static int check_tls(const struct export *export, struct error *err)
 				"%s: this connection has no TLS: write nbds for nbd in the "
 				"URI, or leave it out",
 				def->name);
-	if (!uses || has_psk(export) || !export_option(export, "tls-verify")->number ||
-	    strstr(export->uri, "tls-verify-peer=false") ||
-	    export_option(export, "tls-allow-unfixed")->number || certificates_are_checked())
+	if (!uses || psk_file(export, uri) || !export_option(export, "tls-verify")->number ||
+	    nbd_uri_trusts_any_peer(uri) || export_option(export, "tls-allow-unfixed")->number ||
+	    certificates_are_checked())
 		return 0;
 	return error_set(err, EINVAL,
 			 "TLS with certificates: this libnbd accepts servers that it must not "
@@ -95,23 +102,30 @@ static int check_tls(const struct export *export, struct error *err)
 
 int nbd_server_check(const struct export *export, struct error *err)
 {
-	const char *rest = strncmp(export->locator, "//", 2) ? NULL : export->locator + 2;
+	struct nbd_uri uri;
+	int ret;
 
-	if (!rest)
+	if (strncmp(export->locator, "//", 2) != 0)
 		return error_set(err, EINVAL,
 				 "'%s': write it as in nbd://HOST/EXPORT, or "
 				 "nbd+unix:///EXPORT?socket=PATH",
 				 export->name);
-	if (strstr(export->uri, "+unix:") && !strstr(rest, "socket="))
-		return error_set(err, EINVAL,
-				 "'%s': its socket is missing: write it as in "
-				 "nbd+unix:///EXPORT?socket=PATH",
-				 export->name);
-	if (!strstr(export->uri, "+unix:") && (!*rest || *rest == '/' || *rest == '?'))
-		return error_set(err, EINVAL,
-				 "'%s': its host is missing: write it as in nbd://HOST/EXPORT",
-				 export->name);
-	return check_tls(export, err);
+	ret = nbd_uri_parse(export->uri, &uri, err);
+	if (ret)
+		return ret;
+	if (uri.unix_socket && (!uri.socket || !*uri.socket))
+		ret = error_set(err, EINVAL,
+				"'%s': its socket is missing: write it as in "
+				"nbd+unix:///EXPORT?socket=PATH",
+				export->name);
+	else if (!uri.unix_socket && !*uri.host)
+		ret = error_set(err, EINVAL,
+				"'%s': its host is missing: write it as in nbd://HOST/EXPORT",
+				export->name);
+	else
+		ret = check_tls(export, &uri, err);
+	nbd_uri_free(&uri);
+	return ret;
 }
 
 /* The TLS library tells what it saw, and not what that comes of. */
@@ -211,14 +225,61 @@ int nbd_server_run(struct nbd_handle *h, unsigned timeout_ms, int (*done)(struct
 	return 0;
 }
 
+/* What libnbd itself takes from a URI, when it is given one. */
+static int set_from_uri(struct nbd_handle *h, const struct nbd_uri *uri)
+{
+	if (nbd_set_export_name(h, uri->name) ||
+	    (uri->user && nbd_set_tls_username(h, uri->user)) ||
+	    (uri->tls_certificates && nbd_set_tls_certificates(h, uri->tls_certificates)) ||
+	    (uri->tls_psk_file && nbd_set_tls_psk_file(h, uri->tls_psk_file)))
+		return -1;
+#ifdef LIBNBD_HAVE_NBD_SET_TLS_HOSTNAME
+	if (uri->tls_hostname && nbd_set_tls_hostname(h, uri->tls_hostname))
+		return -1;
+#endif
+	return nbd_uri_trusts_any_peer(uri) ? nbd_set_tls_verify_peer(h, false) : 0;
+}
+
+/* Whoever may connect to it does: its path is one of the host's. */
+static int begin_unix(const struct export *export, struct nbd_handle *h, const struct nbd_uri *uri,
+		      struct error *err)
+{
+	int fd;
+
+	if (set_from_uri(h, uri))
+		return nbd_server_failed(err, "cannot connect");
+	fd = export->host->connect_unix(export, uri->socket);
+	if (fd == -EAGAIN)
+		return error_set(err, EAGAIN,
+				 "cannot connect: %s: its server has too many connections waiting",
+				 uri->socket);
+	if (fd < 0)
+		return error_set(err, fd, "cannot connect: %s: %s", uri->socket, strerror(-fd));
+	/* It takes the descriptor in either case. */
+	return nbd_aio_connect_socket(h, fd) ? nbd_server_failed(err, "cannot connect") : 0;
+}
+
+int nbd_server_begin(const struct export *export, struct nbd_handle *h, struct error *err)
+{
+	struct nbd_uri uri;
+	int ret = nbd_uri_parse(export->uri, &uri, err);
+
+	if (ret)
+		return ret;
+	if (uri.unix_socket)
+		ret = begin_unix(export, h, &uri, err);
+	else if (nbd_aio_connect_uri(h, export->uri))
+		ret = nbd_server_failed(err, "cannot connect");
+	nbd_uri_free(&uri);
+	return ret;
+}
+
 int nbd_server_connect(const struct export *export, struct nbd_handle *h, unsigned timeout_ms,
 		       struct error *err)
 {
-	int ret;
+	int ret = nbd_server_begin(export, h, err);
 
-	if (nbd_aio_connect_uri(h, export->uri))
-		ret = nbd_server_failed(err, "cannot connect");
-	else
+	if (!ret)
 		ret = nbd_server_run(h, timeout_ms, nbd_aio_is_ready, err);
 	return ret ? error_prefix(err, "%s", export->name) : 0;
 }

@@ -38,6 +38,12 @@ int nbd_server_check(const struct export *export, struct error *err);
 struct nbd_handle *nbd_server_handle(const struct export *export, struct error *err);
 
 /*
+ * Begins to connect, as the URI says: a Unix socket through the export's host.
+ * Returns 0, or -errno with err filled.
+ */
+int nbd_server_begin(const struct export *export, struct nbd_handle *h, struct error *err);
+
+/*
  * Connects and negotiates, for timeout_ms at the most (the resolver's own time
  * aside).  Returns 0, or -errno with err filled.
  */

@@ -169,7 +169,7 @@ struct backend_limits {
 	unsigned max_queues; /* that it can serve; 0: any number */
 };
 
-/* Who opens files for a backend: the process itself, or one with the right to. */
+/* Who opens files for a backend: the process itself (engine/host.h), or one with the right to. */
 struct backend_host {
 	/*
 	 * open(2) of a path that the export's locator or options name.  Returns a
@@ -184,6 +184,13 @@ struct backend_host {
 	 * earlier server had.  The caller's to close; -errno.  Device's thread.
 	 */
 	int (*keep_memory)(struct export *export, unsigned flags);
+	/*
+	 * Connects to the Unix socket at a path that the export's locator or options name.
+	 * Returns a stream socket, close-on-exec and non-blocking, that the caller owns,
+	 * or -errno: EAGAIN where its server's backlog is full, ENAMETOOLONG.  Any
+	 * thread; never waits for the server.
+	 */
+	int (*connect_unix)(const struct export *export, const char *path);
 };
 
 #define EXPORT_GAUGES 8

@@ -3,7 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #ifndef MFD_NOEXEC_SEAL
@@ -39,8 +42,29 @@ static int keep_memory(struct export *export, unsigned flags)
 	return host_memfd("ublkd-memory", flags);
 }
 
+static int connect_unix(const struct export *export, const char *path)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int fd, ret;
+
+	(void)export;
+	if (strlen(path) >= sizeof(at.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(at.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)&at, sizeof(at))) {
+		ret = -errno;
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
 const struct backend_host host_here = {
 	.open_file = open_file,
 	.remove_file = remove_file,
 	.keep_memory = keep_memory,
+	.connect_unix = connect_unix,
 };

@@ -2,6 +2,7 @@
 /*
  * ublkctl nbd-list: the exports that a server has, and what each can do.
  */
+#include "engine/host.h"
 #include "engine/spec.h"
 #include "tools/verbs.h"
 
@@ -112,6 +113,7 @@ static int list(struct listing *l, struct error *err)
 		return error_set(err, EINVAL, "'%s': there is no server to ask: give an NBD URI",
 				 l->spec.uri);
 	spec_to_export(&l->spec, &export);
+	export.host = &host_here;
 	if (l->json)
 		l->array = json_array();
 	ret = backend->list(&export, found, l, err);

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/nbd_uri.h"
+#include "engine/error.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* RFC 3986, 2: the characters of a URI, and % only before two hex digits that are not 00. */
+static bool is_uri_text(const char *s)
+{
+	int high, low;
+
+	for (; *s; s++) {
+		if (*s <= ' ' || *s >= 0x7f || strchr("\"<>\\^`{|}", *s))
+			return false;
+		if (*s != '%')
+			continue;
+		high = hex_digit(s[1]);
+		low = high < 0 ? -1 : hex_digit(s[2]);
+		if (low < 0 || !(high | low))
+			return false;
+	}
+	return true;
+}
+
+/* In place: a decoded text is never longer.  Returns it. */
+static char *decode(char *text)
+{
+	char *from = text, *to = text;
+
+	for (; *from; from++) {
+		if (*from == '%') {
+			*to++ = (char)(hex_digit(from[1]) << 4 | hex_digit(from[2]));
+			from += 2;
+		} else {
+			*to++ = *from;
+		}
+	}
+	*to = 0;
+	return text;
+}
+
+/* Ends *text at the first character of `any`; returns what is behind it, NULL: there is none. */
+static char *cut(char *text, const char *any)
+{
+	char *at = strpbrk(text, any);
+
+	if (!at)
+		return NULL;
+	*at = 0;
+	return at + 1;
+}
+
+static void take_parameter(struct nbd_uri *u, char *name, char *value)
+{
+	const struct {
+		const char *name;
+		const char **to;
+	} known[] = {
+		{ "socket", &u->socket },
+		{ "tls-certificates", &u->tls_certificates },
+		{ "tls-psk-file", &u->tls_psk_file },
+		{ "tls-hostname", &u->tls_hostname },
+		{ "tls-verify-peer", &u->tls_verify_peer },
+	};
+
+	decode(name);
+	/* Of several the last counts. */
+	for (unsigned i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (!strcmp(name, known[i].name))
+			*known[i].to = decode(value);
+}
+
+static void take_query(struct nbd_uri *u, char *query)
+{
+	char *next, *value;
+
+	for (; query; query = next) {
+		/* libnbd looks for a ; where there is no & any more. */
+		next = cut(query, strchr(query, '&') ? "&" : ";");
+		value = strchr(query, '=');
+		if (value == query)
+			continue;
+		if (value)
+			*value++ = 0;
+		else
+			value = query + strlen(query);
+		take_parameter(u, query, value);
+	}
+}
+
+static bool take_scheme(struct nbd_uri *u, const char *scheme)
+{
+	if (strncmp(scheme, "nbd", 3) != 0)
+		return false;
+	scheme += 3;
+	u->tls = *scheme == 's';
+	scheme += u->tls;
+	u->unix_socket = !strcmp(scheme, "+unix");
+	u->vsock = !strcmp(scheme, "+vsock");
+	return !*scheme || u->unix_socket || u->vsock;
+}
+
+int nbd_uri_parse(const char *uri, struct nbd_uri *u, struct error *err)
+{
+	char *host, *path, *query, *at;
+
+	*u = (struct nbd_uri){ .name = "" };
+	if (!is_uri_text(uri))
+		return error_set(err, EINVAL,
+				 "'%s': it has characters that no URI may have: write each as %% "
+				 "and two hex digits",
+				 uri);
+	u->text = strdup(uri);
+	if (!u->text)
+		return error_set(err, ENOMEM, "no memory");
+	cut(u->text, "#");
+	host = strstr(u->text, "://");
+	if (!host)
+		goto refuse;
+	*host = 0;
+	host += 3;
+	if (!take_scheme(u, u->text))
+		goto refuse;
+	query = cut(host, "?");
+	path = cut(host, "/");
+	at = strchr(host, '@');
+	if (at) {
+		*at = 0;
+		u->user = decode(host);
+		host = at + 1;
+	}
+	u->host = host;
+	if (path)
+		u->name = decode(path);
+	take_query(u, query);
+	return 0;
+
+refuse:
+	nbd_uri_free(u);
+	return error_set(
+		err, EINVAL,
+		"'%s': write it as in nbd://HOST/EXPORT, or nbd+unix:///EXPORT?socket=PATH", uri);
+}
+
+void nbd_uri_free(struct nbd_uri *u)
+{
+	free(u->text);
+	u->text = NULL;
+}
+
+bool nbd_uri_trusts_any_peer(const struct nbd_uri *u)
+{
+	static const char *const noes[] = { "0", "f", "false", "n", "no", "off" };
+
+	for (unsigned i = 0; u->tls_verify_peer && i < sizeof(noes) / sizeof(*noes); i++)
+		if (!strcasecmp(u->tls_verify_peer, noes[i]))
+			return true;
+	return false;
+}
