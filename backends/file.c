@@ -17,7 +17,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <libgen.h>
 #include <linux/fs.h>
 #include <stdatomic.h>
@@ -93,6 +92,23 @@ static int file_check(const struct export *export, struct error *err)
 				 "create: a new file that is read-only stays empty for ever: "
 				 "leave one of the two out");
 	return 0;
+}
+
+static void file_needs(const struct export *export, backend_need_callback *need, void *context)
+{
+	const char *path = path_of(export);
+	char *copy;
+
+	need(context, NEED_HOST_QUEUE, NULL);
+	if (!export_option(export, "create")->set) {
+		need(context, NEED_HOST_FILE, path);
+		return;
+	}
+	need(context, NEED_HOST_NEW_FILE, path);
+	copy = strdup(path);
+	if (copy)
+		need(context, NEED_HOST_READ, dirname(copy));
+	free(copy);
 }
 
 static int open_failed(const struct export *export, const char *path, int code, struct error *err)
@@ -326,22 +342,18 @@ static int open_data(struct export *export, uint32_t *block, struct error *err)
 
 /* ---- what it can do ---- */
 
-static bool read_attribute(const struct file *f, const char *name, uint64_t *value)
+static bool read_attribute(struct export *export, const char *name, uint64_t *value)
 {
+	const struct file *f = export->private;
 	dev_t dev = S_ISBLK(f->stat.st_mode) ? f->stat.st_rdev : f->stat.st_dev;
 	static const char *const folders[] = { "queue", "../queue" }; /* a disk's; a partition's */
 	char path[128];
 	bool found = false;
-	FILE *file;
 
 	for (unsigned i = 0; i < 2 && !found; i++) {
 		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(dev), minor(dev),
 			 folders[i], name);
-		file = fopen(path, "re");
-		if (!file)
-			continue;
-		found = fscanf(file, "%" SCNu64, value) == 1;
-		fclose(file);
+		found = export_read_number(export, path, value);
 	}
 	return found;
 }
@@ -352,10 +364,10 @@ static void learn_backing_device(struct export *export)
 	struct backend_limits *l = &export->limits;
 	uint64_t value, size;
 
-	if (read_attribute(f, "rotational", &value))
+	if (read_attribute(export, "rotational", &value))
 		l->rotational = value;
-	if (f->direct && read_attribute(f, "max_segments", &value) &&
-	    read_attribute(f, "max_segment_size", &size) && value && size >= 4096) {
+	if (f->direct && read_attribute(export, "max_segments", &value) &&
+	    read_attribute(export, "max_segment_size", &size) && value && size >= 4096) {
 		l->max_segments = value > UINT16_MAX ? UINT16_MAX : (uint32_t)value;
 		l->max_segment_size = size > UINT32_MAX ? UINT32_MAX : (uint32_t)size;
 		l->seg_boundary_mask =
@@ -406,9 +418,9 @@ static void learn_device_operations(struct export *export)
 	struct backend_limits *l = &export->limits;
 	uint64_t discard = 0, zeroes = 0, granularity = 0;
 
-	read_attribute(f, "discard_max_bytes", &discard);
-	read_attribute(f, "write_zeroes_max_bytes", &zeroes);
-	read_attribute(f, "discard_granularity", &granularity);
+	read_attribute(export, "discard_max_bytes", &discard);
+	read_attribute(export, "write_zeroes_max_bytes", &zeroes);
+	read_attribute(export, "discard_granularity", &granularity);
 	/* Through the page cache the device's blocks may be larger than ours. */
 	if (l->logical_block < f->device_block)
 		return;
@@ -732,6 +744,7 @@ static const struct backend file_backend = {
 	.queue_size = sizeof(struct file_queue),
 	.io_size = sizeof(struct file_io),
 	.check = file_check,
+	.needs = file_needs,
 	.open = file_open,
 	.close = file_close,
 	.resize = file_resize,

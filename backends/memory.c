@@ -27,7 +27,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/memfd.h>
 #include <linux/mempolicy.h>
 #include <sched.h>
@@ -144,25 +143,38 @@ static void set_policy(const struct memory *m, const struct export *export)
 			    export_option(export, "numa")->text, strerror(errno));
 }
 
-/* Huge pages that could be had now; those that the kernel may make on demand count as some. */
-static uint64_t free_hugepages(uint64_t page)
+/* Where the kernel says how many huge pages could be had; NULL past the last. */
+static const char *hugepages_path(uint64_t page, unsigned index, char *path, size_t size)
 {
 	static const char *const files[] = { "free_hugepages", "nr_overcommit_hugepages" };
+
+	if (index >= sizeof(files) / sizeof(*files))
+		return NULL;
+	snprintf(path, size, "/sys/kernel/mm/hugepages/hugepages-%llukB/%s",
+		 (unsigned long long)(page >> 10), files[index]);
+	return path;
+}
+
+/* Huge pages that could be had now; those that the kernel may make on demand count as some. */
+static uint64_t free_hugepages(struct export *export)
+{
 	uint64_t sum = 0, n;
 	char path[96];
-	FILE *f;
 
-	for (unsigned i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%llukB/%s",
-			 (unsigned long long)(page >> 10), files[i]);
-		f = fopen(path, "re");
-		if (!f)
-			continue;
-		if (fscanf(f, "%" SCNu64, &n) == 1)
+	for (unsigned i = 0; hugepages_path(page_bytes(export), i, path, sizeof(path)); i++)
+		if (export_read_number(export, path, &n))
 			sum += n;
-		fclose(f);
-	}
 	return sum;
+}
+
+static void memory_needs(const struct export *export, backend_need_callback *need, void *context)
+{
+	char path[96];
+
+	if (!export_option(export, "hugepages")->word)
+		return;
+	for (unsigned i = 0; hugepages_path(page_bytes(export), i, path, sizeof(path)); i++)
+		need(context, NEED_HOST_READ, path);
 }
 
 static int open_memfd(struct export *export, struct error *err)
@@ -180,7 +192,7 @@ static int open_memfd(struct export *export, struct error *err)
 	if (fd < 0 && huge)
 		return error_set(err, fd, "hugepages=%s: this machine does not have them: %s",
 				 export_option(export, "hugepages")->text, strerror(-fd));
-	if (huge && !export->resumed && !free_hugepages(page_bytes(export))) {
+	if (huge && !export->resumed && !free_hugepages(export)) {
 		close(fd);
 		return error_set(
 			err, ENOSPC,
@@ -581,6 +593,7 @@ static const struct backend memory_backend = {
 	.queue_size = sizeof(struct memory_queue),
 	.io_size = sizeof(struct memory_io),
 	.check = memory_check,
+	.needs = memory_needs,
 	.open = memory_open,
 	.close = memory_close,
 	.queue_open = memory_queue_open,

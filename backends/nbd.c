@@ -537,6 +537,7 @@ static const struct backend nbd_backend = {
 	.queue_size = sizeof(struct nbd_queue),
 	.io_size = sizeof(struct nbd_io),
 	.check = nbd_check,
+	.needs = nbd_server_needs,
 	.list = nbd_list,
 	.open = nbd_open,
 	.close = nbd_close_export,

@@ -37,6 +37,11 @@ static const char *psk_file(const struct export *export, const struct nbd_uri *u
 	return uri->tls_psk_file ? uri->tls_psk_file : text_of(export, "tls-psk-file");
 }
 
+static const char *certificates(const struct export *export, const struct nbd_uri *uri)
+{
+	return uri->tls_certificates ? uri->tls_certificates : text_of(export, "tls-certificates");
+}
+
 static bool uses_tls(const struct export *export)
 {
 	return scheme_is_tls(export) || export_option(export, "tls")->word > TLS_OFF;
@@ -126,6 +131,54 @@ int nbd_server_check(const struct export *export, struct error *err)
 		ret = check_tls(export, &uri, err);
 	nbd_uri_free(&uri);
 	return ret;
+}
+
+/* The folders where libnbd looks where none is given (its lib/crypto.c). */
+static void need_default_folders(backend_need_callback *need, void *context)
+{
+	static const char *const below_home[] = { ".pki/libnbd", ".config/pki/libnbd" };
+	const char *home = getenv("HOME");
+	char *path;
+
+	for (unsigned i = 0; home && i < sizeof(below_home) / sizeof(*below_home); i++) {
+		if (asprintf(&path, "%s/%s", home, below_home[i]) < 0)
+			continue;
+		need(context, NEED_FOLDER, path);
+		free(path);
+	}
+	need(context, NEED_FOLDER, "/etc/pki/libnbd");
+}
+
+static void tls_needs(const struct export *export, const struct nbd_uri *uri,
+		      backend_need_callback *need, void *context)
+{
+	if (psk_file(export, uri)) {
+		need(context, NEED_FILE, psk_file(export, uri));
+		return;
+	}
+	if (certificates(export, uri))
+		need(context, NEED_FOLDER, certificates(export, uri));
+	else
+		need_default_folders(need, context);
+	/* It falls back to these where the folder has none. */
+	need(context, NEED_AUTHORITIES, NULL);
+}
+
+void nbd_server_needs(const struct export *export, backend_need_callback *need, void *context)
+{
+	struct nbd_uri uri;
+
+	if (nbd_uri_parse(export->uri, &uri, NULL))
+		return;
+	if (uri.unix_socket)
+		need(context, NEED_HOST_SOCKET, uri.socket);
+	else
+		need(context, NEED_NETWORK, NULL);
+	if (!uri.unix_socket && !uri.vsock && !nbd_uri_has_address(&uri))
+		need(context, NEED_NAMES, NULL);
+	if (uses_tls(export))
+		tls_needs(export, &uri, need, context);
+	nbd_uri_free(&uri);
 }
 
 /* The TLS library tells what it saw, and not what that comes of. */

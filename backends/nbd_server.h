@@ -31,6 +31,9 @@ struct nbd_facts {
 /* Checks URI and options, and touches nothing.  Returns 0, or -EINVAL with err filled. */
 int nbd_server_check(const struct export *export, struct error *err);
 
+/* The backend's needs(). */
+void nbd_server_needs(const struct export *export, backend_need_callback *need, void *context);
+
 /*
  * A handle set up as the export asks, not connected; nbd_close() it.  NULL with
  * err filled.

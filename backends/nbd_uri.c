@@ -2,6 +2,7 @@
 #include "backends/nbd_uri.h"
 #include "engine/error.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,6 +158,21 @@ void nbd_uri_free(struct nbd_uri *u)
 {
 	free(u->text);
 	u->text = NULL;
+}
+
+bool nbd_uri_has_address(const struct nbd_uri *u)
+{
+	unsigned char address[sizeof(struct in_addr)];
+	char host[INET_ADDRSTRLEN];
+	size_t n = strcspn(u->host, ":");
+
+	if (*u->host == '[')
+		return true;
+	if (n >= sizeof(host))
+		return false;
+	memcpy(host, u->host, n);
+	host[n] = 0;
+	return inet_pton(AF_INET, host, address) == 1;
 }
 
 bool nbd_uri_trusts_any_peer(const struct nbd_uri *u)

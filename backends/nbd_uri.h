@@ -36,6 +36,9 @@ struct nbd_uri {
 int nbd_uri_parse(const char *uri, struct nbd_uri *parsed, struct error *err);
 void nbd_uri_free(struct nbd_uri *parsed);
 
+/* Whether its host is an IP address, and no name. */
+bool nbd_uri_has_address(const struct nbd_uri *parsed);
+
 /* Whether the word in tls-verify-peer is one for no. */
 bool nbd_uri_trusts_any_peer(const struct nbd_uri *parsed);
 

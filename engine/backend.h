@@ -193,6 +193,23 @@ struct backend_host {
 	int (*connect_unix)(const struct export *export, const char *path);
 };
 
+/* What a backend needs of its surroundings; with a path where one is said. */
+enum backend_need {
+	NEED_NETWORK,       /* makes network connections */
+	NEED_NAMES,         /* resolves host names */
+	NEED_AUTHORITIES,   /* reads the system's certificate authorities */
+	NEED_FILE,          /* path: opens this file for reading, by itself, at any time */
+	NEED_FOLDER,        /* path: the same for the files in this folder */
+	NEED_HOST_FILE,     /* path: the host opens this file, for writing unless read-only */
+	NEED_HOST_NEW_FILE, /* path: the host may make it first, and remove what it made */
+	NEED_HOST_READ,     /* path: the host opens this file or folder for reading */
+	NEED_HOST_QUEUE,    /* the host opens, for reading, what /sys says of block devices' queues:
+			       /sys/dev/block/MAJOR:MINOR/queue/NAME, or ../queue/NAME for a partition */
+	NEED_HOST_SOCKET,   /* path: the host connects to this Unix socket */
+};
+/* path is valid during the call; NULL where the need has none. */
+typedef void backend_need_callback(void *context, enum backend_need need, const char *path);
+
 #define EXPORT_GAUGES 8
 
 /* Owner: the device.  Constant after open(), limits.size, grown and gauges aside. */
@@ -254,6 +271,12 @@ static inline bool export_set_lost(struct export *export, int code)
 const struct option_value *export_option(const struct export *export, const char *name);
 
 /*
+ * Whether a file that the host opens for reading begins with a decimal number, which
+ * *value is then.  Device's thread.
+ */
+bool export_read_number(struct export *export, const char *path, uint64_t *value);
+
+/*
  * The locator of a backend whose URI is "scheme:SIZE", in whole blocks.  Returns
  * 0, or -EINVAL with err filled.  Any thread.
  */
@@ -298,6 +321,13 @@ struct backend {
 	 * it.
 	 */
 	int (*check)(const struct export *export, struct error *err);
+	/*
+	 * Optional: it needs nothing then.  Tells of all that it will need from open() to
+	 * close(), so that a sandbox can be built around it, and a host with more rights
+	 * knows what they may be used for.  Touches nothing; check() went before it.  A file
+	 * may be needed that is not there.
+	 */
+	void (*needs)(const struct export *export, backend_need_callback *need, void *context);
 	/*
 	 * Optional.  Tells of each export that the URI's server has.  Returns 0, or -errno
 	 * with err filled.

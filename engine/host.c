@@ -68,3 +68,118 @@ const struct backend_host host_here = {
 	.keep_memory = keep_memory,
 	.connect_unix = connect_unix,
 };
+
+/* ---- what may be done for a backend that is not trusted ---- */
+
+struct wish {
+	const struct export *export;
+	const char *path;
+	int flags; /* of open() */
+	bool open, remove, connect;
+	bool granted;
+};
+
+/* "12:34" at the start of text; returns what is behind it, NULL: it is not there. */
+static const char *skip_device_number(const char *text)
+{
+	size_t n = strspn(text, "0123456789");
+
+	if (!n || text[n] != ':')
+		return NULL;
+	text += n + 1;
+	n = strspn(text, "0123456789");
+	return n ? text + n : NULL;
+}
+
+/* /sys/dev/block/MAJOR:MINOR/[../]queue/NAME */
+static bool is_queue_attribute(const char *path)
+{
+	static const char folder[] = "/sys/dev/block/";
+
+	if (strncmp(path, folder, sizeof(folder) - 1) != 0)
+		return false;
+	path = skip_device_number(path + sizeof(folder) - 1);
+	if (!path)
+		return false;
+	if (!strncmp(path, "/..", 3))
+		path += 3;
+	if (strncmp(path, "/queue/", 7) != 0)
+		return false;
+	path += 7;
+	return *path && !path[strspn(path, "abcdefghijklmnopqrstuvwxyz0123456789_")];
+}
+
+static bool only_reads(int flags)
+{
+	return (flags & O_ACCMODE) == O_RDONLY && !(flags & ~(O_CLOEXEC | O_DIRECTORY));
+}
+
+static bool fits_file(const struct wish *wish, bool may_create)
+{
+	int known = O_ACCMODE | O_CLOEXEC | O_DIRECT | O_NOATIME | O_EXCL | O_PATH;
+
+	if (wish->export->read_only && (wish->flags & O_ACCMODE) != O_RDONLY)
+		return false;
+	/* What is there already is never made anew. */
+	if (may_create && wish->flags & O_EXCL)
+		known |= O_CREAT;
+	return !(wish->flags & ~known);
+}
+
+static void look_at_need(void *context, enum backend_need need, const char *path)
+{
+	struct wish *wish = context;
+	bool same = path && !strcmp(path, wish->path);
+
+	switch (need) {
+	case NEED_HOST_FILE:
+		wish->granted |= same && wish->open && fits_file(wish, false);
+		break;
+	case NEED_HOST_NEW_FILE:
+		wish->granted |= same && wish->remove;
+		wish->granted |= same && wish->open && fits_file(wish, true);
+		break;
+	case NEED_HOST_READ:
+		wish->granted |= same && wish->open && only_reads(wish->flags);
+		break;
+	case NEED_HOST_QUEUE:
+		wish->granted |=
+			wish->open && only_reads(wish->flags) && is_queue_attribute(wish->path);
+		break;
+	case NEED_HOST_SOCKET:
+		wish->granted |= same && wish->connect;
+		break;
+	default:
+		break; /* is none of the host's */
+	}
+}
+
+static bool is_needed(struct wish *wish)
+{
+	const struct backend *backend = wish->export->backend;
+
+	if (backend->needs)
+		backend->needs(wish->export, look_at_need, wish);
+	return wish->granted;
+}
+
+bool host_may_open(const struct export *export, const char *path, int flags, unsigned mode)
+{
+	struct wish wish = { .export = export, .path = path, .flags = flags, .open = true };
+
+	return !(mode & ~0600u) && is_needed(&wish);
+}
+
+bool host_may_remove(const struct export *export, const char *path)
+{
+	struct wish wish = { .export = export, .path = path, .remove = true };
+
+	return is_needed(&wish);
+}
+
+bool host_may_connect(const struct export *export, const char *path)
+{
+	struct wish wish = { .export = export, .path = path, .connect = true };
+
+	return is_needed(&wish);
+}

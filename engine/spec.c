@@ -6,9 +6,12 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const struct option_def spec_options[] = {
 	[SPEC_ID] = { "id", OPTION_COUNT, NULL, NULL, 0, 1u << 20,
@@ -63,6 +66,22 @@ const struct option_value *export_option(const struct export *export, const char
 	if (i < 0)
 		abort(); /* the backend's own table has it or not */
 	return &export->options[i];
+}
+
+bool export_read_number(struct export *export, const char *path, uint64_t *value)
+{
+	int fd = export->host->open_file(export, path, O_RDONLY | O_CLOEXEC, 0);
+	char text[24];
+	ssize_t n;
+
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = 0;
+	return sscanf(text, "%" SCNu64, value) == 1;
 }
 
 int export_size(const struct export *export, uint64_t *size, struct error *err)

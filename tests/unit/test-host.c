@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The host that a process is to its own backends.
+ * The host that a process is to its own backends, and what one may do for others'.
  */
 #include "engine/host.h"
 #include "tests/unit/served.h"
@@ -69,6 +69,176 @@ static void test_says_why_it_cannot_connect(void **state)
 	assert_int_equal(host_here.connect_unix(NULL, temp_path("dead")), -ECONNREFUSED);
 }
 
+/* ---- what a host with more rights may do ---- */
+
+static void make_export(struct spec *spec, struct export *export, const char *words)
+{
+	char copy[400], *word, *rest = copy;
+	struct error err;
+
+	snprintf(copy, sizeof(copy), "%s", words);
+	word = strsep(&rest, " ");
+	if (spec_open(spec, word, &err))
+		fail_msg("%s", err.text);
+	while ((word = strsep(&rest, " ")))
+		if (!strcmp(word, "read-only") ? spec_set(spec, word, NULL, &err)
+					       : spec_set_backend(spec, word, &err))
+			fail_msg("%s", err.text);
+	if (spec_check(spec, &err))
+		fail_msg("%s", err.text);
+	spec_to_export(spec, export);
+}
+
+static void append_need(void *context, enum backend_need need, const char *path)
+{
+	static const char *const names[] = {
+		[NEED_NETWORK] = "network",
+		[NEED_NAMES] = "names",
+		[NEED_AUTHORITIES] = "authorities",
+		[NEED_FILE] = "file",
+		[NEED_FOLDER] = "folder",
+		[NEED_HOST_FILE] = "host-file",
+		[NEED_HOST_NEW_FILE] = "host-new-file",
+		[NEED_HOST_READ] = "host-read",
+		[NEED_HOST_QUEUE] = "host-queue",
+		[NEED_HOST_SOCKET] = "host-socket",
+	};
+	char *text = context;
+	size_t n = strlen(text);
+
+	snprintf(text + n, 1000 - n, "%s%s%s%s", n ? ", " : "", names[need], path ? " " : "",
+		 path ? path : "");
+}
+
+static void test_what_backends_need(void **state)
+{
+	static const struct {
+		const char *words, *needs;
+	} cases[] = {
+		{ "/d/x", "host-queue, host-file /d/x" },
+		{ "file:///d/x read-only", "host-queue, host-file /d/x" },
+		{ "/d/x create=1M", "host-queue, host-new-file /d/x, host-read /d" },
+		{ "null:1M", "" },
+		{ "memory:1M", "" },
+		{ "memory:1G hugepages=1G",
+		  "host-read /sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages, host-read "
+		  "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_overcommit_hugepages" },
+		{ "nbd://host/x", "network, names" },
+		{ "nbd://user@10.0.0.1:99/x", "network" },
+		{ "nbd://10.0.0.1", "network" },
+		{ "nbd://10.0.0.1.example/", "network, names" },
+		{ "nbd://[::1]:99/x", "network" },
+		{ "nbd+vsock://2/x", "network" },
+		{ "nbd+unix:///x?socket=/a%20b", "host-socket /a b" },
+		{ "nbds://host/ tls-psk-file=/k", "network, names, file /k" },
+		{ "nbds://host/?tls-psk-file=/%6c tls-psk-file=/k", "network, names, file /l" },
+		{ "nbd://host/ tls=on tls-psk-file=/k", "network, names, file /k" },
+		{ "nbd://host/?tls-psk-file=/k", "network, names" },
+		{ "nbds+unix:///?socket=/s tls-psk-file=/k", "host-socket /s, file /k" },
+		{ "nbds://host/ tls-certificates=/c tls-allow-unfixed",
+		  "network, names, folder /c, authorities" },
+		{ "nbds://host/?tls-certificates=/c tls-allow-unfixed",
+		  "network, names, folder /c, authorities" },
+		{ "nbds://host/ tls-allow-unfixed",
+		  "network, names, folder /home/me/.pki/libnbd, folder "
+		  "/home/me/.config/pki/libnbd, folder /etc/pki/libnbd, authorities" },
+	};
+
+	(void)state;
+	setenv("HOME", "/home/me", 1);
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct export export;
+		char text[1000] = "";
+		struct spec spec;
+
+		make_export(&spec, &export, cases[i].words);
+		if (export.backend->needs)
+			export.backend->needs(&export, append_need, text);
+		if (strcmp(text, cases[i].needs) != 0)
+			fail_msg("%s: %s", cases[i].words, text);
+		spec_close(&spec);
+	}
+}
+
+static void test_what_a_host_may_open(void **state)
+{
+	static const struct {
+		const char *words, *path;
+		int flags;
+		unsigned mode;
+		bool may;
+	} cases[] = {
+		{ "/d/x", "/d/x", O_RDWR | O_CLOEXEC, 0, true },
+		{ "/d/x", "/d/x", O_RDWR | O_CLOEXEC | O_DIRECT | O_NOATIME | O_EXCL, 0, true },
+		{ "/d/x", "/d/x", O_PATH | O_CLOEXEC, 0, true },
+		{ "/d/x", "/d/x", O_RDWR | O_TRUNC, 0, false },
+		{ "/d/x", "/d/x", O_RDWR | O_CREAT | O_EXCL, 0600, false },
+		{ "/d/x", "/d/x", O_RDWR | O_CREAT, 0600, false },
+		{ "/d/x", "/d/y", O_RDONLY, 0, false },
+		{ "/d/x", "/d", O_RDONLY, 0, false },
+		{ "/d/x", "/d/../d/x", O_RDONLY, 0, false },
+		{ "/d/x", "", O_RDONLY, 0, false },
+		{ "/d/x read-only", "/d/x", O_RDONLY, 0, true },
+		{ "/d/x read-only", "/d/x", O_RDWR, 0, false },
+		{ "/d/x read-only", "/d/x", O_WRONLY, 0, false },
+		{ "/d/x create=1M", "/d/x", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600, true },
+		{ "/d/x create=1M", "/d/x", O_RDWR | O_CREAT | O_CLOEXEC, 0600, false },
+		{ "/d/x create=1M", "/d/x", O_RDWR | O_CREAT | O_EXCL, 04600, false },
+		{ "/d/x create=1M", "/d/x", O_RDWR | O_CREAT | O_EXCL, 0644, false },
+		{ "/d/x create=1M", "/d", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, true },
+		{ "/d/x create=1M", "/d", O_RDWR | O_TMPFILE, 0600, false },
+		{ "/x", "/sys/dev/block/8:1/queue/rotational", O_RDONLY | O_CLOEXEC, 0, true },
+		{ "/x", "/sys/dev/block/8:1/../queue/max_segments", O_RDONLY, 0, true },
+		{ "/x", "/sys/dev/block/8:1/queue/rotational", O_RDWR, 0, false },
+		{ "/x", "/sys/dev/block/8:1/queue/../../x", O_RDONLY, 0, false },
+		{ "/x", "/sys/dev/block/8:1/../../queue/x", O_RDONLY, 0, false },
+		{ "/x", "/sys/dev/block/8:1/queue/", O_RDONLY, 0, false },
+		{ "/x", "/sys/dev/block/8:/queue/x", O_RDONLY, 0, false },
+		{ "/x", "/sys/dev/block/../queue/x", O_RDONLY, 0, false },
+		{ "/x", "/sys/dev/block/8:1/device/x", O_RDONLY, 0, false },
+		{ "null:1M", "/sys/dev/block/8:1/queue/rotational", O_RDONLY, 0, false },
+		{ "nbd+unix:///?socket=/s", "/s", O_RDONLY, 0, false },
+		{ "nbds://h/ tls-psk-file=/k", "/k", O_RDONLY, 0, false },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct export export;
+		struct spec spec;
+
+		make_export(&spec, &export, cases[i].words);
+		if (host_may_open(&export, cases[i].path, cases[i].flags, cases[i].mode) !=
+		    cases[i].may)
+			fail_msg("%s: %s, %#x, %#o", cases[i].words, cases[i].path, cases[i].flags,
+				 cases[i].mode);
+		spec_close(&spec);
+	}
+}
+
+static void test_what_a_host_may_remove_and_connect(void **state)
+{
+	struct export export;
+	struct spec spec;
+
+	(void)state;
+	make_export(&spec, &export, "/d/x create=1M");
+	assert_true(host_may_remove(&export, "/d/x"));
+	assert_false(host_may_remove(&export, "/d"));
+	assert_false(host_may_connect(&export, "/d/x"));
+	spec_close(&spec);
+	make_export(&spec, &export, "/d/x");
+	assert_false(host_may_remove(&export, "/d/x"));
+	spec_close(&spec);
+	make_export(&spec, &export, "nbd+unix:///?socket=/s");
+	assert_true(host_may_connect(&export, "/s"));
+	assert_false(host_may_connect(&export, "/t"));
+	assert_false(host_may_remove(&export, "/s"));
+	spec_close(&spec);
+	make_export(&spec, &export, "nbd://h/?socket=/s");
+	assert_false(host_may_connect(&export, "/s"));
+	spec_close(&spec);
+}
+
 static int teardown(void **state)
 {
 	(void)state;
@@ -82,6 +252,9 @@ int main(void)
 		cmocka_unit_test(test_connects_to_a_socket),
 		cmocka_unit_test(test_does_not_wait_for_a_full_backlog),
 		cmocka_unit_test(test_says_why_it_cannot_connect),
+		cmocka_unit_test(test_what_backends_need),
+		cmocka_unit_test(test_what_a_host_may_open),
+		cmocka_unit_test(test_what_a_host_may_remove_and_connect),
 	};
 
 	bound_time(60);
