@@ -79,5 +79,6 @@ bool cpus_usable(const struct cpus *cpus)
 
 int cpus_pin(const struct cpus *cpus)
 {
-	return -pthread_setaffinity_np(pthread_self(), sizeof(*cpus), (const cpu_set_t *)cpus);
+	/* 0 is the calling thread: a worker may name no other. */
+	return sched_setaffinity(0, sizeof(*cpus), (const cpu_set_t *)cpus) ? -errno : 0;
 }

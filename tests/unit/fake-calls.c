@@ -336,7 +336,7 @@ void fake_file_new(int fd, enum fake_kind kind)
 /* A descriptor of our own, so that it counts as any other does. */
 static int new_file(enum fake_kind kind, struct fake_device *device, const char *attribute)
 {
-	int fd = __real_open("/dev/null", O_RDWR | O_CLOEXEC);
+	int fd = __real_memfd_create("fake", MFD_CLOEXEC);
 
 	fake_file_new(fd, kind);
 	files[fd].device = device;

@@ -632,7 +632,7 @@ int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *user,
 	/* Deferred task work is a single issuer's. */
 	if (p->flags & IORING_SETUP_DEFER_TASKRUN && !(p->flags & IORING_SETUP_SINGLE_ISSUER))
 		return -EINVAL;
-	fd = __real_open("/dev/null", O_RDWR | O_CLOEXEC);
+	fd = __real_memfd_create("fake", MFD_CLOEXEC);
 	r = __real_calloc(1, sizeof(*r));
 	r->user = user;
 	r->flags = p->flags;

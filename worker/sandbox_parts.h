@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the parts of the sandbox share.
+ */
+#ifndef UBLKD_SANDBOX_PARTS_H
+#define UBLKD_SANDBOX_PARTS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct error;
+
+/* What the backend needs, as its needs() told.  Owner: sandbox_enter(). */
+struct sandbox_needs {
+	bool network, names, authorities;
+	bool opens;              /* it opens files by itself */
+	char **files, **folders; /* paths, as the backend has them */
+	unsigned nr_files, nr_folders;
+};
+
+/*
+ * Makes the root folder and moves the process there; copies belong to uid and gid.
+ * As root.  Returns 0, or -errno with err filled.
+ */
+int sandbox_change_root(const struct sandbox_needs *needs, uid_t uid, gid_t gid, struct error *err);
+
+/* Leaves this process, and threads that it makes, the calls that it needs.  As above. */
+int sandbox_limit_calls(const struct sandbox_needs *needs, struct error *err);
+
+#endif
