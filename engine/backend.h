@@ -81,9 +81,9 @@ typedef void io_callback(struct io *io, int result); /* result: bytes, 0, or -er
  */
 void io_transfer(struct io *io, int file, uint64_t file_offset, uint32_t skip, int rw_flags,
 		 io_callback *done);
-/* fdatasync(2) on the file; done is called with 0 or -errno. */
+/* fdatasync(2) on the file; done is called with 0 or -errno.  Any access. */
 void io_datasync(struct io *io, int file, io_callback *done);
-/* fallocate(2), off the queue's thread; done is called with 0 or -errno. */
+/* fallocate(2), off the queue's thread; done is called with 0 or -errno.  Access MEMORY, too. */
 void io_fallocate(struct io *io, int file, int mode, uint64_t offset, uint64_t length,
 		  io_callback *done);
 /* Discards a range of a block device (Linux 6.12); done is called with 0 or -errno. */

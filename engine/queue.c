@@ -556,6 +556,22 @@ static size_t desc_bytes(const struct queue *q)
 	return (q->setup.export->depth * sizeof(struct ublk_io_desc) + page - 1) / page * page;
 }
 
+/* What the queue does on its ring, and what a backend with that access can have it do. */
+static uint64_t ring_ops(enum backend_access access)
+{
+	uint64_t ops = RING_OP(IORING_OP_URING_CMD) | RING_OP(IORING_OP_READ) |
+		       RING_OP(IORING_OP_POLL_ADD) | RING_OP(IORING_OP_TIMEOUT) |
+		       RING_OP(IORING_OP_ASYNC_CANCEL) | RING_OP(IORING_OP_FSYNC);
+
+	if (access == ACCESS_RING || access == ACCESS_NONE)
+		ops |= RING_OP(IORING_OP_READ_FIXED);
+	if (access == ACCESS_RING || access == ACCESS_MEMORY)
+		ops |= RING_OP(IORING_OP_FALLOCATE);
+	if (access == ACCESS_RING)
+		ops |= RING_OP(IORING_OP_WRITE) | RING_OP(IORING_OP_WRITE_FIXED);
+	return ops;
+}
+
 static int open_queue(struct queue *q, struct error *err)
 {
 	const struct queue_setup *s = &q->setup;
@@ -569,7 +585,7 @@ static int open_queue(struct queue *q, struct error *err)
 		goto free_requests;
 	}
 	/* A tag has one SQE at most: its command, or its work; then there is the wake-up. */
-	ret = ring_open(&q->ring, depth + 8, err);
+	ret = ring_open(&q->ring, depth + 8, ring_ops(q->backend->access), err);
 	if (ret)
 		goto free_requests;
 	ret = open_files(q);

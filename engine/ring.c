@@ -49,18 +49,56 @@ int ring_refused(struct error *err, int code)
 	return error_set(err, code, "cannot set up an io_uring: %s", strerror(code));
 }
 
-int ring_open(struct ring *ring, unsigned entries, struct error *err)
+/* What queue.c and buffer.c register, and what liburing does with the ring's descriptor. */
+static const uint8_t registrations[] = {
+	IORING_REGISTER_FILES,          IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_BUFFERS2,
+	IORING_REGISTER_BUFFERS_UPDATE, IORING_REGISTER_RING_FDS,     IORING_UNREGISTER_RING_FDS,
+};
+#define REGISTRATIONS (sizeof(registrations) / sizeof(*registrations))
+
+static int restrict_to(struct ring *ring, uint64_t ops)
+{
+	struct io_uring_restriction all[64 + REGISTRATIONS + 1] = { 0 };
+	unsigned n = 0;
+	int ret;
+
+	for (uint8_t op = 0; op < 64; op++) {
+		if (!(ops & RING_OP(op)))
+			continue;
+		all[n].opcode = IORING_RESTRICTION_SQE_OP;
+		all[n++].sqe_op = op;
+	}
+	for (unsigned i = 0; i < REGISTRATIONS; i++) {
+		all[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+		all[n++].register_op = registrations[i];
+	}
+	all[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+	all[n++].sqe_flags = IOSQE_FIXED_FILE;
+	/* liburing 2.3 declares functions of these two, and has none. */
+	ret = io_uring_register(ring->uring.ring_fd, IORING_REGISTER_RESTRICTIONS, all, n);
+	if (ret >= 0)
+		ret = io_uring_register(ring->uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+	return ret;
+}
+
+int ring_open(struct ring *ring, unsigned entries, uint64_t ops, struct error *err)
 {
 	int ret = -EINVAL;
 
 	for (unsigned i = 0; i < sizeof(ring_modes) / sizeof(*ring_modes) && ret == -EINVAL; i++) {
-		struct io_uring_params params = { .flags = ring_modes[i].flags };
+		struct io_uring_params params = { .flags = ring_modes[i].flags |
+							   IORING_SETUP_R_DISABLED };
 
 		ret = io_uring_queue_init_params(entries, &ring->uring, &params);
 		ring->mode = ring_modes[i].mode;
 	}
 	if (ret < 0)
 		return ring_refused(err, ret);
+	ret = restrict_to(ring, ops);
+	if (ret < 0) {
+		io_uring_queue_exit(&ring->uring);
+		return error_set(err, ret, "an io_uring cannot be restricted: %s", strerror(-ret));
+	}
 	/* Without it (before 5.18) each round looks the descriptor up again. */
 	io_uring_register_ring_fd(&ring->uring);
 	return 0;

@@ -7,6 +7,7 @@
 
 #include <liburing.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "engine/ring_op.h"
 
@@ -18,14 +19,19 @@ struct ring {
 	const char *mode; /* how it was set up, in words */
 };
 
+/* A set of operations: RING_OP(IORING_OP_READ) | … */
+#define RING_OP(op) (1ull << (op))
+
 /*
  * Sets a ring up for `entries` submissions at once (a power of 2 is made of it):
  * SINGLE_ISSUER and DEFER_TASKRUN where the kernel has them (6.1), else
  * COOP_TASKRUN (5.19), else plain.  Its own descriptor is registered where that
- * works (5.18).  Returns 0, or -errno with err filled: EPERM where
- * kernel.io_uring_disabled forbids it, ENOSYS, ENOMEM.
+ * works (5.18).  Whoever gets hold of the ring can do the operations `ops` with it,
+ * register files and buffers, and no more: any other ends with EACCES (5.10).
+ * Returns 0, or -errno with err filled: EPERM where kernel.io_uring_disabled forbids
+ * it, ENOSYS, ENOMEM.
  */
-int ring_open(struct ring *ring, unsigned entries, struct error *err);
+int ring_open(struct ring *ring, unsigned entries, uint64_t ops, struct error *err);
 void ring_close(struct ring *ring);
 
 /* Words for why an io_uring could not be set up (code: errno); fills err, returns -code. */

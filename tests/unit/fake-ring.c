@@ -48,6 +48,10 @@ struct fake_ring {
 	struct fake_ring *next;
 	struct io_uring *user;
 	uint32_t flags;
+	bool disabled;   /* until it is enabled */
+	bool restricted; /* to what is set in these, by number */
+	uint64_t sqe_ops, register_ops;
+	uint8_t sqe_flags;
 	pthread_t owner;
 	bool owned;
 	unsigned khead, ktail, cq_head, cq_tail, kflags, overflow, dropped;
@@ -521,11 +525,33 @@ static bool find_file(struct fake_ring *r, const struct io_uring_sqe *sqe, int *
 	return true;
 }
 
+static bool may_do(const struct fake_ring *r, const struct io_uring_sqe *sqe)
+{
+	return !r->restricted ||
+	       (r->sqe_ops & 1ull << (sqe->opcode & 63) && !(sqe->flags & ~r->sqe_flags));
+}
+
+/* With the lock. */
+static bool may_register(const struct fake_ring *r, unsigned op)
+{
+	bool may = !r->restricted || r->disabled || r->register_ops & 1ull << op;
+
+	if (!may)
+		fake_violation("a ring is not allowed to register with %u", op);
+	return may;
+}
+
 static void issue(struct fake_ring *r, const struct io_uring_sqe *sqe)
 {
 	struct fake_file file;
 	int fd, ret;
 
+	if (!may_do(r, sqe)) {
+		fake_violation("a ring is not allowed operation %u, flags %#x", sqe->opcode,
+			       sqe->flags);
+		fake_ring_complete(r, sqe->user_data, -EACCES);
+		return;
+	}
 	if (sqe->opcode == IORING_OP_ASYNC_CANCEL) {
 		fake_ring_complete(r, sqe->user_data, cancel(r, sqe));
 		return;
@@ -563,6 +589,8 @@ static int submit(struct fake_ring *r)
 	struct io_uring_sq *sq = &r->user->sq;
 	unsigned shift = r->flags & IORING_SETUP_SQE128 ? 7 : 6, n = 0;
 
+	if (r->disabled)
+		return -EBADFD;
 	check_owner(r);
 	while (sq->sqe_head != sq->sqe_tail) {
 		const uint8_t *sqe = r->sqes + ((size_t)(sq->sqe_head & r->sq_mask) << shift);
@@ -627,7 +655,7 @@ int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *user,
 		return -code;
 	if (fake_now.ring_refusal)
 		return -fake_now.ring_refusal;
-	if (p->flags & ~fake_now.ring_flags || !entries)
+	if (p->flags & ~(fake_now.ring_flags | IORING_SETUP_R_DISABLED) || !entries)
 		return -EINVAL;
 	/* Deferred task work is a single issuer's. */
 	if (p->flags & IORING_SETUP_DEFER_TASKRUN && !(p->flags & IORING_SETUP_SINGLE_ISSUER))
@@ -636,6 +664,7 @@ int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *user,
 	r = __real_calloc(1, sizeof(*r));
 	r->user = user;
 	r->flags = p->flags;
+	r->disabled = p->flags & IORING_SETUP_R_DISABLED;
 	r->sq_entries = power_of_2(entries);
 	r->cq_entries =
 		p->flags & IORING_SETUP_CQSIZE ? power_of_2(p->cq_entries) : 2 * r->sq_entries;
@@ -767,15 +796,72 @@ int __wrap_io_uring_wait_cqe_timeout(struct io_uring *user, struct io_uring_cqe 
 	return ret;
 }
 
+static int restrict_ring(struct fake_ring *r, const struct io_uring_restriction *all, unsigned n)
+{
+	if (!r->disabled)
+		return -EBADFD;
+	if (r->restricted)
+		return -EBUSY;
+	r->restricted = true;
+	for (unsigned i = 0; i < n; i++)
+		switch (all[i].opcode) {
+		case IORING_RESTRICTION_REGISTER_OP:
+			r->register_ops |= 1ull << all[i].register_op;
+			break;
+		case IORING_RESTRICTION_SQE_OP:
+			r->sqe_ops |= 1ull << all[i].sqe_op;
+			break;
+		case IORING_RESTRICTION_SQE_FLAGS_ALLOWED:
+			r->sqe_flags |= all[i].sqe_flags;
+			break;
+		default:
+			return -EINVAL;
+		}
+	return 0;
+}
+
+static struct fake_ring *ring_by_fd(unsigned fd)
+{
+	for (struct fake_ring *r = rings; r; r = r->next)
+		if (r->user->ring_fd == (int)fd)
+			return r;
+	fake_die("descriptor %u is no io_uring's", fd);
+}
+
+int __wrap_io_uring_register(unsigned fd, unsigned op, const void *arg, unsigned n);
+int __wrap_io_uring_register(unsigned fd, unsigned op, const void *arg, unsigned n)
+{
+	struct fake_ring *r;
+	int code, ret = -EINVAL;
+
+	if (fake_point("io_uring_register", ENOMEM, &code))
+		return -code;
+	pthread_mutex_lock(&fake_lock);
+	r = ring_by_fd(fd);
+	if (op == IORING_REGISTER_RESTRICTIONS) {
+		ret = restrict_ring(r, arg, n);
+	} else if (op == IORING_REGISTER_ENABLE_RINGS) {
+		ret = r->disabled ? 0 : -EBADFD;
+		r->disabled = false;
+	}
+	pthread_mutex_unlock(&fake_lock);
+	return ret;
+}
+
 int __wrap_io_uring_register_ring_fd(struct io_uring *user);
 int __wrap_io_uring_register_ring_fd(struct io_uring *user)
 {
-	int code;
+	int code, ret;
 
-	(void)user;
 	if (fake_point("io_uring_register_ring_fd", EINVAL, &code))
 		return -code;
-	return fake_now.registers_ring_fd ? 1 : -EINVAL;
+	pthread_mutex_lock(&fake_lock);
+	if (!may_register(ring_of(user), IORING_REGISTER_RING_FDS))
+		ret = -EACCES;
+	else
+		ret = fake_now.registers_ring_fd ? 1 : -EINVAL;
+	pthread_mutex_unlock(&fake_lock);
+	return ret;
 }
 
 static void put_file(struct fake_ring *r, unsigned slot, int fd)
@@ -799,7 +885,9 @@ int __wrap_io_uring_register_files(struct io_uring *user, const int *fds, unsign
 		return -code;
 	pthread_mutex_lock(&fake_lock);
 	r = ring_of(user);
-	if (r->has_files || !n || n > FAKE_FILES) {
+	if (!may_register(r, IORING_REGISTER_FILES)) {
+		ret = -EACCES;
+	} else if (r->has_files || !n || n > FAKE_FILES) {
 		ret = -EBUSY;
 	} else {
 		for (unsigned i = 0; i < FAKE_FILES; i++)
@@ -824,7 +912,9 @@ int __wrap_io_uring_register_files_update(struct io_uring *user, unsigned off, c
 		return -code;
 	pthread_mutex_lock(&fake_lock);
 	r = ring_of(user);
-	if (!r->has_files)
+	if (!may_register(r, IORING_REGISTER_FILES_UPDATE))
+		ret = -EACCES;
+	else if (!r->has_files)
 		ret = -ENXIO;
 	else if (off + n > FAKE_FILES)
 		ret = -EINVAL;
@@ -862,7 +952,9 @@ int __wrap_io_uring_register_buffers_sparse(struct io_uring *user, unsigned n)
 		return -code;
 	pthread_mutex_lock(&fake_lock);
 	r = ring_of(user);
-	if (r->slots) {
+	if (!may_register(r, IORING_REGISTER_BUFFERS2)) {
+		ret = -EACCES;
+	} else if (r->slots) {
 		ret = -EBUSY;
 	} else if (!n || n > 16384) {
 		ret = -EINVAL;
@@ -889,7 +981,9 @@ int __wrap_io_uring_register_buffers_update_tag(struct io_uring *user, unsigned 
 		return -code;
 	pthread_mutex_lock(&fake_lock);
 	r = ring_of(user);
-	if (off + n > r->nr_slots)
+	if (!may_register(r, IORING_REGISTER_BUFFERS_UPDATE))
+		ret = -EACCES;
+	else if (off + n > r->nr_slots)
 		ret = r->slots ? -EINVAL : -ENXIO;
 	for (unsigned i = 0; ret > 0 && i < n; i++)
 		r->slots[off + i] = (struct buffer_slot){

@@ -15,7 +15,7 @@ static void opens_as(const struct fake_kernel *kernel, const char *mode)
 	struct error err;
 
 	fake_start(kernel);
-	assert_int_equal(ring_open(&ring, 8, &err), 0);
+	assert_int_equal(ring_open(&ring, 8, RING_OP(IORING_OP_NOP), &err), 0);
 	assert_string_equal(ring.mode, mode);
 	ring_close(&ring);
 	fake_stop();
@@ -53,7 +53,8 @@ static void test_says_why_there_is_none(void **state)
 
 		kernel.ring_refusal = refusals[i].code;
 		fake_start(&kernel);
-		assert_int_equal(ring_open(&ring, 8, &err), -refusals[i].code);
+		assert_int_equal(ring_open(&ring, 8, RING_OP(IORING_OP_NOP), &err),
+				 -refusals[i].code);
 		assert_int_equal(err.code, refusals[i].code);
 		assert_non_null(strstr(err.text, refusals[i].about));
 		fake_stop();
@@ -100,7 +101,7 @@ static void begin(struct ring *ring, struct heard *h, unsigned n)
 
 	order = 0;
 	fake_start(&fake_linux_7_2);
-	assert_int_equal(ring_open(ring, 8, &err), 0);
+	assert_int_equal(ring_open(ring, 8, RING_OP(IORING_OP_NOP), &err), 0);
 	for (unsigned i = 0; i < n; i++)
 		h[i] = (struct heard){ .op.done = hear, .ring = ring };
 }
@@ -132,6 +133,49 @@ static void test_each_completion_goes_to_its_own(void **state)
 	ring_dispatch(&ring);
 	assert_int_equal(order, 6);
 	finish(&ring);
+}
+
+/* Whoever gets hold of a ring can do with it what its queue does, and no more. */
+static void test_does_only_what_it_was_opened_for(void **state)
+{
+	struct io_uring_sqe *sqe;
+	struct heard h[2];
+	struct ring ring;
+	char byte;
+
+	(void)state;
+	begin(&ring, h, 2);
+	sqe = ring_sqe(&ring);
+	io_uring_prep_read(sqe, 0, &byte, 1, 0);
+	ring_sqe_for(sqe, &h[0].op);
+	sqe = ring_sqe(&ring);
+	io_uring_prep_nop(sqe);
+	sqe->flags |= IOSQE_ASYNC;
+	ring_sqe_for(sqe, &h[1].op);
+	assert_int_equal(ring_wait(&ring), 0);
+	ring_dispatch(&ring);
+	assert_int_equal(h[0].result, -EACCES);
+	assert_int_equal(h[1].result, -EACCES);
+	assert_int_equal(fake_work_done(IORING_OP_READ), 0);
+	assert_int_equal(fake_violations(), 2);
+	fake_forgive();
+	finish(&ring);
+}
+
+static void test_is_not_opened_without_its_limits(void **state)
+{
+	struct ring ring;
+	struct error err;
+
+	(void)state;
+	/* The limits, and the ring's enabling with them. */
+	for (unsigned call = 1; call <= 2; call++) {
+		fake_start(&fake_linux_7_2);
+		fake_fail("io_uring_register", call, EACCES);
+		assert_int_equal(ring_open(&ring, 8, RING_OP(IORING_OP_NOP), &err), -EACCES);
+		assert_non_null(strstr(err.text, "restricted"));
+		fake_stop();
+	}
 }
 
 static void test_submits_without_waiting(void **state)
@@ -233,6 +277,8 @@ int main(void)
 		cmocka_unit_test(test_takes_the_best_that_there_is),
 		cmocka_unit_test(test_says_why_there_is_none),
 		cmocka_unit_test(test_each_completion_goes_to_its_own),
+		cmocka_unit_test(test_does_only_what_it_was_opened_for),
+		cmocka_unit_test(test_is_not_opened_without_its_limits),
 		cmocka_unit_test(test_submits_without_waiting),
 		cmocka_unit_test(test_more_than_fits_in_a_round),
 		cmocka_unit_test(test_callbacks_send_more),
