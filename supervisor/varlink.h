@@ -147,10 +147,11 @@ void varlink_invalid(struct varlink_call *call, const char *parameter);
 /*
  * cancel(call, context) is called once, from the loop, when the peer has gone away
  * before the last reply.  The call must be answered all the same (it may be from
- * cancel itself).  NULL: no more.
+ * cancel itself).  NULL: no more.  Returns 0, or -EPIPE where the peer is gone
+ * already: then it is never called.
  */
-void varlink_on_cancel(struct varlink_call *call,
-		       void (*cancel)(struct varlink_call *call, void *context), void *context);
+int varlink_on_cancel(struct varlink_call *call,
+		      void (*cancel)(struct varlink_call *call, void *context), void *context);
 
 /* Whether the peer is gone: nobody will read an answer. */
 bool varlink_is_gone(const struct varlink_call *call);
