@@ -1,0 +1,581 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Varlink, as far as a client needs it: a JSON object and a NUL byte each way.
+ */
+#include "tools/client.h"
+#include "engine/ublk_abi.h"
+#include "tools/verbs.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define INTERFACE    "io.ublkd."
+#define SERVICE      "org.varlink.service."
+#define CONNECT_MS   10000u
+#define STEP_MS      20u
+#define FIRST_ROOM   65536u
+#define REPLY_MAX    (256u << 20)
+#define MESSAGE_SIZE 4096
+
+/* ---- the connection ---- */
+
+bool client_is_absent(int ret)
+{
+	return ret == -ENOENT || ret == -ECONNREFUSED;
+}
+
+static int connect_to(int fd, const char *path, struct error *err)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return error_set(err, ENAMETOOLONG, "'%s': too long for a socket", path);
+	strcpy(address.sun_path, path);
+	/* EAGAIN: as many are waiting as ublkd lets wait. */
+	for (unsigned ms = 0; connect(fd, (struct sockaddr *)&address, sizeof(address));
+	     ms += STEP_MS) {
+		if (errno == EINTR)
+			continue;
+		if (errno == EAGAIN && ms < CONNECT_MS) {
+			usleep(STEP_MS * 1000);
+			continue;
+		}
+		if (errno == EAGAIN)
+			return error_set(err, ETIMEDOUT,
+					 "ublkd does not answer at %s: 'systemctl status ublkd'",
+					 path);
+		if (client_is_absent(-errno))
+			return error_set(err, errno,
+					 "ublkd is not running (no one answers at %s): 'systemctl "
+					 "start ublkd', or 'ublkctl run' without it",
+					 path);
+		if (errno == EACCES || errno == EPERM)
+			return error_set(err, errno,
+					 "%s: %s: be root, or in the group that may read it", path,
+					 strerror(errno));
+		return error_set(err, errno, "%s: %s", path, strerror(errno));
+	}
+	return 0;
+}
+
+int client_open(struct client *client, const char *socket_path, struct error *err)
+{
+	int ret;
+
+	*client = (struct client){ 0 };
+	client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (client->fd < 0)
+		return error_set(err, errno, "socket: %s", strerror(errno));
+	ret = connect_to(client->fd, socket_path ? socket_path : CLIENT_SOCKET, err);
+	if (ret)
+		close(client->fd);
+	return ret;
+}
+
+void client_close(struct client *client)
+{
+	close(client->fd);
+	free(client->in);
+}
+
+/* Until events; bounded by the time `until` of the monotonic clock in ms, if not negative. */
+static int wait_for(struct client *client, short events, int64_t until, struct error *err)
+{
+	struct pollfd fd = { .fd = client->fd, .events = events };
+	struct timespec now;
+	int64_t left = -1;
+	int n;
+
+	do {
+		if (until >= 0) {
+			clock_gettime(CLOCK_MONOTONIC, &now);
+			left = until - (now.tv_sec * 1000 + now.tv_nsec / 1000000);
+			left = left < 0 ? 0 : left;
+		}
+		n = poll(&fd, 1, (int)left);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return error_set(err, errno, "poll: %s", strerror(errno));
+	return n ? 0
+		 : error_set(err, ETIMEDOUT,
+			     "ublkd has not answered in time: 'systemctl status ublkd'");
+}
+
+static int64_t time_in(int wait_ms)
+{
+	struct timespec now;
+
+	if (wait_ms < 0)
+		return -1;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000 + wait_ms;
+}
+
+static int send_all(struct client *client, const char *text, size_t length, int64_t until,
+		    struct error *err)
+{
+	while (length) {
+		ssize_t n = send(client->fd, text, length, MSG_NOSIGNAL);
+		int ret;
+
+		if (n >= 0) {
+			text += n;
+			length -= (size_t)n;
+			continue;
+		}
+		if (errno == EPIPE)
+			return 0; /* why, it may have said */
+		if (errno != EAGAIN && errno != EINTR)
+			return error_set(err, errno, "ublkd: %s", strerror(errno));
+		ret = wait_for(client, POLLOUT, until, err);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int make_room(struct client *client, struct error *err)
+{
+	size_t room = client->room ? client->room * 2 : FIRST_ROOM;
+	char *more;
+
+	if (client->have < client->room)
+		return 0;
+	more = room <= REPLY_MAX ? realloc(client->in, room) : NULL;
+	if (!more)
+		return error_set(err, EMSGSIZE, "ublkd's answer is too long");
+	client->in = more;
+	client->room = room;
+	return 0;
+}
+
+/* The next answer's text is in client->in, *length long with its NUL. */
+static int receive(struct client *client, size_t *length, int64_t until, struct error *err)
+{
+	size_t looked = 0;
+
+	for (;;) {
+		char *end =
+			memchr(client->in ? client->in + looked : "x", 0, client->have - looked);
+		ssize_t n;
+		int ret;
+
+		if (end) {
+			*length = (size_t)(end - client->in) + 1;
+			return 0;
+		}
+		looked = client->have;
+		ret = make_room(client, err);
+		if (ret)
+			return ret;
+		n = recv(client->fd, client->in + client->have, client->room - client->have, 0);
+		if (n > 0) {
+			client->have += (size_t)n;
+			continue;
+		}
+		if (!n)
+			return error_set(err, ECONNRESET,
+					 "ublkd has hung up: its log ('journalctl -u ublkd') may "
+					 "tell why");
+		if (errno != EAGAIN && errno != EINTR)
+			return error_set(err, errno, "ublkd: %s", strerror(errno));
+		ret = wait_for(client, POLLIN, until, err);
+		if (ret)
+			return ret;
+	}
+}
+
+static int receive_json(struct client *client, json_t **answer, int64_t until, struct error *err)
+{
+	json_error_t error;
+	size_t length = 0;
+	int ret = receive(client, &length, until, err);
+
+	if (ret)
+		return ret;
+	*answer = json_loads(client->in, 0, &error);
+	memmove(client->in, client->in + length, client->have - length);
+	client->have -= length;
+	if (json_is_object(*answer))
+		return 0;
+	json_decref(*answer);
+	return error_set(err, EBADMSG, "what answers is not ublkd: %s", error.text);
+}
+
+static int send_call(struct client *client, const char *method, json_t *parameters, bool more,
+		     int64_t until, struct error *err)
+{
+	json_t *request = json_pack("{s:o, s:o}", "method", json_sprintf(INTERFACE "%s", method),
+				    "parameters", parameters ? parameters : json_object());
+	char *text;
+	int ret;
+
+	if (request && more)
+		json_object_set_new(request, "more", json_true());
+	text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+	json_decref(request);
+	if (!text)
+		return error_set(err, EINVAL, "what was given is no UTF-8 text");
+	ret = send_all(client, text, strlen(text) + 1, until, err);
+	free(text);
+	return ret;
+}
+
+/* ---- what ublkd answers ---- */
+
+static void add(char *out, size_t size, const char *text)
+{
+	size_t length = strlen(out);
+
+	snprintf(out + length, size - length, "%s", text);
+}
+
+/* "...: held by process 12 (fio), mount /mnt" */
+static void add_holders(const json_t *parameters, char *out, size_t size)
+{
+	const json_t *holders = json_object_get(parameters, "holders");
+	char text[256], words[320];
+
+	for (size_t i = 0; i < json_array_size(holders); i++) {
+		const json_t *h = json_array_get(holders, i);
+
+		add(out, size, i ? ", " : ": held by ");
+		add(out, size, client_text(h, "kind", "something", text, sizeof(text)));
+		if (json_is_integer(json_object_get(h, "pid"))) {
+			snprintf(words, sizeof(words), " %lld", (long long)client_number(h, "pid"));
+			add(out, size, words);
+		}
+		if (*client_text(h, "command", "", text, sizeof(text))) {
+			snprintf(words, sizeof(words), " (%s)", text);
+			add(out, size, words);
+		}
+		if (*client_text(h, "path", "", text, sizeof(text))) {
+			snprintf(words, sizeof(words), " %s", text);
+			add(out, size, words);
+		}
+	}
+}
+
+/* An error of org.varlink.service: the two programs do not fit, or are kept apart. */
+static int service_error(const char *name, const json_t *parameters, struct error *err)
+{
+	char text[256];
+
+	if (!strcmp(name, "PermissionDenied"))
+		return error_set(err, EACCES,
+				 "ublkd does not let you: be root, or in the group that ublkd.conf "
+				 "names");
+	if (!strcmp(name, "InvalidParameter"))
+		return error_set(err, EINVAL, "ublkd does not take '%s'",
+				 client_text(parameters, "parameter", "?", text, sizeof(text)));
+	return error_set(err, EOPNOTSUPP,
+			 "this ublkd does not know what it is asked for (%s): it is older than "
+			 "this ublkctl",
+			 name);
+}
+
+static int answer_error(struct client *client, const char *name, const json_t *parameters,
+			struct error *err)
+{
+	char message[MESSAGE_SIZE], escaped[256];
+	json_int_t code;
+
+	if (!strncmp(name, SERVICE, strlen(SERVICE))) {
+		client->refused = !strcmp(name, SERVICE "InvalidParameter");
+		return service_error(name + strlen(SERVICE), parameters, err);
+	}
+	if (!strncmp(name, INTERFACE, strlen(INTERFACE)))
+		name += strlen(INTERFACE);
+	client_text(parameters, "message", text_escape(name, escaped, sizeof(escaped)), message,
+		    sizeof(message));
+	if (!strcmp(name, "NoSuchExport"))
+		return error_set(err, ENOENT, "%s", message);
+	if (!strcmp(name, "Exists"))
+		return error_set(err, EEXIST, "%s", message);
+	if (!strcmp(name, "NotPermitted"))
+		return error_set(err, EACCES, "%s", message);
+	if (!strcmp(name, "Busy")) {
+		add_holders(parameters, message, sizeof(message));
+		return error_set(err, EBUSY, "%s", message);
+	}
+	client->refused = !strcmp(name, "Invalid");
+	code = client_number(parameters, "errno");
+	return error_set(err,
+			 client->refused           ? EINVAL
+			 : code > 0 && code < 4096 ? (int)code
+						   : EIO,
+			 "%s", message);
+}
+
+/* Takes an answer apart; *continues: others follow. */
+static int take_answer(struct client *client, json_t *answer, json_t **reply, bool *continues,
+		       struct error *err)
+{
+	const json_t *error = json_object_get(answer, "error");
+	json_t *parameters = json_object_get(answer, "parameters");
+
+	*continues = json_is_true(json_object_get(answer, "continues"));
+	if (error)
+		return answer_error(client,
+				    json_is_string(error) ? json_string_value(error) : "an error",
+				    parameters, err);
+	if (reply)
+		*reply = json_is_object(parameters) ? json_incref(parameters) : json_object();
+	return 0;
+}
+
+int client_call(struct client *client, const char *method, json_t *parameters, int wait_ms,
+		json_t **reply, struct error *err)
+{
+	int64_t until = time_in(wait_ms);
+	json_t *answer;
+	bool ignored;
+	int ret;
+
+	client->refused = false;
+	ret = send_call(client, method, parameters, false, until, err);
+	if (!ret)
+		ret = receive_json(client, &answer, until, err);
+	if (ret)
+		return ret;
+	ret = take_answer(client, answer, reply, &ignored, err);
+	json_decref(answer);
+	return ret;
+}
+
+int client_stream(struct client *client, const char *method, json_t *parameters,
+		  int (*each)(void *context, json_t *reply), void *context, struct error *err)
+{
+	bool continues = true;
+	int ret;
+
+	client->refused = false;
+	ret = send_call(client, method, parameters, true, -1, err);
+	while (!ret && continues) {
+		json_t *answer, *reply;
+
+		ret = receive_json(client, &answer, -1, err);
+		if (ret)
+			break;
+		ret = take_answer(client, answer, &reply, &continues, err);
+		if (!ret) {
+			ret = each(context, reply);
+			json_decref(reply);
+		}
+		json_decref(answer);
+	}
+	return ret;
+}
+
+static bool is_called(const json_t *export, const char *key, const char *text)
+{
+	const char *value = json_string_value(json_object_get(export, key));
+
+	return value && !strcmp(value, text);
+}
+
+static bool has_id(const json_t *export, uint32_t id)
+{
+	const json_t *value = json_object_get(export, "id");
+
+	return json_is_integer(value) && json_integer_value(value) == id;
+}
+
+int client_find(struct client *client, const char *text, json_t **export, struct error *err)
+{
+	struct error ignored;
+	json_t *reply, *found = NULL, *exports;
+	uint32_t id;
+	bool is_device = !cli_device_id(text, &id, &ignored);
+	int ret = client_call(client, "List", NULL, CLIENT_PROMPT_MS, &reply, err);
+
+	if (ret)
+		return ret;
+	exports = json_object_get(reply, "exports");
+	/* A name comes first: it may be a number. */
+	for (size_t i = 0; i < json_array_size(exports) && !found; i++)
+		if (is_called(json_array_get(exports, i), "name", text))
+			found = json_array_get(exports, i);
+	for (size_t i = 0; i < json_array_size(exports) && !found; i++) {
+		json_t *one = json_array_get(exports, i);
+
+		if (is_called(one, "device", text) || is_called(one, "link", text) ||
+		    (is_device && has_id(one, id)))
+			found = one;
+	}
+	if (found)
+		*export = json_incref(found);
+	else
+		ret = error_set(err, ENOENT, "there is no export '%s': 'ublkctl list' shows them",
+				text);
+	json_decref(reply);
+	return ret;
+}
+
+/* ---- verbs ---- */
+
+int client_fail(const struct client *client, const struct error *err)
+{
+	return cli_fail(client->refused ? EXIT_USAGE : EXIT_FAILED, err);
+}
+
+int client_set(void *context, const struct option_def *def, const char *text, struct error *err)
+{
+	struct client_words *words = context;
+	struct option_value value;
+	int ret = option_parse(def, text, &value, err);
+
+	if (ret)
+		return ret;
+	if (!strcmp(def->name, "socket"))
+		words->socket = text;
+	for (const struct client_flag *f = words->flags; f && f->name; f++)
+		if (!strcmp(f->name, def->name))
+			*f->on = value.number;
+	return 0;
+}
+
+int client_parse(const struct verb *verb, const struct option_def *options,
+		 struct client_words *words, int argc, char **argv, int least, int most,
+		 const char *what, int *operand)
+{
+	static const struct option_def common[] = { OPTION_DEF_SOCKET, { .name = NULL } };
+	const struct option_def *tables[3] = { options ? options : common, common, NULL };
+	struct cli cli = { .verb = verb, .tables = tables, .set = client_set, .context = words };
+	struct error err;
+
+	if (!options)
+		tables[1] = NULL;
+	if (cli_parse(&cli, argc, argv, operand, &err))
+		return cli_fail(EXIT_USAGE, &err);
+	if (argc - *operand >= least && argc - *operand <= most)
+		return EXIT_DONE;
+	if (most)
+		error_set(&err, EINVAL, "give %s: ublkctl %s %s", what, verb->name,
+			  verb->arguments);
+	else
+		error_set(&err, EINVAL, "%s: it takes no argument: ublkctl %s %s", argv[*operand],
+			  verb->name, verb->arguments);
+	return cli_fail(EXIT_USAGE, &err);
+}
+
+int client_ask(const char *socket, const char *method, json_t *parameters, int wait_ms,
+	       json_t **reply)
+{
+	struct client client;
+	struct error err;
+	int status = EXIT_DONE;
+
+	if (client_open(&client, socket, &err)) {
+		json_decref(parameters);
+		return cli_fail(EXIT_FAILED, &err);
+	}
+	if (client_call(&client, method, parameters, wait_ms, reply, &err))
+		status = client_fail(&client, &err);
+	client_close(&client);
+	return status;
+}
+
+int client_ask_about(const char *socket, const char *method, const char *operand,
+		     json_t *parameters, int wait_ms, json_t **reply)
+{
+	json_t *export = NULL, *name = NULL, *asked = parameters ? parameters : json_object();
+	struct client client;
+	struct error err;
+	int status, ret;
+	uint32_t id;
+
+	ret = client_open(&client, socket, &err);
+	if (ret) {
+		json_decref(asked);
+		return cli_fail(EXIT_FAILED, &err);
+	}
+	/* What can only be a name goes as it is. */
+	if (strchr(operand, '/') || !cli_device_id(operand, &id, &err)) {
+		ret = client_find(&client, operand, &export, &err);
+		if (!ret)
+			name = json_incref(json_object_get(export, "name"));
+		json_decref(export);
+	} else {
+		name = json_string(operand);
+	}
+	if (!ret)
+		json_object_set_new(asked, "name", name);
+	if (!ret && !name)
+		ret = error_set(&err, EINVAL, "'%s' is no export's name", operand);
+	if (!ret)
+		ret = client_call(&client, method, json_incref(asked), wait_ms, reply, &err);
+	status = ret ? client_fail(&client, &err) : EXIT_DONE;
+	json_decref(asked);
+	client_close(&client);
+	return status;
+}
+
+int client_print_results(json_t *reply, bool json)
+{
+	const json_t *results = json_object_get(reply, "results");
+	char name[256], message[MESSAGE_SIZE];
+	int status = EXIT_DONE;
+	struct error err;
+
+	for (size_t i = 0; i < json_array_size(results); i++) {
+		const json_t *r = json_array_get(results, i);
+		bool done = json_is_true(json_object_get(r, "done"));
+
+		client_text(r, "name", "?", name, sizeof(name));
+		client_text(r, "message", done ? "done" : "not done", message, sizeof(message));
+		if (!done) {
+			error_set(&err, EIO, "%s: %s", name, message);
+			status = cli_fail(EXIT_FAILED, &err);
+		} else if (!json) {
+			printf("%s: %s\n", name, message);
+		}
+	}
+	if (json)
+		cli_print_json(json_incref(json_object_get(reply, "results")), false);
+	json_decref(reply);
+	return status;
+}
+
+/* ---- printing ---- */
+
+const char *client_text(const json_t *object, const char *key, const char *fallback, char *out,
+			size_t size)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text_escape(text ? text : fallback, out, size);
+}
+
+json_int_t client_number(const json_t *object, const char *key)
+{
+	return json_integer_value(json_object_get(object, key));
+}
+
+const char *client_size(const json_t *object, const char *key, char *out, size_t size)
+{
+	const json_t *value = json_object_get(object, key);
+
+	if (json_is_integer(value))
+		return size_format((uint64_t)json_integer_value(value), out, (unsigned)size);
+	snprintf(out, size, "-");
+	return out;
+}
+
+const char *client_time(json_int_t seconds, char *out, size_t size)
+{
+	time_t time = (time_t)seconds;
+	struct tm local;
+
+	if (!localtime_r(&time, &local) || !strftime(out, size, "%Y-%m-%dT%H:%M:%S%z", &local))
+		snprintf(out, size, "-");
+	return out;
+}

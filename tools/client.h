@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A client of ublkd: io.ublkd's methods by its control socket, one call at a time,
+ * and what the verbs that ask ublkd have in common.
+ */
+#ifndef UBLKD_CLIENT_H
+#define UBLKD_CLIENT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "engine/error.h"
+#include "engine/option.h"
+
+struct verb;
+
+#define CLIENT_SOCKET    "/run/ublkd/io.ublkd"
+#define CLIENT_PROMPT_MS 30000 /* for what is answered at once, when ublkd is well */
+#define CLIENT_FOR_EVER  (-1)  /* for what takes as long as it takes */
+
+/* Owner: whoever called client_open(). */
+struct client {
+	int fd;
+	char *in;
+	size_t have, room;
+	bool refused; /* the last call made no sense to ublkd, rather than having failed */
+};
+
+/*
+ * Connects to the socket (NULL: CLIENT_SOCKET).  Returns 0, and client_close() is
+ * due; or with err filled -errno, of which client_is_absent() says whether there
+ * is no ublkd.
+ */
+int client_open(struct client *client, const char *socket, struct error *err);
+void client_close(struct client *client);
+bool client_is_absent(int ret);
+
+/*
+ * Calls a method of io.ublkd ("Show").  parameters (NULL: none) is released.
+ * *reply (may be NULL) is the caller's to release.  wait_ms bounds the wait for
+ * the answer.  Returns 0, or with err filled -errno: of an error that ublkd
+ * answers, its own message and its errno, or ENOENT (NoSuchExport), EBUSY (Busy,
+ * with who holds it), EEXIST (Exists), EINVAL (Invalid), EACCES.
+ */
+int client_call(struct client *client, const char *method, json_t *parameters, int wait_ms,
+		json_t **reply, struct error *err);
+
+/*
+ * Calls a method that answers again and again; each(context, reply) sees each
+ * answer, which stays the client's, and ends it by returning other than 0.
+ * Returns that, 0 where ublkd has ended it, or -errno with err filled.
+ */
+int client_stream(struct client *client, const char *method, json_t *parameters,
+		  int (*each)(void *context, json_t *reply), void *context, struct error *err);
+
+/*
+ * The export that text means: its name, or its device's number, path or link.
+ * Returns 0 with *export (a member of List's answer; the caller releases it),
+ * -ENOENT where there is none (err filled), or another -errno with err filled.
+ */
+int client_find(struct client *client, const char *text, json_t **export, struct error *err);
+
+/* Prints err and returns the exit status that the last call's failure means. */
+int client_fail(const struct client *client, const struct error *err);
+
+/* ---- verbs ---- */
+
+#define OPTION_DEF_SOCKET                                                                      \
+	{                                                                                      \
+		"socket", OPTION_TEXT, NULL, CLIENT_SOCKET, 0, 0, "where ublkd is to be asked" \
+	}
+
+/* A verb's flag, and what it sets. */
+struct client_flag {
+	const char *name; /* NULL ends a table */
+	bool *on;
+};
+
+struct client_words {
+	const struct client_flag *flags;
+	const char *socket; /* NULL: not given */
+};
+
+/* A struct cli's set: context is a struct client_words. */
+int client_set(void *context, const struct option_def *def, const char *text, struct error *err);
+
+/*
+ * Parses the command line of a verb that takes from `least` to `most` operands
+ * (called `what` in a message); options are flags, and --socket comes with them.
+ * Returns EXIT_DONE, or the exit status when it has told what is wrong.
+ */
+int client_parse(const struct verb *verb, const struct option_def *options,
+		 struct client_words *words, int argc, char **argv, int least, int most,
+		 const char *what, int *operand);
+
+/*
+ * All of a verb that is one call: connect, call, tell what failed.  *reply as
+ * client_call()'s.  Returns the exit status.
+ */
+int client_ask(const char *socket, const char *method, json_t *parameters, int wait_ms,
+	       json_t **reply);
+
+/*
+ * The same for the method's parameter "name" from an operand as client_find()'s;
+ * parameters (NULL: none besides) is released.
+ */
+int client_ask_about(const char *socket, const char *method, const char *operand,
+		     json_t *parameters, int wait_ms, json_t **reply);
+
+/*
+ * Prints the results of a method that deals with many: what was not done on
+ * stderr, the rest on stdout, or all as JSON.  Releases reply.  Returns the exit
+ * status: failed where one was not done.
+ */
+int client_print_results(json_t *reply, bool json);
+
+/* ---- printing ---- */
+
+/* A string that comes from elsewhere, escaped, into out; fallback where it is missing or null. */
+const char *client_text(const json_t *object, const char *key, const char *fallback, char *out,
+			size_t size);
+
+/* An integer; 0 where it is missing or null. */
+json_int_t client_number(const json_t *object, const char *key);
+
+/* A size as people write it; "-" where it is missing or null. */
+const char *client_size(const json_t *object, const char *key, char *out, size_t size);
+
+/* A time, in local ISO 8601 with its offset. */
+const char *client_time(json_int_t seconds, char *out, size_t size);
+
+#endif
