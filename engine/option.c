@@ -155,6 +155,7 @@ void option_syntax(const struct option_def *def, char *out, unsigned out_size)
 	static const char *const kinds[] = {
 		[OPTION_FLAG] = "on|off", [OPTION_COUNT] = "N", [OPTION_SIZE] = "SIZE",
 		[OPTION_TIME] = "TIME",   [OPTION_CHOICE] = "", [OPTION_TEXT] = "TEXT",
+		[OPTION_PATH] = "PATH",
 	};
 	const char *kind = kinds[def->type];
 
@@ -221,6 +222,7 @@ int option_parse(const struct option_def *def, const char *text, struct option_v
 			ret = -EINVAL;
 			break;
 		case OPTION_TEXT:
+		case OPTION_PATH:
 			ret = *text ? 0 : -EINVAL;
 			break;
 		}

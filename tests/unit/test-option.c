@@ -121,6 +121,7 @@ static const struct option_def table[] = {
 	{ "choice", OPTION_CHOICE, "red|green|blue", "green", 0, 0, "a word" },
 	{ "text", OPTION_TEXT, NULL, NULL, 0, 0, "words" },
 	{ "least", OPTION_COUNT, NULL, NULL, 3, 0, "no less" },
+	{ "path", OPTION_PATH, NULL, NULL, 0, 0, "a file" },
 	{ .name = NULL },
 };
 
@@ -132,6 +133,7 @@ enum {
 	CHOICE,
 	TEXT,
 	LEAST,
+	PATH,
 	ALL
 };
 
@@ -310,6 +312,8 @@ static void test_words_and_syntax(void **state)
 	assert_string_equal(out, "red|green|blue");
 	option_syntax(&table[TEXT], out, sizeof(out));
 	assert_string_equal(out, "TEXT");
+	option_syntax(&table[PATH], out, sizeof(out));
+	assert_string_equal(out, "PATH");
 }
 
 static void test_times_have_units(void **state)
