@@ -242,25 +242,11 @@ static void add(char *out, size_t size, const char *text)
 static void add_holders(const json_t *parameters, char *out, size_t size)
 {
 	const json_t *holders = json_object_get(parameters, "holders");
-	char text[256], words[320];
+	char text[512];
 
 	for (size_t i = 0; i < json_array_size(holders); i++) {
-		const json_t *h = json_array_get(holders, i);
-
 		add(out, size, i ? ", " : ": held by ");
-		add(out, size, client_text(h, "kind", "something", text, sizeof(text)));
-		if (json_is_integer(json_object_get(h, "pid"))) {
-			snprintf(words, sizeof(words), " %lld", (long long)client_number(h, "pid"));
-			add(out, size, words);
-		}
-		if (*client_text(h, "command", "", text, sizeof(text))) {
-			snprintf(words, sizeof(words), " (%s)", text);
-			add(out, size, words);
-		}
-		if (*client_text(h, "path", "", text, sizeof(text))) {
-			snprintf(words, sizeof(words), " %s", text);
-			add(out, size, words);
-		}
+		add(out, size, client_holder(json_array_get(holders, i), text, sizeof(text)));
 	}
 }
 
@@ -567,6 +553,26 @@ const char *client_size(const json_t *object, const char *key, char *out, size_t
 	if (json_is_integer(value))
 		return size_format((uint64_t)json_integer_value(value), out, (unsigned)size);
 	snprintf(out, size, "-");
+	return out;
+}
+
+const char *client_holder(const json_t *holder, char *out, size_t size)
+{
+	char text[256], words[300];
+
+	client_text(holder, "kind", "something", out, size);
+	if (json_is_integer(json_object_get(holder, "pid"))) {
+		snprintf(words, sizeof(words), " %lld", (long long)client_number(holder, "pid"));
+		add(out, size, words);
+	}
+	if (*client_text(holder, "command", "", text, sizeof(text))) {
+		snprintf(words, sizeof(words), " (%s)", text);
+		add(out, size, words);
+	}
+	if (*client_text(holder, "path", "", text, sizeof(text))) {
+		snprintf(words, sizeof(words), " %s", text);
+		add(out, size, words);
+	}
 	return out;
 }
 

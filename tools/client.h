@@ -127,6 +127,9 @@ json_int_t client_number(const json_t *object, const char *key);
 /* A size as people write it; "-" where it is missing or null. */
 const char *client_size(const json_t *object, const char *key, char *out, size_t size);
 
+/* Who has a device open: "process 12 (fio)", "mount /mnt". */
+const char *client_holder(const json_t *holder, char *out, size_t size);
+
 /* A time, in local ISO 8601 with its offset. */
 const char *client_time(json_int_t seconds, char *out, size_t size);
 

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl list: every ublk device that the kernel has, whoever serves it.  The
- * driver has no command for that; its character devices tell.
+ * ublkctl list: ublkd's exports, and every other ublk device that the kernel has.
+ * Without ublkd those devices alone: the driver has no command for that; its
+ * character devices tell.
  */
 #include "engine/control.h"
+#include "tools/client.h"
+#include "tools/table.h"
 #include "tools/verbs.h"
 
 #include <dirent.h>
@@ -103,19 +106,15 @@ static void show(struct control *control, const struct ublk_dev_info *info, json
 	       server);
 }
 
-static int list_main(const struct verb *verb, int argc, char **argv)
+static int list_devices(bool json)
 {
+	int status = EXIT_DONE;
 	json_t *list = NULL;
 	struct control control;
 	struct error err;
-	int operand, status;
 	uint32_t *ids;
 	unsigned nr;
-	bool json;
 
-	status = cli_parse_json(verb, argc, argv, 0, 0, &json, &operand);
-	if (status)
-		return status;
 	if (control_open(&control, CONTROL_DEADLINE_MS, &err))
 		return cli_fail(EXIT_FAILED, &err);
 	ids = find_devices(&nr);
@@ -141,9 +140,93 @@ static int list_main(const struct verb *verb, int argc, char **argv)
 	return status;
 }
 
+/* ---- what ublkd says ---- */
+
+static void add_rate(struct table *table, const json_t *export, const char *key, bool is_size)
+{
+	const json_t *rate = json_object_get(export, key);
+	double number = json_number_value(rate);
+	char text[24];
+
+	if (!json_is_number(rate) || number < 0)
+		table_add(table, "-");
+	else if (is_size)
+		table_add(table, size_format((uint64_t)number, text, sizeof(text)));
+	else
+		table_addf(table, "%.0f", number);
+}
+
+static void print_exports(const json_t *exports)
+{
+	static const struct table_column columns[] = {
+		{ "NAME", TABLE_LEFT },      { "DEVICE", TABLE_LEFT },
+		{ "STATE", TABLE_LEFT },     { "SIZE", TABLE_RIGHT },
+		{ "BACKEND", TABLE_LEFT },   { "PID", TABLE_RIGHT },
+		{ "READS/s", TABLE_RIGHT },  { "READ/s", TABLE_RIGHT },
+		{ "WRITES/s", TABLE_RIGHT }, { "WRITTEN/s", TABLE_RIGHT },
+		{ "REASON", TABLE_LEFT },    { .title = NULL }
+	};
+	struct table table;
+	char text[4096];
+
+	table_begin(&table, columns);
+	for (size_t i = 0; i < json_array_size(exports); i++) {
+		const json_t *e = json_array_get(exports, i);
+
+		table_add(&table, client_text(e, "name", "?", text, sizeof(text)));
+		table_add(&table, client_text(e, "device", "-", text, sizeof(text)));
+		table_add(&table, client_text(e, "state", "?", text, sizeof(text)));
+		table_add(&table, client_size(e, "size", text, sizeof(text)));
+		table_add(&table, client_text(e, "backend", "-", text, sizeof(text)));
+		if (client_number(e, "pid"))
+			table_addf(&table, "%lld", (long long)client_number(e, "pid"));
+		else
+			table_add(&table, "-");
+		add_rate(&table, e, "readsPerSecond", false);
+		add_rate(&table, e, "readBytesPerSecond", true);
+		add_rate(&table, e, "writesPerSecond", false);
+		add_rate(&table, e, "writtenBytesPerSecond", true);
+		table_add(&table, client_text(e, "reason", "", text, sizeof(text)));
+	}
+	table_end(&table, "");
+}
+
+static int list_main(const struct verb *verb, int argc, char **argv)
+{
+	static const struct option_def options[] = { OPTION_DEF_JSON, { .name = NULL } };
+	bool json = false;
+	const struct client_flag flags[] = { { "json", &json }, { .name = NULL } };
+	struct client_words words = { .flags = flags };
+	struct client client;
+	struct error err;
+	json_t *reply, *exports;
+	int operand, status, ret;
+
+	status = client_parse(verb, options, &words, argc, argv, 0, 0, "nothing", &operand);
+	if (status)
+		return status;
+	ret = client_open(&client, words.socket, &err);
+	if (client_is_absent(ret) && !words.socket)
+		return list_devices(json);
+	if (ret)
+		return cli_fail(EXIT_FAILED, &err);
+	if (client_call(&client, "List", NULL, CLIENT_PROMPT_MS, &reply, &err)) {
+		status = client_fail(&client, &err);
+	} else {
+		exports = json_object_get(reply, "exports");
+		if (json)
+			cli_print_json(json_incref(exports), false);
+		else
+			print_exports(exports);
+		json_decref(reply);
+	}
+	client_close(&client);
+	return status;
+}
+
 const struct verb verb_list = {
 	.name = "list",
 	.arguments = "[--json]",
-	.summary = "list the ublk devices that the kernel has",
+	.summary = "list ublkd's exports and the other ublk devices that the kernel has",
 	.main = list_main,
 };

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl remove: stops a device and removes it, with or without a server left.
+ * ublkctl remove: has ublkd remove an export.  A device that is none of its
+ * exports, and each where there is no ublkd, is stopped and removed from here, with or
+ * without a server left.
  */
 #include "engine/control.h"
 #include "engine/log.h"
+#include "tools/client.h"
 #include "tools/verbs.h"
 
 #include <errno.h>
@@ -12,9 +15,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#define WAIT_STEP_MS 500u
+
 static const struct option_def remove_options[] = {
 	{ "force", OPTION_FLAG, NULL, "off", 0, 0,
 	  "even if it is mounted or held by another device" },
+	{ "wait", OPTION_FLAG, NULL, "off", 0, 0, "wait until it is not, and then do it" },
 	{ .name = NULL },
 };
 
@@ -31,29 +37,33 @@ static int check_unused(uint32_t id, struct error *err)
 	else if (errno == EBUSY)
 		return error_set(err, EBUSY,
 				 "%s is in use (mounted, or held by another device): let go of "
-				 "it first, or give --force",
+				 "it first, or give --force or --wait",
 				 path);
 	return 0;
 }
 
-static int remove_main(const struct verb *verb, int argc, char **argv)
+static int remove_device(const char *text, bool force, bool wait)
 {
-	static const struct option_def *const tables[] = { remove_options, NULL };
-	bool force = false;
-	struct cli cli = { .verb = verb, .tables = tables, .set = cli_set_flag, .context = &force };
 	struct ublk_dev_info info;
 	struct control control;
 	struct error err;
 	int ret;
 	uint32_t id;
 
-	if (cli_parse_device(&cli, argc, argv, &id, &err))
+	if (cli_device_id(text, &id, &err)) {
+		error_prefix(&err, "ublkd is not running, which knows names");
 		return cli_fail(EXIT_USAGE, &err);
+	}
 	if (control_open(&control, CONTROL_DEADLINE_MS, &err))
 		return cli_fail(EXIT_FAILED, &err);
 	ret = control_get_info(&control, id, &info, &err);
-	if (!ret && !force)
+	while (!ret && !force) {
 		ret = check_unused(id, &err);
+		if (ret != -EBUSY || !wait)
+			break;
+		usleep(WAIT_STEP_MS * 1000);
+		ret = control_get_info(&control, id, &info, &err);
+	}
 	if (!ret)
 		ret = control_stop(&control, id, &err);
 	if (!ret) {
@@ -69,9 +79,82 @@ static int remove_main(const struct verb *verb, int argc, char **argv)
 	return ret ? cli_fail(EXIT_FAILED, &err) : EXIT_DONE;
 }
 
+/* What text means to ublkd: a name, or (*device) a device of another server; NULL: nothing. */
+static json_t *find_name(struct client *client, const char *text, bool *device, struct error *err)
+{
+	json_t *export, *name;
+	const char *origin;
+	struct error ignored;
+	uint32_t id;
+
+	*device = false;
+	/* What can only be a name goes as it is. */
+	if (!strchr(text, '/') && cli_device_id(text, &id, &ignored))
+		return json_string(text);
+	if (client_find(client, text, &export, err))
+		return NULL;
+	origin = json_string_value(json_object_get(export, "origin"));
+	*device = origin && !strcmp(origin, "foreign");
+	name = json_incref(json_object_get(export, *device ? "device" : "name"));
+	json_decref(export);
+	return name;
+}
+
+static int remove_export(struct client *client, const char *text, bool force, bool wait)
+{
+	struct error err;
+	bool device;
+	json_t *name = find_name(client, text, &device, &err);
+	int status = EXIT_DONE;
+
+	if (!name) {
+		/* What is not there is removed already; the path of something else is a mistake. */
+		if (err.code != ENOENT || (strchr(text, '/') && !access(text, F_OK)))
+			status = client_fail(client, &err);
+	} else if (device) {
+		status = remove_device(json_string_value(name), force, wait);
+		json_decref(name);
+	} else if (client_call(client, "Remove",
+			       json_pack("{s:o, s:b, s:b}", "name", name, "force", (int)force,
+					 "wait", (int)wait),
+			       CLIENT_FOR_EVER, NULL, &err)) {
+		status = client_fail(client, &err);
+	}
+	return status;
+}
+
+static int remove_main(const struct verb *verb, int argc, char **argv)
+{
+	bool force = false, wait = false;
+	const struct client_flag flags[] = { { "force", &force },
+					     { "wait", &wait },
+					     { NULL, NULL } };
+	struct client_words words = { .flags = flags };
+	struct client client;
+	struct error err;
+	int operand, status, ret;
+
+	status = client_parse(verb, remove_options, &words, argc, argv, 1, 1,
+			      "one device or export", &operand);
+	if (status)
+		return status;
+	if (force && wait) {
+		error_set(&err, EINVAL, "give --force or --wait, not both");
+		return cli_fail(EXIT_USAGE, &err);
+	}
+	ret = client_open(&client, words.socket, &err);
+	if (client_is_absent(ret) && !words.socket)
+		return remove_device(argv[operand], force, wait);
+	if (ret)
+		return cli_fail(EXIT_FAILED, &err);
+	status = remove_export(&client, argv[operand], force, wait);
+	client_close(&client);
+	return status;
+}
+
 const struct verb verb_remove = {
 	.name = "remove",
-	.arguments = "[--force] DEVICE",
-	.summary = "stop a ublk device and remove it",
+	.arguments = "[--force | --wait] NAME|DEVICE",
+	.summary = "remove an export, or another ublk device",
 	.main = remove_main,
 };

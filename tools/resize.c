@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl resize: asks the 'ublkctl run' that serves a device to look again how
- * big its storage is.
+ * ublkctl resize: has ublkd give an export another size.  Of a device that is none
+ * of its exports it asks the 'ublkctl run' that serves it to look again how big its
+ * storage is.
  */
 #include "engine/control.h"
+#include "tools/client.h"
 #include "tools/verbs.h"
 
 #include <errno.h>
@@ -51,7 +53,7 @@ static int ask_server(int pid, struct error *err)
 	return 0;
 }
 
-static int resize(struct control *control, uint32_t id, struct error *err)
+static int resize(struct control *control, uint32_t id, bool json, struct error *err)
 {
 	struct ublk_dev_info info;
 	uint64_t before, after;
@@ -81,7 +83,9 @@ static int resize(struct control *control, uint32_t id, struct error *err)
 	if (ret)
 		return ret;
 	size_format(before, was, sizeof(was));
-	if (after == before)
+	if (json)
+		cli_print_json(json_pack("{s:I}", "size", (json_int_t)after), false);
+	else if (after == before)
 		printf(UBLK_BLOCK_PREFIX "%u: %s as before; its server's log tells more\n", id,
 		       was);
 	else
@@ -90,27 +94,120 @@ static int resize(struct control *control, uint32_t id, struct error *err)
 	return 0;
 }
 
-static int resize_main(const struct verb *verb, int argc, char **argv)
+static int resize_device(const char *text, bool json)
 {
-	static const struct option_def *const tables[] = { NULL };
-	struct cli cli = { .verb = verb, .tables = tables };
 	struct control control;
 	struct error err;
 	uint32_t id;
 	int ret;
 
-	if (cli_parse_device(&cli, argc, argv, &id, &err))
+	if (cli_device_id(text, &id, &err)) {
+		error_prefix(&err, "ublkd is not running, which knows names");
 		return cli_fail(EXIT_USAGE, &err);
+	}
 	if (control_open(&control, CONTROL_DEADLINE_MS, &err))
 		return cli_fail(EXIT_FAILED, &err);
-	ret = resize(&control, id, &err);
+	ret = resize(&control, id, json, &err);
 	control_close(&control);
 	return ret ? cli_fail(EXIT_FAILED, &err) : EXIT_DONE;
 }
 
+/* ---- by ublkd ---- */
+
+struct wish {
+	const char *text, *size;
+	bool force, json;
+};
+
+static bool is_foreign(const json_t *export)
+{
+	const char *origin = json_string_value(json_object_get(export, "origin"));
+
+	return origin && !strcmp(origin, "foreign");
+}
+
+static int resize_export(struct client *client, const struct wish *wish, uint64_t bytes,
+			 struct error *err)
+{
+	json_t *export, *parameters, *reply;
+	char name[256], size[24];
+	int ret = client_find(client, wish->text, &export, err);
+
+	if (ret)
+		return client_fail(client, err);
+	if (is_foreign(export)) {
+		json_decref(export);
+		if (!wish->size && !wish->force)
+			return resize_device(wish->text, wish->json);
+		error_set(err, EINVAL, "%s: another server's device only follows its storage",
+			  wish->text);
+		return cli_fail(EXIT_USAGE, err);
+	}
+	parameters = json_pack("{s:O, s:b}", "name", json_object_get(export, "name"), "force",
+			       (int)wish->force);
+	if (wish->size)
+		json_object_set_new(parameters, "size", json_integer((json_int_t)bytes));
+	client_text(export, "name", "?", name, sizeof(name));
+	json_decref(export);
+	if (client_call(client, "Resize", parameters, CLIENT_FOR_EVER, &reply, err))
+		return client_fail(client, err);
+	if (wish->json) {
+		cli_print_json(reply, false);
+		return EXIT_DONE;
+	}
+	printf("%s: %s\n", name, client_size(reply, "size", size, sizeof(size)));
+	json_decref(reply);
+	return EXIT_DONE;
+}
+
+static int resize_main(const struct verb *verb, int argc, char **argv)
+{
+	static const struct option_def options[] = {
+		{ "force", OPTION_FLAG, NULL, "off", 0, 0,
+		  "also to a smaller size: the end is lost" },
+		OPTION_DEF_JSON,
+		{ .name = NULL },
+	};
+	struct wish wish = { .text = NULL };
+	const struct client_flag flags[] = { { "force", &wish.force },
+					     { "json", &wish.json },
+					     { NULL, NULL } };
+	struct client_words words = { .flags = flags };
+	struct client client;
+	struct error err;
+	uint64_t bytes = 0;
+	int operand, status, ret;
+
+	status = client_parse(verb, options, &words, argc, argv, 1, 2,
+			      "one device or export, and a size", &operand);
+	if (status)
+		return status;
+	wish.text = argv[operand];
+	wish.size = argv[operand + 1];
+	if (wish.size && (size_parse(wish.size, &bytes) || !bytes)) {
+		error_set(&err, EINVAL, "'%s' is no size: give bytes, or as in 512M or 10G",
+			  wish.size);
+		return cli_fail(EXIT_USAGE, &err);
+	}
+	ret = client_open(&client, words.socket, &err);
+	if (client_is_absent(ret) && !words.socket) {
+		if (!wish.size && !wish.force)
+			return resize_device(wish.text, wish.json);
+		error_set(&err, EINVAL,
+			  "ublkd is not running ('systemctl start ublkd'), and without it a device "
+			  "only follows its storage: give one device");
+		return cli_fail(EXIT_USAGE, &err);
+	}
+	if (ret)
+		return cli_fail(EXIT_FAILED, &err);
+	status = resize_export(&client, &wish, bytes, &err);
+	client_close(&client);
+	return status;
+}
+
 const struct verb verb_resize = {
 	.name = "resize",
-	.arguments = "DEVICE",
-	.summary = "have a device follow its storage that has grown",
+	.arguments = "[--force] NAME|DEVICE [SIZE]",
+	.summary = "give an export a size, or have it follow its storage that has grown",
 	.main = resize_main,
 };

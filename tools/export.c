@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ublkctl export: has ublkd make an export.  The command line is that of 'ublkctl
+ * run', checked here as there, so that nonsense is refused before ublkd is asked.
+ */
+#include "engine/spec.h"
+#include "tools/client.h"
+#include "tools/verbs.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct option_def export_options[] = {
+	{ "create", OPTION_SIZE, NULL, NULL, 512, 0,
+	  "file: make a new, sparse file of this size; one that exists is not touched" },
+	{ "persist", OPTION_FLAG, NULL, "off", 0, 0, "come up again at boot" },
+	OPTION_DEF_JSON,
+	OPTION_DEF_SOCKET,
+	{ .name = NULL },
+};
+
+/* The command line is read twice, see cli_parse_uri(). */
+struct wish {
+	struct spec spec;
+	bool have_spec;
+	bool json, persist;
+	const char *socket;
+	char *folder;    /* where a relative path begins */
+	json_t *options; /* by name, as ublkd wants them */
+};
+
+/* ---- paths: ublkd has another folder than we ---- */
+
+static char *make_absolute(const struct wish *wish, const char *path)
+{
+	char *absolute;
+
+	if (*path == '/')
+		return strdup(path);
+	return asprintf(&absolute, "%s/%s", strcmp(wish->folder, "/") ? wish->folder : "", path) < 0
+		       ? NULL
+		       : absolute;
+}
+
+/* The folder as a URI has it, with a '/' behind. */
+static size_t write_folder(const char *folder, char *out)
+{
+	size_t n = 0;
+
+	for (; *folder; folder++) {
+		if (isalnum((unsigned char)*folder) || strchr("/-._~", *folder))
+			out[n++] = *folder;
+		else
+			n += (size_t)sprintf(out + n, "%%%02X", (unsigned char)*folder);
+	}
+	if (!n || out[n - 1] != '/')
+		out[n++] = '/';
+	return n;
+}
+
+/* "nbd+unix:///?socket=PATH" */
+static char *make_socket_absolute(const struct wish *wish, const char *uri)
+{
+	const char *query = strchr(uri, '?'), *path = query ? strstr(query, "socket=") : NULL;
+	char *absolute;
+	size_t n;
+
+	if (!path || (path[-1] != '?' && path[-1] != '&'))
+		return strdup(uri);
+	path += strlen("socket=");
+	if (*path == '/' || !strncasecmp(path, "%2f", 3))
+		return strdup(uri);
+	absolute = malloc(strlen(uri) + 3 * strlen(wish->folder) + 2);
+	if (!absolute)
+		return NULL;
+	n = (size_t)(path - uri);
+	memcpy(absolute, uri, n);
+	n += write_folder(wish->folder, absolute + n);
+	strcpy(absolute + n, path);
+	return absolute;
+}
+
+static char *uri_for_ublkd(const struct wish *wish)
+{
+	const struct spec *spec = &wish->spec;
+	size_t scheme = (size_t)(spec->locator - spec->uri);
+	char *path, *uri = NULL;
+
+	/* A path alone is a file's. */
+	if (spec->backend != backend_find("file"))
+		return strstr(spec->uri, "+unix:") ? make_socket_absolute(wish, spec->uri)
+						   : strdup(spec->uri);
+	path = make_absolute(wish, spec->locator);
+	if (path && asprintf(&uri, "%.*s%s", (int)scheme, spec->uri, path) < 0)
+		uri = NULL;
+	free(path);
+	return uri;
+}
+
+/* ---- the command line ---- */
+
+static void keep(struct wish *wish, const struct option_def *def, const char *text)
+{
+	char *path = text && def->type == OPTION_PATH ? make_absolute(wish, text) : NULL;
+
+	json_object_set_new(wish->options, def->name,
+			    json_string(path   ? path
+					: text ? text
+					       : "on"));
+	free(path);
+}
+
+static int set_option(void *context, const struct option_def *def, const char *text,
+		      struct error *err)
+{
+	struct wish *wish = context;
+	struct option_value value;
+	bool of_spec = option_find(spec_options, def->name) >= 0;
+	int ret = option_parse(def, text, &value, err);
+
+	if (ret)
+		return ret;
+	if (!strcmp(def->name, "json"))
+		wish->json = value.number;
+	else if (!strcmp(def->name, "persist"))
+		wish->persist = value.number;
+	else if (!strcmp(def->name, "socket"))
+		wish->socket = text;
+	else if (wish->have_spec) {
+		ret = of_spec ? spec_set(&wish->spec, def->name, text, err)
+			      : spec_set_backend_option(&wish->spec, def->name, text, err);
+		if (!ret)
+			keep(wish, def, text);
+	}
+	return ret;
+}
+
+static int set_backend_option(void *context, const char *assignment, struct error *err)
+{
+	struct wish *wish = context;
+	const struct option_def *table;
+	const char *equals = strchr(assignment, '=');
+	char name[64];
+	int i, ret;
+
+	if (!wish->have_spec)
+		return 0;
+	ret = spec_set_backend(&wish->spec, assignment, err);
+	if (ret)
+		return ret;
+	table = wish->spec.backend->options;
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(assignment, "="), assignment);
+	i = option_find(table, name);
+	if (i >= 0)
+		keep(wish, &table[i], equals ? equals + 1 : NULL);
+	return 0;
+}
+
+/* "data=/var/data.img": the name in front, if it is one. */
+static char *split_name(char *operand)
+{
+	size_t length = strspn(operand, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+					"0123456789._-");
+
+	if (!length || operand[length] != '=')
+		return NULL;
+	operand[length] = 0;
+	return operand;
+}
+
+static int parse_arguments(struct wish *wish, const struct verb *verb, int argc, char **argv,
+			   char **name, struct error *err)
+{
+	static const struct option_def *const tables[] = { spec_options, export_options, NULL };
+	struct cli cli = {
+		.verb = verb,
+		.tables = tables,
+		.set = set_option,
+		.set_backend = set_backend_option,
+		.context = wish,
+	};
+	int operand, ret = cli_parse(&cli, argc, argv, &operand, err);
+
+	if (ret)
+		return ret;
+	if (argc - operand == 1) {
+		*name = split_name(argv[operand]);
+		if (*name)
+			argv[operand] += strlen(*name) + 1;
+	}
+	return cli_parse_uri(&cli, argc, argv, &wish->spec, &wish->have_spec, err);
+}
+
+/* ---- the verb ---- */
+
+static int print_export(json_t *reply, bool json)
+{
+	json_t *export = json_object_get(reply, "export");
+	char device[256];
+
+	if (json)
+		cli_print_json(json_incref(export), false);
+	else
+		printf("%s\n", client_text(export, "device", "-", device, sizeof(device)));
+	json_decref(reply);
+	return EXIT_DONE;
+}
+
+static int ask(const struct wish *wish, const char *name)
+{
+	char *uri = uri_for_ublkd(wish);
+	json_t *parameters, *reply;
+	struct error err;
+	int status;
+
+	if (!uri) {
+		error_set(&err, ENOMEM, "no memory for a URI");
+		return cli_fail(EXIT_FAILED, &err);
+	}
+	parameters = json_pack("{s:s, s:O, s:b}", "uri", uri, "options", wish->options, "persist",
+			       (int)wish->persist);
+	free(uri);
+	if (!parameters) {
+		error_set(&err, EINVAL, "'%s': it is no UTF-8 text", wish->spec.uri);
+		return cli_fail(EXIT_USAGE, &err);
+	}
+	if (name)
+		json_object_set_new(parameters, "name", json_string(name));
+	status = client_ask(wish->socket, "Export", parameters, CLIENT_FOR_EVER, &reply);
+	return status ? status : print_export(reply, wish->json);
+}
+
+static int export_main(const struct verb *verb, int argc, char **argv)
+{
+	struct wish wish = { .options = json_object(), .folder = getcwd(NULL, 0) };
+	char *name = NULL;
+	struct error err;
+	int status;
+
+	if (!wish.folder) {
+		error_set(&err, errno, "the folder that this runs in: %s", strerror(errno));
+		status = cli_fail(EXIT_FAILED, &err);
+	} else if (parse_arguments(&wish, verb, argc, argv, &name, &err)) {
+		status = cli_fail(EXIT_USAGE, &err);
+	} else {
+		status = ask(&wish, name);
+	}
+	if (wish.have_spec)
+		spec_close(&wish.spec);
+	json_decref(wish.options);
+	free(wish.folder);
+	return status;
+}
+
+const struct verb verb_export = {
+	.name = "export",
+	.arguments = "[OPTIONS] [NAME=]URI",
+	.summary = "have ublkd make an export, and keep it alive",
+	.main = export_main,
+};

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ublkctl monitor: each change of an export's state, as it happens.
+ */
+#include "tools/client.h"
+#include "tools/verbs.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+static int print_change(void *context, json_t *reply)
+{
+	const bool *json = context;
+	const json_t *export = json_object_get(reply, "export");
+	const json_t *change = json_object_get(reply, "change");
+	char time[40], name[256], state[64], reason[4096];
+
+	if (*json) {
+		cli_print_json(json_incref(reply), true);
+	} else {
+		client_text(change, "reason", "", reason, sizeof(reason));
+		printf("%s %s: %s%s%s\n",
+		       client_time(client_number(change, "time") / 1000000, time, sizeof(time)),
+		       client_text(export, "name", "?", name, sizeof(name)),
+		       client_text(change, "state", "?", state, sizeof(state)), *reason ? ": " : "",
+		       reason);
+		fflush(stdout);
+	}
+	/* Whoever reads it is gone. */
+	return ferror(stdout);
+}
+
+static int monitor_main(const struct verb *verb, int argc, char **argv)
+{
+	static const struct option_def options[] = { OPTION_DEF_JSON, { .name = NULL } };
+	bool json = false;
+	const struct client_flag flags[] = { { "json", &json }, { .name = NULL } };
+	struct client_words words = { .flags = flags };
+	struct client client;
+	struct error err;
+	int operand, status, ret;
+
+	status = client_parse(verb, options, &words, argc, argv, 0, 0, "nothing", &operand);
+	if (status)
+		return status;
+	if (client_open(&client, words.socket, &err))
+		return cli_fail(EXIT_FAILED, &err);
+	ret = client_stream(&client, "Monitor", NULL, print_change, &json, &err);
+	if (ret < 0)
+		status = client_fail(&client, &err);
+	else if (ret)
+		status = EXIT_FAILED;
+	client_close(&client);
+	return status;
+}
+
+const struct verb verb_monitor = {
+	.name = "monitor",
+	.arguments = "[--json]",
+	.summary = "show each change of an export's state, until interrupted",
+	.main = monitor_main,
+};

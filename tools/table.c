@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/table.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Characters, not bytes: those that do not continue one. */
+static unsigned width_of(const char *text)
+{
+	unsigned width = 0;
+
+	for (; *text; text++)
+		width += (*text & 0xc0) != 0x80;
+	return width;
+}
+
+/* Takes text over.  Without memory there is nothing sensible to print. */
+static void add_cell(struct table *table, char *text)
+{
+	if (table->nr_cells == table->room) {
+		table->room = table->room ? table->room * 2 : 64;
+		table->cells = realloc(table->cells, table->room * sizeof(*table->cells));
+	}
+	if (!text || !table->cells) {
+		fputs("out of memory\n", stderr);
+		exit(EXIT_FAILURE);
+	}
+	table->cells[table->nr_cells++] = text;
+}
+
+void table_begin(struct table *table, const struct table_column *columns)
+{
+	*table = (struct table){ .columns = columns };
+	for (; columns->title; columns++) {
+		table->nr_columns++;
+		table_add(table, columns->title);
+	}
+}
+
+void table_add(struct table *table, const char *text)
+{
+	add_cell(table, strdup(text));
+}
+
+void table_addf(struct table *table, const char *fmt, ...)
+{
+	char *text = NULL;
+	va_list args;
+
+	va_start(args, fmt);
+	if (vasprintf(&text, fmt, args) < 0)
+		text = NULL;
+	va_end(args);
+	add_cell(table, text);
+}
+
+static unsigned widest(const struct table *table, unsigned column)
+{
+	unsigned most = 0;
+
+	for (unsigned i = column; i < table->nr_cells; i += table->nr_columns) {
+		unsigned width = width_of(table->cells[i]);
+
+		if (width > most)
+			most = width;
+	}
+	return most;
+}
+
+/* Nothing follows the last cell that has text, not even blanks. */
+static void print_row(const struct table *table, char **cells, const unsigned *widths,
+		      const char *indent)
+{
+	unsigned nr = table->nr_columns;
+
+	while (nr && !*cells[nr - 1])
+		nr--;
+	fputs(indent, stdout);
+	for (unsigned i = 0; i < nr; i++) {
+		int blanks = (int)(widths[i] - width_of(cells[i]));
+
+		if (table->columns[i].side == TABLE_RIGHT)
+			printf("%*s%s", blanks, "", cells[i]);
+		else
+			printf("%s%*s", cells[i], i + 1 < nr ? blanks : 0, "");
+		if (i + 1 < nr)
+			fputs("  ", stdout);
+	}
+	putchar('\n');
+}
+
+void table_end(struct table *table, const char *indent)
+{
+	unsigned *widths = calloc(table->nr_columns + 1, sizeof(*widths));
+
+	for (unsigned i = 0; widths && i < table->nr_columns; i++)
+		widths[i] = widest(table, i);
+	for (unsigned i = 0; widths && i + table->nr_columns <= table->nr_cells;
+	     i += table->nr_columns)
+		print_row(table, &table->cells[i], widths, indent);
+	for (unsigned i = 0; i < table->nr_cells; i++)
+		free(table->cells[i]);
+	free(table->cells);
+	free(widths);
+}
