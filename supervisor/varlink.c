@@ -711,7 +711,9 @@ static void go_on(struct connection *c)
 		has_request = false;
 		drop_input(c);
 	}
-	if (!waits && (c->finishing || c->server->stopping || (c->eof && !has_request))) {
+	/* A call of who is gone goes on without the connection. */
+	if ((c->gone && !has_request) ||
+	    (!waits && (c->finishing || c->server->stopping || (c->eof && !has_request)))) {
 		close_connection(c);
 		return;
 	}
@@ -744,7 +746,7 @@ static struct connection *find_idle(const struct varlink *server, const uid_t *u
 	struct connection *found = NULL;
 
 	for (struct connection *c = server->connections; c; c = c->next)
-		if (!c->call && (!uid || c->peer.uid == *uid) &&
+		if ((!c->call || c->gone) && (!uid || c->peer.uid == *uid) &&
 		    (!found || c->used_ms < found->used_ms))
 			found = c;
 	return found;

@@ -10,7 +10,8 @@
  * different connections side by side.
  *
  * Thread: the loop's, for everything here.  Callbacks come from the loop, never
- * from within a function of this file.  Nothing here blocks.
+ * from within a function of this file.  Nothing here blocks.  The process must
+ * ignore SIGPIPE: libuv writes also to who has hung up.
  *
  * Protocol: varlink.org, "Protocol": JSON objects, a NUL byte after each.
  * "upgrade" is refused.
