@@ -121,7 +121,8 @@ check_numbers() {
 		if code "$file" | grep -qiE "_IO(R|W|WR)?\('u'|0x[c8]0[0-9a-f]{2}75[0-9a-f]{2}\b|\bUBLK_U_"; then
 			echo "$file: numbers of the kernel's ublk stand in engine/ublk_abi.h only"
 		fi
-		if code "$file" | grep -qE '"/dev/ublk'; then
+		# /dev/ublk/ is ublkd's own folder.
+		if code "$file" | grep -qE '"/dev/ublk[^/"]'; then
 			echo "$file: names of the kernel's ublk stand in engine/ublk_abi.h only"
 		fi
 	done

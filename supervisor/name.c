@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+#include "supervisor/name.h"
+#include "engine/error.h"
+#include "engine/ublk_abi.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool is_name_char(char c)
+{
+	return isascii(c) && (isalnum((unsigned char)c) || strchr(".-_", c));
+}
+
+static bool is_number(const char *text)
+{
+	return *text && !text[strspn(text, "0123456789")];
+}
+
+static const char *last_component(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* "ublkb0": a block device of ublk. */
+static bool is_block_name(const char *text)
+{
+	const char *prefix = last_component(UBLK_BLOCK_PREFIX);
+	size_t length = strlen(prefix);
+
+	return !strncmp(text, prefix, length) && is_number(text + length);
+}
+
+static bool is_char_name(const char *text)
+{
+	const char *prefix = last_component(UBLK_CHAR_PREFIX);
+	size_t length = strlen(prefix);
+
+	return !strncmp(text, prefix, length) && is_number(text + length);
+}
+
+static bool is_partition_link(const char *name)
+{
+	const char *dash = strrchr(name, '-');
+
+	return dash && !strncmp(dash, "-part", 5) && is_number(dash + 5);
+}
+
+int name_check(const char *name, struct error *err)
+{
+	char shown[200];
+
+	text_escape(name, shown, sizeof(shown));
+	if (!*name)
+		return error_set(err, EINVAL, "the name is empty: give one, as in data");
+	for (const char *c = name; *c; c++)
+		if (!is_name_char(*c))
+			return error_set(err, EINVAL,
+					 "'%s' is no name: it may have letters, digits and . - _ "
+					 "only",
+					 shown);
+	if (strlen(name) > NAME_MAX_LENGTH)
+		return error_set(err, EINVAL,
+				 "'%s' is too long for a name: give at most %u letters", shown,
+				 NAME_MAX_LENGTH);
+	if (*name == '.' || *name == '-')
+		return error_set(err, EINVAL, "'%s' is no name: it may not begin with '%c'", shown,
+				 *name);
+	if (is_block_name(name) || is_char_name(name) ||
+	    !strcmp(name, last_component(UBLK_CONTROL_PATH)))
+		return error_set(err, EINVAL,
+				 "'%s' is a device's name: give the export another one", shown);
+	if (is_partition_link(name))
+		return error_set(
+			err, EINVAL,
+			"'%s' would be the link of a partition: give the export another name",
+			shown);
+	return 0;
+}
+
+/* FNV-1a. */
+static uint32_t hash(const char *text)
+{
+	uint32_t h = 2166136261u;
+
+	for (; *text; text++)
+		h = (h ^ (unsigned char)*text) * 16777619u;
+	return h;
+}
+
+/* Where the part of a URI begins that its name is made of. */
+static const char *telling_part(const char *uri)
+{
+	const char *path = uri, *component;
+	static const char file[] = "file:";
+
+	if (!strncmp(uri, file, strlen(file)))
+		path += strlen(file);
+	else if (uri[strcspn(uri, ":/")] == ':')
+		return uri;
+	component = last_component(path);
+	return *component ? component : path;
+}
+
+void name_from_uri(const char *uri, char name[NAME_MAX_LENGTH + 1])
+{
+	const unsigned suffix = 9; /* "-%08x" */
+	unsigned n = 0;
+	bool cut = false;
+
+	for (const char *c = telling_part(uri); *c && !cut; c++) {
+		char next = '-';
+
+		if (is_name_char(*c))
+			next = *c;
+		if (next == '-' && n && name[n - 1] == '-')
+			continue;
+		if (!n && (next == '-' || next == '.'))
+			continue;
+		cut = n == NAME_MAX_LENGTH;
+		if (!cut)
+			name[n++] = next;
+	}
+	while (n && name[n - 1] == '-')
+		n--;
+	name[n] = 0;
+	if (!cut && !name_check(name, NULL))
+		return;
+	if (n > NAME_MAX_LENGTH - suffix)
+		n = NAME_MAX_LENGTH - suffix;
+	if (!n)
+		n = (unsigned)snprintf(name, NAME_MAX_LENGTH, "export");
+	snprintf(name + n, suffix + 1, "-%08x", hash(uri));
+}
+
+/* ---- links ---- */
+
+static int make_folder(const char *folder, struct error *err)
+{
+	/* Whatever the umask is: links are for all to follow. */
+	if (!mkdir(folder, 0755))
+		chmod(folder, 0755);
+	else if (errno != EEXIST)
+		return error_set(err, errno, "%s: it cannot be made: %m", folder);
+	return 0;
+}
+
+/* What the link at path points to, or "": there is no link.  Returns 0 or -errno. */
+static int read_link(const char *path, char target[PATH_MAX])
+{
+	ssize_t n = readlink(path, target, PATH_MAX - 1);
+
+	target[n < 0 ? 0 : n] = 0;
+	return n < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static bool is_ours(const char *target)
+{
+	return !strncmp(target, "../", 3) && is_block_name(target + 3);
+}
+
+static int name_path(char path[PATH_MAX], const char *folder, const char *name, struct error *err)
+{
+	if (snprintf(path, PATH_MAX, "%s/%s", folder, name) >= PATH_MAX)
+		return error_set(err, ENAMETOOLONG, "%s: the path is too long", folder);
+	return 0;
+}
+
+/* Others may be at it, too: udev, or an earlier ublkd's remains. */
+int name_link_in(const char *folder, const char *name, const char *device, struct error *err)
+{
+	char path[PATH_MAX], found[PATH_MAX], temporary[PATH_MAX + 16], target[PATH_MAX];
+	int ret = name_check(name, err);
+
+	if (ret)
+		return ret;
+	if (!is_block_name(last_component(device)))
+		return error_set(err, EINVAL, "'%s' is no ublk device", device);
+	ret = name_path(path, folder, name, err);
+	if (!ret)
+		ret = make_folder(folder, err);
+	if (ret)
+		return ret;
+	snprintf(target, sizeof(target), "../%s", last_component(device));
+	ret = read_link(path, found);
+	if (!ret && !strcmp(found, target))
+		return 0;
+	if (ret == -EINVAL || (!ret && *found && !is_ours(found)))
+		return error_set(err, EEXIST,
+				 "%s is there, and is no link to a ublk device: move it away",
+				 path);
+	if (ret)
+		return error_set(err, ret, "%s: %s", path, strerror(-ret));
+	/* No name begins with a dot. */
+	snprintf(temporary, sizeof(temporary), "%s/.%s", folder, name);
+	if (unlink(temporary) && errno != ENOENT)
+		return error_set(err, errno, "%s: it cannot be removed: %m", temporary);
+	if (symlink(target, temporary))
+		return error_set(err, errno, "%s: it cannot be made: %m", temporary);
+	if (rename(temporary, path)) {
+		ret = error_set(err, errno, "%s: it cannot be made: %m", path);
+		unlink(temporary);
+		return ret;
+	}
+	return 0;
+}
+
+int name_unlink_in(const char *folder, const char *name, const char *device, struct error *err)
+{
+	char path[PATH_MAX], found[PATH_MAX];
+	int ret = name_check(name, err);
+
+	if (ret || (ret = name_path(path, folder, name, err)))
+		return ret;
+	ret = read_link(path, found);
+	if (ret == -EINVAL || ret == -ENOTDIR)
+		return 0;
+	if (ret)
+		return error_set(err, ret, "%s: %s", path, strerror(-ret));
+	if (!is_ours(found) || strcmp(found + 3, last_component(device)) != 0)
+		return 0;
+	if (unlink(path) && errno != ENOENT)
+		return error_set(err, errno, "%s: it cannot be removed: %m", path);
+	return 0;
+}
+
+int name_link(const char *name, const char *device, struct error *err)
+{
+	return name_link_in(NAME_FOLDER, name, device, err);
+}
+
+int name_unlink(const char *name, const char *device, struct error *err)
+{
+	return name_unlink_in(NAME_FOLDER, name, device, err);
+}
+
+/* ---- records ---- */
+
+/* The property that udev takes from there. */
+static const char record_key[] = "UBLKD_NAME=";
+
+static int record_path(char path[PATH_MAX], const char *folder, const char *device,
+		       struct error *err)
+{
+	const char *block = last_component(device);
+	char shown[200];
+
+	if (!is_block_name(block))
+		return error_set(err, EINVAL, "'%s' is no ublk device",
+				 text_escape(device, shown, sizeof(shown)));
+	return name_path(path, folder, block, err);
+}
+
+int name_record(const char *folder, const char *device, const char *name, struct error *err)
+{
+	char path[PATH_MAX], temporary[PATH_MAX + 16],
+		line[sizeof(record_key) + NAME_MAX_LENGTH + 1];
+	int fd, length, ret = name_check(name, err);
+	ssize_t n;
+
+	if (!ret)
+		ret = record_path(path, folder, device, err);
+	if (!ret)
+		ret = make_folder(folder, err);
+	if (ret)
+		return ret;
+	length = snprintf(line, sizeof(line), "%s%s\n", record_key, name);
+	snprintf(temporary, sizeof(temporary), "%s/.%s", folder, last_component(device));
+	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return error_set(err, errno, "%s: it cannot be made: %m", temporary);
+	n = write(fd, line, (size_t)length);
+	ret = n == length ? 0 : n < 0 ? -errno : -EIO;
+	close(fd);
+	if (!ret && rename(temporary, path))
+		ret = -errno;
+	if (!ret)
+		return 0;
+	unlink(temporary);
+	return error_set(err, ret, "%s: it cannot be written: %s", path, strerror(-ret));
+}
+
+int name_forget(const char *folder, const char *device, struct error *err)
+{
+	char path[PATH_MAX];
+	int ret = record_path(path, folder, device, err);
+
+	if (!ret && unlink(path) && errno != ENOENT && errno != ENOTDIR)
+		ret = error_set(err, errno, "%s: it cannot be removed: %m", path);
+	return ret;
+}
+
+int name_lookup(const char *folder, const char *device, char name[NAME_MAX_LENGTH + 1],
+		struct error *err)
+{
+	char path[PATH_MAX], line[sizeof(record_key) + NAME_MAX_LENGTH + 2];
+	int fd, ret = record_path(path, folder, device, err);
+	const char *found;
+	ssize_t n;
+
+	if (ret)
+		return ret;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return errno == ENOENT ? error_set(err, ENOENT, "%s is no device of ublkd's",
+						   last_component(device))
+				       : error_set(err, errno, "%s: %m", path);
+	n = read(fd, line, sizeof(line) - 1);
+	ret = n < 0 ? error_set(err, errno, "%s: %m", path) : 0;
+	close(fd);
+	if (ret)
+		return ret;
+	line[n] = 0;
+	line[strcspn(line, "\n")] = 0;
+	found = line + strlen(record_key);
+	if (strncmp(line, record_key, strlen(record_key)) != 0 || name_check(found, NULL))
+		return error_set(err, EINVAL, "%s: what it holds is no name", path);
+	memcpy(name, found, strlen(found) + 1);
+	return 0;
+}
