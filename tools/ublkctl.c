@@ -10,19 +10,19 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct verb *const verbs[] = {
-	&verb_run,      &verb_export, &verb_list,     &verb_show,     &verb_stats,
-	&verb_monitor,  &verb_remove, &verb_resize,   &verb_suspend,  &verb_resume,
-	&verb_upgrade,  &verb_reload, &verb_shutdown, &verb_features, &verb_backends,
-	&verb_nbd_list, NULL
-};
+static const struct verb *const verbs[] = { &verb_run,      &verb_export,       &verb_list,
+					    &verb_show,     &verb_stats,        &verb_monitor,
+					    &verb_remove,   &verb_resize,       &verb_suspend,
+					    &verb_resume,   &verb_upgrade,      &verb_reload,
+					    &verb_shutdown, &verb_features,     &verb_backends,
+					    &verb_nbd_list, &verb_check_config, NULL };
 
 static void print_help(void)
 {
 	printf("usage: ublkctl VERB [OPTIONS] [ARGUMENTS]\n"
 	       "Storage that lives in userspace, as Linux block devices.\n\nverbs:\n");
 	for (const struct verb *const *v = verbs; *v; v++)
-		printf("  %-10s %-28s %s\n", (*v)->name, (*v)->arguments, (*v)->summary);
+		printf("  %-12s %-28s %s\n", (*v)->name, (*v)->arguments, (*v)->summary);
 	printf("\n'ublkctl VERB --help' tells more; --version prints the version.\n");
 }
 

@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/unit/test.h"
+#include "engine/error.h"
+#include "engine/spec.h"
+#include "supervisor/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <sys/stat.h>
+
+static char folder[] = "/tmp/test-config.XXXXXX";
+static struct config config;
+static struct error err;
+
+static int set_up(void **state)
+{
+	(void)state;
+	memcpy(strrchr(folder, '.') + 1, "XXXXXX", 6);
+	return mkdtemp(folder) ? 0 : -1;
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	(void)st;
+	(void)flag;
+	(void)ftw;
+	return remove(path);
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	config_close(&config);
+	return nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static const char *path_of(const char *name)
+{
+	static char path[500];
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	return path;
+}
+
+static void put(const char *name, const char *text)
+{
+	FILE *f;
+
+	mkdir(path_of("exports.d"), 0755);
+	f = fopen(path_of(name), "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static void load(void)
+{
+	config_close(&config);
+	assert_int_equal(config_load(folder, &config), 0);
+}
+
+/* A text that is parsed; name as for config_parse(). */
+static void parse(const char *name, const char *text, size_t size)
+{
+	config_close(&config);
+	config_init(&config);
+	assert_int_equal(config_parse(&config, "FILE", name, text, size), 0);
+}
+
+static const char *option_of(const struct config_export *e, const char *name)
+{
+	for (unsigned i = 0; i < e->nr_options; i++)
+		if (!strcmp(e->options[i].name, name))
+			return e->options[i].value;
+	return "";
+}
+
+static void nothing_is_all_defaults(void **state)
+{
+	(void)state;
+	load();
+	assert_int_equal(config.nr_errors, 0);
+	assert_int_equal(config.nr_exports, 0);
+	assert_string_equal(config.values[CONFIG_WORKER_USER].text, "ublkd");
+	assert_false(config.values[CONFIG_CONTROL_GROUP].set);
+	assert_int_equal(config.values[CONFIG_ON_STOP].word, CONFIG_STOP_KEEP);
+	assert_true(config.values[CONFIG_MAX_JOBS].number > 0);
+}
+
+static void settings_and_exports_are_read(void **state)
+{
+	(void)state;
+	put("ublkd.conf", "# a comment\n"
+			  "[ublkd]\n"
+			  "worker-user = nobody\n"
+			  "  control-group=disk  \n"
+			  "on-stop: remove\r\n"
+			  "max-jobs = 3\n"
+			  "\n"
+			  "[export ram]\n"
+			  "uri = memory:1G\n"
+			  "queues = 2\n"
+			  "; another comment\n"
+			  "[export   zero]\n"
+			  "uri = null:1T");
+	put("exports.d/disk.conf", "\xef\xbb\xbf"
+				   "uri = /var/lib/disk.img\n"
+				   "create = 10G\n"
+				   "\tread-only = off\n");
+	put("exports.d/b.conf", "[export]\nuri = null:1G\n");
+	put("exports.d/a.conf", "[export a]\nuri = null:1G\n");
+	put("exports.d/c.conf~", "nonsense");
+	put("exports.d/.d.conf", "nonsense");
+	put("exports.d/README", "nonsense");
+	load();
+	for (unsigned i = 0; i < config.nr_errors; i++)
+		print_error("%s\n", config.errors[i].text);
+	assert_int_equal(config.nr_errors, 0);
+	assert_string_equal(config.values[CONFIG_WORKER_USER].text, "nobody");
+	assert_string_equal(config.values[CONFIG_CONTROL_GROUP].text, "disk");
+	assert_int_equal(config.values[CONFIG_ON_STOP].word, CONFIG_STOP_REMOVE);
+	assert_int_equal(config.values[CONFIG_MAX_JOBS].number, 3);
+	assert_int_equal(config.nr_exports, 5);
+	assert_string_equal(config.exports[0].name, "ram");
+	assert_string_equal(config.exports[0].uri, "memory:1G");
+	assert_string_equal(option_of(&config.exports[0], "queues"), "2");
+	assert_int_equal(config.exports[0].line, 8);
+	assert_string_equal(config.exports[0].file, path_of("ublkd.conf"));
+	assert_string_equal(config.exports[1].name, "zero");
+	assert_string_equal(config.exports[2].name, "a");
+	assert_string_equal(config.exports[3].name, "b");
+	assert_string_equal(config.exports[4].name, "disk");
+	assert_string_equal(config.exports[4].uri, "/var/lib/disk.img");
+	assert_int_equal(config.exports[4].nr_options, 2);
+	assert_string_equal(option_of(&config.exports[4], "create"), "10G");
+	assert_string_equal(option_of(&config.exports[4], "read-only"), "off");
+	assert_ptr_equal(config_find(&config, "disk"), &config.exports[4]);
+	assert_null(config_find(&config, "c"));
+}
+
+/* Each: of ublkd.conf or of an export's file, the line that is refused, and a word of why. */
+static const struct {
+	const char *name, *text;
+	unsigned line;
+	const char *why;
+} refused[] = {
+	{ NULL, "x = 1\n", 1, "in no section" },
+	{ NULL, "[ublkd]\nx = 1\n", 2, "no setting" },
+	{ NULL, "[ublkd]\nmax-jobs = many\n", 2, "max-jobs" },
+	{ NULL, "[ublkd]\nmax-jobs = 0\n", 2, "max-jobs" },
+	{ NULL, "[ublkd]\nmax-jobs =\n", 2, "max-jobs" },
+	{ NULL, "[ublkd]\non-stop = burn\n", 2, "on-stop" },
+	{ NULL, "[ublkd]\non-stop = keep\n\non-stop = keep\n", 4, "line 2" },
+	{ NULL, "[ublkd]\n[ublkd]\n", 2, "already" },
+	{ NULL, "[daemon]\n", 1, "no section" },
+	{ NULL, "[]\n", 1, "no section" },
+	{ NULL, "[ublkd\n", 1, "no [SECTION]" },
+	{ NULL, "[ublkd] # x\n", 1, "no [SECTION]" },
+	{ NULL, "[export]\nuri = null:1G\n", 1, "no name" },
+	{ NULL, "[export ]\nuri = null:1G\n", 1, "no name" },
+	{ NULL, "[export a/b]\nuri = null:1G\n", 1, "no name" },
+	{ NULL, "[export ../a]\nuri = null:1G\n", 1, "no name" },
+	{ NULL, "[exporta]\n", 1, "no section" },
+	{ NULL, "[export a]\n", 1, "no uri" },
+	{ NULL, "[export a]\nuri = null:1G\n[export a]\nuri = null:2G\n", 3, "line 1" },
+	{ "a", "", 1, "no uri" },
+	{ "a", "uri\n", 1, "KEY = VALUE" },
+	{ "a", "uri = null:1G\nread-only\n", 2, "KEY = VALUE" },
+	{ "a", "uri = \n", 1, "empty" },
+	{ "a", "uri = null:1G\nuri = null:2G\n", 2, "line 1" },
+	{ "a", "uri = tape:1\n", 1, "no backend" },
+	{ "a", "uri = null:\n", 1, "size" },
+	{ "a", "uri = disk.img\n", 1, "whole path" },
+	{ "a", "uri = file:disk.img\n", 1, "whole path" },
+	{ "a", "uri = null:1G\nqueue = 3\n", 2, "'queue' is no key" },
+	{ "a", "uri = null:1G\ncreate = 3G\n", 2, "null backend" },
+	{ "a", "uri = null:1G\nqueues = -1\n", 2, "queues" },
+	{ "a", "uri = null:1G\nread-only = yes\n", 2, "read-only" },
+	{ "a", "uri = null:1G\nread-only =\n", 2, "read-only" },
+	{ "a", "uri = null:1G\nblock-size = 1536\n", 1, "block-size" },
+	{ "a", "uri = \"null:1G\"\n", 1, "quotes" },
+	{ "a", "uri = null:1G ; a comment\n", 1, "lines of their own" },
+	{ "a", "[export]\n[export]\nuri = null:1G\n", 2, "one export" },
+	{ "a", "uri = null:1G\n[export]\n", 2, "one export" },
+	{ "a", "[export b]\nuri = null:1G\n", 1, "'a'" },
+	{ "a", "[ublkd]\n[export]\nuri = null:1G\n", 1, "[ublkd]" },
+	{ "a", "uri = null:1G\n[export b]\nuri = null:2G\n", 2, "'a'" },
+	{ "a", "uri = null:1G\n[x\nqueues = 1\n", 2, "no [SECTION]" },
+	{ "a", "uri = null:1G\n\x1b[1m\n", 2, "0x1b" },
+	{ "a", "uri = /a\xff\n", 1, "0xff" },
+	{ "a", "uri = /a\xc3\n", 1, "0xc3" },
+	{ "a", "uri = /a\rb\n", 1, "0x0d" },
+	{ "a", "uri = /a\vb\n", 1, "0x0b" },
+	{ "a/b", "uri = null:1G\n", 1, "no name" },
+};
+
+static void what_is_wrong_is_told(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < sizeof(refused) / sizeof(*refused); i++) {
+		parse(refused[i].name, refused[i].text, strlen(refused[i].text));
+		if (!config.nr_errors || config.errors[0].line != refused[i].line ||
+		    !strstr(config.errors[0].text, refused[i].why))
+			fail_msg("%s: line %u: %s", refused[i].text,
+				 config.nr_errors ? config.errors[0].line : 0,
+				 config.nr_errors ? config.errors[0].text : "no error");
+		if (config.nr_errors > 1)
+			fail_msg("%s: line %u: %s", refused[i].text, config.errors[1].line,
+				 config.errors[1].text);
+		assert_null(strchr(config.errors[0].text, '\n'));
+		assert_string_equal(config.errors[0].file, "FILE");
+		if (refused[i].name)
+			assert_int_equal(config.nr_exports, 0);
+	}
+}
+
+static void zero_bytes_are_refused(void **state)
+{
+	static const char text[] = "uri = null:1G\0\n";
+	static const char comment[] = "# \0x\nuri = null:1G\n";
+
+	(void)state;
+	parse("a", text, sizeof(text) - 1);
+	assert_int_equal(config.nr_errors, 1);
+	assert_non_null(strstr(config.errors[0].text, "0x00"));
+	parse("a", comment, sizeof(comment) - 1);
+	assert_int_equal(config.nr_errors, 1);
+	assert_int_equal(config.nr_exports, 0);
+}
+
+/* All errors, those of one declaration and of others. */
+static void one_error_hides_no_other(void **state)
+{
+	static const char text[] = "[ublkd]\nmax-jobs = x\non-stop = remove\n"
+				   "[export a]\nuri = null:1G\nqueues = x\ndepth = y\nz = 1\n"
+				   "[export b]\nuri = null:1G\n"
+				   "[bad\nuri = null:1G\n"
+				   "[export c]\nuri = null:1G\n";
+
+	(void)state;
+	parse(NULL, text, strlen(text));
+	assert_int_equal(config.nr_errors, 5);
+	assert_null(config.errors[0].name);
+	assert_string_equal(config.errors[1].name, "a");
+	assert_int_equal(config.errors[1].line, 6);
+	assert_int_equal(config.errors[2].line, 7);
+	assert_int_equal(config.errors[3].line, 8);
+	assert_int_equal(config.errors[4].line, 11);
+	assert_int_equal(config.nr_exports, 2);
+	assert_string_equal(config.exports[0].name, "b");
+	assert_string_equal(config.exports[1].name, "c");
+	assert_int_equal(config.values[CONFIG_ON_STOP].word, CONFIG_STOP_REMOVE);
+	assert_int_equal(config.values[CONFIG_MAX_JOBS].number, 16);
+}
+
+static void endless_errors_are_cut_short(void **state)
+{
+	char *text = malloc(200000);
+
+	(void)state;
+	memset(text, '\n', 200000);
+	for (unsigned i = 0; i < 200000; i += 2)
+		text[i] = 'x';
+	parse("a", text, 200000);
+	assert_true(config.nr_errors > 10 && config.nr_errors < 100);
+	assert_int_equal(config.nr_exports, 0);
+	free(text);
+}
+
+static void long_values_are_read_whole(void **state)
+{
+	char text[CONFIG_LINE_MAX + 200], path[CONFIG_LINE_MAX + 100];
+
+	(void)state;
+	/* A path of each length around what inih takes at once, with what it would drop. */
+	for (unsigned n = 2; n < 2000; n += n < 500 ? 1 : 97) {
+		for (unsigned i = 0; i < n; i++)
+			path[i] = "/ab#cd e;f  \xc3\xa4=x:y[z]"[i % 21];
+		path[0] = '/';
+		path[n] = 0;
+		for (unsigned i = 1; i + 1 < n; i++)
+			if (path[i - 1] == ' ' && path[i] == ';')
+				path[i] = ',';
+		/* Not half a letter, nor a blank, at the end. */
+		for (unsigned i = n; i-- > 1 && ((path[i] & 0x80) || path[i] == ' ');)
+			path[i] = 'e';
+		snprintf(text, sizeof(text), "queues = 1\n  uri = %s\ndepth = 4\n", path);
+		parse("a", text, strlen(text));
+		if (config.nr_errors)
+			fail_msg("%u: %s", n, config.errors[0].text);
+		assert_string_equal(config.exports[0].uri, path);
+		assert_int_equal(config.exports[0].nr_options, 2);
+	}
+	memset(path, 'x', sizeof(path));
+	path[0] = '/';
+	path[CONFIG_LINE_MAX - 5] = 0;
+	snprintf(text, sizeof(text), "uri = %s\n", path);
+	parse("a", text, strlen(text));
+	assert_int_equal(config.nr_errors, 1);
+	assert_non_null(strstr(config.errors[0].text, "longer"));
+	/* What cannot be parted without a loss is refused. */
+	memset(path, ' ', 500);
+	memcpy(path, "/a", 2);
+	strcpy(path + 500, "b");
+	snprintf(text, sizeof(text), "uri = %s\nqueues = 1\n", path);
+	parse("a", text, strlen(text));
+	assert_int_equal(config.nr_exports, 0);
+	assert_int_equal(config.errors[0].line, 1);
+	memset(text, 'k', 1000);
+	strcpy(text + 1000, " = 1\n");
+	parse("a", text, strlen(text));
+	assert_int_equal(config.nr_exports, 0);
+}
+
+static void files_are_told_apart(void **state)
+{
+	char *huge;
+
+	(void)state;
+	put("ublkd.conf", "[export twice]\nuri = null:1G\n");
+	put("exports.d/twice.conf", "uri = null:2G\n");
+	put("exports.d/good.conf", "uri = null:1G\n");
+	put("exports.d/a b.conf", "uri = null:1G\n");
+	assert_int_equal(symlink("loop.conf", path_of("exports.d/loop.conf")), 0);
+	assert_int_equal(mkfifo(path_of("exports.d/pipe.conf"), 0600), 0);
+	assert_int_equal(mkdir(path_of("exports.d/folder.conf"), 0700), 0);
+	put("exports.d/open.conf", "uri = null:1G\n");
+	assert_int_equal(chmod(path_of("exports.d/open.conf"), 0666), 0);
+	huge = malloc(CONFIG_FILE_MAX + 2);
+	memset(huge, '\n', CONFIG_FILE_MAX + 1);
+	huge[CONFIG_FILE_MAX + 1] = 0;
+	put("exports.d/huge.conf", huge);
+	free(huge);
+	load();
+	assert_int_equal(config.nr_exports, 2);
+	assert_string_equal(config.exports[0].uri, "null:1G");
+	assert_string_equal(config.exports[1].name, "good");
+	assert_int_equal(config.nr_errors, 7);
+	for (unsigned i = 0; i < config.nr_errors; i++) {
+		const struct config_error *e = &config.errors[i];
+
+		if (!strcmp(e->file, path_of("exports.d/twice.conf"))) {
+			assert_int_equal(e->line, 1);
+			assert_non_null(strstr(e->text, path_of("ublkd.conf")));
+			assert_non_null(strstr(e->text, "line 1"));
+			assert_string_equal(e->name, "twice");
+		} else {
+			assert_int_equal(e->line, 0);
+		}
+	}
+}
+
+static void what_is_no_folder_is_told(void **state)
+{
+	(void)state;
+	remove(path_of("exports.d"));
+	assert_int_equal(symlink("/dev/null", path_of("exports.d")), 0);
+	load();
+	assert_int_equal(config.nr_errors, 1);
+}
+
+static void an_export_is_written_and_removed(void **state)
+{
+	struct config_pair options[] = { { (char *)"create", (char *)"10G", 0 },
+					 { (char *)"read-only", (char *)"off", 0 } };
+	struct config_pair turned[] = { options[1], options[0] };
+	struct stat before, after;
+	mode_t mask = umask(0077);
+
+	(void)state;
+	assert_int_equal(config_remove_export(folder, "disk", &err), 0);
+	assert_int_equal(config_write_export(folder, "disk", "/a b.img", options, 2, &err), 0);
+	umask(mask);
+	load();
+	assert_int_equal(config.nr_errors, 0);
+	assert_int_equal(config.nr_exports, 1);
+	assert_string_equal(config.exports[0].uri, "/a b.img");
+	assert_true(config.exports[0].written);
+	assert_int_equal(stat(path_of("exports.d/disk.conf"), &before), 0);
+	assert_int_equal(before.st_mode & 0777, 0644);
+	/* The same again writes nothing; something else replaces it. */
+	assert_int_equal(config_write_export(folder, "disk", "/a b.img", turned, 2, &err), 0);
+	assert_int_equal(stat(path_of("exports.d/disk.conf"), &after), 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+	assert_int_equal(config_write_export(folder, "disk", "/b.img", NULL, 0, &err), 0);
+	load();
+	assert_string_equal(config.exports[0].uri, "/b.img");
+	assert_int_equal(config.exports[0].nr_options, 0);
+	assert_int_equal(config_remove_export(folder, "disk", &err), 0);
+	assert_int_equal(config_remove_export(folder, "disk", &err), 0);
+	load();
+	assert_int_equal(config.nr_exports, 0);
+	/* Nothing is left: the folder is empty. */
+	assert_int_equal(rmdir(path_of("exports.d")), 0);
+}
+
+static void what_others_wrote_stays(void **state)
+{
+	(void)state;
+	put("exports.d/mine.conf", "# by hand\nuri = null:1G\n");
+	put("exports.d/bad.conf", "nonsense\n");
+	put("ublkd.conf", "[export main]\nuri = null:1G\nqueues = 1\n");
+	assert_int_equal(config_write_export(folder, "mine", "null:2G", NULL, 0, &err), -EEXIST);
+	assert_int_equal(config_write_export(folder, "mine", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(config_write_export(folder, "bad", "null:1G", NULL, 0, &err), -EEXIST);
+	assert_int_equal(config_write_export(folder, "main", "null:1G", NULL, 0, &err), -EEXIST);
+	assert_non_null(strstr(err.text, "line 1"));
+	assert_int_equal(config_remove_export(folder, "mine", &err), -EEXIST);
+	assert_int_equal(config_remove_export(folder, "bad", &err), -EEXIST);
+	load();
+	assert_int_equal(config.nr_exports, 2);
+	assert_int_equal(access(path_of("exports.d/bad.conf"), F_OK), 0);
+}
+
+static void a_half_written_file_is_no_hindrance(void **state)
+{
+	(void)state;
+	put("exports.d/.disk.conf", "# Written");
+	assert_int_equal(config_write_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
+	load();
+	assert_int_equal(config.nr_exports, 1);
+	assert_int_equal(access(path_of("exports.d/.disk.conf"), F_OK), -1);
+}
+
+static void what_no_file_can_hold_is_refused(void **state)
+{
+	static const char *const uris[] = { "",
+					    "/a\nb",
+					    "/a ",
+					    " /a",
+					    "/a ;b",
+					    "/a\tb",
+					    "/a\xff",
+					    "/a\n[export b]",
+					    "\"/a\"",
+					    "/a\r",
+					    "/a\x01b",
+					    "relative",
+					    "tape:1",
+					    ";/a",
+					    "/a\nqueues = 2",
+					    "null:nonsense" };
+	struct config_pair twice[] = { { (char *)"queues", (char *)"1", 0 },
+				       { (char *)"queues", (char *)"1", 0 } };
+	struct config_pair odd = { (char *)"x = 1\nqueues", (char *)"1", 0 };
+	struct config_pair uri = { (char *)"uri", (char *)"null:1G", 0 };
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(uris) / sizeof(*uris); i++) {
+		assert_int_equal(config_write_export(folder, "a", uris[i], NULL, 0, &err), -EINVAL);
+		assert_null(strchr(err.text, '\n'));
+	}
+	assert_int_equal(config_write_export(folder, "a", "null:1G", twice, 2, &err), -EINVAL);
+	assert_int_equal(config_write_export(folder, "a", "null:1G", &odd, 1, &err), -EINVAL);
+	assert_int_equal(config_write_export(folder, "a", "null:1G", &uri, 1, &err), -EINVAL);
+	assert_int_equal(config_write_export(folder, "a/b", "null:1G", NULL, 0, &err), -EINVAL);
+	assert_int_equal(config_remove_export(folder, "a/b", &err), -EINVAL);
+	assert_int_equal(access(path_of("exports.d"), F_OK), -1);
+}
+
+static uint64_t seed = 1;
+
+static unsigned chance(unsigned n)
+{
+	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+	return (unsigned)(seed >> 33) % n;
+}
+
+/* Whatever path there is: it comes back as it was, or is refused. */
+static void any_path_comes_back_or_is_refused(void **state)
+{
+	static const char letters[] = "/ab=:;# \t\n\r\"'[]\\%\xc3\xa4\xff\x01k";
+	unsigned good = 0;
+	char uri[400];
+
+	(void)state;
+	for (unsigned round = 0; round < 3000; round++) {
+		unsigned n = 1 + chance(round % 8 ? 12 : sizeof(uri) - 2);
+
+		uri[0] = '/';
+		for (unsigned i = 1; i < n; i++)
+			uri[i] = chance(round % 16 ? 3 : 50) ? (char)('a' + chance(26))
+							     : letters[chance(sizeof(letters) - 1)];
+		uri[n] = 0;
+		if (config_write_export(folder, "x", uri, NULL, 0, &err))
+			continue;
+		good++;
+		load();
+		assert_int_equal(config.nr_errors, 0);
+		assert_int_equal(config.nr_exports, 1);
+		assert_string_equal(config.exports[0].uri, uri);
+		assert_int_equal(config.exports[0].nr_options, 0);
+	}
+	assert_true(good > 300 && good < 3000);
+}
+
+/* A backend's option whose name is an export's option too could not be said in a file. */
+static void keys_are_no_ones_twice(void **state)
+{
+	const struct backend *backend;
+
+	(void)state;
+	assert_int_equal(option_find(spec_options, "uri"), -1);
+	for (unsigned i = 0; (backend = backend_at(i)); i++)
+		for (unsigned j = 0; j < option_count(backend->options); j++) {
+			assert_int_equal(option_find(spec_options, backend->options[j].name), -1);
+			assert_string_not_equal(backend->options[j].name, "uri");
+			assert_true(strlen(backend->options[j].name) < 40);
+		}
+}
+
+int main(void)
+{
+#define WITH_FOLDER(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		WITH_FOLDER(nothing_is_all_defaults),
+		WITH_FOLDER(settings_and_exports_are_read),
+		WITH_FOLDER(what_is_wrong_is_told),
+		WITH_FOLDER(zero_bytes_are_refused),
+		WITH_FOLDER(one_error_hides_no_other),
+		WITH_FOLDER(endless_errors_are_cut_short),
+		WITH_FOLDER(long_values_are_read_whole),
+		WITH_FOLDER(files_are_told_apart),
+		WITH_FOLDER(what_is_no_folder_is_told),
+		WITH_FOLDER(an_export_is_written_and_removed),
+		WITH_FOLDER(what_others_wrote_stays),
+		WITH_FOLDER(a_half_written_file_is_no_hindrance),
+		WITH_FOLDER(what_no_file_can_hold_is_refused),
+		WITH_FOLDER(any_path_comes_back_or_is_refused),
+		cmocka_unit_test(keys_are_no_ones_twice),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
