@@ -485,6 +485,21 @@ static int file_resize(struct export *export, struct error *err)
 	return 0;
 }
 
+static int file_set_size(struct export *export, uint64_t size, struct error *err)
+{
+	struct file *f = export->private;
+
+	if (!S_ISREG(f->stat.st_mode))
+		return error_set(err, EOPNOTSUPP,
+				 "%s: a block device is resized where it comes from; then give no "
+				 "size",
+				 f->path);
+	if (ftruncate(f->fd, (off_t)size) || fsync(f->fd))
+		return error_set(err, errno, "%s: it cannot be made %llu bytes long: %s", f->path,
+				 (unsigned long long)size, strerror(errno));
+	return 0;
+}
+
 static void close_flush_fds(struct export *export)
 {
 	struct file *f = export->private;
@@ -748,6 +763,7 @@ static const struct backend file_backend = {
 	.open = file_open,
 	.close = file_close,
 	.resize = file_resize,
+	.set_size = file_set_size,
 	.queue_open = file_queue_open,
 	.submit = file_submit,
 };

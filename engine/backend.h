@@ -346,6 +346,12 @@ struct backend {
 	 * 0, or -errno with err filled.
 	 */
 	int (*resize)(struct export *export, struct error *err);
+	/*
+	 * Optional, device's thread, between open and close.  Makes the storage size bytes
+	 * large (a multiple of the logical block; smaller only if nothing uses what
+	 * goes), durably.  Returns 0, or -errno with err filled.
+	 */
+	int (*set_size)(struct export *export, uint64_t size, struct error *err);
 	/* Optional.  Returns 0, or -errno with err filled and nothing held. */
 	int (*queue_open)(struct queue *queue, struct error *err);
 	void (*queue_close)(struct queue *queue);

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +53,35 @@ int cpus_parse(const char *list, struct cpus *cpus, struct error *err)
 bad:
 	return error_set(err, EINVAL,
 			 "'%s' is no list of CPUs: give numbers and ranges, as in 0-3,8", list);
+}
+
+static bool has(const struct cpus *cpus, unsigned cpu)
+{
+	return cpu < CPUS_MAX && cpus->bits[cpu / WORD_BITS] >> cpu % WORD_BITS & 1;
+}
+
+const char *cpus_format(const struct cpus *cpus, char *out, unsigned out_size)
+{
+	unsigned used = 0, first;
+	char range[24];
+
+	out[0] = 0;
+	for (unsigned cpu = 0; cpu < CPUS_MAX; cpu++) {
+		if (!has(cpus, cpu))
+			continue;
+		first = cpu;
+		while (has(cpus, cpu + 1))
+			cpu++;
+		if (cpu == first)
+			snprintf(range, sizeof(range), "%s%u", used ? "," : "", first);
+		else
+			snprintf(range, sizeof(range), "%s%u-%u", used ? "," : "", first, cpu);
+		if (used + strlen(range) >= out_size)
+			break;
+		strcpy(out + used, range);
+		used += (unsigned)strlen(range);
+	}
+	return out;
 }
 
 unsigned cpus_available(void)

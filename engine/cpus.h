@@ -21,6 +21,9 @@ bool cpus_empty(const struct cpus *cpus);
 /* Parses "0-3,8".  Returns 0, or -EINVAL with err filled. */
 int cpus_parse(const char *list, struct cpus *cpus, struct error *err);
 
+/* Writes the set as cpus_parse() takes it, cut if need be; returns out. */
+const char *cpus_format(const struct cpus *cpus, char *out, unsigned out_size);
+
 /* The CPUs that this process may run on: at least 1. */
 unsigned cpus_available(void);
 

@@ -288,7 +288,13 @@ int device_start(struct device *d, const struct spec *spec, const struct backend
 	if (ret)
 		return ret;
 	device_move(d, EXPORT_OPENING);
-	ret = serving_open(&d->serving, spec, host, d->counters, err);
+	ret = serving_open(&d->serving,
+			   &(struct serving_of){
+				   .spec = spec,
+				   .host = host,
+				   .counters = d->counters,
+			   },
+			   err);
 	if (ret)
 		goto forget;
 	ret = add_device(d, id->set ? (uint32_t)id->number : UBLK_ID_AUTO, err);

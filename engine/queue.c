@@ -677,6 +677,7 @@ static void *queue_main(void *arg)
 	sigset_t all;
 	char name[16];
 
+	atomic_store(&q->thread_id, gettid());
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	snprintf(name, sizeof(name), "ublk-queue%u", q->setup.index);

@@ -50,6 +50,7 @@ enum queue_phase {
 struct queue {
 	struct queue_setup setup;
 	pthread_t thread;
+	atomic_int thread_id; /* the kernel's number of it, once it runs */
 
 	pthread_mutex_t gate; /* guards phase and fault; never held during I/O */
 	pthread_cond_t moved; /* phase has changed */

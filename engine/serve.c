@@ -35,16 +35,19 @@ free_private:
 	return ret;
 }
 
-int serving_open(struct serving *s, const struct spec *spec, const struct backend_host *host,
-		 struct counters *counters, struct error *err)
+int serving_open(struct serving *s, const struct serving_of *of, struct error *err)
 {
 	int ret;
 
-	*s = (struct serving){ .counters = counters, .end_event = -1 };
-	spec_to_export(spec, &s->export);
-	s->export.host = host;
-	s->export.gauges = counters->gauges;
-	s->export.lost = &counters->lost;
+	*s = (struct serving){ .counters = of->counters, .end_event = -1 };
+	spec_to_export(of->spec, &s->export);
+	if (of->name)
+		s->export.name = of->name;
+	s->export.resumed = of->resumed;
+	s->export.restored = of->restored;
+	s->export.host = of->host;
+	s->export.gauges = of->counters->gauges;
+	s->export.lost = &of->counters->lost;
 	s->export.grown_event = -1;
 	s->end_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->export.grown_event = s->end_event < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -157,6 +160,11 @@ void serving_wake(struct serving *s)
 {
 	for (unsigned i = 0; i < s->nr_started; i++)
 		queue_wake(&s->queues[i]);
+}
+
+int serving_thread(const struct serving *s, unsigned queue)
+{
+	return atomic_load(&s->queues[queue].thread_id);
 }
 
 void serving_drain(struct serving *s, bool on)

@@ -48,14 +48,21 @@ struct serving_setup {
 	const struct cpus *cpus;
 };
 
+/* What is served, and how; all of it must stay until serving_close(). */
+struct serving_of {
+	const struct spec *spec; /* checked */
+	const char *name;        /* for messages; NULL: the URI */
+	bool resumed, restored;  /* see struct export */
+	const struct backend_host *host;
+	struct counters *counters;
+};
+
 /*
- * Opens the backend of spec (checked; it and counters must stay until
- * serving_close()).  export.limits are complete then, and export.nr_queues is no
+ * Opens the backend.  export.limits are complete then, and export.nr_queues is no
  * more than the backend can serve.  Returns 0, or -errno with err filled and
  * nothing held.
  */
-int serving_open(struct serving *serving, const struct spec *spec, const struct backend_host *host,
-		 struct counters *counters, struct error *err);
+int serving_open(struct serving *serving, const struct serving_of *of, struct error *err);
 
 /*
  * Starts the queues and waits until all tags are fetched.  Returns 0, or -errno
@@ -92,6 +99,9 @@ uint64_t serving_done(const struct serving *serving);
 
 /* Has each queue do a round: one whose counter of rounds stays is stuck. */
 void serving_wake(struct serving *serving);
+
+/* The kernel's number of a queue's thread. */
+int serving_thread(const struct serving *serving, unsigned queue);
 
 /*
  * on: requests that come from now on are left to the next server; serving_quit()

@@ -220,6 +220,13 @@ int spec_set_backend_option(struct spec *spec, const char *name, const char *tex
 	return ret;
 }
 
+int spec_set_any(struct spec *spec, const char *name, const char *text, struct error *err)
+{
+	if (option_find(spec_options, name) >= 0)
+		return spec_set(spec, name, text, err);
+	return spec_set_backend_option(spec, name, text, err);
+}
+
 int spec_check(const struct spec *spec, struct error *err)
 {
 	const struct option_value *block = &spec->values[SPEC_BLOCK_SIZE];

@@ -55,6 +55,9 @@ int spec_set_backend(struct spec *spec, const char *assignment, struct error *er
 int spec_set_backend_option(struct spec *spec, const char *name, const char *text,
 			    struct error *err);
 
+/* Sets any option by its name, the backend's own too; text as in spec_set(). */
+int spec_set_any(struct spec *spec, const char *name, const char *text, struct error *err);
+
 /*
  * Checks what belongs together, with the backend's own check.  Returns 0, or
  * -EINVAL with err filled.

@@ -15,9 +15,9 @@ static const struct {
 	[EXPORT_RECOVERING] = { "recovering",
 				TO(LIVE) | TO(SUSPENDED) | TO(STOPPING) | TO(FAILED) },
 	[EXPORT_SUSPENDED] = { "suspended", TO(LIVE) | TO(RECOVERING) | TO(STOPPING) },
-	[EXPORT_STOPPING] = { "stopping", TO(GONE) | TO(FAILED) },
+	[EXPORT_STOPPING] = { "stopping", TO(GONE) | TO(FAILED) | TO(LIVE) },
 	[EXPORT_GONE] = { "gone", TO(DECLARED) },
-	[EXPORT_FAILED] = { "failed", TO(DECLARED) | TO(STOPPING) | TO(GONE) },
+	[EXPORT_FAILED] = { "failed", TO(DECLARED) | TO(RECOVERING) | TO(STOPPING) | TO(GONE) },
 };
 
 const char *export_state_name(enum export_state state)
