@@ -127,8 +127,11 @@ int link_take_fd(struct link_fds *fds, unsigned index)
 
 json_t *link_failure(json_int_t id, const struct error *err)
 {
-	return json_pack("{s:I, s:i, s:s%}", "failed", id, "code", err->code ? err->code : EIO,
-			 "text", err->text, strlen(err->text));
+	struct error printable = *err;
+
+	text_make_printable(printable.text);
+	return json_pack("{s:I, s:i, s:s}", "failed", id, "code", err->code ? err->code : EIO,
+			 "text", printable.text);
 }
 
 int link_to_error(const json_t *message, struct error *err)

@@ -9,15 +9,16 @@
  *   {"do": VERB, "id": N, ...}   ->  {"done": N, ...}, or
  *                                    {"failed": N, "code": ERRNO, "text": "..."}
  *
- *   setup    name, uri, options, uid, gid: what it is to serve; it gives up its
- *            privilege
+ *   setup    name, uri, options, uid, gid, resumed, restored: what it is to serve;
+ *            it gives up its privilege; +the socket to ask by
  *   open     +counters: opens the storage     -> queues, depth, limits, identity
- *   serve    id, queues, depth, path, max-io, unprivileged, cpus; +/dev/ublkcN:
+ *   serve    device, queues, depth, path, max-io, unprivileged, cpus; +/dev/ublkcN:
  *            fetches every tag
- *   hello    -> pid, serving, id; +counters +memory, if there is one
+ *   hello    +the socket to ask by  -> serving, device; +counters +memory, if there is one
  *   look     how the queues are               -> threads, stuck (queues)
  *   size     size: serves up to that
- *   resize   looks how big the storage is by now
+ *   resize   size: makes the storage so large (0: leaves it); looks how big it is
+ *   live     the device was started
  *   drain    ends what is in service, takes no more; ends then
  *   refill   takes requests again
  *   end      ends without more ado (the device is gone)
@@ -28,13 +29,14 @@
  *   {"event": "ended", "code": 0 or ERRNO, "text": "..."}   the device has stopped, or
  *                                                           it cannot go on; it ends
  *
- * and asks, of what its export names:
+ * and asks by a socket of its own, any thread of it and one at a time, for what
+ * its export names:
  *
  *   {"ask": "open", "id": N, "path": ..., "flags": ..., "mode": ...}
  *   {"ask": "remove", "id": N, "path": ...}
  *   {"ask": "connect", "id": N, "path": ...}
  *   {"ask": "memory", "id": N, "flags": ...}                the content that outlives it
- *                    ->  {"answer": N, "result": 0 or -ERRNO}; +descriptor
+ *                    ->  {"answer": N, "result": 0 or -ERRNO} +descriptor
  *
  * What a reader does not know of a message it ignores: the two may be of different
  * age.  A worker that is not serving yet ends when its link does.

@@ -1,8 +1,538 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ublkd-worker: serves one export, with no privilege; ublkd starts it.
+ *
+ * The main thread does what ublkd asks for (link.h has it all), one thing at a
+ * time; the queues' threads serve.  It outlives ublkd: while none is there it
+ * serves on, and waits for the next one to connect.
  */
-int main(void)
+#include "engine/log.h"
+#include "engine/process.h"
+#include "engine/serve.h"
+#include "worker/ask.h"
+#include "worker/limits.h"
+#include "worker/link.h"
+#include "worker/sandbox.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LISTENER 3     /* the descriptor that ublkd gives it: a bound socket */
+#define FIRST_MS 30000 /* for ublkd to connect, at the start */
+#define LOOK_MS  5000  /* for a queue to do a round */
+#define DRAIN_MS 10000 /* for a backend to answer what it has */
+#define NAP_NS   2000000
+
+enum worker_state {
+	WORKER_NEW,
+	WORKER_SET_UP, /* it knows its export, and has no privilege */
+	WORKER_OPEN,   /* so is the storage */
+	WORKER_SERVING,
+	WORKER_ENDING /* nothing is held any more; the process is to end */
+};
+
+struct worker {
+	enum worker_state state;
+	int link; /* -1: no ublkd is there */
+	struct spec spec;
+	char name[80];
+	bool resumed, restored;
+	struct counters *counters;
+	int counters_fd, char_fd;
+	struct serving serving;
+	json_int_t device; /* its number */
+	int status;    /* of the process */
+};
+
+static void nap(void)
 {
-	return 1;
+	nanosleep(&(struct timespec){ .tv_nsec = NAP_NS }, NULL);
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void keep_signals_away(void)
+{
+	static const int ignored[] = { SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 };
+
+	/* Those that a shutdown or a terminal sends to all: the device is in use still. */
+	for (unsigned i = 0; i < sizeof(ignored) / sizeof(*ignored); i++)
+		signal(ignored[i], SIG_IGN);
+}
+
+/* ---- what ublkd asks for: each fills *reply, or err ---- */
+
+static int in_state(const struct worker *w, enum worker_state wanted, struct error *err)
+{
+	return w->state == wanted ? 0 : error_set(err, EPROTO, "it is not the time for that");
+}
+
+static int read_spec(struct worker *w, const json_t *request, struct error *err)
+{
+	const char *uri = json_string_value(json_object_get(request, "uri"));
+	json_t *options = json_object_get(request, "options"), *value;
+	const char *name;
+	int ret;
+
+	if (!uri)
+		return error_set(err, EPROTO, "the URI is missing");
+	ret = spec_open(&w->spec, uri, err);
+	if (ret)
+		return ret;
+	json_object_foreach(options, name, value) {
+		ret = spec_set_any(&w->spec, name, json_string_value(value), err);
+		if (ret)
+			return ret;
+	}
+	return spec_check(&w->spec, err);
+}
+
+static int do_setup(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+		    struct error *err)
+{
+	struct export export;
+	struct sandbox sandbox = {
+		.uid = (uid_t)json_integer_value(json_object_get(request, "uid")),
+		.gid = (gid_t)json_integer_value(json_object_get(request, "gid")),
+		.export = &export,
+	};
+	const char *name = json_string_value(json_object_get(request, "name"));
+	int ret = in_state(w, WORKER_NEW, err);
+
+	(void)reply;
+	if (ret)
+		return ret;
+	snprintf(w->name, sizeof(w->name), "%s", name ? name : "?");
+	w->resumed = json_is_true(json_object_get(request, "resumed"));
+	w->restored = json_is_true(json_object_get(request, "restored"));
+	ask_use(link_take_fd(fds, 0));
+	ret = read_spec(w, request, err);
+	if (ret)
+		return ret;
+	spec_to_export(&w->spec, &export);
+	ret = sandbox_enter(&sandbox, err);
+	keep_signals_away();
+	if (!ret)
+		w->state = WORKER_SET_UP;
+	return ret;
+}
+
+static int do_open(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+		   struct error *err)
+{
+	const struct export *e = &w->serving.export;
+	int ret = in_state(w, WORKER_SET_UP, err);
+
+	(void)request;
+	if (ret)
+		return ret;
+	w->counters_fd = link_take_fd(fds, 0);
+	w->counters = counters_map(w->counters_fd, true);
+	if (!w->counters)
+		return error_set(err, errno, "the counters' memory: %s", strerror(errno));
+	ret = serving_open(&w->serving,
+			   &(struct serving_of){
+				   .spec = &w->spec,
+				   .name = w->name,
+				   .resumed = w->resumed,
+				   .restored = w->restored,
+				   .host = &ask_host,
+				   .counters = w->counters,
+			   },
+			   err);
+	if (ret)
+		return ret;
+	w->state = WORKER_OPEN;
+	json_object_set_new(reply, "queues", json_integer(e->nr_queues));
+	json_object_set_new(reply, "depth", json_integer(e->depth));
+	json_object_set_new(reply, "limits", limits_to_json(&e->limits));
+	json_object_set_new(reply, "identity", json_string(e->identity));
+	return 0;
+}
+
+/* The CPUs of each queue; the caller frees them. */
+static struct cpus *read_cpus(const json_t *texts, unsigned nr)
+{
+	struct cpus *cpus = calloc(nr, sizeof(*cpus));
+	struct error ignored;
+
+	for (unsigned i = 0; cpus && i < nr; i++) {
+		const char *text = json_string_value(json_array_get(texts, i));
+
+		if (!text || cpus_parse(text, &cpus[i], &ignored))
+			cpus[i] = (struct cpus){ 0 };
+	}
+	return cpus;
+}
+
+static int do_serve(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+		    struct error *err)
+{
+	struct serving_setup setup = { 0 };
+	struct cpus *cpus = NULL;
+	struct error later;
+	int ret = in_state(w, WORKER_OPEN, err);
+
+	(void)reply;
+	if (ret)
+		return ret;
+	w->device = json_integer_value(json_object_get(request, "device"));
+	setup.nr_queues = (unsigned)json_integer_value(json_object_get(request, "queues"));
+	setup.depth = (unsigned)json_integer_value(json_object_get(request, "depth"));
+	setup.path = (enum io_path)json_integer_value(json_object_get(request, "path"));
+	setup.max_io = (uint32_t)json_integer_value(json_object_get(request, "max-io"));
+	w->char_fd = setup.char_fd = link_take_fd(fds, 0);
+	if (setup.char_fd < 0 || !setup.nr_queues ||
+	    setup.nr_queues > w->serving.export.nr_queues || !setup.depth)
+		return error_set(err, EPROTO, "the device does not fit");
+	setup.cpus = cpus = read_cpus(json_object_get(request, "cpus"), setup.nr_queues);
+	w->serving.export.served = w->resumed;
+	ret = serving_start(&w->serving, &setup, err);
+	if (!ret)
+		ret = sandbox_seal(err);
+	free(cpus);
+	if (!ret) {
+		w->state = WORKER_SERVING;
+		return 0;
+	}
+	/* Why a queue ended is why it was not ready. */
+	serving_quit(&w->serving);
+	if (serving_join(&w->serving, &later) && later.code != ETIMEDOUT)
+		*err = later;
+	return ret;
+}
+
+static int do_live(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+		   struct error *err)
+{
+	(void)request;
+	(void)fds;
+	(void)reply;
+	(void)err;
+	w->serving.export.served = true;
+	return 0;
+}
+
+static int do_hello(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+		    struct error *err)
+{
+	(void)request;
+	(void)err;
+	ask_use(link_take_fd(fds, 0));
+	json_object_set_new(reply, "serving", json_boolean(w->state == WORKER_SERVING));
+	json_object_set_new(reply, "device", json_integer(w->device));
+	json_object_set_new(reply, "size", json_integer((json_int_t)w->serving.export.limits.size));
+	return 0;
+}
+
+static int do_look(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+		   struct error *err)
+{
+	unsigned nr = w->serving.export.nr_queues, moved = 0;
+	json_t *stuck = json_array(), *threads = json_array();
+	uint64_t *before, end = now_ms() + LOOK_MS;
+	int ret = in_state(w, WORKER_SERVING, err);
+
+	(void)request;
+	(void)fds;
+	before = calloc(nr ? nr : 1, sizeof(*before));
+	for (unsigned i = 0; !ret && before && i < nr; i++) {
+		before[i] = counters_queue(w->counters, i)->rounds;
+		json_array_append_new(threads, json_integer(serving_thread(&w->serving, i)));
+	}
+	if (!ret && before)
+		serving_wake(&w->serving);
+	while (!ret && before && moved < nr) {
+		moved = 0;
+		for (unsigned i = 0; i < nr; i++)
+			moved += __atomic_load_n(&counters_queue(w->counters, i)->rounds,
+						 __ATOMIC_RELAXED) != before[i];
+		if (moved < nr && now_ms() > end)
+			break;
+		if (moved < nr)
+			nap();
+	}
+	for (unsigned i = 0; !ret && before && i < nr; i++)
+		if (__atomic_load_n(&counters_queue(w->counters, i)->rounds, __ATOMIC_RELAXED) ==
+		    before[i])
+			json_array_append_new(stuck, json_integer(i));
+	free(before);
+	json_object_set_new(reply, "stuck", stuck);
+	json_object_set_new(reply, "threads", threads);
+	return ret;
+}
+
+static int do_size(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+		   struct error *err)
+{
+	json_int_t size = json_integer_value(json_object_get(request, "size"));
+	int ret = in_state(w, WORKER_SERVING, err);
+
+	(void)fds;
+	(void)reply;
+	if (!ret && size > 0)
+		serving_set_size(&w->serving, (uint64_t)size);
+	return ret;
+}
+
+static int do_resize(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+		     struct error *err)
+{
+	struct export *e = &w->serving.export;
+	int ret = in_state(w, WORKER_SERVING, err);
+
+	(void)request;
+	(void)fds;
+	if (!ret && !e->backend->resize)
+		ret = error_set(err, EOPNOTSUPP,
+				"%s: storage of this kind does not change its size", e->name);
+	if (!ret)
+		ret = e->backend->resize(e, err);
+	json_object_set_new(reply, "size", json_integer((json_int_t)e->limits.size));
+	return ret;
+}
+
+/* The queues have ended.  Lets go of all; the kernel first, whose users wait. */
+static void let_go(struct worker *w)
+{
+	if (w->char_fd >= 0)
+		close(w->char_fd);
+	w->char_fd = -1;
+	if (!w->serving.stuck)
+		serving_close(&w->serving);
+	w->state = WORKER_ENDING;
+}
+
+static int do_drain(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+		    struct error *err)
+{
+	uint64_t end = now_ms() + DRAIN_MS;
+	int ret = in_state(w, WORKER_SERVING, err);
+
+	(void)request;
+	(void)fds;
+	(void)reply;
+	if (ret)
+		return ret;
+	serving_drain(&w->serving, true);
+	while (!serving_is_drained(&w->serving)) {
+		if (now_ms() > end) {
+			serving_drain(&w->serving, false);
+			return error_set(
+				err, ETIMEDOUT,
+				"%s: requests in service are not answered within %d s: the "
+				"server stays as it is",
+				w->name, DRAIN_MS / 1000);
+		}
+		nap();
+	}
+	serving_quit(&w->serving);
+	ret = serving_join(&w->serving, err);
+	let_go(w);
+	return ret;
+}
+
+static int do_end(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+		  struct error *err)
+{
+	struct error ignored;
+
+	(void)request;
+	(void)fds;
+	(void)reply;
+	(void)err;
+	if (w->state == WORKER_SERVING) {
+		serving_quit(&w->serving);
+		serving_join(&w->serving, &ignored);
+	}
+	if (w->state >= WORKER_OPEN)
+		let_go(w);
+	w->state = WORKER_ENDING;
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	int (*run)(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+		   struct error *err);
+} verbs[] = {
+	{ "setup", do_setup },   { "open", do_open },   { "serve", do_serve },
+	{ "live", do_live },     { "hello", do_hello }, { "look", do_look },
+	{ "size", do_size },     { "drain", do_drain }, { "end", do_end },
+	{ "resize", do_resize },
+};
+
+static void tell(struct worker *w, json_t *message, const int *fds, unsigned nr)
+{
+	int ret;
+
+	if (w->link < 0) {
+		json_decref(message);
+		return;
+	}
+	ret = link_send(w->link, message, fds, nr);
+	if (ret && ret != -EPIPE)
+		log_warning(w->name, "ublkd cannot be told: %s", strerror(-ret));
+}
+
+static void obey(struct worker *w, json_t *request, struct link_fds *fds)
+{
+	const char *name = json_string_value(json_object_get(request, "do"));
+	json_int_t id = json_integer_value(json_object_get(request, "id"));
+	int out[2] = { w->counters_fd, ask_memory() };
+	struct error err = { 0 };
+	json_t *reply = json_object();
+	int ret = -ENOSYS;
+
+	for (unsigned i = 0; name && i < sizeof(verbs) / sizeof(*verbs); i++)
+		if (!strcmp(name, verbs[i].name))
+			ret = verbs[i].run(w, request, fds, reply, &err);
+	if (ret == -ENOSYS)
+		error_set(&err, ENOSYS, "this worker does not know '%s'", name ? name : "?");
+	if (ret) {
+		json_decref(reply);
+		tell(w, link_failure(id, &err), NULL, 0);
+		return;
+	}
+	json_object_set_new(reply, "done", json_integer(id));
+	if (!strcmp(name, "hello") && w->counters_fd >= 0)
+		tell(w, reply, out, out[1] >= 0 ? 2 : 1);
+	else
+		tell(w, reply, NULL, 0);
+}
+
+/* ---- the loop ---- */
+
+static void lose_link(struct worker *w)
+{
+	close(w->link);
+	w->link = -1;
+	ask_use(-1);
+	if (w->state != WORKER_SERVING) {
+		w->state = WORKER_ENDING;
+		w->status = EXIT_FAILURE;
+	}
+}
+
+static void take_requests(struct worker *w)
+{
+	struct link_fds fds;
+	json_t *request;
+	int ret;
+
+	while (w->state != WORKER_ENDING && w->link >= 0) {
+		ret = link_receive(w->link, &request, &fds);
+		if (ret == -EAGAIN)
+			return;
+		if (ret && ret != -EBADMSG) {
+			lose_link(w);
+			return;
+		}
+		if (!ret)
+			obey(w, request, &fds);
+		json_decref(request);
+		link_close_fds(&fds);
+	}
+}
+
+/* The newest one counts: an older one is dead, or about to be. */
+static void take_link(struct worker *w)
+{
+	int fd = accept4(LISTENER, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	if (w->link >= 0)
+		close(w->link);
+	w->link = fd;
+}
+
+static void queue_ended(struct worker *w)
+{
+	struct error err = { 0 };
+
+	if (serving_has_failed(&w->serving))
+		serving_quit(&w->serving);
+	serving_join(&w->serving, &err);
+	let_go(w);
+	w->status = err.code ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (err.code)
+		log_error(w->name, "%s", err.text);
+	text_make_printable(err.text);
+	tell(w,
+	     json_pack("{s:s, s:i, s:s}", "event", "ended", "code", err.code, "text",
+		       err.code ? err.text : ""),
+	     NULL, 0);
+}
+
+static void grown(struct worker *w)
+{
+	uint64_t size = serving_grown(&w->serving);
+
+	/* First for us, then for the kernel: nothing that it sends may be refused. */
+	if (size > w->serving.export.limits.size) {
+		serving_set_size(&w->serving, size);
+		tell(w, json_pack("{s:s, s:I}", "event", "grown", "size", (json_int_t)size), NULL,
+		     0);
+	}
+}
+
+static void serve(struct worker *w)
+{
+	while (w->state != WORKER_ENDING) {
+		bool serving = w->state == WORKER_SERVING;
+		struct pollfd fds[] = {
+			{ .fd = LISTENER, .events = POLLIN },
+			{ .fd = w->link, .events = POLLIN },
+			{ .fd = serving ? serving_event(&w->serving) : -1, .events = POLLIN },
+			{ .fd = serving ? serving_grown_event(&w->serving) : -1, .events = POLLIN },
+		};
+		int ret = poll(fds, sizeof(fds) / sizeof(*fds),
+			       w->state == WORKER_NEW ? FIRST_MS : -1);
+
+		if (!ret) {
+			w->status = EXIT_FAILURE;
+			return;
+		}
+		if (ret < 0)
+			continue;
+		if (fds[2].revents) {
+			queue_ended(w);
+			return;
+		}
+		if (fds[3].revents)
+			grown(w);
+		if (fds[1].revents)
+			take_requests(w);
+		if (fds[0].revents)
+			take_link(w);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct worker w = { .link = -1, .counters_fd = -1, .char_fd = -1 };
+
+	log_setup("ublkd-worker", getenv("UBLKD_VERBOSE") ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	if (argc != 2 || listen(LISTENER, 4)) {
+		log_error(NULL, "it is ublkd that starts this, and gives it a socket");
+		return EXIT_FAILURE;
+	}
+	snprintf(w.name, sizeof(w.name), "%s", argv[1]);
+	keep_signals_away();
+	serve(&w);
+	return w.status;
 }

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+#include "worker/ask.h"
+#include "worker/link.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <unistd.h>
+
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static int socket_fd = -1; /* guarded by gate, as is the rest */
+static json_int_t last_id;
+static int memory = -1;
+
+void ask_use(int socket)
+{
+	pthread_mutex_lock(&gate);
+	if (socket_fd >= 0)
+		close(socket_fd);
+	socket_fd = socket;
+	pthread_mutex_unlock(&gate);
+}
+
+int ask_memory(void)
+{
+	return memory;
+}
+
+/* Waits for the answer to id.  Returns its result, and its descriptor in place of 0. */
+static int wait_answer(json_int_t id)
+{
+	struct pollfd ready = { .fd = socket_fd, .events = POLLIN };
+	struct link_fds fds;
+	json_t *answer;
+	int ret;
+
+	for (;;) {
+		ret = poll(&ready, 1, ASK_MS);
+		if (ret < 0 && errno == EINTR)
+			continue;
+		if (ret <= 0)
+			return ret ? -errno : -ETIMEDOUT;
+		ret = link_receive(socket_fd, &answer, &fds);
+		if (ret == -EAGAIN || ret == -EBADMSG)
+			continue;
+		if (ret)
+			return -ENOTCONN;
+		/* One that came too late is nobody's. */
+		if (json_integer_value(json_object_get(answer, "answer")) == id) {
+			ret = (int)json_integer_value(json_object_get(answer, "result"));
+			if (ret >= 0)
+				ret = fds.nr ? link_take_fd(&fds, 0) : 0;
+			json_decref(answer);
+			link_close_fds(&fds);
+			return ret;
+		}
+		json_decref(answer);
+		link_close_fds(&fds);
+	}
+}
+
+/* question is released. */
+static int ask(json_t *question)
+{
+	int ret = -ENOTCONN;
+
+	if (!question)
+		return -ENOMEM;
+	pthread_mutex_lock(&gate);
+	if (socket_fd >= 0) {
+		json_object_set_new(question, "id", json_integer(++last_id));
+		ret = link_send(socket_fd, question, NULL, 0);
+		ret = ret ? -ENOTCONN : wait_answer(last_id);
+	} else {
+		json_decref(question);
+	}
+	pthread_mutex_unlock(&gate);
+	return ret;
+}
+
+static int ask_open(struct export *export, const char *path, int flags, unsigned mode)
+{
+	(void)export;
+	return ask(json_pack("{s:s, s:s, s:i, s:i}", "ask", "open", "path", path, "flags", flags,
+			     "mode", (int)mode));
+}
+
+static void ask_remove(struct export *export, const char *path)
+{
+	int ret = ask(json_pack("{s:s, s:s}", "ask", "remove", "path", path));
+
+	if (ret < 0)
+		log_warning(export->name, "%s was made, and is left behind", path);
+}
+
+static int ask_connect(const struct export *export, const char *path)
+{
+	(void)export;
+	return ask(json_pack("{s:s, s:s}", "ask", "connect", "path", path));
+}
+
+static int ask_keep_memory(struct export *export, unsigned flags)
+{
+	int fd = ask(json_pack("{s:s, s:i}", "ask", "memory", "flags", (int)flags));
+
+	(void)export;
+	if (fd < 0)
+		return fd;
+	/* For the next ublkd, which the service manager may not have given it to. */
+	memory = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	return fd;
+}
+
+const struct backend_host ask_host = {
+	.open_file = ask_open,
+	.remove_file = ask_remove,
+	.connect_unix = ask_connect,
+	.keep_memory = ask_keep_memory,
+};
