@@ -1,8 +1,388 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkd: keeps exports alive.
+ * ublkd: keeps exports alive.  Its start and end.
+ *
+ * It ends and leaves its exports alive, unless it is told otherwise: workers serve
+ * on, and the next ublkd takes them on.
  */
-int main(void)
+#include <config.h> /* the build's, not the one beside this file */
+#include "engine/error.h"
+#include "engine/log.h"
+#include "engine/process.h"
+#include "supervisor/api.h"
+#include "supervisor/host.h"
+#include "supervisor/keep.h"
+#include "supervisor/kernel.h"
+#include "supervisor/supervisor.h"
+#include "supervisor/varlink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#define SOCKET_NAME "io.ublkd"
+#define SOCKET_MODE 0660
+#define POOL_SIZE   "32" /* threads for what may wait for a disk, made as they are needed */
+
+enum {
+	EXIT_DONE = 0,
+	EXIT_FAILED = 1,
+	EXIT_USAGE = 2
+};
+
+static const struct option_def options[] = {
+	{ "config", OPTION_TEXT, NULL, CONFIG_FOLDER, 0, 0,
+	  "folder of ublkd.conf and of exports.d/NAME.conf" },
+	{ "state", OPTION_TEXT, NULL, "/run/ublkd", 0, 0,
+	  "folder for what must outlive ublkd, and not the machine" },
+	{ "worker", OPTION_TEXT, NULL, LIBEXECDIR "/ublkd-worker", 0, 0,
+	  "the program that serves an export" },
+	{ "verbose", OPTION_FLAG, NULL, "off", 0, 0, "tell more, on stderr" },
+	{ .name = NULL },
+};
+
+enum {
+	CONFIG,
+	STATE,
+	WORKER,
+	VERBOSE,
+	OPTIONS
+};
+
+static struct option_value values[OPTIONS];
+static uv_loop_t *loop;
+static struct varlink *server;
+static uv_signal_t signals[3];
+static uv_timer_t watchdog;
+static int lock = -1;
+static bool ending;
+
+/* ---- the command line ---- */
+
+static void print_help(void)
 {
-	return 1;
+	char syntax[80], left[120];
+
+	printf("usage: ublkd [OPTIONS]\n"
+	       "Keeps storage in userspace alive as Linux block devices.\n\noptions:\n");
+	for (const struct option_def *o = options; o->name; o++) {
+		option_syntax(o, syntax, sizeof(syntax));
+		snprintf(left, sizeof(left), "--%s%s%s", o->name, o->type == OPTION_FLAG ? "" : " ",
+			 o->type == OPTION_FLAG ? "" : syntax);
+		printf("  %-24s %s", left, o->help);
+		if (o->type != OPTION_FLAG)
+			printf(" (default: %s)", o->standard);
+		putchar('\n');
+	}
+	printf("  %-24s print this\n  %-24s print the version\n", "--help", "--version");
+}
+
+static int parse(int argc, char **argv, struct error *err)
+{
+	struct option longs[OPTIONS + 3] = { { 0 } };
+	int c;
+
+	option_defaults(options, values);
+	for (int i = 0; i < OPTIONS; i++)
+		longs[i] = (struct option){ options[i].name,
+					    options[i].type == OPTION_FLAG ? no_argument
+									   : required_argument,
+					    NULL, 0x100 + i };
+	longs[OPTIONS] = (struct option){ "help", no_argument, NULL, 'h' };
+	longs[OPTIONS + 1] = (struct option){ "version", no_argument, NULL, 'V' };
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
+		if (c == 'h') {
+			print_help();
+			exit(EXIT_DONE);
+		}
+		if (c == 'V') {
+			printf("ublkd %s\n", PACKAGE_VERSION);
+			exit(EXIT_DONE);
+		}
+		if (c == ':')
+			return error_set(err, EINVAL, "'%s' needs a value: see 'ublkd --help'",
+					 argv[optind - 1]);
+		if (c < 0x100)
+			return error_set(err, EINVAL,
+					 "unknown option '%s': 'ublkd --help' lists them",
+					 argv[optind - 1]);
+		if (option_parse(&options[c - 0x100], optarg, &values[c - 0x100], err))
+			return -EINVAL;
+	}
+	return optind == argc ? 0
+			      : error_set(err, EINVAL,
+					  "'%s': ublkd takes options only: see 'ublkd --help'",
+					  argv[optind]);
+}
+
+/* ---- what it stands on ---- */
+
+static char *path_in_state(const char *name)
+{
+	char *path;
+
+	if (asprintf(&path, "%s/%s", values[STATE].text, name) < 0)
+		abort(); /* at the start there is memory, or nothing to lose */
+	return path;
+}
+
+static int make_folder(const char *path, mode_t mode, struct error *err)
+{
+	if (mkdir(path, mode) && errno != EEXIST)
+		return error_set(err, errno, "%s: %s", path, strerror(errno));
+	return 0;
+}
+
+static int make_state(struct error *err)
+{
+	char *lock_path = path_in_state("lock");
+	int ret;
+
+	managed_folder = path_in_state("exports");
+	worker_setup.folder = path_in_state("workers");
+	worker_setup.program = values[WORKER].text;
+	ret = make_folder(values[STATE].text, 0755, err);
+	if (!ret)
+		ret = make_folder(managed_folder, 0700, err);
+	if (!ret)
+		ret = make_folder(worker_setup.folder, 0700, err);
+	if (!ret)
+		ret = make_folder(NAME_RECORDS, 0755, err);
+	if (!ret) {
+		lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB))
+			ret = error_set(err, errno,
+					errno == EWOULDBLOCK
+						? "%s: another ublkd is at work: there is one for "
+						  "all exports"
+						: "%s: it cannot be locked",
+					lock_path);
+	}
+	free(lock_path);
+	return ret;
+}
+
+static int find_worker_user(struct error *err)
+{
+	const char *name = supervisor_config.values[CONFIG_WORKER_USER].text;
+	const struct passwd *user = getpwnam(name);
+
+	if (!user || !user->pw_uid)
+		return error_set(err, ENOENT,
+				 "worker-user: there is no user '%s' without privilege: make it "
+				 "(systemd-sysusers does, from ublkd's file), or name another in "
+				 "ublkd.conf",
+				 name);
+	worker_setup.uid = user->pw_uid;
+	worker_setup.gid = user->pw_gid;
+	return 0;
+}
+
+/* ---- the socket ---- */
+
+static int own_socket(struct error *err)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const char *name = supervisor_config.values[CONFIG_READ_GROUP].text;
+	const struct group *group;
+	char *path = path_in_state(SOCKET_NAME);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (!name)
+		name = supervisor_config.values[CONFIG_CONTROL_GROUP].text;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	/* The lock is ours, so the socket of that name is nobody's. */
+	unlink(path);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) ||
+	    chmod(path, SOCKET_MODE)) {
+		error_set(err, errno, "%s: %s", path, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		fd = -1;
+	}
+	group = name ? getgrnam(name) : NULL;
+	if (fd >= 0 && group && chown(path, (uid_t)-1, group->gr_gid))
+		log_warning(NULL, "%s: it stays root's: %s", path, strerror(errno));
+	free(path);
+	return fd;
+}
+
+/* Those that the service manager has made, and content that it has kept. */
+static int take_descriptors(void)
+{
+	static const char memory[] = HOST_MEMORY_PREFIX;
+	char **names = NULL;
+	int nr = sd_listen_fds_with_names(1, &names), found = -1;
+
+	for (int i = 0; i < nr; i++) {
+		int fd = SD_LISTEN_FDS_START + i;
+
+		if (!strncmp(names[i], memory, sizeof(memory) - 1))
+			supervisor_take_memory(names[i] + sizeof(memory) - 1, fd);
+		else if (found < 0 && sd_is_socket_unix(fd, SOCK_STREAM, -1, NULL, 0) > 0)
+			found = fd;
+		else
+			close(fd);
+		free(names[i]);
+	}
+	free(names);
+	return found;
+}
+
+static int serve(int fd, struct error *err)
+{
+	static const struct varlink_interface *const interfaces[] = { &api_interface, NULL };
+	struct varlink_setup setup = {
+		.vendor = "ublkd",
+		.product = "ublkd",
+		.version = PACKAGE_VERSION,
+		.url = "io.ublkd",
+		.may = api_may,
+	};
+	int ret = varlink_create(&server, loop, &setup, err);
+
+	if (fd < 0)
+		fd = own_socket(err);
+	if (!ret && fd < 0)
+		ret = -err->code;
+	return ret ? ret : varlink_listen(server, fd, interfaces, err);
+}
+
+/* ---- its life ---- */
+
+static void ignore_result(void *context, const char *name, bool done, const char *message)
+{
+	(void)context;
+	(void)name;
+	(void)done;
+	(void)message;
+}
+
+static void begin(void *context)
+{
+	struct error err;
+
+	(void)context;
+	supervisor_adopt();
+	if (serve(*(int *)context, &err)) {
+		log_error(NULL, "%s", err.text);
+		exit(EXIT_FAILED);
+	}
+	supervisor_reload(ignore_result, NULL);
+	supervisor_settle_all();
+	sd_notify(0, "READY=1");
+	log_debug(NULL, "ready");
+}
+
+static void stop_loop(void)
+{
+	if (ending)
+		return;
+	ending = true;
+	sd_notify(0, "STOPPING=1");
+	api_end_monitors();
+	uv_stop(loop);
+}
+
+static void end(void *context)
+{
+	(void)context;
+	if (supervisor_config.values[CONFIG_ON_STOP].word == CONFIG_STOP_REMOVE)
+		supervisor_remove_all(false, ignore_result, NULL);
+	stop_loop();
+}
+
+static void reload(void *context)
+{
+	char text[64];
+	struct timespec now;
+
+	(void)context;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%lld",
+		 (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+	sd_notify(0, text);
+	supervisor_reload(ignore_result, NULL);
+	sd_notify(0, "READY=1");
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+	(void)handle;
+	fiber_start(number == SIGHUP ? reload : end, NULL);
+}
+
+static void keep_alive(uv_timer_t *timer)
+{
+	(void)timer;
+	sd_notify(0, "WATCHDOG=1");
+}
+
+static void watch(void)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
+	uint64_t usec;
+
+	for (unsigned i = 0; i < 3; i++) {
+		uv_signal_init(loop, &signals[i]);
+		uv_signal_start(&signals[i], on_signal, numbers[i]);
+	}
+	keep_watch(loop, &supervisor_exports);
+	uv_timer_init(loop, &watchdog);
+	if (sd_watchdog_enabled(0, &usec) > 0)
+		uv_timer_start(&watchdog, keep_alive, usec / 2000, usec / 2000);
+}
+
+int main(int argc, char **argv)
+{
+	struct error err;
+	int socket;
+
+	signal(SIGPIPE, SIG_IGN);
+	log_setup("ublkd", LOG_LEVEL_INFO);
+	if (parse(argc, argv, &err)) {
+		log_error(NULL, "%s", err.text);
+		return EXIT_USAGE;
+	}
+	if (values[VERBOSE].number) {
+		log_setup("ublkd", LOG_LEVEL_DEBUG);
+		setenv("UBLKD_VERBOSE", "1", 1);
+	}
+	setenv("UV_THREADPOOL_SIZE", POOL_SIZE, 1);
+	loop = uv_default_loop();
+	fiber_setup(loop);
+	supervisor_setup();
+	managed_changed = api_tell_change;
+	api_shut_down = stop_loop;
+	supervisor_paths = (struct supervisor_paths){ values[CONFIG].text, values[STATE].text };
+	config_load(values[CONFIG].text, &supervisor_config);
+	socket = take_descriptors();
+	if (make_state(&err) || find_worker_user(&err) ||
+	    kernel_open(loop, CONTROL_DEADLINE_MS, &err)) {
+		log_error(NULL, "%s", err.text);
+		return EXIT_FAILED;
+	}
+	process_prepare_for_io(NULL);
+	watch();
+	fiber_start(begin, &socket);
+	uv_run(loop, UV_RUN_DEFAULT);
+
+	/* What is under way is found by the next one, as after a crash. */
+	if (server)
+		varlink_close(server, NULL, NULL);
+	uv_run(loop, UV_RUN_NOWAIT);
+	return EXIT_DONE;
 }

@@ -15,7 +15,7 @@ trap 'rm -rf "$tmp"' EXIT
 # What those include themselves comes with them.
 backends_may='backend error log option ring_op'
 control_may='ublk_abi control spec state params counters process log error option backend cpus'
-supervisor_may="$control_may io_path"
+supervisor_may="$control_may io_path host"
 worker_may='backend spec serve counters cpus state process log error option io_path ublk_abi'
 tools_may="$control_may buffer device host"
 # Those that start a device by themselves, while there is no daemon to do it.
@@ -67,7 +67,7 @@ may_include() { # FOLDER FILE NAME
 	'"config.h"') return 0 ;;
 	'"engine/'*) ;;
 	"\"$folder/"*'.h"') return 0 ;;
-	'"worker/link.h"') [[ $folder == supervisor ]] && return 0 || return 1 ;;
+	'"worker/link.h"' | '"worker/limits.h"') [[ $folder == supervisor ]] && return 0 || return 1 ;;
 	'"supervisor/config.h"' | '"supervisor/name.h"')
 		[[ $folder == tools ]] && return 0 || return 1
 		;;

@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A call that may have to wait runs in a fiber of its own, and holds the export that
+ * it is about; when its client goes away it ends all the same.
+ */
+#include "supervisor/api.h"
+#include "engine/error.h"
+#include "engine/log.h"
+#include "supervisor/describe.h"
+#include "supervisor/holders.h"
+#include "supervisor/interfaces.h"
+#include "supervisor/keep.h"
+#include "supervisor/supervisor.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HELD_POLL_MS 500u /* between two looks whether a device is still open */
+
+void (*api_shut_down)(void);
+
+/* ---- who may ---- */
+
+static bool in_configured_group(const struct varlink_peer *peer, enum config_option option)
+{
+	const char *name = supervisor_config.values[option].text;
+	const struct group *group = name ? getgrnam(name) : NULL;
+
+	return group && varlink_peer_in_group(peer, group->gr_gid);
+}
+
+bool api_may(const struct varlink_peer *peer, bool changes, void *context)
+{
+	(void)context;
+	if (peer->uid == 0 || peer->uid == geteuid())
+		return true;
+	if (in_configured_group(peer, CONFIG_CONTROL_GROUP))
+		return true;
+	return !changes && in_configured_group(peer, CONFIG_READ_GROUP);
+}
+
+static void refuse(struct varlink_call *call, void *context)
+{
+	(void)context;
+	varlink_error(call, "NotPermitted",
+		      json_pack("{s:s}", "message",
+				"this is for root, and for the group that control-group in "
+				"ublkd.conf names"));
+}
+
+/* ---- answers ---- */
+
+static void fail(struct varlink_call *call, const struct error *err)
+{
+	struct error printable = *err;
+
+	text_make_printable(printable.text);
+	if (err->code == EINVAL)
+		varlink_error(call, "Invalid", json_pack("{s:s}", "message", printable.text));
+	else
+		varlink_error(call, "Failed",
+			      json_pack("{s:s, s:i}", "message", printable.text, "errno",
+					err->code ? err->code : EIO));
+}
+
+static void no_such_export(struct varlink_call *call, const char *name)
+{
+	char message[300];
+
+	snprintf(message, sizeof(message),
+		 "there is no export '%.200s': 'ublkctl list' shows those there are", name);
+	varlink_error(call, "NoSuchExport",
+		      json_pack("{s:s, s:s}", "name", name, "message", message));
+}
+
+static void busy(struct varlink_call *call, struct managed *m, const struct error *err)
+{
+	struct holders holders = { 0 };
+	pid_t self = getpid();
+	char block[32];
+
+	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
+	if (holders_find(block, &self, 1, &holders))
+		holders = (struct holders){ 0 };
+	varlink_error(call, "Busy",
+		      json_pack("{s:s, s:s, s:o}", "name", m->name, "message", err->text, "holders",
+				describe_holders(&holders)));
+	holders_close(&holders);
+}
+
+static void answer_results(struct varlink_call *call, json_t *results)
+{
+	varlink_reply(call, json_pack("{s:o}", "results", results));
+}
+
+static void add_result(void *context, const char *name, bool done, const char *message)
+{
+	json_t *result = json_pack("{s:s, s:b}", "name", name, "done", (int)done);
+
+	if (message)
+		json_object_set_new(result, "message", json_string(message));
+	json_array_append_new(context, result);
+}
+
+/* Why an export is not as it was asked for. */
+static void why(const struct managed *m, struct error *err)
+{
+	if (m->fault)
+		*err = *m->fault;
+	else
+		error_set(err, EIO, "%s: it is %s", m->name, export_state_name(m->state));
+}
+
+/* ---- a call in a fiber ---- */
+
+struct task {
+	struct varlink_call *call;
+	json_t *parameters;
+	void (*run)(struct task *task);
+};
+
+static void run_task(void *context)
+{
+	struct task *task = context;
+
+	task->run(task);
+	json_decref(task->parameters);
+	free(task);
+}
+
+static void start(struct varlink_call *call, json_t *parameters, void (*run)(struct task *task))
+{
+	struct task *task = malloc(sizeof(*task));
+	struct error err;
+
+	if (task) {
+		*task = (struct task){ call, json_incref(parameters), run };
+		if (!fiber_start(run_task, task))
+			return;
+		json_decref(parameters);
+		free(task);
+	}
+	error_set(&err, ENOMEM, "no memory for that");
+	fail(call, &err);
+}
+
+static const char *text(const struct task *task, const char *key)
+{
+	return json_string_value(json_object_get(task->parameters, key));
+}
+
+static bool flag(const struct task *task, const char *key)
+{
+	return json_is_true(json_object_get(task->parameters, key));
+}
+
+/* The export that the call names, held; or NULL, and the call is answered. */
+static struct managed *named(const struct task *task)
+{
+	struct managed *m = supervisor_find(text(task, "name"));
+
+	if (!m)
+		no_such_export(task->call, text(task, "name"));
+	else
+		supervisor_hold(m);
+	return m;
+}
+
+/* ---- reading ---- */
+
+static void list(struct task *task)
+{
+	varlink_reply(task->call, json_pack("{s:o}", "exports", describe_all()));
+}
+
+static void show(struct task *task)
+{
+	struct managed *m = named(task);
+
+	if (!m)
+		return;
+	varlink_reply(task->call, json_pack("{s:o}", "details", describe_details(m)));
+	supervisor_release(m);
+}
+
+static void stats(struct task *task)
+{
+	struct managed *m = named(task);
+
+	if (!m)
+		return;
+	varlink_reply(task->call, json_pack("{s:o}", "stats", describe_stats(m)));
+	supervisor_release(m);
+}
+
+/* ---- Export ---- */
+
+static int persist(struct managed *m, struct error *err)
+{
+	unsigned nr = (unsigned)json_object_size(m->options), i = 0;
+	struct config_pair *pairs = calloc(nr ? nr : 1, sizeof(*pairs));
+	const char *name;
+	json_t *value;
+	int ret;
+
+	if (!pairs)
+		return error_set(err, ENOMEM, "no memory for that");
+	json_object_foreach(m->options, name, value) {
+		pairs[i].name = (char *)(uintptr_t)name;
+		pairs[i++].value = (char *)(uintptr_t)json_string_value(value);
+	}
+	ret = config_write_export(supervisor_paths.config, m->name, m->uri, pairs, nr, err);
+	free(pairs);
+	if (!ret && m->origin == ORIGIN_REQUESTED) {
+		m->origin = ORIGIN_PERSISTENT;
+		ret = managed_write(m, err);
+	}
+	return ret;
+}
+
+static void exists(struct varlink_call *call, const char *name)
+{
+	char message[300];
+
+	snprintf(message, sizeof(message),
+		 "there is an export '%s' already, with another URI or other options: remove it "
+		 "first, or give this one another name (NAME=URI)",
+		 name);
+	varlink_error(call, "Exists", json_pack("{s:s, s:s}", "name", name, "message", message));
+}
+
+/* Takes one that could not be made out of the table again. */
+static void give_up(struct managed *m)
+{
+	m->want = WANT_GONE;
+	m->force = true;
+	keep_kick(m);
+	supervisor_settle(m);
+}
+
+static void answer_export(struct task *task, struct managed *m, bool made)
+{
+	struct error err = { 0 };
+
+	supervisor_settle(m);
+	if (m->state != EXPORT_LIVE) {
+		why(m, &err);
+		if (made && m->state != EXPORT_RECOVERING)
+			give_up(m);
+		fail(task->call, &err);
+	} else if (flag(task, "persist") && persist(m, &err)) {
+		error_prefix(&err, "the device is there, but will not come up by itself at boot");
+		fail(task->call, &err);
+	} else {
+		varlink_reply(task->call, json_pack("{s:o}", "export", describe_export(m)));
+	}
+}
+
+static void export_it(struct task *task)
+{
+	json_t *options = json_object_get(task->parameters, "options");
+	const char *uri = text(task, "uri"), *name = text(task, "name");
+	char made_up[NAME_MAX_LENGTH + 1];
+	struct managed *m;
+	struct error err;
+	bool made = false;
+
+	options = json_is_object(options) ? json_copy(options) : json_object();
+	if (!name) {
+		name_from_uri(uri, made_up);
+		name = made_up;
+	}
+	m = supervisor_find(name);
+	if (m && strcmp(m->name, name) != 0)
+		m = NULL;
+	if (m && (!managed_is_same(m, uri, options) || m->want == WANT_GONE)) {
+		exists(task->call, name);
+		json_decref(options);
+		return;
+	}
+	if (m) {
+		json_decref(options);
+		m->want = WANT_LIVE;
+		keep_retry(m);
+	} else {
+		if (supervisor_add(name, uri, options, ORIGIN_REQUESTED, &m, &err)) {
+			fail(task->call, &err);
+			return;
+		}
+		made = true;
+	}
+	supervisor_hold(m);
+	answer_export(task, m, made);
+	supervisor_release(m);
+}
+
+/* ---- Remove ---- */
+
+static bool is_held(const struct managed *m)
+{
+	pid_t self = getpid();
+	struct holders holders;
+	char block[32];
+	bool held;
+
+	if (!m->has_device)
+		return false;
+	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
+	if (holders_find(block, &self, 1, &holders))
+		return false;
+	held = holders.nr;
+	holders_close(&holders);
+	return held;
+}
+
+static void remove_it(struct task *task)
+{
+	struct managed *m = supervisor_find(text(task, "name"));
+	struct error err = { 0 };
+
+	/* Gone is gone: the same twice is no error. */
+	if (!m) {
+		if (config_remove_export(supervisor_paths.config, text(task, "name"), &err) &&
+		    err.code != EINVAL && err.code != EEXIST)
+			fail(task->call, &err);
+		else
+			varlink_reply(task->call, NULL);
+		return;
+	}
+	supervisor_hold(m);
+	do {
+		while (flag(task, "wait") && is_held(m) && !varlink_is_gone(task->call))
+			fiber_sleep(HELD_POLL_MS);
+		m->want = WANT_GONE;
+		m->force |= flag(task, "force");
+		keep_kick(m);
+		supervisor_settle(m);
+	} while (m->state == EXPORT_LIVE && flag(task, "wait") && m->fault &&
+		 m->fault->code == EBUSY && !varlink_is_gone(task->call));
+	if (m->state == EXPORT_GONE) {
+		if (m->origin == ORIGIN_PERSISTENT &&
+		    config_remove_export(supervisor_paths.config, m->name, &err)) {
+			error_prefix(&err, "it is removed, but will come up again at boot");
+			fail(task->call, &err);
+		} else {
+			varlink_reply(task->call, NULL);
+		}
+	} else {
+		why(m, &err);
+		if (err.code == EBUSY)
+			busy(task->call, m, &err);
+		else
+			fail(task->call, &err);
+		if (m->state == EXPORT_LIVE)
+			managed_set_fault(m, NULL);
+	}
+	supervisor_release(m);
+}
+
+/* ---- Resize, Suspend, Resume, Upgrade ---- */
+
+static void resize(struct task *task)
+{
+	json_int_t size = json_integer_value(json_object_get(task->parameters, "size"));
+	struct managed *m;
+	struct error err;
+
+	if (size < 0 || (json_object_get(task->parameters, "size") && !size)) {
+		varlink_invalid(task->call, "size");
+		return;
+	}
+	m = named(task);
+	if (!m)
+		return;
+	while (m->resize)
+		fiber_wait(&m->moved, 0);
+	if (m->state != EXPORT_LIVE) {
+		error_set(&err, ENOTCONN, "%s: it is %s: only a live one can be resized", m->name,
+			  export_state_name(m->state));
+		fail(task->call, &err);
+	} else if (size && (uint64_t)size < m->limits.size && is_held(m)) {
+		error_set(&err, EBUSY, "%s: it is made smaller only while nobody has it open",
+			  m->name);
+		busy(task->call, m, &err);
+	} else {
+		m->resize_to = (uint64_t)size;
+		m->shrink = flag(task, "force");
+		m->resize_error = &err;
+		m->resize_result =
+			error_set(&err, ENOTCONN, "%s: its server has gone meanwhile", m->name);
+		m->resize = true;
+		keep_kick(m);
+		while (m->resize && m->keeping)
+			fiber_wait(&m->moved, 0);
+		m->resize = false;
+		if (m->resize_result)
+			fail(task->call, &err);
+		else
+			varlink_reply(task->call,
+				      json_pack("{s:I}", "size", (json_int_t)m->limits.size));
+	}
+	supervisor_release(m);
+}
+
+/* Has it led to a state; waits, and answers. */
+static void lead_to(struct task *task, enum managed_want want, enum export_state state)
+{
+	struct managed *m = named(task);
+	struct error err;
+
+	if (!m)
+		return;
+	if (m->want == WANT_GONE) {
+		error_set(&err, ENOENT, "%s: it is being removed", m->name);
+		fail(task->call, &err);
+	} else {
+		m->want = want;
+		keep_retry(m);
+		supervisor_settle(m);
+		why(m, &err);
+		if (m->state == state)
+			varlink_reply(task->call, NULL);
+		else
+			fail(task->call, &err);
+	}
+	supervisor_release(m);
+}
+
+static void suspend(struct task *task)
+{
+	lead_to(task, WANT_SUSPENDED, EXPORT_SUSPENDED);
+}
+
+static void resume(struct task *task)
+{
+	lead_to(task, WANT_LIVE, EXPORT_LIVE);
+}
+
+static void begin_upgrade(struct managed *m)
+{
+	supervisor_hold(m);
+	managed_set_fault(m, NULL);
+	m->upgrade = true;
+	keep_kick(m);
+}
+
+static void end_upgrade(struct managed *m, json_t *results)
+{
+	struct error err;
+
+	supervisor_settle(m);
+	why(m, &err);
+	if (m->state == EXPORT_LIVE && !m->fault)
+		add_result(results, m->name, true, NULL);
+	else
+		add_result(results, m->name, false, err.text);
+	supervisor_release(m);
+}
+
+static void upgrade_all(json_t *results)
+{
+	unsigned nr = 0, i = 0;
+	struct managed **all, *m;
+
+	for (m = supervisor_exports; m; m = m->next)
+		nr += m->state == EXPORT_LIVE;
+	all = calloc(nr ? nr : 1, sizeof(struct managed *));
+	for (m = supervisor_exports; all && m && i < nr; m = m->next) {
+		if (m->state != EXPORT_LIVE)
+			continue;
+		all[i++] = m;
+		begin_upgrade(m);
+	}
+	for (nr = i, i = 0; i < nr; i++)
+		end_upgrade(all[i], results);
+	free(all);
+}
+
+static void upgrade(struct task *task)
+{
+	json_t *results;
+	struct managed *m;
+	struct error err;
+
+	if (!text(task, "name")) {
+		results = json_array();
+		upgrade_all(results);
+		answer_results(task->call, results);
+		return;
+	}
+	m = named(task);
+	if (!m)
+		return;
+	if (m->state != EXPORT_LIVE) {
+		error_set(&err, ENOTCONN, "%s: it is %s: only a live one can be upgraded", m->name,
+			  export_state_name(m->state));
+		fail(task->call, &err);
+	} else {
+		results = json_array();
+		begin_upgrade(m);
+		end_upgrade(m, results);
+		answer_results(task->call, results);
+	}
+	supervisor_release(m);
+}
+
+/* ---- Reload, Shutdown ---- */
+
+static void reload(struct task *task)
+{
+	json_t *results = json_array();
+
+	supervisor_reload(add_result, results);
+	answer_results(task->call, results);
+}
+
+static void shut_down(struct task *task)
+{
+	json_t *results = json_array();
+	bool all = true;
+	json_t *one;
+	size_t i;
+
+	if (flag(task, "remove"))
+		supervisor_remove_all(flag(task, "force"), add_result, results);
+	json_array_foreach(results, i, one)
+		all = all && json_is_true(json_object_get(one, "done"));
+	answer_results(task->call, results);
+	/* What is in use needs it. */
+	if (all)
+		api_shut_down();
+}
+
+/* ---- Monitor ---- */
+
+static struct monitor {
+	struct monitor *next;
+	struct varlink_call *call;
+} * monitors;
+
+static void end_monitor(struct varlink_call *call, void *context)
+{
+	struct monitor **at = &monitors;
+
+	while (*at && *at != context)
+		at = &(*at)->next;
+	if (*at)
+		*at = (*at)->next;
+	free(context);
+	varlink_reply(call, NULL);
+}
+
+static void tell(struct monitor *monitor, struct managed *m)
+{
+	varlink_reply_more(monitor->call,
+			   json_pack("{s:o, s:o}", "export", describe_export(m), "change",
+				     describe_change(m, m->nr_changes - 1)));
+}
+
+void api_tell_change(struct managed *m)
+{
+	if (!m->nr_changes)
+		return;
+	for (struct monitor *monitor = monitors; monitor; monitor = monitor->next)
+		tell(monitor, m);
+}
+
+void api_end_monitors(void)
+{
+	while (monitors) {
+		struct monitor *monitor = monitors;
+
+		varlink_on_cancel(monitor->call, NULL, NULL);
+		end_monitor(monitor->call, monitor);
+	}
+}
+
+static void monitor(struct varlink_call *call, json_t *parameters, void *context)
+{
+	struct monitor *added = malloc(sizeof(*added));
+	struct error err;
+
+	(void)parameters;
+	(void)context;
+	if (!added) {
+		error_set(&err, ENOMEM, "no memory for that");
+		fail(call, &err);
+		return;
+	}
+	*added = (struct monitor){ monitors, call };
+	monitors = added;
+	for (struct managed *m = supervisor_exports; m; m = m->next)
+		if (m->nr_changes)
+			tell(added, m);
+	if (varlink_on_cancel(call, end_monitor, added))
+		end_monitor(call, added);
+}
+
+/* ---- the table ---- */
+
+#define METHOD(name)                                                                          \
+	static void call_##name(struct varlink_call *call, json_t *parameters, void *context) \
+	{                                                                                     \
+		(void)context;                                                                \
+		start(call, parameters, name);                                                \
+	}
+METHOD(list)
+METHOD(show)
+METHOD(stats)
+METHOD(export_it)
+METHOD(remove_it)
+METHOD(resize)
+METHOD(suspend)
+METHOD(resume)
+METHOD(upgrade)
+METHOD(reload)
+METHOD(shut_down)
+
+static const struct varlink_method methods[] = {
+	{ "List", false, false, call_list },
+	{ "Show", false, false, call_show },
+	{ "Stats", false, false, call_stats },
+	{ "Export", true, false, call_export_it },
+	{ "Remove", true, false, call_remove_it },
+	{ "Resize", true, false, call_resize },
+	{ "Suspend", true, false, call_suspend },
+	{ "Resume", true, false, call_resume },
+	{ "Upgrade", true, false, call_upgrade },
+	{ "Reload", true, false, call_reload },
+	{ "Shutdown", true, false, call_shut_down },
+	{ "Monitor", false, true, monitor },
+	{ .name = NULL },
+};
+
+const struct varlink_interface api_interface = {
+	.description = interface_io_ublkd,
+	.methods = methods,
+	.refuse = refuse,
+};

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT */
+#include "supervisor/describe.h"
+#include "engine/cpus.h"
+#include "engine/error.h"
+#include "supervisor/holders.h"
+#include "supervisor/kernel.h"
+#include "supervisor/managed.h"
+#include "supervisor/supervisor.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RATES_MS 500u /* less between two questions says nothing */
+
+static void set_text(json_t *json, const char *key, const char *text)
+{
+	if (text && *text)
+		json_object_set_new(json, key, json_string(text));
+}
+
+static void set_number(json_t *json, const char *key, uint64_t number)
+{
+	json_object_set_new(json, key, json_integer((json_int_t)number));
+}
+
+/* ---- counters ---- */
+
+static uint64_t load(const uint64_t *number)
+{
+	return __atomic_load_n(number, __ATOMIC_RELAXED);
+}
+
+static unsigned queues_of(const struct managed *m)
+{
+	unsigned nr = m->counters ? m->counters->nr_queues : 0;
+
+	return m->info.nr_hw_queues < nr ? m->info.nr_hw_queues : nr;
+}
+
+/* One op over all queues; counters_sum() adds up latencies as well, which takes longer. */
+static void sum_op(struct managed *m, enum io_op op, uint64_t *requests, uint64_t *bytes)
+{
+	*requests = *bytes = 0;
+	for (unsigned i = 0; i < queues_of(m); i++) {
+		const struct op_counters *c = &counters_queue(m->counters, i)->op[op];
+
+		*requests += load(&c->completed);
+		*bytes += load(&c->bytes);
+	}
+}
+
+static void set_rates(struct managed *m, json_t *json)
+{
+	struct managed_rates *r = &m->rates, now = { .at_ms = fiber_now_ms() };
+	double seconds = (double)(now.at_ms - r->at_ms) / 1000;
+
+	if (!m->counters)
+		return;
+	sum_op(m, IO_READ, &now.reads, &now.read_bytes);
+	sum_op(m, IO_WRITE, &now.writes, &now.written_bytes);
+	if (!r->at_ms) {
+		*r = now;
+	} else if (now.at_ms - r->at_ms >= RATES_MS) {
+		now.reads_s = (double)(now.reads - r->reads) / seconds;
+		now.writes_s = (double)(now.writes - r->writes) / seconds;
+		now.read_bytes_s = (double)(now.read_bytes - r->read_bytes) / seconds;
+		now.written_bytes_s = (double)(now.written_bytes - r->written_bytes) / seconds;
+		*r = now;
+	}
+	json_object_set_new(json, "readsPerSecond", json_real(r->reads_s));
+	json_object_set_new(json, "writesPerSecond", json_real(r->writes_s));
+	json_object_set_new(json, "readBytesPerSecond", json_real(r->read_bytes_s));
+	json_object_set_new(json, "writtenBytesPerSecond", json_real(r->written_bytes_s));
+}
+
+static json_t *facts(const struct managed *m)
+{
+	json_t *json = json_object();
+
+	for (unsigned i = 0; m->counters && i < EXPORT_GAUGES; i++) {
+		char name[sizeof(m->counters->gauge_names[i])];
+
+		/* A worker could write there. */
+		memcpy(name, m->counters->gauge_names[i], sizeof(name));
+		name[sizeof(name) - 1] = 0;
+		text_make_printable(name);
+		if (*name)
+			set_number(json, name, load(&m->counters->gauges[i]));
+	}
+	return json;
+}
+
+static json_t *queues(const struct managed *m)
+{
+	const struct option_value *asked = &m->spec.values[SPEC_CPUS];
+	json_t *array = json_array();
+	struct control control;
+	char text[512];
+
+	kernel_control(&control);
+	for (unsigned i = 0; i < queues_of(m); i++) {
+		const struct queue_counters *c = counters_queue(m->counters, i);
+		uint64_t started = load(&c->started), completed = load(&c->completed);
+		struct cpus cpus = { 0 };
+		struct error err;
+		json_t *queue, *thread;
+
+		if (!asked->set && m->has_device)
+			control_get_affinity(&control, m->info.dev_id, i, &cpus, sizeof(cpus),
+					     &err);
+		queue = json_pack("{s:i, s:s}", "index", (int)i, "cpus",
+				  asked->set ? asked->text
+					     : cpus_format(&cpus, text, sizeof(text)));
+		thread = json_array_get(m->threads, i);
+		if (thread)
+			json_object_set(queue, "thread", thread);
+		set_number(queue, "inFlight", started > completed ? started - completed : 0);
+		set_number(queue, "requests", started);
+		set_number(queue, "rounds", load(&c->rounds));
+		set_number(queue, "fallbacks", load(&c->fallbacks));
+		json_array_append_new(array, queue);
+	}
+	return array;
+}
+
+/* ---- an export ---- */
+
+json_t *describe_export(struct managed *m)
+{
+	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", m->name, "uri", m->uri,
+				 "origin", managed_origin_name(m->origin), "state",
+				 export_state_name(m->state), "backend", m->spec.backend->scheme);
+	char device[32], link[NAME_MAX_LENGTH + 16];
+
+	if (m->fault)
+		set_text(json, "reason", m->fault->text);
+	managed_device(m, device, sizeof(device));
+	if (*device) {
+		snprintf(link, sizeof(link), NAME_FOLDER "/%s", m->name);
+		set_text(json, "device", device);
+		set_number(json, "id", m->info.dev_id);
+		set_text(json, "link", link);
+		set_number(json, "size", m->limits.size);
+		json_object_set_new(json, "readOnly", json_boolean(m->limits.read_only));
+	}
+	if (m->worker && !worker_has_ended(m->worker))
+		set_number(json, "pid", (uint64_t)worker_pid(m->worker));
+	set_rates(m, json);
+	return json;
+}
+
+static void add_options(json_t *array, const struct option_def *table,
+			const struct option_value *values)
+{
+	for (; table && table->name; table++, values++) {
+		const char *text = values->given && values->text ? values->text : table->standard;
+
+		if (!text)
+			text = values->given ? "on" : NULL;
+		if (text)
+			json_array_append_new(array, json_pack("{s:s, s:s, s:b}", "name",
+							       table->name, "value", text, "given",
+							       (int)values->given));
+	}
+}
+
+static json_t *limits(const struct backend_limits *l)
+{
+	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:b, s:b, s:b, s:b}",
+			 "logicalBlock", (int)l->logical_block, "physicalBlock",
+			 (int)l->physical_block, "minIo", (int)l->min_io, "optimalIo",
+			 (int)l->opt_io, "maxIo", (int)l->max_io, "discardGranularity",
+			 (int)l->discard_granularity, "maxDiscard", (json_int_t)l->max_discard,
+			 "maxWriteZeroes", (json_int_t)l->max_write_zeroes, "readOnly",
+			 (int)l->read_only, "rotational", (int)l->rotational, "volatileCache",
+			 (int)l->volatile_cache, "fua", (int)l->fua);
+}
+
+static json_t *kernel_flags(uint64_t flags)
+{
+	static const char *const names[UBLK_FEAT_COUNT] = {
+		"SUPPORT_ZERO_COPY",
+		"URING_CMD_COMP_IN_TASK",
+		"NEED_GET_DATA",
+		"USER_RECOVERY",
+		"USER_RECOVERY_REISSUE",
+		"UNPRIVILEGED_DEV",
+		"CMD_IOCTL_ENCODE",
+		"USER_COPY",
+		"ZONED",
+		"USER_RECOVERY_FAIL_IO",
+		"UPDATE_SIZE",
+		"AUTO_BUF_REG",
+		"QUIESCE",
+		"PER_IO_DAEMON",
+		"BUF_REG_OFF_DAEMON",
+		"BATCH_IO",
+		"INTEGRITY",
+		"SAFE_STOP_DEV",
+		"NO_AUTO_PART_SCAN",
+		"SHMEM_ZC",
+	};
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < UBLK_FEAT_COUNT; i++)
+		if (flags & 1ull << i)
+			json_array_append_new(array, json_string(names[i]));
+	return array;
+}
+
+static const char *kernel_state(unsigned state)
+{
+	static const char *const words[] = { "dead", "live", "quiesced", "fail-io" };
+
+	return state < sizeof(words) / sizeof(*words) ? words[state] : "unknown";
+}
+
+json_t *describe_change(const struct managed *m, unsigned at)
+{
+	const struct managed_change *change = &m->history[at % MANAGED_HISTORY];
+	json_t *json = json_pack("{s:I, s:s}", "time", (json_int_t)change->time_us, "state",
+				 export_state_name(change->state));
+
+	set_text(json, "reason", change->reason);
+	return json;
+}
+
+json_t *describe_holders(const struct holders *holders)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < holders->nr; i++) {
+		const struct holder *h = &holders->list[i];
+		json_t *json = json_pack("{s:s}", "kind", holder_kind_name(h->kind));
+		char text[400];
+
+		if (h->pid) {
+			set_number(json, "pid", (uint64_t)h->pid);
+			set_text(json, "command", text_escape(h->command, text, sizeof(text)));
+		}
+		if (h->path)
+			set_text(json, "path", text_escape(h->path, text, sizeof(text)));
+		json_array_append_new(array, json);
+	}
+	return array;
+}
+
+static json_t *holders_of(const struct managed *m)
+{
+	pid_t self = getpid();
+	struct holders holders;
+	json_t *array;
+	char block[32];
+
+	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
+	if (!m->has_device || holders_find(block, &self, 1, &holders))
+		return json_array();
+	array = describe_holders(&holders);
+	holders_close(&holders);
+	return array;
+}
+
+json_t *describe_details(struct managed *m)
+{
+	json_t *json = json_object(), *options = json_array(), *history = json_array();
+	struct ublk_dev_info info = m->info;
+	struct control control;
+	struct error err;
+	unsigned first = m->nr_changes > MANAGED_HISTORY ? m->nr_changes - MANAGED_HISTORY : 0;
+
+	add_options(options, spec_options, m->spec.values);
+	add_options(options, m->spec.backend->options, m->spec.backend_values);
+	for (unsigned i = first; i < m->nr_changes; i++)
+		json_array_append_new(history, describe_change(m, i));
+	json_object_set_new(json, "export", describe_export(m));
+	json_object_set_new(json, "options", options);
+	json_object_set_new(json, "queues", queues(m));
+	if (m->has_device) {
+		kernel_control(&control);
+		if (!control_get_info(&control, m->info.dev_id, &info, &err))
+			set_text(json, "kernelState", kernel_state(info.state));
+		json_object_set_new(json, "limits", limits(&m->limits));
+		set_number(json, "depth", m->info.queue_depth);
+		set_text(json, "ioPath", io_path_name(m->path));
+		set_text(json, "ioPathReason", m->path_reason);
+	}
+	json_object_set_new(json, "kernelFlags", kernel_flags(m->has_device ? info.flags : 0));
+	json_object_set_new(json, "facts", facts(m));
+	set_number(json, "recoveries", m->recoveries);
+	json_object_set_new(json, "history", history);
+	json_object_set_new(json, "holders", holders_of(m));
+	return json;
+}
+
+json_t *describe_stats(struct managed *m)
+{
+	json_t *json = json_pack("{s:s}", "name", m->name), *ops = json_array();
+	json_t *errors = json_object();
+	uint64_t in_flight = 0, n;
+	char device[32];
+
+	managed_device(m, device, sizeof(device));
+	set_text(json, "device", device);
+	set_number(json, "since", m->counters ? (uint64_t)m->counters->started_s : 0);
+	for (unsigned op = 0; m->counters && op < IO_OPS; op++) {
+		struct op_counters sum;
+		json_t *o;
+
+		counters_sum(m->counters, op, &sum);
+		o = json_pack("{s:s}", "name", counters_op_name(op));
+		set_number(o, "completed", sum.completed);
+		set_number(o, "failed", sum.failed);
+		set_number(o, "bytes", sum.bytes);
+		set_number(o, "mean", sum.completed ? sum.latency_ns / sum.completed : 0);
+		set_number(o, "p50", counters_percentile(&sum, 50));
+		set_number(o, "p90", counters_percentile(&sum, 90));
+		set_number(o, "p99", counters_percentile(&sum, 99));
+		set_number(o, "p999", counters_percentile(&sum, 99.9));
+		json_array_append_new(ops, o);
+	}
+	for (unsigned kind = 0; m->counters && kind < COUNTERS_ERRORS; kind++) {
+		n = counters_sum_errors(m->counters, kind);
+		if (n)
+			set_number(errors, counters_error_name(kind), n);
+	}
+	for (unsigned i = 0; i < queues_of(m); i++) {
+		const struct queue_counters *c = counters_queue(m->counters, i);
+		uint64_t started = load(&c->started), completed = load(&c->completed);
+
+		in_flight += started > completed ? started - completed : 0;
+	}
+	set_number(json, "inFlight", in_flight);
+	json_object_set_new(json, "operations", ops);
+	json_object_set_new(json, "errors", errors);
+	json_object_set_new(json, "facts", facts(m));
+	json_object_set_new(json, "queues", queues(m));
+	return json;
+}
+
+/* ---- all ---- */
+
+static json_t *describe_foreign(uint32_t id)
+{
+	struct ublk_dev_params params = { 0 };
+	struct ublk_dev_info info;
+	struct control control;
+	struct error err;
+	char device[32];
+	json_t *json;
+
+	kernel_control(&control);
+	if (control_get_info(&control, id, &info, &err))
+		return NULL;
+	snprintf(device, sizeof(device), UBLK_BLOCK_PREFIX "%u", id);
+	json = json_pack("{s:s, s:s, s:s, s:s}", "name", device, "origin", "foreign", "state",
+			 "foreign", "device", device);
+	set_number(json, "id", id);
+	set_text(json, "reason", kernel_state(info.state));
+	if (!control_get_params(&control, id, &params, &err))
+		set_number(json, "size", params.basic.dev_sectors << UBLK_SECTOR_SHIFT);
+	if (info.server_pid > 0)
+		set_number(json, "pid", (uint64_t)info.server_pid);
+	return json;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Numbers of the devices that are ours, sorted; the caller frees them. */
+static uint32_t *our_devices(unsigned *nr)
+{
+	uint32_t *ids;
+	unsigned n = 0;
+
+	for (struct managed *m = supervisor_exports; m; m = m->next)
+		n++;
+	ids = calloc(n ? n : 1, sizeof(*ids));
+	*nr = 0;
+	for (struct managed *m = supervisor_exports; ids && m && *nr < n; m = m->next)
+		if (m->has_device)
+			ids[(*nr)++] = m->info.dev_id;
+	if (ids)
+		qsort(ids, *nr, sizeof(*ids), by_number);
+	return ids;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp((*(struct managed *const *)a)->name, (*(struct managed *const *)b)->name);
+}
+
+static void add_ours(json_t *array)
+{
+	struct managed **all, *m;
+	unsigned nr = 0, i = 0;
+
+	for (m = supervisor_exports; m; m = m->next)
+		nr++;
+	all = calloc(nr ? nr : 1, sizeof(struct managed *));
+	for (m = supervisor_exports; all && m; m = m->next)
+		all[i++] = m;
+	if (all)
+		qsort(all, i, sizeof(struct managed *), by_name);
+	for (nr = i, i = 0; i < nr; i++)
+		json_array_append_new(array, describe_export(all[i]));
+	free(all);
+}
+
+json_t *describe_all(void)
+{
+	json_t *array = json_array(), *foreign;
+	struct dirent *entry;
+	unsigned nr;
+	uint32_t *ours, id;
+	char rest;
+	DIR *dir;
+
+	/* Without a wait in between: the table stays as it is. */
+	add_ours(array);
+	ours = our_devices(&nr);
+	dir = opendir("/dev");
+	while (dir && ours && (entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "ublkc%u%c", &id, &rest) != 1 ||
+		    bsearch(&id, ours, nr, sizeof(*ours), by_number))
+			continue;
+		foreign = describe_foreign(id);
+		if (foreign)
+			json_array_append_new(array, foreign);
+	}
+	if (dir)
+		closedir(dir);
+	free(ours);
+	return array;
+}

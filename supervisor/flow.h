@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is done with an export, step by step: each flow leads it from one state to
+ * another, or back with the reason.
+ *
+ *   flow_start    declared -> opening -> added -> starting -> live
+ *   flow_recover  recovering -> live: a new server for a device whose server is gone
+ *   flow_leave    live -> recovering or suspended: the server hands over, and ends
+ *   flow_stop     any -> stopping -> gone
+ *   flow_adopt    what an earlier ublkd has left, as it is found
+ *
+ * Every step that leaves something behind is on record before it is taken.
+ *
+ * Thread: the loop's; from the export's own fiber, one flow at a time.  Errors: each
+ * returns 0, or -errno with err filled.
+ */
+#ifndef UBLKD_FLOW_H
+#define UBLKD_FLOW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct error;
+struct managed;
+struct worker;
+
+/* Makes the device.  On failure nothing is left, and the state is failed. */
+int flow_start(struct managed *m, struct error *err);
+
+/*
+ * Puts a new server under the device: `ready` (one that flow_prepare() made, taken
+ * over in any case), or NULL: a fresh one.  On failure the device stays as it is, its
+ * I/O waits, and the state is recovering.  -ENODEV: the device is gone.
+ */
+int flow_recover(struct managed *m, struct worker *ready, struct error *err);
+
+/* Starts a server that only has to open the storage. */
+int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct error *err);
+
+/*
+ * Has the server finish what it has begun, and end; I/O waits from then on.  The state
+ * is suspended or recovering, as asked for.  -ETIMEDOUT: its backend does not answer;
+ * it serves on.
+ */
+int flow_leave(struct managed *m, bool suspend, struct error *err);
+
+/*
+ * Stops the device and deletes it, with force whatever is in service.  -EBUSY: it is
+ * open, and lives on.  On another failure the state is failed.
+ */
+int flow_stop(struct managed *m, struct error *err);
+
+/*
+ * Finds out what there is of an export that was read from a record: its state is live
+ * (served by the worker that is adopted), recovering, suspended or declared then.
+ */
+void flow_adopt(struct managed *m);
+
+/* The device follows its storage, which has size bytes by now. */
+int flow_grow(struct managed *m, uint64_t size, struct error *err);
+
+/*
+ * Changes the size of the storage, where it is a file (size 0: looks how big it is),
+ * and has the device follow.  shrink: smaller is meant; nobody has it open.
+ */
+int flow_resize(struct managed *m, uint64_t size, bool shrink, struct error *err);
+
+/* Whether its server has hung: kills it then. */
+void flow_look(struct managed *m);
+
+/* Ends and releases the server, whatever it does.  -ETIMEDOUT: it does not end. */
+int flow_end_worker(struct managed *m, unsigned ms, struct error *err);
+
+#endif

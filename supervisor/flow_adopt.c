@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What an earlier ublkd has left of an export: the record says what it was about to
+ * do, the kernel and the worker what came of it.
+ */
+#include "engine/error.h"
+#include "engine/log.h"
+#include "supervisor/flow.h"
+#include "supervisor/flow_parts.h"
+#include "supervisor/keep.h"
+#include "supervisor/kernel.h"
+#include "supervisor/managed.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* A device that was added and not yet on record has our cookie. */
+static int search_device(struct managed *m, struct error *err)
+{
+	struct dirent *entry;
+	DIR *dir = opendir("/dev");
+	unsigned id;
+	char rest;
+	int ret = -ENODEV;
+
+	while (dir && ret && (entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "ublkc%u%c", &id, &rest) != 1)
+			continue;
+		m->info.dev_id = id;
+		ret = flow_find_device(m, err);
+	}
+	if (dir)
+		closedir(dir);
+	m->has_device = !ret;
+	return ret;
+}
+
+static void take_worker(struct managed *m)
+{
+	struct link_fds fds;
+	struct error err;
+	json_t *reply;
+	bool serving;
+	int ret;
+
+	if (worker_adopt(&m->worker, m->name, &(struct worker_events){ KEEP_WORKER_EVENTS(m) },
+			 &err))
+		return;
+	ret = worker_call_with_ask(m->worker, worker_request("hello"), FLOW_WORKER_MS, &reply, &fds,
+				   &err);
+	if (ret)
+		goto kill;
+	serving = json_is_true(json_object_get(reply, "serving")) && m->has_device &&
+		  json_integer_value(json_object_get(reply, "device")) == m->info.dev_id;
+	json_decref(reply);
+	m->counters_fd = link_take_fd(&fds, 0);
+	m->counters = m->counters_fd < 0 ? NULL : counters_map(m->counters_fd, false);
+	if (m->memory_fd < 0)
+		m->memory_fd = link_take_fd(&fds, 1);
+	link_close_fds(&fds);
+	if (serving && m->counters && m->info.state == UBLK_DEV_LIVE)
+		return;
+	error_set(&err, ESTALE, "it does not serve the device");
+kill:
+	log_warning(m->name, "its worker (process %d) is replaced: %s", (int)worker_pid(m->worker),
+		    err.text);
+	flow_end_worker(m, 0, &err);
+}
+
+static void find(struct managed *m, enum export_state state, const char *reason)
+{
+	m->state = state;
+	managed_note(m, reason);
+}
+
+void flow_adopt(struct managed *m)
+{
+	struct error err;
+	int ret;
+
+	kernel_control(&m->control);
+	ret = m->has_device ? flow_find_device(m, &err) : search_device(m, &err);
+	if (ret == -ENODEV)
+		m->has_device = false;
+	take_worker(m);
+	if (!m->has_device || m->info.state == UBLK_DEV_DEAD) {
+		/* Half made, or stopped: nobody uses it; it goes, and comes anew if it is wanted. */
+		if (m->has_device || m->worker) {
+			bool force = m->force;
+
+			find(m, EXPORT_FAILED, "left half made");
+			m->force = true;
+			if (flow_stop(m, &err))
+				log_error(m->name, "%s", err.text);
+			m->force = force;
+			if (m->state == EXPORT_GONE)
+				managed_move(m, EXPORT_DECLARED, NULL);
+			return;
+		}
+		find(m, EXPORT_DECLARED, "it was not there");
+		return;
+	}
+	if (m->worker) {
+		find(m, EXPORT_LIVE, "found");
+		m->live_since_ms = fiber_now_ms();
+		managed_write(m, &err);
+		log_info(m->name,
+			 UBLK_BLOCK_PREFIX "%u is live: found with its worker (process %d)",
+			 m->info.dev_id, (int)worker_pid(m->worker));
+		return;
+	}
+	find(m, m->want == WANT_SUSPENDED ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
+	     "found without its server");
+}

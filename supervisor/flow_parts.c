@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+#include "supervisor/flow_parts.h"
+#include "engine/cpus.h"
+#include "engine/error.h"
+#include "engine/log.h"
+#include "engine/params.h"
+#include "supervisor/flow.h"
+#include "supervisor/host.h"
+#include "supervisor/keep.h"
+#include "supervisor/kernel.h"
+#include "supervisor/managed.h"
+#include "worker/limits.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ATTRIBUTE_MS 5000u
+#define LIVE_MS      5000u
+
+void flow_drop_counters(struct managed *m)
+{
+	if (m->counters)
+		counters_destroy(m->counters);
+	if (m->counters_fd >= 0)
+		close(m->counters_fd);
+	m->counters = NULL;
+	m->counters_fd = -1;
+}
+
+int flow_create_counters(struct managed *m, struct error *err)
+{
+	struct export export;
+
+	flow_drop_counters(m);
+	spec_to_export(&m->spec, &export);
+	m->counters = counters_create(export.nr_queues, m->spec.backend->gauges, &m->counters_fd);
+	return m->counters ? 0 : error_set(err, errno, "memory for counters: %s", strerror(errno));
+}
+
+void flow_drop_memory(struct managed *m)
+{
+	if (m->memory_fd < 0)
+		return;
+	host_unstore_memory(m);
+	close(m->memory_fd);
+	m->memory_fd = -1;
+}
+
+/* ---- the worker ---- */
+
+int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct error *err)
+{
+	json_t *request;
+	int ret;
+
+	ret = worker_start(worker, m->name, &(struct worker_events){ KEEP_WORKER_EVENTS(m) }, err);
+	if (ret)
+		return ret;
+	request = worker_request("setup");
+	json_object_set_new(request, "name", json_string(m->name));
+	json_object_set_new(request, "uri", json_string(m->uri));
+	json_object_set(request, "options", m->options);
+	json_object_set_new(request, "uid", json_integer(worker_setup.uid));
+	json_object_set_new(request, "gid", json_integer(worker_setup.gid));
+	json_object_set_new(request, "resumed", json_boolean(resumed));
+	json_object_set_new(request, "restored", json_boolean(m->origin != ORIGIN_REQUESTED));
+	ret = worker_call_with_ask(*worker, request, FLOW_WORKER_MS, NULL, NULL, err);
+	if (!ret)
+		return 0;
+	worker_finish(*worker, 0);
+	worker_forget(*worker);
+	*worker = NULL;
+	return ret;
+}
+
+int flow_open(struct managed *m, struct backend_limits *limits, char identity[96],
+	      unsigned *nr_queues, unsigned *depth, struct error *err)
+{
+	const char *text;
+	json_t *reply;
+	int ret = worker_call(m->worker, worker_request("open"), &m->counters_fd, 1, FLOW_OPEN_MS,
+			      &reply, NULL, err);
+
+	if (ret)
+		return ret;
+	*nr_queues = (unsigned)json_integer_value(json_object_get(reply, "queues"));
+	*depth = (unsigned)json_integer_value(json_object_get(reply, "depth"));
+	text = json_string_value(json_object_get(reply, "identity"));
+	snprintf(identity, 96, "%s", text ? text : "");
+	ret = limits_from_json(json_object_get(reply, "limits"), limits);
+	json_decref(reply);
+	/* The worker was told by a server that nobody trusts: it is looked at once more. */
+	if (ret || !*nr_queues || *nr_queues > m->counters->nr_queues || !*depth)
+		return error_set(err, EBADMSG, "its worker says what cannot be");
+	return params_complete_limits(limits, err);
+}
+
+static json_t *queue_cpus(struct managed *m)
+{
+	const struct option_value *asked = &m->spec.values[SPEC_CPUS];
+	json_t *array = json_array();
+	struct error err;
+	char text[512];
+
+	for (unsigned i = 0; i < m->info.nr_hw_queues; i++) {
+		struct cpus cpus = { 0 };
+
+		if (asked->set ? cpus_parse(asked->text, &cpus, &err)
+			       : control_get_affinity(&m->control, m->info.dev_id, i, &cpus,
+						      sizeof(cpus), &err))
+			cpus = (struct cpus){ 0 };
+		json_array_append_new(array, json_string(cpus_format(&cpus, text, sizeof(text))));
+	}
+	return array;
+}
+
+static int open_char(struct managed *m, struct error *err)
+{
+	uint64_t end = fiber_now_ms() + FLOW_RELEASE_MS;
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", m->info.dev_id);
+	for (;;) {
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd >= 0)
+			return fd;
+		/* The dead server's are let go of a little later; a udev may be late. */
+		if ((errno != EBUSY && errno != ENOENT) || fiber_now_ms() > end)
+			return error_set(err, errno, "%s: %s", path, strerror(errno));
+		fiber_sleep(10);
+	}
+}
+
+int flow_serve(struct managed *m, struct error *err)
+{
+	json_t *request, *reply;
+	int fd = open_char(m, err), ret;
+
+	if (fd < 0)
+		return fd;
+	request = worker_request("serve");
+	json_object_set_new(request, "device", json_integer(m->info.dev_id));
+	json_object_set_new(request, "queues", json_integer(m->info.nr_hw_queues));
+	json_object_set_new(request, "depth", json_integer(m->info.queue_depth));
+	json_object_set_new(request, "path", json_integer(m->path));
+	json_object_set_new(request, "max-io", json_integer(m->max_io));
+	json_object_set_new(request, "cpus", queue_cpus(m));
+	ret = worker_call(m->worker, request, &fd, 1, FLOW_WORKER_MS * 2, &reply, NULL, err);
+	close(fd);
+	if (!ret)
+		json_decref(reply);
+	return ret;
+}
+
+int flow_unless_worker_dies(struct managed *m,
+			    int (*command)(struct control *control, uint32_t id, int tgid,
+					   struct error *err),
+			    struct error *err)
+{
+	int ret;
+
+	m->failing = true;
+	m->control.hurry = worker_has_ended(m->worker);
+	/* The driver wants to hear who has opened ublkcN. */
+	ret = command(&m->control, m->info.dev_id, getpid(), err);
+	m->failing = false;
+	if (m->control.hurry && ret) {
+		m->control.hurry = 0;
+		if (!worker_fault(m->worker, err))
+			error_set(err, EPIPE, "its worker (process %d) has died",
+				  (int)worker_pid(m->worker));
+		return -err->code;
+	}
+	m->control.hurry = 0;
+	return ret;
+}
+
+int flow_end_worker(struct managed *m, unsigned ms, struct error *err)
+{
+	int ret = 0;
+
+	if (!m->worker)
+		return 0;
+	if (worker_finish(m->worker, ms))
+		ret = error_set(
+			err, ETIMEDOUT,
+			"its worker (process %d) does not end, though it was killed: it waits "
+			"for a disk, or for the kernel",
+			(int)worker_pid(m->worker));
+	worker_forget(m->worker);
+	m->worker = NULL;
+	return ret;
+}
+
+/* ---- the device ---- */
+
+int flow_find_device(struct managed *m, struct error *err)
+{
+	struct ublk_dev_info info;
+	int ret = control_get_info(&m->control, m->info.dev_id, &info, err);
+
+	if (ret)
+		return ret;
+	if (info.server_flags != m->cookie)
+		return error_set(err, ENODEV, "device %u is not this export's any more",
+				 m->info.dev_id);
+	m->info = info;
+	return 0;
+}
+
+static void set_attribute(struct managed *m, const char *attribute, const char *value)
+{
+	char path[96];
+	int ret;
+
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/%s", m->info.dev_id, attribute);
+	ret = kernel_write_file(path, value, ATTRIBUTE_MS);
+	if (ret)
+		log_debug(m->name, "%s: cannot set it to %s: %s", path, value, strerror(-ret));
+}
+
+/* The kernel does not look for partitions of a worker's device; partx does. */
+static void add_partitions(const char *device)
+{
+	const char *const words[] = { "partx", "--add", device, NULL };
+	posix_spawn_file_actions_t quiet;
+	pid_t pid;
+
+	posix_spawn_file_actions_init(&quiet);
+	for (int fd = 0; fd < 3; fd++)
+		posix_spawn_file_actions_addopen(&quiet, fd, "/dev/null", O_RDWR, 0);
+	if (!posix_spawnp(&pid, words[0], &quiet, NULL, (char *const *)(uintptr_t)words, environ)) {
+		/* It ends when the device answers, which need not be soon. */
+		for (unsigned i = 0; i < 500 && !waitpid(pid, NULL, WNOHANG); i++)
+			fiber_sleep(10);
+	}
+	posix_spawn_file_actions_destroy(&quiet);
+}
+
+void flow_is_live(struct managed *m)
+{
+	char device[32];
+	struct error err;
+
+	managed_device(m, device, sizeof(device));
+	if (worker_call(m->worker, worker_request("live"), NULL, 0, LIVE_MS, NULL, NULL, &err))
+		log_debug(m->name, "%s", err.text);
+	managed_move(m, EXPORT_LIVE, NULL);
+	m->live_since_ms = fiber_now_ms();
+	if (managed_write(m, &err))
+		log_error(m->name, "%s", err.text);
+	if (name_link(m->name, device, &err))
+		log_warning(m->name, "%s", err.text);
+	/* A device of one queue gets mq-deadline, which only adds work here. */
+	set_attribute(m, "scheduler", "none");
+	/* Until 6.16 a dead server is noticed only when a request times out (30 s). */
+	if (!(kernel_features() & UBLK_FEAT_QUIESCE))
+		set_attribute(m, "io_timeout", "1000");
+	if (m->partitions)
+		add_partitions(device);
+	log_info(m->name, "%s is live", device);
+}

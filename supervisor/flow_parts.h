@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Steps that several flows take; see flow.h for thread and errors.
+ */
+#ifndef UBLKD_FLOW_PARTS_H
+#define UBLKD_FLOW_PARTS_H
+
+#include <stdint.h>
+
+struct backend_limits;
+struct control;
+struct error;
+struct managed;
+
+#define FLOW_WORKER_MS  20000u /* for a worker to do what it is told */
+#define FLOW_OPEN_MS    60000u /* to open its storage */
+#define FLOW_RELEASE_MS 40000u /* for the kernel to let go of a dead server */
+
+/* The worker opens the storage: what that is. */
+int flow_open(struct managed *m, struct backend_limits *limits, char identity[96],
+	      unsigned *nr_queues, unsigned *depth, struct error *err);
+
+/* Opens /dev/ublkcN and has the worker fetch every tag. */
+int flow_serve(struct managed *m, struct error *err);
+
+/* A command that waits for the worker, given up when that dies. */
+int flow_unless_worker_dies(struct managed *m,
+			    int (*command)(struct control *control, uint32_t id, int tgid,
+					   struct error *err),
+			    struct error *err);
+
+/* The kernel has it live: what is left to do, and the state. */
+void flow_is_live(struct managed *m);
+
+/* Memory for the counters, anew. */
+int flow_create_counters(struct managed *m, struct error *err);
+void flow_drop_counters(struct managed *m);
+void flow_drop_memory(struct managed *m);
+
+/* Whether the kernel's device is there and ours; its state is in m->info. */
+int flow_find_device(struct managed *m, struct error *err);
+
+#endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A new server under a device that lives: after the old one's death, or after it
+ * has handed over.
+ */
+#include "engine/error.h"
+#include "supervisor/flow.h"
+#include "supervisor/flow_parts.h"
+#include "supervisor/kernel.h"
+#include "supervisor/managed.h"
+#include "worker/limits.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#define POLL_MS 10u
+
+static int check_same(struct managed *m, const struct backend_limits *now, const char *identity,
+		      struct error *err)
+{
+	if (*m->identity && strcmp(m->identity, identity) != 0)
+		return error_set(err, ESTALE,
+				 "the storage is not what the device was made for (%s, not %s): it "
+				 "was replaced: bring the right one back, or remove the export and "
+				 "make it anew",
+				 identity, m->identity);
+	return limits_fit(&m->limits, now, err);
+}
+
+/* The kernel lets go of a dead server when the last of its references is gone. */
+static int begin(struct managed *m, struct error *err)
+{
+	uint64_t end = fiber_now_ms() + FLOW_RELEASE_MS;
+	int ret;
+
+	for (;;) {
+		ret = flow_find_device(m, err);
+		if (ret)
+			return ret;
+		if (m->info.state == UBLK_DEV_DEAD)
+			return error_set(err, ENODEV, "the device was stopped by another program");
+		ret = control_start_recovery(&m->control, m->info.dev_id, err);
+		/* Begun before, by a server that died over it: all is as it should be. */
+		if (ret == -EINVAL && m->info.state == UBLK_DEV_QUIESCED)
+			return 0;
+		if (ret != -EBUSY || fiber_now_ms() > end)
+			return ret;
+		fiber_sleep(POLL_MS);
+	}
+}
+
+static int take_over(struct managed *m, struct error *err)
+{
+	struct backend_limits now;
+	unsigned nr_queues, depth;
+	char identity[96];
+	int ret;
+
+	ret = flow_open(m, &now, identity, &nr_queues, &depth, err);
+	if (!ret)
+		ret = check_same(m, &now, identity, err);
+	if (!ret && nr_queues < m->info.nr_hw_queues)
+		ret = error_set(
+			err, ESTALE,
+			"the storage serves %u queues at the most by now, and the device has "
+			"%u: remove the export and make it anew",
+			nr_queues, m->info.nr_hw_queues);
+	if (!ret)
+		ret = begin(m, err);
+	if (!ret)
+		ret = flow_serve(m, err);
+	if (!ret)
+		ret = flow_unless_worker_dies(m, control_end_recovery, err);
+	if (!ret && now.size > m->limits.size)
+		m->grow_to = now.size;
+	return ret;
+}
+
+int flow_recover(struct managed *m, struct worker *ready, struct error *err)
+{
+	struct error ignored;
+	int ret;
+
+	kernel_control(&m->control);
+	ret = flow_end_worker(m, 0, err);
+	m->worker = ready;
+	if (!ret)
+		ret = managed_write(m, err);
+	if (!ret && !m->worker)
+		ret = flow_prepare(m, true, &m->worker, err);
+	/* Lost with the last server, if ublkd was not there to keep them. */
+	if (!ret && !m->counters)
+		ret = flow_create_counters(m, err);
+	if (!ret)
+		ret = take_over(m, err);
+	if (ret) {
+		flow_end_worker(m, 0, &ignored);
+		return ret;
+	}
+	flow_is_live(m);
+	return 0;
+}
+
+int flow_leave(struct managed *m, bool suspend, struct error *err)
+{
+	int ret = worker_call(m->worker, worker_request("drain"), NULL, 0, FLOW_WORKER_MS, NULL,
+			      NULL, err);
+
+	/* Dead over it: there is nothing to hand over, and its requests come again. */
+	if (ret && !worker_has_ended(m->worker) && ret != -EPIPE)
+		return ret;
+	ret = flow_end_worker(m, FLOW_WORKER_MS, err);
+	managed_move(m, suspend ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
+		     suspend ? "asked for" : "a new server was asked for");
+	return ret;
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The end of an export: what is dirty is written, the device stops while its server
+ * still serves (the last writes come through it), then both go.
+ */
+#include "engine/error.h"
+#include "engine/log.h"
+#include "supervisor/flow.h"
+#include "supervisor/flow_parts.h"
+#include "supervisor/holders.h"
+#include "supervisor/kernel.h"
+#include "supervisor/managed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FLUSH_MS  60000u
+#define FORCED_MS 5000u
+
+static uint64_t requests_done(void *context)
+{
+	const struct managed *m = context;
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; m->counters && i < m->counters->nr_queues; i++)
+		sum += __atomic_load_n(&counters_queue(m->counters, i)->completed,
+				       __ATOMIC_RELAXED);
+	return sum;
+}
+
+static int refuse_if_held(struct managed *m, struct error *err)
+{
+	pid_t self = getpid();
+	struct holders holders;
+	char block[32], text[400];
+	int ret = 0;
+
+	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
+	if (holders_find(block, &self, 1, &holders))
+		return 0; /* there is no block device, or nothing is known: the kernel will tell */
+	if (holders.nr)
+		ret = error_set(err, EBUSY,
+				"%s is in use: it is %s: end that first, or give --wait or --force",
+				m->name, holders_describe(&holders, text, sizeof(text)));
+	holders_close(&holders);
+	return ret;
+}
+
+/* What applications have written and not flushed is written now, while there is time. */
+static int flush(struct managed *m, struct error *err)
+{
+	char device[32];
+	int fd, ret;
+
+	managed_device(m, device, sizeof(device));
+	fd = kernel_open_file(device, O_RDONLY, 0, FLUSH_MS);
+	if (fd < 0)
+		return fd == -ENOENT || fd == -ENXIO
+			       ? 0
+			       : error_set(err, fd, "%s: %s", device, strerror(-fd));
+	ret = kernel_fsync(fd, FLUSH_MS);
+	close(fd);
+	return ret ? error_set(err, ret,
+			       "%s: what was written cannot be flushed: %s: give --force "
+			       "to remove it all the same",
+			       device, strerror(-ret))
+		   : 0;
+}
+
+/* The kernel's side, while the worker serves.  -EBUSY: it was opened in between. */
+static int stop_device(struct managed *m, struct error *err)
+{
+	int ret;
+
+	if (!m->force && kernel_features() & UBLK_FEAT_SAFE_STOP) {
+		ret = control_try_stop(&m->control, m->info.dev_id, err);
+		if (ret == -EBUSY)
+			return error_set(err, EBUSY, "%s is in use: it was opened just now",
+					 m->name);
+		if (!ret || ret == -ENODEV)
+			return 0;
+	}
+	m->control.progress = requests_done;
+	m->control.progress_context = m;
+	if (m->force)
+		m->control.deadline_ms = FORCED_MS;
+	ret = control_stop(&m->control, m->info.dev_id, err);
+	m->control.progress = NULL;
+	m->control.deadline_ms = CONTROL_DEADLINE_MS;
+	return ret == -ENODEV ? 0 : ret;
+}
+
+static int delete_device(struct managed *m, struct error *err)
+{
+	struct error ignored;
+	char device[32];
+	int ret;
+
+	managed_device(m, device, sizeof(device));
+	ret = flow_find_device(m, err);
+	if (!ret) {
+		/* By force it goes now, and the rest of it when its user lets go. */
+		ret = m->force ? control_delete_async(&m->control, m->info.dev_id, err)
+			       : -EOPNOTSUPP;
+		if (ret == -EOPNOTSUPP)
+			ret = control_delete(&m->control, m->info.dev_id, err);
+	}
+	if (ret && ret != -ENODEV)
+		return ret;
+	name_unlink(m->name, device, &ignored);
+	name_forget(NAME_RECORDS, device, &ignored);
+	m->has_device = false;
+	return 0;
+}
+
+static int stop_and_delete(struct managed *m, struct error *err)
+{
+	struct error ignored;
+	int ret;
+
+	if (m->worker && !worker_has_ended(m->worker)) {
+		ret = stop_device(m, err);
+		if (ret == -EBUSY || (ret && !m->force))
+			return ret;
+		/* It sees its queues stop, and ends; what hangs in it is given up by force. */
+		ret = flow_end_worker(m, m->force ? FORCED_MS : FLOW_WORKER_MS, err);
+	} else {
+		ret = flow_end_worker(m, 0, err);
+	}
+	if (ret && !m->force)
+		return ret;
+	if (!m->has_device)
+		return 0;
+	/* Without a server requests that wait are failed by this. */
+	control_stop(&m->control, m->info.dev_id, &ignored);
+	return delete_device(m, err);
+}
+
+int flow_stop(struct managed *m, struct error *err)
+{
+	bool live = m->state == EXPORT_LIVE;
+	struct error ignored;
+	int ret = 0;
+
+	kernel_control(&m->control);
+	if (live && !m->force) {
+		ret = refuse_if_held(m, err);
+		if (!ret)
+			ret = flush(m, err);
+		if (ret)
+			return ret;
+	}
+	if (m->state != EXPORT_DECLARED && m->state != EXPORT_FAILED)
+		managed_move(m, EXPORT_STOPPING, NULL);
+	managed_write(m, &ignored);
+	if (m->has_device || m->worker)
+		ret = stop_and_delete(m, err);
+	if (ret == -EBUSY && live) {
+		managed_move(m, EXPORT_LIVE, err->text);
+		managed_write(m, &ignored);
+		return ret;
+	}
+	if (ret) {
+		if (m->state != EXPORT_FAILED)
+			managed_move(m, EXPORT_FAILED, err->text);
+		return ret;
+	}
+	flow_drop_counters(m);
+	flow_drop_memory(m);
+	worker_remove_socket(m->name);
+	managed_move(m, EXPORT_GONE, NULL);
+	managed_unwrite(m);
+	return 0;
+}

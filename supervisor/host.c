@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+#include "supervisor/host.h"
+#include "engine/host.h"
+#include "engine/log.h"
+#include "supervisor/kernel.h"
+#include "supervisor/managed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#define FILE_MS 8000 /* less than a worker waits for an answer */
+
+static int open_file(const struct export *export, const char *path, const json_t *question)
+{
+	int flags = (int)json_integer_value(json_object_get(question, "flags"));
+	unsigned mode = (unsigned)json_integer_value(json_object_get(question, "mode"));
+
+	if (!host_may_open(export, path, flags, mode))
+		return -EACCES;
+	return kernel_open_file(path, flags, mode, FILE_MS);
+}
+
+static int copy_of(int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	return copy < 0 ? -errno : copy;
+}
+
+static int keep_memory(struct managed *m, const json_t *question)
+{
+	unsigned flags = (unsigned)json_integer_value(json_object_get(question, "flags"));
+
+	if (strcmp(m->spec.backend->scheme, "memory") != 0)
+		return -EACCES;
+	/* A device that lives has it, or has lost it; a new one begins with nothing. */
+	if (m->state == EXPORT_RECOVERING)
+		return m->memory_fd < 0 ? -ENODATA : copy_of(m->memory_fd);
+	if (flags & ~(MFD_HUGETLB | (unsigned)MFD_HUGE_2MB | (unsigned)MFD_HUGE_1GB))
+		return -EINVAL;
+	if (m->memory_fd >= 0) {
+		host_unstore_memory(m);
+		close(m->memory_fd);
+	}
+	m->memory_fd = host_memfd("ublkd-memory", flags);
+	if (m->memory_fd < 0)
+		return m->memory_fd;
+	host_store_memory(m);
+	return copy_of(m->memory_fd);
+}
+
+int host_answer(struct managed *m, const char *kind, const json_t *question)
+{
+	const char *path = json_string_value(json_object_get(question, "path"));
+	struct export export;
+
+	if (!strcmp(kind, "memory"))
+		return keep_memory(m, question);
+	if (!path)
+		return -EINVAL;
+	spec_to_export(&m->spec, &export);
+	if (!strcmp(kind, "open"))
+		return open_file(&export, path, question);
+	if (!strcmp(kind, "remove"))
+		return host_may_remove(&export, path) ? kernel_unlink(path, FILE_MS) : -EACCES;
+	if (!strcmp(kind, "connect"))
+		return host_may_connect(&export, path) ? host_here.connect_unix(&export, path)
+						       : -EACCES;
+	return -ENOSYS;
+}
+
+static void memory_name(const struct managed *m, char *out, size_t size)
+{
+	snprintf(out, size, HOST_MEMORY_PREFIX "%s", m->name);
+}
+
+void host_store_memory(const struct managed *m)
+{
+	char name[NAME_MAX_LENGTH + 16], text[NAME_MAX_LENGTH + 48];
+
+	memory_name(m, name, sizeof(name));
+	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
+	sd_pid_notify_with_fds(0, 0, text, &m->memory_fd, 1);
+}
+
+void host_unstore_memory(const struct managed *m)
+{
+	char name[NAME_MAX_LENGTH + 16], text[NAME_MAX_LENGTH + 48];
+
+	memory_name(m, name, sizeof(name));
+	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+	sd_notify(0, text);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a worker's backend has ublkd do for it: files opened and sockets connected
+ * that its export names, and memory kept that outlives it.
+ *
+ * Thread: the loop's; from a fiber.
+ */
+#ifndef UBLKD_SUPERVISOR_HOST_H
+#define UBLKD_SUPERVISOR_HOST_H
+
+#include <jansson.h>
+
+struct managed;
+
+/* A struct worker_events' ask. */
+int host_answer(struct managed *m, const char *kind, const json_t *question);
+
+/* The service manager's name of an export's memory; it begins so. */
+#define HOST_MEMORY_PREFIX "memory-"
+
+/* Gives the export's memory to the service manager, or takes it back from it. */
+void host_store_memory(const struct managed *m);
+void host_unstore_memory(const struct managed *m);
+
+#endif

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: MIT */
+#include "supervisor/keep.h"
+#include "engine/error.h"
+#include "engine/log.h"
+#include "supervisor/flow.h"
+#include "supervisor/host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BEAT_MS          7000 /* two beats and a look are less than 30 s */
+#define BEATS            2u   /* without a sign of life, until it is looked at */
+#define FIRST_DELAY_MS   100u
+#define RECOVER_DELAY_MS 5000u  /* the longest between two tries */
+#define START_DELAY_MS   60000u /* the same for a device that is not there yet */
+#define STABLE_MS        10000u /* who lived so long did not die at once */
+#define DEATHS_MAX       10u    /* in a row; then it is given up */
+
+unsigned keep_max_jobs = 8;
+void (*keep_gone)(struct managed *m);
+
+static unsigned nr_jobs;
+static struct fiber_event job_done;
+
+/* ---- a worker's events ---- */
+
+void keep_worker_ended(struct worker *worker, void *context)
+{
+	struct managed *m = context;
+
+	(void)worker;
+	if (m->failing)
+		m->control.hurry = 1;
+	keep_kick(m);
+}
+
+void keep_worker_grown(struct worker *worker, uint64_t size, void *context)
+{
+	struct managed *m = context;
+
+	(void)worker;
+	m->grow_to = size;
+	fiber_raise(&m->moved);
+	keep_kick(m);
+}
+
+int keep_worker_asks(struct worker *worker, const char *kind, const json_t *question, void *context)
+{
+	(void)worker;
+	return host_answer(context, kind, question);
+}
+
+/* ---- tries ---- */
+
+static void retry(uv_timer_t *timer)
+{
+	keep_kick(timer->data);
+}
+
+static void try_later(struct managed *m, unsigned most_ms)
+{
+	unsigned delay = FIRST_DELAY_MS;
+
+	for (unsigned i = 1; i < m->failures && delay < most_ms; i++)
+		delay *= 2;
+	if (delay > most_ms)
+		delay = most_ms;
+	m->retry_at_ms = fiber_now_ms() + delay;
+	uv_update_time(m->retry.loop);
+	uv_timer_start(&m->retry, retry, delay, 0);
+}
+
+static bool is_due(const struct managed *m)
+{
+	return fiber_now_ms() >= m->retry_at_ms;
+}
+
+void keep_retry(struct managed *m)
+{
+	m->failures = 0;
+	m->retry_at_ms = 0;
+	m->given_up = false;
+	keep_kick(m);
+}
+
+static void begin_job(void)
+{
+	while (nr_jobs >= keep_max_jobs)
+		fiber_wait(&job_done, 0);
+	nr_jobs++;
+}
+
+static void end_job(void)
+{
+	nr_jobs--;
+	fiber_raise(&job_done);
+}
+
+/* ---- what is done in which state ---- */
+
+static void give_up(struct managed *m, const struct error *err)
+{
+	m->given_up = true;
+	managed_set_fault(m, err);
+	if (m->state != EXPORT_FAILED)
+		managed_move(m, EXPORT_FAILED, err->text);
+	log_error(m->name, "%s: it is given up: 'ublkctl resume %s' tries again", err->text,
+		  m->name);
+}
+
+static bool start(struct managed *m)
+{
+	struct error err;
+	int ret;
+
+	if (m->want != WANT_LIVE || m->given_up || !is_due(m))
+		return false;
+	begin_job();
+	/* It may have been removed meanwhile. */
+	if (m->want != WANT_LIVE) {
+		end_job();
+		return true;
+	}
+	if (m->state == EXPORT_FAILED)
+		managed_move(m, EXPORT_DECLARED, NULL);
+	ret = flow_start(m, &err);
+	end_job();
+	managed_set_fault(m, ret ? &err : NULL);
+	if (!ret) {
+		m->failures = 0;
+		return true;
+	}
+	m->failures++;
+	if (m->origin == ORIGIN_REQUESTED) {
+		m->given_up = true;
+		return false;
+	}
+	if (m->failures == 1)
+		log_error(m->name, "%s: it is tried again", err.text);
+	/* A declared one may wait for a network or a disk; not all at once. */
+	try_later(m, START_DELAY_MS);
+	return false;
+}
+
+/* Another program has taken it away: it is not made anew behind that one's back. */
+static void lose_device(struct managed *m)
+{
+	struct error err;
+
+	m->force = true;
+	if (flow_stop(m, &err))
+		log_error(m->name, "%s", err.text);
+	m->force = false;
+	if (m->state == EXPORT_GONE)
+		managed_move(m, EXPORT_DECLARED, NULL);
+	error_set(&err, ENODEV, "its device was stopped or removed by another program");
+	m->given_up = true;
+	managed_set_fault(m, &err);
+	managed_note(m, err.text);
+	log_error(m->name, "%s: 'ublkctl resume %s' makes it anew", err.text, m->name);
+}
+
+static bool recover(struct managed *m, struct worker *ready)
+{
+	struct error err;
+	bool died;
+	int ret;
+
+	begin_job();
+	ret = flow_recover(m, ready, &err);
+	end_job();
+	if (!ret) {
+		managed_set_fault(m, NULL);
+		return true;
+	}
+	managed_set_fault(m, &err);
+	if (ret == -ENODEV) {
+		lose_device(m);
+		return false;
+	}
+	m->failures++;
+	/* Its worker dies of it each time; storage that is away only has to come back. */
+	died = ret == -EPIPE || ret == -ETIMEDOUT || ret == -ENODATA;
+	if (m->failures == 1 || (died && m->failures == DEATHS_MAX))
+		log_error(m->name, "%s: I/O waits; it is tried again", err.text);
+	if (died && m->failures >= DEATHS_MAX) {
+		give_up(m, &err);
+		return false;
+	}
+	try_later(m, RECOVER_DELAY_MS);
+	return false;
+}
+
+/* Its server is gone, or has said that it goes. */
+static void notice_death(struct managed *m)
+{
+	struct error err;
+	bool at_once = fiber_now_ms() - m->live_since_ms < STABLE_MS;
+
+	if (!worker_fault(m->worker, &err))
+		error_set(&err, EPIPE, "its worker (process %d) has died",
+			  (int)worker_pid(m->worker));
+	log_warning(m->name, "%s: a new one takes its place", err.text);
+	m->recoveries++;
+	m->failures = at_once ? m->failures + 1 : 0;
+	managed_set_fault(m, &err);
+	managed_move(m, EXPORT_RECOVERING, err.text);
+	if (m->failures >= DEATHS_MAX) {
+		give_up(m, &err);
+		return;
+	}
+	if (m->failures > 1)
+		try_later(m, RECOVER_DELAY_MS);
+	else
+		m->retry_at_ms = 0;
+}
+
+static void upgrade(struct managed *m)
+{
+	struct worker *ready = NULL;
+	struct error err;
+	int ret;
+
+	m->upgrade = false;
+	begin_job();
+	ret = flow_prepare(m, true, &ready, &err);
+	if (!ret)
+		ret = flow_leave(m, false, &err);
+	end_job();
+	if (ret && m->state == EXPORT_LIVE) {
+		if (ready) {
+			worker_finish(ready, 0);
+			worker_forget(ready);
+		}
+		error_prefix(&err, "the upgrade has failed, the old server serves on");
+		log_error(m->name, "%s", err.text);
+		managed_set_fault(m, &err);
+		return;
+	}
+	m->retry_at_ms = 0;
+	m->failures = 0;
+	recover(m, ready);
+}
+
+static void suspend(struct managed *m)
+{
+	struct error err;
+
+	if (!flow_leave(m, true, &err)) {
+		managed_set_fault(m, NULL);
+		managed_write(m, &err);
+		return;
+	}
+	if (m->state != EXPORT_LIVE)
+		return;
+	m->want = WANT_LIVE;
+	log_error(m->name, "%s", err.text);
+	managed_set_fault(m, &err);
+}
+
+static void grow(struct managed *m)
+{
+	uint64_t size = m->grow_to;
+	struct error err;
+
+	m->grow_to = 0;
+	if (flow_grow(m, size, &err))
+		log_warning(m->name, "its storage has grown: %s", err.text);
+}
+
+/* Something is to be done for a live one.  Returns false where there is nothing. */
+static bool serve(struct managed *m)
+{
+	struct error err;
+
+	if (!m->worker || worker_has_ended(m->worker) || worker_fault(m->worker, &err)) {
+		notice_death(m);
+	} else if (m->want == WANT_SUSPENDED) {
+		suspend(m);
+	} else if (m->upgrade) {
+		upgrade(m);
+	} else if (m->resize) {
+		m->resize_result = flow_resize(m, m->resize_to, m->shrink, m->resize_error);
+		m->resize = false;
+		fiber_raise(&m->moved);
+	} else if (m->grow_to) {
+		grow(m);
+	} else if (m->look) {
+		m->look = false;
+		flow_look(m);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static bool remove_it(struct managed *m)
+{
+	struct error err;
+	int ret;
+
+	if (m->state == EXPORT_GONE)
+		return false;
+	ret = flow_stop(m, &err);
+	if (!ret)
+		return false;
+	managed_set_fault(m, &err);
+	/* It goes on as it was; who asked hears of it. */
+	if (m->state == EXPORT_LIVE || m->state == EXPORT_FAILED) {
+		m->want = WANT_LIVE;
+		m->force = false;
+		m->given_up = m->state == EXPORT_FAILED;
+	}
+	return false;
+}
+
+static bool step(struct managed *m)
+{
+	if (m->want == WANT_GONE)
+		return remove_it(m);
+	switch (m->state) {
+	case EXPORT_FAILED:
+		if (m->given_up || m->want != WANT_LIVE || !is_due(m))
+			return false;
+		if (!m->has_device)
+			return start(m);
+		managed_move(m, EXPORT_RECOVERING, NULL);
+		return true;
+	case EXPORT_DECLARED:
+		return start(m);
+	case EXPORT_LIVE:
+		return serve(m);
+	case EXPORT_RECOVERING:
+		if (m->want == WANT_SUSPENDED) {
+			managed_move(m, EXPORT_SUSPENDED, "asked for");
+			return true;
+		}
+		return is_due(m) ? recover(m, NULL) : false;
+	case EXPORT_SUSPENDED:
+		if (m->want != WANT_LIVE)
+			return false;
+		managed_move(m, EXPORT_RECOVERING, "asked for");
+		m->retry_at_ms = 0;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void keep(void *context)
+{
+	struct managed *m = context;
+
+	do {
+		m->again = false;
+		while (step(m))
+			;
+	} while (m->again);
+	m->keeping = false;
+	fiber_raise(&m->moved);
+	if (m->state == EXPORT_GONE)
+		keep_gone(m);
+}
+
+void keep_kick(struct managed *m)
+{
+	m->again = true;
+	if (m->keeping || m->dropped)
+		return;
+	m->keeping = true;
+	if (fiber_start(keep, m)) {
+		m->keeping = false;
+		log_error(m->name, "no memory to look after it: it is tried again");
+		try_later(m, RECOVER_DELAY_MS);
+	}
+}
+
+bool keep_is_settled(const struct managed *m)
+{
+	return !m->keeping;
+}
+
+/* ---- the heartbeat ---- */
+
+static uv_timer_t beat;
+static struct managed *const *watched;
+
+/* Requests that the kernel has and nobody has answered. */
+static bool has_requests(const struct managed *m)
+{
+	char path[64], text[64] = "";
+	unsigned long reads = 0, writes = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/inflight", m->info.dev_id);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	if (read(fd, text, sizeof(text) - 1) > 0)
+		sscanf(text, "%lu %lu", &reads, &writes);
+	close(fd);
+	return reads || writes;
+}
+
+static uint64_t rounds_of(const struct managed *m)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < m->info.nr_hw_queues && i < m->counters->nr_queues; i++)
+		sum += __atomic_load_n(&counters_queue(m->counters, i)->rounds, __ATOMIC_RELAXED);
+	return sum;
+}
+
+static void look_at_all(uv_timer_t *timer)
+{
+	(void)timer;
+	for (struct managed *m = *watched; m; m = m->next) {
+		uint64_t rounds;
+
+		if (m->state != EXPORT_LIVE || !m->counters || m->keeping)
+			continue;
+		rounds = rounds_of(m);
+		if (rounds != m->seen_rounds || !has_requests(m)) {
+			m->seen_rounds = rounds;
+			m->silent = 0;
+			continue;
+		}
+		if (++m->silent < BEATS)
+			continue;
+		m->silent = 0;
+		m->look = true;
+		keep_kick(m);
+	}
+}
+
+void keep_watch(uv_loop_t *loop, struct managed *const *list)
+{
+	watched = list;
+	uv_timer_init(loop, &beat);
+	uv_timer_start(&beat, look_at_all, BEAT_MS, BEAT_MS);
+}
+
+void keep_unwatch(void)
+{
+	uv_close((uv_handle_t *)&beat, NULL);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What keeps an export as it is wanted: whenever something of it has changed, or a
+ * time has come, a fiber of its own compares what is wanted with what there is, and
+ * takes the next flow, until the two are the same.
+ *
+ * Thread: the loop's.
+ */
+#ifndef UBLKD_KEEP_H
+#define UBLKD_KEEP_H
+
+#include <uv.h>
+
+#include "supervisor/managed.h"
+
+/* Flows that make or recover a device, at once; the others wait for their turn. */
+extern unsigned keep_max_jobs;
+
+/* Called, from no fiber's flow, when an export is gone or was dropped. */
+extern void (*keep_gone)(struct managed *m);
+
+/* Looks what is to be done, and does it. */
+void keep_kick(struct managed *m);
+
+/* Forgets earlier failures: tries at once. */
+void keep_retry(struct managed *m);
+
+/* Whether nothing more is going to happen by itself, but for tries to come. */
+bool keep_is_settled(const struct managed *m);
+
+/*
+ * Looks at each of the list every few seconds, by memory alone unless there is
+ * I/O that does not move, and has those looked at that may have hung.
+ */
+void keep_watch(uv_loop_t *loop, struct managed *const *list);
+void keep_unwatch(void);
+
+/* A struct worker_events of an export. */
+void keep_worker_ended(struct worker *worker, void *context);
+void keep_worker_grown(struct worker *worker, uint64_t size, void *context);
+int keep_worker_asks(struct worker *worker, const char *kind, const json_t *question,
+		     void *context);
+#define KEEP_WORKER_EVENTS(m)                                                            \
+	.ended = keep_worker_ended, .grown = keep_worker_grown, .ask = keep_worker_asks, \
+	.context = (m)
+
+#endif

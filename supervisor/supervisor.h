@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table of exports, and where it comes from: what an earlier ublkd has left, what
+ * the configuration declares, what clients ask for.
+ *
+ * Thread: the loop's.  What waits is called from fibers.
+ */
+#ifndef UBLKD_SUPERVISOR_H
+#define UBLKD_SUPERVISOR_H
+
+#include "supervisor/config.h"
+#include "supervisor/managed.h"
+
+/* Where things are; set once. */
+struct supervisor_paths {
+	const char *config; /* the folder of ublkd.conf */
+	const char *state;  /* /run/ublkd */
+};
+extern struct supervisor_paths supervisor_paths;
+
+/* What [ublkd] of the configuration says. */
+extern struct config supervisor_config;
+
+/* Before anything else. */
+void supervisor_setup(void);
+
+/* The list of all, in no order. */
+extern struct managed *supervisor_exports;
+
+/* By name, "/dev/ublk/NAME", "/dev/ublkbN" or "ublkbN"; NULL: there is none. */
+struct managed *supervisor_find(const char *name);
+
+/*
+ * Adds an export, and sets about making it.  Returns 0, or -errno with err filled;
+ * options are released in any case.
+ */
+int supervisor_add(const char *name, const char *uri, json_t *options, enum managed_origin origin,
+		   struct managed **managed, struct error *err);
+
+/* Has it in hand over a wait; it is not freed meanwhile, but may be `dropped`. */
+void supervisor_hold(struct managed *m);
+void supervisor_release(struct managed *m);
+
+/* Waits until nothing is under way for it. */
+void supervisor_settle(struct managed *m);
+
+/*
+ * Takes descriptors that the service manager kept: content of memory exports.  fd is
+ * the supervisor's from now on.
+ */
+void supervisor_take_memory(const char *name, int fd);
+
+/* What an earlier ublkd has left is found, and taken on. */
+void supervisor_adopt(void);
+
+/* What became of one export; the caller's list of them. */
+typedef void supervisor_result(void *context, const char *name, bool done, const char *message);
+
+/*
+ * Reads the configuration anew: adds what it declares, removes what it no longer
+ * declares and nobody uses.  Does not wait for what it begins.
+ */
+void supervisor_reload(supervisor_result *result, void *context);
+
+/* Waits until each export has had its first try. */
+void supervisor_settle_all(void);
+
+/* Removes every export, and waits for that. */
+void supervisor_remove_all(bool force, supervisor_result *result, void *context);
+
+/* Releases the table; the exports live on. */
+void supervisor_forget_all(void);
+
+#endif

@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: MIT */
+#include "supervisor/worker.h"
+#include "engine/error.h"
+#include "engine/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LISTENER   3 /* the worker's descriptor of its socket */
+#define CONNECT_MS 10000
+#define KILL_MS    10000
+
+struct worker_setup worker_setup;
+
+/* Owner: who started or adopted it; freed once uv has let go of its watches. */
+struct worker {
+	char name[80];
+	pid_t pid;
+	int pidfd, link, ask;
+	uv_poll_t watch_end, watch_link, watch_ask;
+	unsigned nr_watches; /* uv has that many of them */
+	struct worker_events events;
+	bool ended, told_end, calling, forgotten;
+	int code; /* what it said that it ends of */
+	char *text;
+	json_int_t last_id;
+	json_t *reply; /* to last_id */
+	struct link_fds reply_fds;
+	struct fiber_event replied, free_for_calls, end;
+};
+
+static void socket_path(const char *name, struct sockaddr_un *address)
+{
+	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s.sock", worker_setup.folder,
+		 name);
+}
+
+void worker_remove_socket(const char *name)
+{
+	struct sockaddr_un address;
+
+	socket_path(name, &address);
+	unlink(address.sun_path);
+}
+
+/* ---- what it tells and asks ---- */
+
+static void reap(struct worker *w)
+{
+	siginfo_t info;
+
+	/* One that an earlier ublkd has started is not our child. */
+	waitid(P_PIDFD, (id_t)w->pidfd, &info, WEXITED | WNOHANG);
+}
+
+static void unwatch(uv_poll_t *watch, int *fd)
+{
+	if (*fd < 0)
+		return;
+	uv_poll_stop(watch);
+	close(*fd);
+	*fd = -1;
+}
+
+static void ended(uv_poll_t *watch, int status, int events)
+{
+	struct worker *w = watch->data;
+
+	(void)status;
+	(void)events;
+	uv_poll_stop(&w->watch_end);
+	reap(w);
+	w->ended = true;
+	fiber_raise(&w->end);
+	fiber_raise(&w->replied);
+	w->events.ended(w, w->events.context);
+}
+
+static void lose_link(struct worker *w)
+{
+	unwatch(&w->watch_link, &w->link);
+	unwatch(&w->watch_ask, &w->ask);
+	fiber_raise(&w->replied);
+}
+
+static void take_event(struct worker *w, const json_t *message, const char *event)
+{
+	const char *text = json_string_value(json_object_get(message, "text"));
+	json_int_t size = json_integer_value(json_object_get(message, "size"));
+
+	if (!strcmp(event, "ended") && !w->told_end) {
+		w->told_end = true;
+		w->code = (int)json_integer_value(json_object_get(message, "code"));
+		w->text = strdup(text ? text : "");
+		fiber_raise(&w->end);
+		w->events.ended(w, w->events.context);
+	} else if (!strcmp(event, "grown") && size > 0) {
+		w->events.grown(w, (uint64_t)size, w->events.context);
+	}
+}
+
+static void link_ready(uv_poll_t *watch, int status, int events)
+{
+	struct worker *w = watch->data;
+
+	(void)status;
+	(void)events;
+	while (w->link >= 0) {
+		struct link_fds fds;
+		json_t *message;
+		const char *event;
+		int ret = link_receive(w->link, &message, &fds);
+
+		if (ret == -EAGAIN)
+			return;
+		if (ret == -EBADMSG) {
+			log_warning(w->name, "its worker said something that is no message");
+			continue;
+		}
+		if (ret) {
+			lose_link(w);
+			return;
+		}
+		event = json_string_value(json_object_get(message, "event"));
+		if (event) {
+			take_event(w, message, event);
+		} else if (w->calling && !w->reply &&
+			   (json_integer_value(json_object_get(message, "done")) == w->last_id ||
+			    json_integer_value(json_object_get(message, "failed")) == w->last_id)) {
+			w->reply = message;
+			w->reply_fds = fds;
+			fiber_raise(&w->replied);
+			continue;
+		}
+		json_decref(message);
+		link_close_fds(&fds);
+	}
+}
+
+/* One of a worker's questions; the fiber's. */
+struct question {
+	struct worker *worker;
+	json_t *message;
+};
+
+static void release(struct worker *w);
+
+static void answer(void *context)
+{
+	struct question q = *(struct question *)context;
+	struct worker *w = q.worker;
+	const char *kind = json_string_value(json_object_get(q.message, "ask"));
+	json_t *id = json_object_get(q.message, "id");
+	int ret = kind ? w->events.ask(w, kind, q.message, w->events.context) : -EINVAL;
+
+	free(context);
+	if (w->ask >= 0)
+		link_send(w->ask,
+			  json_pack("{s:O, s:i}", "answer", id ? id : json_null(), "result",
+				    ret < 0 ? ret : 0),
+			  &ret, ret > 0 ? 1 : 0);
+	if (ret > 0)
+		close(ret);
+	json_decref(q.message);
+	w->nr_watches--;
+	release(w);
+}
+
+static void ask_ready(uv_poll_t *watch, int status, int events)
+{
+	struct worker *w = watch->data;
+	struct question *question;
+	struct link_fds fds;
+	json_t *message;
+	int ret;
+
+	(void)status;
+	(void)events;
+	ret = link_receive(w->ask, &message, &fds);
+	if (ret == -EAGAIN || ret == -EBADMSG)
+		return;
+	if (ret) {
+		unwatch(&w->watch_ask, &w->ask);
+		return;
+	}
+	link_close_fds(&fds);
+	question = malloc(sizeof(*question));
+	if (!question) {
+		json_decref(message);
+		return;
+	}
+	*question = (struct question){ .worker = w, .message = message };
+	w->nr_watches++; /* it must not be freed under the fiber */
+	if (fiber_start(answer, question)) {
+		w->nr_watches--;
+		json_decref(message);
+		free(question);
+	}
+}
+
+/* ---- its start and end ---- */
+
+static void watch(struct worker *w, uv_poll_t *handle, int fd, uv_poll_cb callback)
+{
+	uv_poll_init(uv_default_loop(), handle, fd);
+	handle->data = w;
+	w->nr_watches++;
+	uv_poll_start(handle, UV_READABLE, callback);
+}
+
+static int connect_to(const char *name, pid_t *pid, struct error *err)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un address;
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+
+	if (fd < 0)
+		return error_set(err, errno, "socket: %s", strerror(errno));
+	socket_path(name, &address);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length)) {
+		int code = errno;
+
+		close(fd);
+		return error_set(err, code, "%s: %s", address.sun_path, strerror(code));
+	}
+	/* Of the process that called listen(): the worker. */
+	*pid = peer.pid;
+	return fd;
+}
+
+static int bind_socket(const char *name, struct error *err)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), ret;
+	struct sockaddr_un address;
+
+	if (fd < 0)
+		return error_set(err, errno, "socket: %s", strerror(errno));
+	socket_path(name, &address);
+	unlink(address.sun_path);
+	if (!bind(fd, (struct sockaddr *)&address, sizeof(address)))
+		return fd;
+	ret = error_set(err, errno, "%s: %s", address.sun_path, strerror(errno));
+	close(fd);
+	return ret;
+}
+
+static int spawn(const char *name, int listener, pid_t *pid, struct error *err)
+{
+	char *argv[] = { (char *)(uintptr_t)worker_setup.program, (char *)(uintptr_t)name, NULL };
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none, defaults;
+	int ret;
+
+	sigemptyset(&none);
+	sigfillset(&defaults);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, listener, LISTENER);
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setsigdefault(&attributes, &defaults);
+	/* A session of its own: what is sent to ublkd's is not for it. */
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+						      POSIX_SPAWN_SETSID);
+	ret = posix_spawn(pid, worker_setup.program, &actions, &attributes, argv, environ);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&actions);
+	return ret ? error_set(err, ret, "%s: %s", worker_setup.program, strerror(ret)) : 0;
+}
+
+static struct worker *create(const char *name, const struct worker_events *events, pid_t pid)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return NULL;
+	snprintf(w->name, sizeof(w->name), "%s", name);
+	w->pid = pid;
+	w->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	w->link = w->ask = -1;
+	w->events = *events;
+	if (w->pidfd >= 0) {
+		fcntl(w->pidfd, F_SETFD, FD_CLOEXEC);
+		watch(w, &w->watch_end, w->pidfd, ended);
+		return w;
+	}
+	free(w);
+	return NULL;
+}
+
+static void use_link(struct worker *w, int link)
+{
+	w->link = link;
+	watch(w, &w->watch_link, link, link_ready);
+}
+
+int worker_start(struct worker **worker, const char *name, const struct worker_events *events,
+		 struct error *err)
+{
+	int listener = bind_socket(name, err), link = -1;
+	uint64_t end = fiber_now_ms() + CONNECT_MS;
+	struct worker *w;
+	pid_t pid, peer;
+
+	if (listener < 0)
+		return listener;
+	if (spawn(name, listener, &pid, err)) {
+		close(listener);
+		return -err->code;
+	}
+	close(listener);
+	w = create(name, events, pid);
+	if (!w) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		return error_set(err, ENOMEM, "no memory, or no descriptors, for a worker");
+	}
+	/* It listens as soon as it runs. */
+	while (link < 0 && !w->ended && fiber_now_ms() < end) {
+		link = connect_to(name, &peer, err);
+		if (link < 0)
+			fiber_sleep(2);
+	}
+	if (link < 0) {
+		error_set(err, ETIMEDOUT, "its worker (%s) %s", worker_setup.program,
+			  w->ended ? "ended at once" : "does not start");
+		worker_kill(w);
+		worker_forget(w);
+		return -ETIMEDOUT;
+	}
+	use_link(w, link);
+	*worker = w;
+	return 0;
+}
+
+int worker_adopt(struct worker **worker, const char *name, const struct worker_events *events,
+		 struct error *err)
+{
+	struct worker *w;
+	pid_t pid;
+	int link = connect_to(name, &pid, err);
+
+	if (link == -ENOENT || link == -ECONNREFUSED)
+		return error_set(err, ESRCH, "its worker is gone");
+	if (link < 0)
+		return link;
+	w = create(name, events, pid);
+	if (!w) {
+		close(link);
+		return error_set(err, ESRCH, "its worker has just gone");
+	}
+	use_link(w, link);
+	*worker = w;
+	return 0;
+}
+
+bool worker_has_ended(const struct worker *w)
+{
+	return w->ended;
+}
+
+int worker_fault(const struct worker *w, struct error *err)
+{
+	if (!w->told_end || !w->code)
+		return 0;
+	return error_set(err, w->code, "%s", w->text);
+}
+
+struct fiber_event *worker_event(struct worker *w)
+{
+	return &w->end;
+}
+
+pid_t worker_pid(const struct worker *w)
+{
+	return w->pid;
+}
+
+void worker_kill(struct worker *w)
+{
+	if (!w->ended)
+		syscall(SYS_pidfd_send_signal, w->pidfd, SIGKILL, NULL, 0);
+}
+
+static void wait_end(struct worker *w, unsigned ms)
+{
+	uint64_t end = fiber_now_ms() + ms, now;
+
+	while (!w->ended && (now = fiber_now_ms()) < end)
+		fiber_wait(&w->end, (unsigned)(end - now));
+}
+
+int worker_finish(struct worker *w, unsigned ms)
+{
+	if (ms)
+		wait_end(w, ms);
+	worker_kill(w);
+	wait_end(w, KILL_MS);
+	return w->ended ? 0 : -ETIMEDOUT;
+}
+
+static void release(struct worker *w)
+{
+	if (!w->forgotten || w->nr_watches)
+		return;
+	json_decref(w->reply);
+	free(w->text);
+	free(w);
+}
+
+static void watch_closed(uv_handle_t *handle)
+{
+	struct worker *w = handle->data;
+
+	w->nr_watches--;
+	release(w);
+}
+
+static void close_watch(struct worker *w, uv_poll_t *handle, int *fd)
+{
+	unwatch(handle, fd);
+	if (handle->data == w && !uv_is_closing((uv_handle_t *)handle))
+		uv_close((uv_handle_t *)handle, watch_closed);
+}
+
+static void heard_by_nobody(struct worker *w, void *context)
+{
+	(void)w;
+	(void)context;
+}
+
+static void grown_for_nobody(struct worker *w, uint64_t size, void *context)
+{
+	(void)w;
+	(void)size;
+	(void)context;
+}
+
+static int asked_in_vain(struct worker *w, const char *kind, const json_t *question, void *context)
+{
+	(void)w;
+	(void)kind;
+	(void)question;
+	(void)context;
+	return -ENOTCONN;
+}
+
+void worker_forget(struct worker *w)
+{
+	if (!w)
+		return;
+	w->events = (struct worker_events){ .ended = heard_by_nobody,
+					    .grown = grown_for_nobody,
+					    .ask = asked_in_vain };
+	w->forgotten = true;
+	reap(w);
+	close_watch(w, &w->watch_link, &w->link);
+	close_watch(w, &w->watch_ask, &w->ask);
+	close_watch(w, &w->watch_end, &w->pidfd);
+	release(w);
+}
+
+/* ---- calls ---- */
+
+json_t *worker_request(const char *verb)
+{
+	return json_pack("{s:s}", "do", verb);
+}
+
+static int died(const struct worker *w, struct error *err)
+{
+	if (worker_fault(w, err))
+		return -err->code;
+	return error_set(err, EPIPE, "its worker (process %d) has died", (int)w->pid);
+}
+
+int worker_call(struct worker *w, json_t *request, const int *fds, unsigned nr, unsigned ms,
+		json_t **reply, struct link_fds *got, struct error *err)
+{
+	uint64_t end, now;
+	int ret;
+
+	if (reply)
+		*reply = NULL;
+	if (got)
+		got->nr = 0;
+	while (w->calling)
+		fiber_wait(&w->free_for_calls, 0);
+	if (w->link < 0 || w->ended) {
+		json_decref(request);
+		return died(w, err);
+	}
+	w->calling = true;
+	json_object_set_new(request, "id", json_integer(++w->last_id));
+	ret = link_send(w->link, request, fds, nr);
+	end = fiber_now_ms() + ms;
+	while (!ret && !w->reply && w->link >= 0 && !w->ended) {
+		now = fiber_now_ms();
+		ret = now < end ? 0 : -ETIMEDOUT;
+		if (!ret)
+			fiber_wait(&w->replied, (unsigned)(end - now));
+	}
+	if (w->reply && json_object_get(w->reply, "failed"))
+		ret = link_to_error(w->reply, err);
+	else if (w->reply)
+		ret = 0;
+	else if (ret == -ETIMEDOUT)
+		error_set(err, ETIMEDOUT, "its worker (process %d) has not answered within %u s",
+			  (int)w->pid, ms / 1000);
+	else if (ret && ret != -EPIPE && ret != -ECONNRESET)
+		error_set(err, ret, "its worker (process %d) cannot be told: %s", (int)w->pid,
+			  strerror(-ret));
+	else
+		ret = died(w, err);
+	if (w->reply) {
+		if (!ret && got)
+			*got = w->reply_fds;
+		else
+			link_close_fds(&w->reply_fds);
+		if (!ret && reply)
+			*reply = w->reply;
+		else
+			json_decref(w->reply);
+	}
+	w->reply = NULL;
+	w->reply_fds.nr = 0;
+	w->calling = false;
+	fiber_raise(&w->free_for_calls);
+	return ret;
+}
+
+int worker_call_with_ask(struct worker *w, json_t *request, unsigned ms, json_t **reply,
+			 struct link_fds *got, struct error *err)
+{
+	int pair[2], ret;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
+		json_decref(request);
+		return error_set(err, errno, "socketpair: %s", strerror(errno));
+	}
+	w->ask = pair[0];
+	watch(w, &w->watch_ask, w->ask, ask_ready);
+	ret = worker_call(w, request, &pair[1], 1, ms, reply, got, err);
+	close(pair[1]);
+	return ret;
+}

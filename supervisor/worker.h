@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A worker, as ublkd sees it: a process that it has started or found, the link to
+ * it, and what it asks for.
+ *
+ * Thread: the loop's.  worker_start(), worker_adopt(), worker_call(),
+ * worker_finish() are called from fibers.
+ */
+#ifndef UBLKD_SUPERVISOR_WORKER_H
+#define UBLKD_SUPERVISOR_WORKER_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/types.h>
+#include <uv.h>
+
+#include "supervisor/fiber.h"
+#include "worker/link.h"
+
+struct error;
+struct worker;
+
+/* What all workers are started with; set once, before the first. */
+struct worker_setup {
+	const char *program; /* ublkd-worker */
+	const char *folder;  /* of their sockets */
+	uid_t uid;
+	gid_t gid;
+};
+extern struct worker_setup worker_setup;
+
+/* What a worker's events go to; from the loop. */
+struct worker_events {
+	/* It has ended, or said that it will; worker_has_ended() tells which. */
+	void (*ended)(struct worker *worker, void *context);
+	/* The storage has grown to size bytes. */
+	void (*grown)(struct worker *worker, uint64_t size, void *context);
+	/*
+	 * What its backend needs done, in a fiber: kind is "open", "remove", "connect"
+	 * or "memory".  Returns a descriptor, which is sent and closed, 0 where there
+	 * is none to send, or -errno.
+	 */
+	int (*ask)(struct worker *worker, const char *kind, const json_t *question, void *context);
+	void *context;
+};
+
+/*
+ * Starts a worker for the export of that name.  Returns 0 with *worker, which
+ * worker_forget() releases, or -errno with err filled.
+ */
+int worker_start(struct worker **worker, const char *name, const struct worker_events *events,
+		 struct error *err);
+
+/*
+ * Finds the worker of an export that an earlier ublkd has started.  Returns 0, or
+ * -ESRCH: it is not there any more, or -errno; err filled.
+ */
+int worker_adopt(struct worker **worker, const char *name, const struct worker_events *events,
+		 struct error *err);
+
+/*
+ * Has the worker do what request says (link.h; released here), with nr
+ * descriptors, which stay the caller's, and waits for its answer, ms milliseconds
+ * at most.  *reply (may be NULL) is the caller's to release, as are the
+ * descriptors in *got (may be NULL).  One call at a time; others wait.  Returns 0,
+ * or -errno with err filled: what the worker said, EPIPE where it has died,
+ * ETIMEDOUT.
+ */
+int worker_call(struct worker *worker, json_t *request, const int *fds, unsigned nr, unsigned ms,
+		json_t **reply, struct link_fds *got, struct error *err);
+
+/* {"do": verb}, to be filled. */
+json_t *worker_request(const char *verb);
+
+/* Gives it a new socket to ask by, with the call of `request`. */
+int worker_call_with_ask(struct worker *worker, json_t *request, unsigned ms, json_t **reply,
+			 struct link_fds *got, struct error *err);
+
+/* Whether the process is gone. */
+bool worker_has_ended(const struct worker *worker);
+
+/* What it said that it ends of; 0: the device was stopped, or it has not said anything. */
+int worker_fault(const struct worker *worker, struct error *err);
+
+/* Raised when it has ended, or said that it will. */
+struct fiber_event *worker_event(struct worker *worker);
+
+pid_t worker_pid(const struct worker *worker);
+
+/* Sends SIGKILL. */
+void worker_kill(struct worker *worker);
+
+/*
+ * Waits for its end, ms milliseconds at most, then kills it and waits for that.
+ * Returns 0, or -ETIMEDOUT: the kernel does not let it end.
+ */
+int worker_finish(struct worker *worker, unsigned ms);
+
+/* Releases it; a process that is alive lives on.  NULL is none. */
+void worker_forget(struct worker *worker);
+
+/* Removes the socket that a worker of that name has left. */
+void worker_remove_socket(const char *name);
+
+#endif
