@@ -1,0 +1,83 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# test-deploy.sh BUILD SOURCE
+#
+# What is installed beside the programs: units that systemd takes and finds well
+# confined, links by udev's rule, examples that ublkd takes.
+set -euo pipefail
+build=$1
+source=$2
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+failed=0
+
+complain() {
+	echo "$*"
+	failed=1
+}
+
+# Nothing is left of a template but its meaning.
+for file in "$source"/deploy/*.in "$source"/deploy/*/*.in; do
+	made=$build/${file#"$source"/}
+	made=${made%.in}
+	[[ -s $made ]] || complain "${made#"$build"/} was not made"
+	! grep -nE '@[a-z_]+@' "$made" || complain "${made#"$build"/} has such a name left"
+done
+
+# ---- examples ----
+
+mkdir -p "$tmp/etc/exports.d"
+for file in "$source"/deploy/examples/*.conf; do
+	case ${file##*/} in
+	ublkd.conf) cp "$file" "$tmp/etc/" ;;
+	*) cp "$file" "$tmp/etc/exports.d/" ;;
+	esac
+done
+chmod -R go-w "$tmp/etc"
+"$build/ublkctl" check-config "$tmp/etc" || complain "the examples are refused"
+
+# Each setting is explained in the example by its default, or is left out: none that is
+# not there any more.
+echo 'nonsense = 1' >>"$tmp/etc/ublkd.conf"
+! "$build/ublkctl" check-config "$tmp/etc" >/dev/null || complain "nonsense is taken"
+
+# ---- units ----
+
+# As udev's rules cannot be tried without udev: names and folders are those of the code.
+records=$(sed -nE 's/^#define NAME_RECORDS +"(.*)".*/\1/p' "$source/supervisor/name.h")
+links=$(sed -nE 's/^#define NAME_FOLDER +"\/dev\/(.*)".*/\1/p' "$source/supervisor/name.h")
+rules=$source/deploy/60-ublkd.rules
+grep -qF "IMPORT{file}=\"$records/%k\"" "$rules" || complain "the rule reads no $records"
+grep -qF "SYMLINK+=\"$links/\$env{UBLKD_NAME}\"" "$rules" || complain "the rule makes no $links"
+
+# Programs that a unit starts are installed where it says.
+for program in ublkd ublkctl; do
+	grep -hE "^Exec[A-Za-z]*=-?/.*/$program( |\$)" "$build"/deploy/*.service >/dev/null ||
+		complain "no unit starts $program"
+done
+
+if ! command -v systemd-analyze >/dev/null; then
+	((failed == 0)) || exit 1
+	echo "systemd-analyze is not here: units were not looked at"
+	exit 77
+fi
+# Programs that are there; words that an older systemd has not learnt yet are no fault.
+mkdir "$tmp/units"
+for unit in "$build"/deploy/*.service "$source"/deploy/*.socket; do
+	sed -E 's#=(-?)/[^ ]*/(ublkctl|ublkd|ublkd-worker)( |$)#=\1/bin/true\3#' "$unit" \
+		>"$tmp/units/${unit##*/}"
+done
+newer='notify-reload|FileDescriptorStorePreserve|SurviveFinalKillSignal|PollLimit'
+for unit in "$tmp"/units/*; do
+	name=${unit/@./@data.}
+	[[ $name == "$unit" ]] || cp "$unit" "$name"
+	SYSTEMD_UNIT_PATH=$tmp/units: timeout 60 systemd-analyze verify --man=no "$name" \
+		>"$tmp/said" 2>&1 || true
+	! grep -F "$tmp/units/" "$tmp/said" | grep -vE "$newer" || complain "${unit##*/}: see above"
+done
+level=$(timeout 60 systemd-analyze security --offline=yes --no-pager "$tmp/units/ublkd.service" \
+	2>/dev/null | sed -nE 's/.*Overall exposure level.*: ([0-9.]+) .*/\1/p')
+[[ -n $level ]] || complain "systemd-analyze tells no exposure level"
+[[ -z $level ]] || ((10#${level/./} <= 42)) || complain "ublkd.service: exposure level $level"
+exit "$failed"
