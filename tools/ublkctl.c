@@ -10,12 +10,25 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct verb *const verbs[] = { &verb_run,      &verb_export,       &verb_list,
-					    &verb_show,     &verb_stats,        &verb_monitor,
-					    &verb_remove,   &verb_resize,       &verb_suspend,
-					    &verb_resume,   &verb_upgrade,      &verb_reload,
-					    &verb_shutdown, &verb_features,     &verb_backends,
-					    &verb_nbd_list, &verb_check_config, NULL };
+static const struct verb *const verbs[] = { &verb_run,
+					    &verb_export,
+					    &verb_list,
+					    &verb_show,
+					    &verb_stats,
+					    &verb_monitor,
+					    &verb_remove,
+					    &verb_resize,
+					    &verb_suspend,
+					    &verb_resume,
+					    &verb_upgrade,
+					    &verb_reload,
+					    &verb_shutdown,
+					    &verb_features,
+					    &verb_backends,
+					    &verb_nbd_list,
+					    &verb_check_config,
+					    &verb_wait,
+					    NULL };
 
 static void print_help(void)
 {

@@ -28,7 +28,7 @@ struct verb {
 
 extern const struct verb verb_backends, verb_check_config, verb_export, verb_features, verb_list,
 	verb_monitor, verb_nbd_list, verb_reload, verb_remove, verb_resize, verb_resume, verb_run,
-	verb_show, verb_shutdown, verb_stats, verb_suspend, verb_upgrade;
+	verb_show, verb_shutdown, verb_stats, verb_suspend, verb_upgrade, verb_wait;
 
 /* Options that several verbs have, for their tables. */
 #define OPTION_DEF_JSON                                              \

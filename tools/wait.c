@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ublkctl wait: until an export is live; for deploy/ublk@.service.  It asks again and
+ * again, so that it also waits for an ublkd that is being started.
+ */
+#include "tools/client.h"
+#include "tools/verbs.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#define ASK_AGAIN_MS 200
+
+static const struct option_def wait_options[] = {
+	{ "timeout", OPTION_TIME, NULL, "90s", 0, 0, "give up after that long" },
+	OPTION_DEF_SOCKET,
+	{ .name = NULL },
+};
+
+struct wait_words {
+	struct client_words words; /* first: it is client_set()'s, too */
+	uint64_t timeout_ms;
+};
+
+static int set(void *context, const struct option_def *def, const char *text, struct error *err)
+{
+	struct wait_words *w = context;
+	struct option_value value;
+	int ret;
+
+	if (strcmp(def->name, "timeout") != 0)
+		return client_set(&w->words, def, text, err);
+	ret = option_parse(def, text, &value, err);
+	if (!ret)
+		w->timeout_ms = value.number;
+	return ret;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/*
+ * Returns 0: it is live; -EAGAIN: not yet, or -errno: it will not be; both with err
+ * filled.
+ */
+static int look(const char *socket, const char *name, struct error *err)
+{
+	json_t *reply = NULL, *export;
+	char state[32], reason[3000], shown[200];
+	struct client client;
+	int ret = client_open(&client, socket, err);
+
+	if (ret)
+		return client_is_absent(ret) ? -EAGAIN : ret;
+	ret = client_call(&client, "Show", json_pack("{s:s}", "name", name), CLIENT_PROMPT_MS,
+			  &reply, err);
+	client_close(&client);
+	/* A connection that breaks is an ublkd that ends. */
+	if (ret)
+		return ret == -EPIPE || ret == -ECONNRESET ? -EAGAIN : ret;
+	export = json_object_get(json_object_get(reply, "details"), "export");
+	client_text(export, "state", "unknown", state, sizeof(state));
+	client_text(export, "reason", "", reason, sizeof(reason));
+	if (strcmp(state, "live") != 0 && strcmp(state, "suspended") != 0) {
+		ret = error_set(err, ETIMEDOUT, "the export '%s' is not live, but %s%s%s",
+				text_escape(name, shown, sizeof(shown)), state, *reason ? ": " : "",
+				reason);
+		if (strcmp(state, "failed") != 0)
+			ret = -EAGAIN;
+	}
+	json_decref(reply);
+	return ret;
+}
+
+static int wait_main(const struct verb *verb, int argc, char **argv)
+{
+	static const struct option_def *const tables[] = { wait_options, NULL };
+	struct wait_words w = { .timeout_ms = 90000 };
+	struct cli cli = { .verb = verb, .tables = tables, .set = set, .context = &w };
+	const struct timespec pause = { .tv_nsec = ASK_AGAIN_MS * 1000000L };
+	uint64_t begin = now_ms();
+	struct error err;
+	int operand, ret;
+
+	if (cli_parse(&cli, argc, argv, &operand, &err))
+		return cli_fail(EXIT_USAGE, &err);
+	if (argc - operand != 1) {
+		error_set(&err, EINVAL, "give one export: ublkctl %s %s", verb->name,
+			  verb->arguments);
+		return cli_fail(EXIT_USAGE, &err);
+	}
+	while ((ret = look(w.words.socket, argv[operand], &err)) == -EAGAIN) {
+		if (now_ms() - begin >= w.timeout_ms)
+			return cli_fail(EXIT_FAILED, &err);
+		nanosleep(&pause, NULL);
+	}
+	return ret ? cli_fail(EXIT_FAILED, &err) : EXIT_DONE;
+}
+
+const struct verb verb_wait = {
+	.name = "wait",
+	.arguments = "[--timeout TIME] NAME",
+	.summary = "wait until an export is live",
+	.main = wait_main,
+};
