@@ -1,0 +1,176 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# test-man.sh BUILD SOURCE
+#
+# The manuals have each verb, option and setting that the programs have, with its
+# value and default, and no other; and they are written without a fault. What is
+# compared are lines "WHERE --NAME VALUE", "BACKEND NAME=VALUE (default: X)".
+set -euo pipefail
+build=$1
+source=$2
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+ublkctl=$build/ublkctl
+
+# Options that a manual explains once, for all verbs.
+common='^(--(json|socket|help|version)|-o)( |$)'
+exports='Options of an export'
+
+# ---- what the programs have ----
+
+verbs() { "$ublkctl" --help | sed -nE '/^verbs:/,/^$/s/^  ([a-z-]+) .*/\1/p'; }
+
+help_options() { # COMMAND...: "--name VALUE"
+	timeout 10 "$@" --help 2>/dev/null </dev/null |
+		sed -nE '/^options:/,$s/^  (-[-a-z]+( [^ ]+)?)( .*|$)/\1/p'
+}
+
+program_says() {
+	local verb
+	help_options "$ublkctl" run | grep -vE "$common|^--verbose" | sed "s/^/$exports: /"
+	help_options "$ublkctl" show | grep -E "$common" | sed 's/^/Options of many verbs: /'
+	echo 'Options of many verbs: -o KEY=VALUE'
+	while IFS= read -r verb; do
+		echo "$verb"
+		help_options "$ublkctl" "$verb" | grep -vE "$common" |
+			grep -vxFf <(help_options "$ublkctl" run | grep -vE "$common|^--verbose") |
+			sed "s/^/$verb: /" || true
+	done < <(verbs)
+	"$ublkctl" backends --json | tr -d '\n' | sed 's/{ *"scheme"/\n&/g' |
+		awk '{
+			if (!match($0, /"scheme": "[^"]*"/))
+				next
+			scheme = substr($0, RSTART + 11, RLENGTH - 12)
+			sub(/.*"options": \[/, "")
+			n = split($0, options, "}")
+			for (i = 1; i < n; i++) {
+				name = value = standard = ""
+				if (match(options[i], /"name": "[^"]*"/))
+					name = substr(options[i], RSTART + 9, RLENGTH - 10)
+				if (match(options[i], /"value": "[^"]*"/))
+					value = substr(options[i], RSTART + 10, RLENGTH - 11)
+				if (match(options[i], /"default": "[^"]*"/))
+					standard = substr(options[i], RSTART + 12, RLENGTH - 13)
+				if (name == "")
+					continue
+				printf "%s %s=%s%s\n", scheme, name, value,
+					standard == "" ? "" : " (default: " standard ")"
+			}
+		}'
+}
+
+# The settings of ublkd stand in one table.
+settings_say() {
+	tr '\n' ' ' <"$source/supervisor/config.c" | grep -oE '= \{ "[a-z-]+", OPTION_[^}]*\}' |
+		sed -E 's/= \{ "([^"]*)", OPTION_[A-Z]*, [^,]*, (NULL|"([^"]*)").*/\1 \3/; s/ +$//'
+}
+
+# ---- what the manuals have ----
+
+manual_says() { # FILE
+	awk '
+	function flush_item() {
+		if (item != "")
+			print item (standard == "" ? "" : " (default: " standard ")")
+		item = standard = ""
+	}
+	/^\.S[hs] / { flush_item() }
+	/^\.Sh / { section = $2 }
+	/^\.Ss / {
+		where = substr($0, 5)
+		if (section == "VERBS")
+			print where
+	}
+	/^\.It Fl -/ {
+		flush_item()
+		name = "-" $3
+		value = $5
+		print where ": " name (value == "" ? "" : " " value)
+	}
+	/^\.It Fl o Ar KEY Ns = Ns Ar VALUE$/ { print where ": -o KEY=VALUE" }
+	/^\.It Cm [a-z-]+ Ns = Ns Ar / {
+		flush_item()
+		if (where ~ /^Options of the .* backend$/) {
+			split(where, words, " ")
+			item = words[4] " " $3 "=" $8
+		}
+		next
+	}
+	item != "" && match($0, /\(default: [^()]*\)\.$/) {
+		standard = substr($0, RSTART + 10, RLENGTH - 12)
+	}
+	END { flush_item() }' "$1"
+}
+
+manual_settings() { # FILE
+	awk '
+	/^\.Sh / { on = $2 == "SETTINGS" }
+	on && /^\.It Cm / { if (item != "") print item; item = $3 }
+	on && match($0, /\(default: [a-z0-9]+\)\.$/) {
+		item = item " " substr($0, RSTART + 10, RLENGTH - 12)
+	}
+	END { if (item != "") print item }' "$1"
+}
+
+same() { # PROGRAM MANUAL
+	diff -u --label program --label manual <(sort "$1") <(sort "$2")
+}
+
+failed=0
+program_says >"$tmp/program"
+manual_says "$source/man/ublkctl.1" >"$tmp/manual"
+same "$tmp/program" "$tmp/manual" || failed=1
+settings_say >"$tmp/settings"
+manual_settings "$source/man/ublkd.conf.5" >"$tmp/manual-settings"
+same "$tmp/settings" "$tmp/manual-settings" || failed=1
+help_options "$build/ublkd" | grep -vE "$common" >"$tmp/daemon" || true
+sed -nE 's/^\.It Fl (-[a-z-]+)( Ar (.*))?$/-\1 \3/; s/ $//; /^--/p' "$source/man/ublkd.8" \
+	>"$tmp/manual-daemon"
+same "$tmp/daemon" "$tmp/manual-daemon" || failed=1
+
+# It would tell: all of these are there, and one less is seen.
+for word in 'run' 'export: --persist' 'Options of an export: --queues N|auto' \
+	'nbd retain=SIZE|trust (default: 64M)' 'Options of many verbs: --json'; do
+	grep -qxF -e "$word" "$tmp/program" || {
+		echo "the programs' help is not understood: no '$word'"
+		failed=1
+	}
+done
+grep -qx 'worker-user ublkd' "$tmp/settings" || {
+	echo "the table of settings is not understood"
+	failed=1
+}
+grep -v '^\.It Fl -persist' "$source/man/ublkctl.1" >"$tmp/less.1"
+manual_says "$tmp/less.1" >"$tmp/less"
+! same "$tmp/program" "$tmp/less" >/dev/null || {
+	echo "an option that is missing is not seen"
+	failed=1
+}
+
+# ---- how they are written ----
+
+tools=0
+for page in "$source"/man/*.[1578]; do
+	if command -v groff >/dev/null; then
+		tools=1
+		groff -mandoc -ww -Tutf8 -z "$page" >"$tmp/said" 2>&1 || true
+		[[ ! -s $tmp/said ]] || { cat "$tmp/said" && failed=1; }
+	fi
+	if command -v mandoc >/dev/null; then
+		tools=1
+		mandoc -T lint -W warning "$page" || failed=1
+	fi
+	# Who is named is there, or is no page of this project's.
+	while read -r name section; do
+		[[ -e $source/man/${name//\\/}.$section ]] || {
+			echo "${page##*/}: there is no $name($section)"
+			failed=1
+		}
+	done < <(sed -nE 's/^\.Xr (ublk[^ ]*) ([0-9]).*/\1 \2/p' "$page")
+done
+((failed == 0)) || exit 1
+if ((!tools)); then
+	echo "neither groff nor mandoc is here: how the manuals are written was not looked at"
+	exit 77
+fi
