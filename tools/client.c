@@ -271,7 +271,7 @@ static int service_error(const char *name, const json_t *parameters, struct erro
 static int answer_error(struct client *client, const char *name, const json_t *parameters,
 			struct error *err)
 {
-	char message[MESSAGE_SIZE], escaped[256];
+	char message[MESSAGE_SIZE];
 	json_int_t code;
 
 	if (!strncmp(name, SERVICE, strlen(SERVICE))) {
@@ -280,8 +280,7 @@ static int answer_error(struct client *client, const char *name, const json_t *p
 	}
 	if (!strncmp(name, INTERFACE, strlen(INTERFACE)))
 		name += strlen(INTERFACE);
-	client_text(parameters, "message", text_escape(name, escaped, sizeof(escaped)), message,
-		    sizeof(message));
+	client_text(parameters, "message", name, message, sizeof(message));
 	if (!strcmp(name, "NoSuchExport"))
 		return error_set(err, ENOENT, "%s", message);
 	if (!strcmp(name, "Exists"))
