@@ -284,7 +284,6 @@ static bool is_allowed(const struct varlink_call *call, const struct varlink_typ
 		       json_t *parameters, const char *what)
 {
 	char where[WHERE_BYTES] = "";
-	json_t *told;
 
 	if (!call->connection->server->setup.check_replies)
 		return true;
@@ -292,10 +291,9 @@ static bool is_allowed(const struct varlink_call *call, const struct varlink_typ
 		return true;
 	log_error(NULL, "%s: its description does not allow this %s: '%s'",
 		  call->method ? call->method->name : "a call", what, where);
-	told = json_sprintf("%s: %s", what, where);
 	send_object(call->connection,
-		    json_pack("{s:s, s:{s:o}}", "error", SERVICE ".InvalidParameter", "parameters",
-			      "parameter", told ? told : json_null()));
+		    json_pack("{s:s, s:{s:o}}", "error", SERVICE ".InvalidReply", "parameters",
+			      "parameter", string_of(where, strlen(where))));
 	return false;
 }
 

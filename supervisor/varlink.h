@@ -80,7 +80,10 @@ struct varlink_setup {
 	/* Whether the peer may call a method, one that changes something or one that does not. */
 	bool (*may)(const struct varlink_peer *peer, bool changes, void *context);
 	void *context; /* may's */
-	/* For tests: a reply that the description does not allow is answered with an error instead. */
+	/*
+	 * For tests: in place of a reply or an error that the description does not allow
+	 * comes the error org.varlink.service.InvalidReply, which nothing else is.
+	 */
 	bool check_replies;
 	struct varlink_limits limits;
 };

@@ -394,6 +394,9 @@ static void expect(struct peer *peer, const char *request, const char *wanted)
 #define INVALID(what) \
 	"{'error':'org.varlink.service.InvalidParameter','parameters':{'parameter':'" what "'}}"
 
+#define INVALID_REPLY(what) \
+	"{'error':'org.varlink.service.InvalidReply','parameters':{'parameter':'" what "'}}"
+
 /* ---- what a server answers ---- */
 
 static void test_answers(void **state)
@@ -636,8 +639,8 @@ static void test_wrong_replies_are_told(void **state)
 	(void)state;
 	start(NULL);
 	peer = connected();
-	expect(&peer, "{'method':'org.example.test.Wrong'}", INVALID("reply: number"));
-	expect(&peer, "{'method':'org.example.test.WrongError'}", INVALID("error: "));
+	expect(&peer, "{'method':'org.example.test.Wrong'}", INVALID_REPLY("number"));
+	expect(&peer, "{'method':'org.example.test.WrongError'}", INVALID_REPLY(""));
 	leave(&peer);
 	end();
 }
