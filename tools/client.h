@@ -68,7 +68,7 @@ int client_fail(const struct client *client, const struct error *err);
 
 #define OPTION_DEF_SOCKET                                                                      \
 	{                                                                                      \
-		"socket", OPTION_TEXT, NULL, CLIENT_SOCKET, 0, 0, "where ublkd is to be asked" \
+		"socket", OPTION_PATH, NULL, CLIENT_SOCKET, 0, 0, "where ublkd is to be asked" \
 	}
 
 /* A verb's flag, and what it sets. */

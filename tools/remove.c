@@ -154,7 +154,7 @@ static int remove_main(const struct verb *verb, int argc, char **argv)
 
 const struct verb verb_remove = {
 	.name = "remove",
-	.arguments = "[--force | --wait] NAME|DEVICE",
+	.arguments = "[OPTIONS] NAME|DEVICE",
 	.summary = "remove an export, or another ublk device",
 	.main = remove_main,
 };

@@ -207,7 +207,7 @@ static int resize_main(const struct verb *verb, int argc, char **argv)
 
 const struct verb verb_resize = {
 	.name = "resize",
-	.arguments = "[--force] [--json] NAME|DEVICE [SIZE]",
+	.arguments = "[OPTIONS] NAME|DEVICE [SIZE]",
 	.summary = "give an export a size, or have it follow its storage that has grown",
 	.main = resize_main,
 };

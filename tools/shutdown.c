@@ -41,7 +41,7 @@ static int shutdown_main(const struct verb *verb, int argc, char **argv)
 
 const struct verb verb_shutdown = {
 	.name = "shutdown",
-	.arguments = "[--remove [--force]] [--json]",
+	.arguments = "[OPTIONS]",
 	.summary = "end ublkd",
 	.main = shutdown_main,
 };

@@ -35,7 +35,7 @@ static void print_help(void)
 	printf("usage: ublkctl VERB [OPTIONS] [ARGUMENTS]\n"
 	       "Storage that lives in userspace, as Linux block devices.\n\nverbs:\n");
 	for (const struct verb *const *v = verbs; *v; v++)
-		printf("  %-12s %-28s %s\n", (*v)->name, (*v)->arguments, (*v)->summary);
+		printf("  %-12s %-29s %s\n", (*v)->name, (*v)->arguments, (*v)->summary);
 	printf("\n'ublkctl VERB --help' tells more; --version prints the version.\n");
 }
 

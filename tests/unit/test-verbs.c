@@ -780,7 +780,7 @@ static void test_help_of_all(void **state)
 		struct output *o = run_words(asking[i], (const char *const[]){ "--help", NULL });
 
 		expect_done(o);
-		EXPECT_IN(o->out, asking[i]->arguments, asking[i]->summary, "--socket TEXT");
+		EXPECT_IN(o->out, asking[i]->arguments, asking[i]->summary, "--socket PATH");
 		if (strstr(asking[i]->arguments, "[OPTIONS]"))
 			continue;
 		assert_int_equal(!strstr(asking[i]->arguments, "--json"),
