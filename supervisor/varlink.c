@@ -624,7 +624,7 @@ static void on_room_wanted(uv_handle_t *handle, size_t suggested, uv_buf_t *buff
 		}
 	}
 	/* Nothing: libuv reports ENOBUFS. */
-	*buffer = uv_buf_init(c->in + c->end, (unsigned)(c->room - c->end));
+	*buffer = uv_buf_init(c->in ? c->in + c->end : NULL, (unsigned)(c->room - c->end));
 }
 
 /* The peer sends no more; whether it still reads, its side of the socket tells. */

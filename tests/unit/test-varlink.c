@@ -7,6 +7,7 @@
 #include "engine/error.h"
 #include "engine/log.h"
 #include "supervisor/varlink.h"
+#include "tests/unit/fake-kernel.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>
@@ -114,7 +115,8 @@ static void run_count(struct varlink_call *call, json_t *parameters, void *conte
 	(void)context;
 	test.nr_run++;
 	for (json_int_t i = 1; i < to; i++)
-		assert_int_equal(varlink_reply_more(call, json_pack("{s:I}", "number", i)), 0);
+		if (varlink_reply_more(call, json_pack("{s:I}", "number", i)))
+			break;
 	varlink_reply(call, json_pack("{s:I}", "number", to));
 }
 
@@ -1264,6 +1266,96 @@ static void test_what_cannot_be_served_is_told(void **state)
 	end();
 }
 
+/* ---- without memory ---- */
+
+/* Speaks to a server on a path, with no memory of its own; false: the server could not be made. */
+static bool converse(const char *path, int fd, bool *is_served_well)
+{
+	static const char requests[] =
+		"{\"method\":\"org.example.test.Echo\",\"parameters\":{\"text\":\"x\"}}\0"
+		"{\"method\":\"org.varlink.service.GetInfo\"}\0"
+		"{\"method\":\"org.example.test.Count\",\"parameters\":{\"to\":3},\"more\":true}\0"
+		"{\"method\":\"org.example.test.NoSuch\"}\0"
+		"{\"method\":\"org.example.test.Fail\",\"parameters\":{\"message\":\"last\"}}";
+	struct varlink_setup setup = { .vendor = "v",
+				       .product = "p",
+				       .version = "1",
+				       .url = "u",
+				       .may = may,
+				       .context = &test,
+				       .check_replies = true };
+	char answers[4096];
+	size_t have = 0;
+	ssize_t n = -1;
+	struct timespec from;
+	struct error err;
+	int peer;
+
+	memset(&test, 0, sizeof(test));
+	*is_served_well = false;
+	assert_int_equal(uv_loop_init(&test.loop), 0);
+	if (varlink_create(&test.server, &test.loop, &setup, &err)) {
+		assert_int_equal(err.code, ENOMEM);
+		close(fd);
+		assert_int_equal(uv_loop_close(&test.loop), 0);
+		return false;
+	}
+	if (varlink_listen(test.server, fd, interfaces, &err)) {
+		assert_int_equal(err.code, ENOMEM);
+		end();
+		return false;
+	}
+	peer = connect_to(path);
+	assert_true(peer >= 0);
+	assert_int_equal(send(peer, requests, sizeof(requests), MSG_NOSIGNAL), sizeof(requests));
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	while (n && !*is_served_well) {
+		turn(1);
+		n = recv(peer, answers + have, sizeof(answers) - 1 - have, 0);
+		if (n > 0)
+			have += (size_t)n;
+		*is_served_well = have && memmem(answers, have, "\"last\"", 6);
+		if (n < 0 && errno == ECONNRESET)
+			break;
+		assert_false(is_over(&from));
+	}
+	close(peer);
+	end();
+	return true;
+}
+
+static void test_lack_of_memory_is_survived(void **state)
+{
+	static const char *const calls[] = { "calloc", "malloc", "realloc", "strdup" };
+	unsigned failed = 0, well = 0;
+	char path[100];
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+		for (unsigned n = 1;; n++) {
+			int fd = listening(path, sizeof(path));
+			bool is_well, more;
+
+			fake_start(&fake_linux_7_2);
+			fake_fail(calls[i], n, 0);
+			converse(path, fd, &is_well);
+			more = fake_failed();
+			fake_fail(NULL, 0, 0);
+			fake_stop();
+			unlink(path);
+			if (!more) {
+				assert_true(is_well);
+				break;
+			}
+			failed++;
+			well += is_well;
+		}
+	}
+	/* One that had no memory for a connection takes it when it has. */
+	assert_true(well >= 1);
+	assert_true(failed > 50);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1294,6 +1386,7 @@ int main(void)
 		cmocka_unit_test(test_listens),
 		cmocka_unit_test(test_one_user_takes_no_more_than_its_share),
 		cmocka_unit_test(test_what_cannot_be_served_is_told),
+		cmocka_unit_test(test_lack_of_memory_is_survived),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
