@@ -34,7 +34,7 @@ root_nbdkit_filters=(blocksize blocksize-policy cache cow delay error exportname
 # kernel asks for most others by itself (a file system, a dm target).
 root_modules=(virtio_blk virtio_net ublk_drv loop nbd brd null_blk dm-mod
 	dm-flakey dm-delay dm-log-writes sch_netem tcp_diag tls xfs btrfs
-	overlay vsock vmw_vsock_virtio_transport)
+	overlay vsock vmw_vsock_virtio_transport autofs4 binfmt_misc)
 
 # root_in_guest PATH: the same path without the links of a merged /usr.
 root_in_guest() {
@@ -112,9 +112,9 @@ root_cached() {
 	echo "$file"
 }
 
-root_make_programs() {
-	local tree=$1 name path
-	shift
+# What a guest cannot be without: the folders, and busybox under all its names.
+root_make_busybox() {
+	local tree=$1 name
 	mkdir -p "$tree"/{dev,proc,sys,run,tmp,root,mnt,etc,lab,var,usr/{bin,sbin,lib,lib64}}
 	for name in bin sbin lib lib64; do ln -s "usr/$name" "$tree/$name"; done
 	# The kernel calls it by this name when it wants a module.
@@ -126,9 +126,16 @@ root_make_programs() {
 	printf '%s\n' 'root:x:0:' 'nogroup:x:65534:' >"$tree/etc/group"
 	echo '127.0.0.1 localhost' >"$tree/etc/hosts"
 	root_copy "$tree" /bin/busybox
+	echo /bin/busybox >>"$tree.from"
 	/bin/busybox --list | grep -vx busybox | while read -r name; do
 		ln -s busybox "$tree/usr/bin/$name"
 	done
+}
+
+root_make_programs() {
+	local tree=$1 name path
+	shift
+	root_make_busybox "$tree"
 	for name in "$@"; do
 		path=$(PATH=$PATH:/usr/sbin:/sbin type -P "$name") || {
 			echo "lab: this machine has no $name (see tests/packages.vm)" >&2
@@ -201,7 +208,7 @@ root_base() {
 		fi
 	done
 	root_cached programs "${programs[*]} $(root_nbdkit_files) $(declare -f \
-		root_make_programs root_copy)" root_make_programs "${programs[@]}"
+		root_make_programs root_make_busybox root_copy)" root_make_programs "${programs[@]}"
 	root_cached modules "$kernel ${root_modules[*]} $(declare -f root_make_modules)" \
 		root_make_modules "$kernel"
 	if (($#)); then
@@ -218,17 +225,25 @@ root_make_extra() {
 	done
 }
 
-# root_project TREE: fill TREE with what this checkout brings: the lab's guest
-# side, the tests, the helper programs and what is installed from the build.
+# root_lab TREE: the lab's guest side and the tests.
+root_lab() {
+	local tree=$1 here
+	here=$(dirname "${BASH_SOURCE[0]}")
+	here=$(cd "$here" && pwd)
+	mkdir -p "$tree"/lab/{bin,tests}
+	cp "$here"/guest/* "$here/lib.sh" "$tree/lab/"
+	cp "${LAB_TESTS:-$here}"/*-*.sh "$tree/lab/tests/"
+	ln -s lab/init "$tree/init"
+}
+
+# root_project TREE: fill TREE with what this checkout brings: root_lab, the helper
+# programs and what is installed from the build.
 root_project() {
 	local tree=$1 here build file
 	here=$(dirname "${BASH_SOURCE[0]}")
 	here=$(cd "$here" && pwd)
 	build=${BUILD:-${here%/tests/vm}/build/default}
-	mkdir -p "$tree"/lab/{bin,tests}
-	cp "$here"/guest/* "$here/lib.sh" "$tree/lab/"
-	cp "${LAB_TESTS:-$here}"/*-*.sh "$tree/lab/tests/"
-	ln -s lab/init "$tree/init"
+	root_lab "$tree"
 	if [[ -e $build/Makefile ]]; then
 		mkdir "$tree.installed"
 		make -s -C "$build" install DESTDIR="$tree.installed" >"$tree.make" 2>&1 || {
