@@ -79,7 +79,9 @@ system_archives() {
 		root_make_modules "$1"
 }
 
-# system_append: for the kernel's command line.
+# For the kernel's command line: to run what lab.do= says, and for a prompt.
 # shellcheck disable=SC2034 # for those that source this
 system_append='lab.system systemd.show_status=no systemd.wants=lab.service
 	systemd.mask=serial-getty@ttyS0.service'
+# shellcheck disable=SC2034
+system_shell='lab.system systemd.show_status=no'
