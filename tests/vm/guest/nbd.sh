@@ -15,6 +15,9 @@
 # and start. WHERE is "unix", for a socket in the test's folder, or a port of the
 # loopback. All of them end with the test, after its devices.
 
+# shellcheck source=tests/vm/guest/writer.sh
+. /lab/writer.sh
+
 type -P nbdkit >/dev/null || skip "nbdkit is not on the machine that packed this one"
 
 declare -A server_pids=() server_where=() server_command=()
@@ -164,50 +167,6 @@ server_end() {
 	retry 5 lab_gone "$pid" || kill -KILL "$pid"
 	wait "$pid" 2>/dev/null
 	unset "server_pids[$1]"
-}
-
-# writer_start [WLOG-OPTION...]: wlog writes to $DEV in the background and logs what
-# it did to writer.log.*; what it says is in writer.out. Sets WRITER.
-writer_start() {
-	/lab/bin/wlog write "$@" "$DEV" "$PWD/writer.log" >writer.out 2>&1 &
-	WRITER=$!
-	defer "kill $WRITER 2>/dev/null"
-	WRITTEN=0
-}
-
-# writer_goes_on N: until it has written N blocks more, and still writes. WRITTEN is
-# what it has come to.
-writer_goes_on() {
-	local until=$((WRITTEN + $1))
-	retry 60 has_written "$until" || fail "the writer stands still: $(cat writer.out)"
-	WRITTEN=$(counted write.completed)
-	kill -0 "$WRITER" 2>/dev/null || fail "the writer has ended too soon: $(cat writer.out)"
-}
-
-has_written() { (($(counted write.completed) >= $1)) || lab_gone "$WRITER"; }
-
-# writer_ends: wait for it, and fail unless all of its I/O was well.
-writer_ends() {
-	retry 120 lab_gone "$WRITER" || fail "the writer does not end"
-	wait "$WRITER" || fail "the writer: $(cat writer.out)"
-}
-
-# writer_stop: end it in the middle, and fail unless all of its I/O was well so far.
-writer_stop() {
-	local status=0
-	kill -TERM "$WRITER" || fail "the writer has ended too soon: $(cat writer.out)"
-	retry 120 lab_gone "$WRITER" || fail "the writer does not end"
-	wait "$WRITER" || status=$?
-	expect 143 "$status" "the writer: $(cat writer.out)"
-}
-
-# promises_kept DEVICE-OR-FILE: what the writer's log says was durable is there.
-promises_kept() {
-	/lab/bin/wlog verify "$1" "$PWD/writer.log" >verified 2>&1 || fail "$1: $(cat verified)"
-	cat verified
-	grep -q ' 0 promises broken' verified || fail "$1: $(cat verified)"
-	# At least some were durable, or nothing was shown.
-	[[ $(awk '{ print $6 }' verified) -gt 50 ]] || fail "$1: hardly anything was durable"
 }
 
 # gauge NAME: one of the device's gauges, as its server counts it.
