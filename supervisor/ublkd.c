@@ -154,6 +154,7 @@ static int make_state(struct error *err)
 	managed_folder = path_in_state("exports");
 	worker_setup.folder = path_in_state("workers");
 	worker_setup.program = values[WORKER].text;
+	worker_setup.starter = path_in_state("worker");
 	ret = make_folder(values[STATE].text, 0755, err);
 	if (!ret)
 		ret = make_folder(managed_folder, 0700, err);

@@ -258,29 +258,61 @@ static int bind_socket(const char *name, struct error *err)
 	return ret;
 }
 
-static int spawn(const char *name, int listener, pid_t *pid, struct error *err)
+/* Has the service manager start one, where it has a socket for that; else does it itself. */
+static int spawn(int start, struct error *err)
 {
-	char *argv[] = { (char *)(uintptr_t)worker_setup.program, (char *)(uintptr_t)name, NULL };
+	const char *const argv[] = { worker_setup.program, NULL };
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	sigset_t none, defaults;
+	pid_t pid;
 	int ret;
 
 	sigemptyset(&none);
 	sigfillset(&defaults);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&actions, listener, LISTENER);
+	posix_spawn_file_actions_adddup2(&actions, start, WORKER_START_FD);
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setsigdefault(&attributes, &defaults);
 	/* A session of its own: what is sent to ublkd's is not for it. */
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
 						      POSIX_SPAWN_SETSID);
-	ret = posix_spawn(pid, worker_setup.program, &actions, &attributes, argv, environ);
+	ret = posix_spawn(&pid, worker_setup.program, &actions, &attributes,
+			  (char *const *)(uintptr_t)argv, environ);
 	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&actions);
 	return ret ? error_set(err, ret, "%s: %s", worker_setup.program, strerror(ret)) : 0;
+}
+
+/* A connection to a worker that has just been started. */
+static int begin(struct error *err)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int pair[2], ret;
+
+	pair[0] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", worker_setup.starter);
+	if (pair[0] >= 0 && !connect(pair[0], (struct sockaddr *)&address, sizeof(address)))
+		return pair[0];
+	if (pair[0] >= 0)
+		close(pair[0]);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
+		return error_set(err, errno, "socketpair: %s", strerror(errno));
+	ret = spawn(pair[1], err);
+	close(pair[1]);
+	if (!ret)
+		return pair[0];
+	close(pair[0]);
+	return ret;
+}
+
+static bool has_closed(int fd)
+{
+	char byte;
+
+	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
 static struct worker *create(const char *name, const struct worker_events *events, pid_t pid)
@@ -309,39 +341,54 @@ static void use_link(struct worker *w, int link)
 	watch(w, &w->watch_link, link, link_ready);
 }
 
-int worker_start(struct worker **worker, const char *name, const struct worker_events *events,
-		 struct error *err)
+/* Gives it the socket to listen at, and connects to that. */
+static int meet(int start, const char *name, int *link, pid_t *pid, struct error *err)
 {
-	int listener = bind_socket(name, err), link = -1;
+	int listener = bind_socket(name, err), ret;
 	uint64_t end = fiber_now_ms() + CONNECT_MS;
-	struct worker *w;
-	pid_t pid, peer;
 
 	if (listener < 0)
 		return listener;
-	if (spawn(name, listener, &pid, err)) {
-		close(listener);
-		return -err->code;
-	}
+	ret = link_send(start, json_pack("{s:s, s:s}", "do", "listen", "name", name), &listener, 1);
 	close(listener);
-	w = create(name, events, pid);
-	if (!w) {
-		kill(pid, SIGKILL);
-		waitpid(pid, NULL, 0);
-		return error_set(err, ENOMEM, "no memory, or no descriptors, for a worker");
+	if (ret && ret != -EPIPE)
+		return error_set(err, ret, "its worker cannot be told: %s", strerror(-ret));
+	for (;;) {
+		*link = connect_to(name, pid, err);
+		if (*link >= 0)
+			return 0;
+		if (has_closed(start))
+			return error_set(err, EPIPE, "its worker (%s) ended at once",
+					 worker_setup.program);
+		if (fiber_now_ms() > end)
+			return error_set(err, ETIMEDOUT, "its worker (%s) does not start",
+					 worker_setup.program);
+		fiber_sleep(2);
 	}
-	/* It listens as soon as it runs. */
-	while (link < 0 && !w->ended && fiber_now_ms() < end) {
-		link = connect_to(name, &peer, err);
-		if (link < 0)
-			fiber_sleep(2);
+}
+
+int worker_start(struct worker **worker, const char *name, const struct worker_events *events,
+		 struct error *err)
+{
+	int start = begin(err), link = -1, ret;
+	struct worker *w = NULL;
+	pid_t pid;
+
+	if (start < 0)
+		return start;
+	ret = meet(start, name, &link, &pid, err);
+	if (!ret) {
+		w = create(name, events, pid);
+		if (!w)
+			ret = error_set(err, EPIPE, "its worker (%s) ended at once",
+					worker_setup.program);
 	}
-	if (link < 0) {
-		error_set(err, ETIMEDOUT, "its worker (%s) %s", worker_setup.program,
-			  w->ended ? "ended at once" : "does not start");
-		worker_kill(w);
-		worker_forget(w);
-		return -ETIMEDOUT;
+	/* One that has no other connection by now ends. */
+	close(start);
+	if (ret) {
+		if (link >= 0)
+			close(link);
+		return ret;
 	}
 	use_link(w, link);
 	*worker = w;

@@ -23,6 +23,7 @@ struct worker;
 /* What all workers are started with; set once, before the first. */
 struct worker_setup {
 	const char *program; /* ublkd-worker */
+	const char *starter; /* a socket of the service manager's: who connects has one started */
 	const char *folder;  /* of their sockets */
 	uid_t uid;
 	gid_t gid;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The link between ublkd and one worker: JSON objects, one a message, with
- * descriptors, over a Unix socket (SOCK_SEQPACKET).  The worker listens, so that
- * the next ublkd can find it; it speaks to one ublkd at a time.
+ * descriptors, over a Unix socket (SOCK_SEQPACKET).  A worker is started with a
+ * connection (WORKER_START_FD), on which one message comes: {"do": "listen", "name": ...}
+ * with a bound socket.  It listens there, so that this ublkd and the next can
+ * connect; it speaks to one at a time.
  *
  * ublkd asks, and the worker answers in order:
  *
@@ -47,6 +49,8 @@
 #include <jansson.h>
 
 struct error;
+
+#define WORKER_START_FD 3
 
 #define LINK_FDS       4u
 #define LINK_BYTES_MAX (128u << 10)

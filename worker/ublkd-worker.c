@@ -40,6 +40,7 @@ enum worker_state {
 
 struct worker {
 	enum worker_state state;
+	int listener;
 	int link; /* -1: no ublkd is there */
 	struct spec spec;
 	char name[80];
@@ -48,7 +49,7 @@ struct worker {
 	int counters_fd, char_fd;
 	struct serving serving;
 	json_int_t device; /* its number */
-	int status;    /* of the process */
+	int status;        /* of the process */
 };
 
 static void nap(void)
@@ -451,7 +452,7 @@ static void take_requests(struct worker *w)
 /* The newest one counts: an older one is dead, or about to be. */
 static void take_link(struct worker *w)
 {
-	int fd = accept4(LISTENER, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = accept4(w->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0)
 		return;
@@ -495,7 +496,7 @@ static void serve(struct worker *w)
 	while (w->state != WORKER_ENDING) {
 		bool serving = w->state == WORKER_SERVING;
 		struct pollfd fds[] = {
-			{ .fd = LISTENER, .events = POLLIN },
+			{ .fd = w->listener, .events = POLLIN },
 			{ .fd = w->link, .events = POLLIN },
 			{ .fd = serving ? serving_event(&w->serving) : -1, .events = POLLIN },
 			{ .fd = serving ? serving_grown_event(&w->serving) : -1, .events = POLLIN },
@@ -522,17 +523,37 @@ static void serve(struct worker *w)
 	}
 }
 
-int main(int argc, char **argv)
+/* What it is started for: a name, and a socket to listen at. */
+static int begin(struct worker *w)
+{
+	struct pollfd ready = { .fd = WORKER_START_FD, .events = POLLIN };
+	struct link_fds fds;
+	json_t *message;
+	const char *name;
+
+	if (poll(&ready, 1, FIRST_MS) <= 0 || link_receive(WORKER_START_FD, &message, &fds))
+		return -EPIPE;
+	name = json_string_value(json_object_get(message, "name"));
+	snprintf(w->name, sizeof(w->name), "%s", name ? name : "?");
+	w->listener = link_take_fd(&fds, 0);
+	json_decref(message);
+	link_close_fds(&fds);
+	if (w->listener < 0 || listen(w->listener, 4))
+		return -EBADMSG;
+	close(WORKER_START_FD);
+	return 0;
+}
+
+int main(void)
 {
 	struct worker w = { .link = -1, .counters_fd = -1, .char_fd = -1 };
 
 	log_setup("ublkd-worker", getenv("UBLKD_VERBOSE") ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
-	if (argc != 2 || listen(LISTENER, 4)) {
-		log_error(NULL, "it is ublkd that starts this, and gives it a socket");
+	keep_signals_away();
+	if (begin(&w)) {
+		log_error(NULL, "it is ublkd that has this started, and tells it what for");
 		return EXIT_FAILURE;
 	}
-	snprintf(w.name, sizeof(w.name), "%s", argv[1]);
-	keep_signals_away();
 	serve(&w);
 	return w.status;
 }
