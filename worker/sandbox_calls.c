@@ -50,7 +50,7 @@ static const char *const always[] = {
 	"read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2",
 	"pwritev2", "close", "close_range", "lseek", "_llseek", "fstat", "fstat64", "fstatfs",
 	"fstatfs64", "fcntl", "fcntl64", "flock", "fsync", "fdatasync", "ftruncate", "ftruncate64",
-	"fallocate", "fadvise64", "dup", "eventfd2", "io_uring_setup", "io_uring_enter",
+	"fallocate", "fadvise64", "dup", "pipe2", "eventfd2", "io_uring_setup", "io_uring_enter",
 	"io_uring_register",
 	/* paths, which lead nowhere but in the sandbox */
 	"stat", "stat64", "lstat", "newfstatat", "fstatat64", "statx", "access", "faccessat",
@@ -58,7 +58,7 @@ static const char *const always[] = {
 	/* waiting */
 	"poll", "ppoll", "ppoll_time64", "select", "pselect6", "epoll_create1", "epoll_ctl",
 	"epoll_wait", "epoll_pwait", "epoll_pwait2", "timerfd_create", "timerfd_settime",
-	"signalfd4", "nanosleep", "clock_nanosleep", "clock_gettime", "clock_gettime64",
+	"signalfd4", "pause", "nanosleep", "clock_nanosleep", "clock_gettime", "clock_gettime64",
 	"clock_getres", "gettimeofday", "time", "restart_syscall",
 	/* sockets that are there */
 	"sendmsg", "sendto", "sendmmsg", "send", "recvmsg", "recvfrom", "recvmmsg", "recv",
@@ -153,7 +153,7 @@ static void argument_rules(struct rules *r)
 	static const uint64_t spaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
 				       CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 	struct scmp_arg_cmp own_limits[] = { SCMP_CMP64(0, SCMP_CMP_MASKED_EQ, UINT32_MAX, 0),
-					     SCMP_CMP64(2, SCMP_CMP_EQ, 0) };
+					     SCMP_CMP64(2, SCMP_CMP_MASKED_EQ, UINT64_MAX, 0) };
 
 	/* No memory becomes code. */
 	allow_masked(r, "mmap", 2, PROT_EXEC, 0);

@@ -336,6 +336,9 @@ static int cover_first_root(void)
 		umount2(paths[--nr], MNT_DETACH | UMOUNT_NOFOLLOW);
 		free(paths[nr]);
 	}
+	/* A chroot's: what it is a part of cannot be let go of. */
+	if (root < 0)
+		return -EINVAL;
 	if (mount(".", "/", NULL, MS_MOVE, NULL) || chroot("."))
 		return -errno;
 	return 0;
@@ -354,7 +357,12 @@ static int become_root(struct error *err)
 		ret = errno == EINVAL ? cover_first_root() : -errno;
 	if (!ret && chdir("/"))
 		ret = -errno;
-	return ret ? error_set(err, ret, "the worker's root folder: %s", strerror(-ret)) : 0;
+	return ret ? error_set(
+			     err, ret,
+			     "the root folder cannot be exchanged for a worker's (%s): a chroot's "
+			     "cannot, a mount namespace's can",
+			     strerror(-ret))
+		   : 0;
 }
 
 static int begin(struct error *err)
@@ -401,6 +409,8 @@ int sandbox_change_root(const struct sandbox_needs *needs, uid_t uid, gid_t gid,
 		ret = become_root(err);
 	if (!ret)
 		ret = place_copies(&root, err);
+	/* Where nothing has stayed in it. */
+	rmdir(STAGE);
 	if (!ret && mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL))
 		ret = error_set(err, errno, "the worker's root folder, read-only: %s",
 				strerror(errno));

@@ -4,13 +4,27 @@
 # suite.sh: work in a root that tests/libs-root has made. Sourced, with top set to
 # the checkout.
 
-# in_root ROOT COMMAND...: with /proc where the machine allows a mount.
-in_root() {
-	local root=$1 own=(unshare --mount --pid --fork --kill-child --mount-proc="$1/proc")
+# in_root ROOT COMMAND...: its root is a mount of its own with /proc in it, where
+# the machine allows that: a worker's sandbox takes one that can be exchanged.
+in_root() { # ROOT COMMAND...
+	local root=$1 clean=(env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/)
 	shift
-	"${own[@]}" true 2>/dev/null || own=()
-	"${own[@]}" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/ \
-		chroot "$root" "$@"
+	if ! unshare --mount --pid true 2>/dev/null; then
+		"${clean[@]}" chroot "$root" "$@"
+		return
+	fi
+	# The old root goes away by its own means: the new one may have none.
+	# shellcheck disable=SC2016 # its own variables
+	"${clean[@]}" unshare --mount --pid --fork --kill-child sh -c '
+		set -e
+		mount --bind "$1" "$1"
+		cd "$1"
+		shift
+		mount -t proc proc proc
+		pivot_root . mnt
+		chroot mnt umount -l /
+		exec "$@"
+	' in_root "$root" "$@"
 }
 
 # copy_sources FOLDER: only the sources, configure and its helpers: what this

@@ -140,12 +140,12 @@ static void test_what_backends_need(void **state)
 		{ "nbds://host/?tls-certificates=/c tls-allow-unfixed",
 		  "network, names, folder /c, authorities" },
 		{ "nbds://host/ tls-allow-unfixed",
-		  "network, names, folder /users/me/.pki/libnbd, folder "
-		  "/users/me/.config/pki/libnbd, folder /etc/pki/libnbd, authorities" },
+		  "network, names, folder /h/.pki/libnbd, folder "
+		  "/h/.config/pki/libnbd, folder /etc/pki/libnbd, authorities" },
 	};
 
 	(void)state;
-	setenv("HOME", "/users/me", 1);
+	setenv("HOME", "/h", 1);
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct export export;
 		char text[1000] = "";
