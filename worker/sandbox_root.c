@@ -2,9 +2,9 @@
 /*
  * The root folder of a worker: a small file system in memory, read-only once it is
  * complete, in a mount namespace of its own.  No mount of the host's is left in it,
- * but folders of /etc and /run that its resolver reads: a file system on a device
- * that this worker, or another, serves can be unmounted, and the worker never waits
- * for one (RELIABILITY.md, R26).
+ * but three devices, and folders of /etc and /run that its resolver reads: a file
+ * system on a device that this worker, or another, serves can be unmounted, and the
+ * worker never waits for one.
  *
  * It is put together at BUILD in the new namespace, where nothing is that it is made
  * of, and takes the root's place then.
@@ -17,14 +17,12 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #ifndef STATX_ATTR_MOUNT_ROOT
@@ -155,22 +153,23 @@ static int show_authorities(struct error *err)
 	return ret;
 }
 
-static int make_devices(struct error *err)
+/* Bound, as to make them takes a right more. */
+static int show_devices(struct error *err)
 {
-	static const struct {
-		const char *path;
-		unsigned minor;
-	} devices[] = { { BUILD "/dev/null", 3 },
-			{ BUILD "/dev/zero", 5 },
-			{ BUILD "/dev/urandom", 9 } };
+	static const char *const devices[] = { "/dev/null", "/dev/zero", "/dev/urandom" };
+	char to[PATH_MAX];
+	int fd;
 
 	if (mkdir(BUILD "/dev", 0755))
 		return error_set(err, errno, "/dev: %s", strerror(errno));
-	for (unsigned i = 0; i < sizeof(devices) / sizeof(*devices); i++)
-		if (mknod(devices[i].path, S_IFCHR | 0666, makedev(1, devices[i].minor)) ||
-		    chmod(devices[i].path, 0666))
-			return error_set(err, errno, "%s: %s", devices[i].path + strlen(BUILD),
-					 strerror(errno));
+	for (unsigned i = 0; i < sizeof(devices) / sizeof(*devices); i++) {
+		snprintf(to, sizeof(to), BUILD "%s", devices[i]);
+		fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		if (fd < 0 || mount(devices[i], to, NULL, MS_BIND, NULL))
+			return error_set(err, errno, "%s: cannot be shown to the worker: %s",
+					 devices[i], strerror(errno));
+		close(fd);
+	}
 	return 0;
 }
 
@@ -383,7 +382,7 @@ static int begin(struct error *err)
 
 static int fill(struct root *root, const struct sandbox_needs *needs, struct error *err)
 {
-	int ret = make_devices(err);
+	int ret = needs->opens ? show_devices(err) : 0;
 
 	for (unsigned i = 0; !ret && i < needs->nr_files; i++)
 		ret = copy_file(root, needs->files[i], err);
