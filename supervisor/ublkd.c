@@ -43,11 +43,11 @@ enum {
 };
 
 static const struct option_def options[] = {
-	{ "config", OPTION_TEXT, NULL, CONFIG_FOLDER, 0, 0,
+	{ "config", OPTION_PATH, NULL, CONFIG_FOLDER, 0, 0,
 	  "folder of ublkd.conf and of exports.d/NAME.conf" },
-	{ "state", OPTION_TEXT, NULL, "/run/ublkd", 0, 0,
+	{ "state", OPTION_PATH, NULL, "/run/ublkd", 0, 0,
 	  "folder for what must outlive ublkd, and not the machine" },
-	{ "worker", OPTION_TEXT, NULL, LIBEXECDIR "/ublkd-worker", 0, 0,
+	{ "worker", OPTION_PATH, NULL, LIBEXECDIR "/ublkd-worker", 0, 0,
 	  "the program that serves an export" },
 	{ "verbose", OPTION_FLAG, NULL, "off", 0, 0, "tell more, on stderr" },
 	{ .name = NULL },
