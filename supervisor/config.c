@@ -214,6 +214,32 @@ static void end_ublkd(struct reader *r)
 	}
 }
 
+/* ublkd's own folder is no place that anybody means. */
+static int check_path(const char *what, const char *path, struct error *err)
+{
+	if (*path != '/')
+		return error_set(err, EINVAL, "%s: '%s': give the whole path, from / on", what,
+				 path);
+	return 0;
+}
+
+static int set_option(struct spec *spec, const struct config_pair *pair, struct error *err)
+{
+	const struct option_def *table = spec->backend->options;
+	int option = option_find(table, pair->name);
+
+	if (option_find(spec_options, pair->name) >= 0)
+		return spec_set(spec, pair->name, pair->value, err);
+	if (option < 0)
+		return error_set(err, EINVAL,
+				 "'%s' is no key of an export with the %s backend: 'ublkctl run "
+				 "--help' and 'ublkctl backends' list them",
+				 pair->name, spec->backend->scheme);
+	if (table[option].type == OPTION_PATH && check_path(pair->name, pair->value, err))
+		return -EINVAL;
+	return spec_set_backend_option(spec, pair->name, pair->value, err);
+}
+
 /* Whether all that an export's section says is accepted; errors are told. */
 static bool check_export(struct reader *r, const struct config_pair *uri)
 {
@@ -233,27 +259,12 @@ static bool check_export(struct reader *r, const struct config_pair *uri)
 			refuse(r, uri->line, "uri: %s", err.text);
 		return false;
 	}
-	/* ublkd's own folder is no place that anybody means. */
-	if (!r->bad && !strcmp(spec.backend->scheme, "file") && *spec.locator != '/')
-		refuse(r, uri->line, "uri: '%s': give the whole path, from / on", uri->value);
-	for (unsigned i = 0; i < r->nr_pairs; i++) {
-		const struct config_pair *pair = &r->pairs[i];
-		int ret;
-
-		if (pair == uri)
-			continue;
-		if (option_find(spec_options, pair->name) >= 0)
-			ret = spec_set(&spec, pair->name, pair->value, &err);
-		else if (option_find(spec.backend->options, pair->name) >= 0)
-			ret = spec_set_backend_option(&spec, pair->name, pair->value, &err);
-		else
-			ret = error_set(&err, EINVAL,
-					"'%s' is no key of an export with the %s backend: 'ublkctl "
-					"run --help' and 'ublkctl backends' list them",
-					pair->name, spec.backend->scheme);
-		if (ret)
-			refuse(r, pair->line, "%s", err.text);
-	}
+	if (!r->bad && !strcmp(spec.backend->scheme, "file") &&
+	    check_path("uri", spec.locator, &err))
+		refuse(r, uri->line, "%s", err.text);
+	for (unsigned i = 0; i < r->nr_pairs; i++)
+		if (&r->pairs[i] != uri && set_option(&spec, &r->pairs[i], &err))
+			refuse(r, r->pairs[i].line, "%s", err.text);
 	if (!r->bad && spec_check(&spec, &err))
 		refuse(r, r->section_line, "%s", err.text);
 	spec_close(&spec);
