@@ -79,13 +79,9 @@ static void no_such_export(struct varlink_call *call, const char *name)
 
 static void busy(struct varlink_call *call, struct managed *m, const struct error *err)
 {
-	struct holders holders = { 0 };
-	pid_t self = getpid();
-	char block[32];
+	struct holders holders;
 
-	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
-	if (holders_find(block, &self, 1, &holders))
-		holders = (struct holders){ 0 };
+	managed_holders(m, &holders);
 	varlink_error(call, "Busy",
 		      json_pack("{s:s, s:s, s:o}", "name", m->name, "message", err->text, "holders",
 				describe_holders(&holders)));
@@ -302,16 +298,10 @@ static void export_it(struct task *task)
 
 static bool is_held(const struct managed *m)
 {
-	pid_t self = getpid();
 	struct holders holders;
-	char block[32];
 	bool held;
 
-	if (!m->has_device)
-		return false;
-	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
-	if (holders_find(block, &self, 1, &holders))
-		return false;
+	managed_holders(m, &holders);
 	held = holders.nr;
 	holders_close(&holders);
 	return held;

@@ -250,14 +250,10 @@ json_t *describe_holders(const struct holders *holders)
 
 static json_t *holders_of(const struct managed *m)
 {
-	pid_t self = getpid();
 	struct holders holders;
 	json_t *array;
-	char block[32];
 
-	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
-	if (!m->has_device || holders_find(block, &self, 1, &holders))
-		return json_array();
+	managed_holders(m, &holders);
 	array = describe_holders(&holders);
 	holders_close(&holders);
 	return array;

@@ -34,18 +34,13 @@ static uint64_t requests_done(void *context)
 
 static int refuse_if_held(struct managed *m, struct error *err)
 {
-	pid_t self = getpid();
 	struct holders holders;
-	char block[32], text[400];
 	int ret = 0;
 
-	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
-	if (holders_find(block, &self, 1, &holders))
-		return 0; /* there is no block device, or nothing is known: the kernel will tell */
+	managed_holders(m, &holders);
 	if (holders.nr)
 		ret = error_set(err, EBUSY,
-				"%s is in use: it is %s: end that first, or give --wait or --force",
-				m->name, holders_describe(&holders, text, sizeof(text)));
+				"%s is in use: end that first, or give --wait or --force", m->name);
 	holders_close(&holders);
 	return ret;
 }

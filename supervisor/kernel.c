@@ -3,6 +3,7 @@
 #include "engine/error.h"
 #include "engine/log.h"
 #include "supervisor/fiber.h"
+#include "supervisor/holders.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -106,7 +107,8 @@ enum task_kind {
 	TASK_UNLINK,
 	TASK_FSYNC,
 	TASK_TRUNCATE,
-	TASK_WRITE
+	TASK_WRITE,
+	TASK_HOLDERS
 };
 
 /* Owner: the fiber until it gives up, then whoever sees its end. */
@@ -117,6 +119,7 @@ struct task {
 	int fd, flags;
 	unsigned mode;
 	uint64_t size;
+	struct holders holders;
 	int result;
 	bool done, abandoned;
 	struct fiber_event event;
@@ -132,6 +135,13 @@ static int write_file(const struct task *t)
 		ret = -errno;
 	close(fd);
 	return ret;
+}
+
+static int find_holders(struct task *t)
+{
+	pid_t self = getpid();
+
+	return holders_find(t->path, &self, 1, &t->holders);
 }
 
 static void work(uv_work_t *request)
@@ -154,6 +164,9 @@ static void work(uv_work_t *request)
 		break;
 	case TASK_WRITE:
 		t->result = write_file(t);
+		return;
+	case TASK_HOLDERS:
+		t->result = find_holders(t);
 		return;
 	}
 	t->result = ret < 0 ? -errno : ret;
@@ -180,10 +193,13 @@ static void worked(uv_work_t *request, int status)
 	}
 	if (t->kind == TASK_OPEN && t->result >= 0)
 		close(t->result);
+	if (t->kind == TASK_HOLDERS && !t->result)
+		holders_close(&t->holders);
 	destroy(t);
 }
 
-static int run(const struct task *what, unsigned ms)
+/* *done (may be NULL) is what it was when it was done. */
+static int run_for(const struct task *what, unsigned ms, struct task *done)
 {
 	struct task *t = calloc(1, sizeof(*t));
 	int ret;
@@ -207,8 +223,15 @@ static int run(const struct task *what, unsigned ms)
 		return -ETIMEDOUT;
 	}
 	ret = t->result;
+	if (done)
+		*done = *t;
 	destroy(t);
 	return ret;
+}
+
+static int run(const struct task *what, unsigned ms)
+{
+	return run_for(what, ms, NULL);
 }
 
 int kernel_open_file(const char *path, int flags, unsigned mode, unsigned ms)
@@ -251,4 +274,13 @@ int kernel_write_file(const char *path, const char *text, unsigned ms)
 			  .fd = -1 };
 
 	return run(&t, ms);
+}
+
+int kernel_holders(const char *block, struct holders *holders, unsigned ms)
+{
+	struct task t = { .kind = TASK_HOLDERS, .path = (char *)(uintptr_t)block, .fd = -1 };
+	int ret = run_for(&t, ms, &t);
+
+	*holders = ret ? (struct holders){ 0 } : t.holders;
+	return ret;
 }

@@ -16,6 +16,7 @@
 #include "engine/control.h"
 
 struct error;
+struct holders;
 
 /* Commands that may be waiting in the kernel at once. */
 #define KERNEL_AT_ONCE 128u
@@ -42,6 +43,11 @@ int kernel_open_file(const char *path, int flags, unsigned mode, unsigned ms);
 int kernel_unlink(const char *path, unsigned ms);
 int kernel_fsync(int fd, unsigned ms);
 int kernel_truncate(int fd, uint64_t size, unsigned ms);
+/*
+ * holders_find() of a block device, but not this process; there may be thousands to
+ * look through.
+ */
+int kernel_holders(const char *block, struct holders *holders, unsigned ms);
 /* Writes text to an attribute of sysfs. */
 int kernel_write_file(const char *path, const char *text, unsigned ms);
 

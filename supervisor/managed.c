@@ -2,6 +2,7 @@
 #include "supervisor/managed.h"
 #include "engine/error.h"
 #include "engine/log.h"
+#include "supervisor/kernel.h"
 #include "worker/limits.h"
 
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #define RECORD_VERSION 1
+#define HOLDERS_MS     10000u
 
 const char *managed_folder;
 void (*managed_changed)(struct managed *m);
@@ -181,6 +183,16 @@ void managed_device(const struct managed *m, char *out, size_t size)
 	out[0] = 0;
 	if (m->has_device)
 		snprintf(out, size, UBLK_BLOCK_PREFIX "%u", m->info.dev_id);
+}
+
+void managed_holders(const struct managed *m, struct holders *holders)
+{
+	char block[32];
+
+	*holders = (struct holders){ 0 };
+	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
+	if (m->has_device)
+		kernel_holders(block, holders, HOLDERS_MS);
 }
 
 /* ---- the record ---- */

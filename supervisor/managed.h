@@ -23,6 +23,7 @@
 #include "engine/spec.h"
 #include "engine/state.h"
 #include "supervisor/fiber.h"
+#include "supervisor/holders.h"
 #include "supervisor/name.h"
 #include "supervisor/worker.h"
 
@@ -140,6 +141,12 @@ void managed_note(struct managed *m, const char *reason);
 
 /* Keeps why it is not as it should be; NULL: it is. */
 void managed_set_fault(struct managed *m, const struct error *err);
+
+/*
+ * Who has its device open; nobody, where that is not to be known.  From a fiber;
+ * holders_close() is due.
+ */
+void managed_holders(const struct managed *m, struct holders *holders);
 
 /* "/dev/ublkb0"; "" without a device. */
 void managed_device(const struct managed *m, char *out, size_t size);

@@ -99,17 +99,18 @@ void supervisor_settle(struct managed *m)
 		fiber_wait(&m->moved, 0);
 }
 
-void supervisor_settle_all(void)
+void supervisor_settle_all(unsigned ms)
 {
+	uint64_t end = fiber_now_ms() + ms, now;
 	struct managed *m = supervisor_exports;
 
-	while (m) {
+	while (m && (now = fiber_now_ms()) < end) {
 		if (keep_is_settled(m)) {
 			m = m->next;
 			continue;
 		}
 		supervisor_hold(m);
-		supervisor_settle(m);
+		fiber_wait(&m->moved, (unsigned)(end - now));
 		supervisor_release(m);
 		/* The list may be another one by now. */
 		m = supervisor_exports;

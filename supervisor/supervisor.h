@@ -62,8 +62,8 @@ typedef void supervisor_result(void *context, const char *name, bool done, const
  */
 void supervisor_reload(supervisor_result *result, void *context);
 
-/* Waits until each export has had its first try. */
-void supervisor_settle_all(void);
+/* Waits until nothing is under way for any export, ms milliseconds at most. */
+void supervisor_settle_all(unsigned ms);
 
 /* Removes every export, and waits for that. */
 void supervisor_remove_all(bool force, supervisor_result *result, void *context);

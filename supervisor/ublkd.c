@@ -32,9 +32,9 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#define SOCKET_NAME "io.ublkd"
-#define SOCKET_MODE 0660
-#define POOL_SIZE   "32" /* threads for what may wait for a disk, made as they are needed */
+#define SOCKET_NAME  "io.ublkd"
+#define FIRST_TRY_MS 10000u /* for declared exports, before ublkd counts as started */
+#define POOL_SIZE    "32"   /* threads for what may wait for a disk, made as they are needed */
 
 enum {
 	EXIT_DONE = 0,
@@ -197,28 +197,35 @@ static int find_worker_user(struct error *err)
 static int own_socket(struct error *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	const char *name = supervisor_config.values[CONFIG_READ_GROUP].text;
-	const struct group *group;
 	char *path = path_in_state(SOCKET_NAME);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (!name)
-		name = supervisor_config.values[CONFIG_CONTROL_GROUP].text;
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
 	/* The lock is ours, so the socket of that name is nobody's. */
 	unlink(path);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) ||
-	    chmod(path, SOCKET_MODE)) {
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address))) {
 		error_set(err, errno, "%s: %s", path, strerror(errno));
 		if (fd >= 0)
 			close(fd);
 		fd = -1;
 	}
-	group = name ? getgrnam(name) : NULL;
-	if (fd >= 0 && group && chown(path, (uid_t)-1, group->gr_gid))
-		log_warning(NULL, "%s: it stays root's: %s", path, strerror(errno));
 	free(path);
 	return fd;
+}
+
+/*
+ * Root's alone, but where a group is named: then each peer is asked who it is, since
+ * two groups do not fit into one mode.
+ */
+static void open_socket_to_groups(void)
+{
+	bool groups = supervisor_config.values[CONFIG_READ_GROUP].text ||
+		      supervisor_config.values[CONFIG_CONTROL_GROUP].text;
+	char *path = path_in_state(SOCKET_NAME);
+
+	if (chmod(path, groups ? 0666 : 0600))
+		log_warning(NULL, "%s: its mode stays: %s", path, strerror(errno));
+	free(path);
 }
 
 /* Those that the service manager has made, and content that it has kept. */
@@ -259,7 +266,11 @@ static int serve(int fd, struct error *err)
 		fd = own_socket(err);
 	if (!ret && fd < 0)
 		ret = -err->code;
-	return ret ? ret : varlink_listen(server, fd, interfaces, err);
+	if (!ret)
+		ret = varlink_listen(server, fd, interfaces, err);
+	if (!ret)
+		open_socket_to_groups();
+	return ret;
 }
 
 /* ---- its life ---- */
@@ -283,7 +294,8 @@ static void begin(void *context)
 		exit(EXIT_FAILED);
 	}
 	supervisor_reload(ignore_result, NULL);
-	supervisor_settle_all();
+	/* What waits for a network must not hold up those who wait for local disks. */
+	supervisor_settle_all(FIRST_TRY_MS);
 	sd_notify(0, "READY=1");
 	log_debug(NULL, "ready");
 }

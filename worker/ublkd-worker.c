@@ -292,14 +292,17 @@ static int do_size(struct worker *w, const json_t *request, struct link_fds *fds
 static int do_resize(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		     struct error *err)
 {
+	json_int_t size = json_integer_value(json_object_get(request, "size"));
 	struct export *e = &w->serving.export;
 	int ret = in_state(w, WORKER_SERVING, err);
 
-	(void)request;
 	(void)fds;
-	if (!ret && !e->backend->resize)
+	if (!ret && (!e->backend->resize || (size > 0 && !e->backend->set_size)))
 		ret = error_set(err, EOPNOTSUPP,
-				"%s: storage of this kind does not change its size", e->name);
+				"%s: storage of this kind is not resized from here%s", e->name,
+				e->backend->resize ? ": give no size" : "");
+	if (!ret && size > 0)
+		ret = e->backend->set_size(e, (uint64_t)size, err);
 	if (!ret)
 		ret = e->backend->resize(e, err);
 	json_object_set_new(reply, "size", json_integer((json_int_t)e->limits.size));
