@@ -232,6 +232,7 @@ root_lab() {
 	here=$(cd "$here" && pwd)
 	mkdir -p "$tree"/lab/{bin,tests}
 	cp "$here"/guest/* "$here/lib.sh" "$tree/lab/"
+	cp "$here/../lib/varlink.py" "$tree/lab/"
 	cp "${LAB_TESTS:-$here}"/*-*.sh "$tree/lab/tests/"
 	ln -s lab/init "$tree/init"
 }
