@@ -121,9 +121,9 @@ root_make_busybox() {
 	ln -s ../bin/busybox "$tree/usr/sbin/modprobe"
 	ln -s /run "$tree/var/run"
 	ln -s /proc/mounts "$tree/etc/mtab"
-	printf '%s\n' 'root:x:0:0:root:/root:/bin/bash' \
+	printf '%s\n' 'root:x:0:0:root:/root:/bin/bash' 'ublkd:x:900:900:ublkd:/:/bin/false' \
 		'nobody:x:65534:65534:nobody:/:/bin/sh' >"$tree/etc/passwd"
-	printf '%s\n' 'root:x:0:' 'nogroup:x:65534:' >"$tree/etc/group"
+	printf '%s\n' 'root:x:0:' 'ublkd:x:900:' 'nogroup:x:65534:' >"$tree/etc/group"
 	echo '127.0.0.1 localhost' >"$tree/etc/hosts"
 	root_copy "$tree" /bin/busybox
 	echo /bin/busybox >>"$tree.from"
