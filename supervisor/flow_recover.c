@@ -28,6 +28,15 @@ static int check_same(struct managed *m, const struct backend_limits *now, const
 	return limits_fit(&m->limits, now, err);
 }
 
+static int find_living(struct managed *m, struct error *err)
+{
+	int ret = flow_find_device(m, err);
+
+	if (!ret && m->info.state == UBLK_DEV_DEAD)
+		ret = error_set(err, ENODEV, "the device was stopped by another program");
+	return ret;
+}
+
 /* The kernel lets go of a dead server when the last of its references is gone. */
 static int begin(struct managed *m, struct error *err)
 {
@@ -35,11 +44,9 @@ static int begin(struct managed *m, struct error *err)
 	int ret;
 
 	for (;;) {
-		ret = flow_find_device(m, err);
+		ret = find_living(m, err);
 		if (ret)
 			return ret;
-		if (m->info.state == UBLK_DEV_DEAD)
-			return error_set(err, ENODEV, "the device was stopped by another program");
 		ret = control_start_recovery(&m->control, m->info.dev_id, err);
 		/* Begun before, by a server that died over it: all is as it should be. */
 		if (ret == -EINVAL && m->info.state == UBLK_DEV_QUIESCED)
@@ -85,6 +92,8 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 	kernel_control(&m->control);
 	ret = flow_end_worker(m, 0, err);
 	m->worker = ready;
+	if (!ret)
+		ret = find_living(m, err);
 	if (!ret)
 		ret = managed_write(m, err);
 	if (!ret && !m->worker)
