@@ -79,9 +79,10 @@ struct nbd_link {
 	int fd; /* our own descriptor of its socket; -1: none */
 	struct ring_op readable, writable;
 	bool polls_read, polls_write; /* the ops are with the ring */
-	int old_fd;        /* the socket of a connection before, until its end; -1: none */
-	bool ghost;        /* it carries what may still be carried out; counted in nbd->ghosts */
-	uint64_t ghost_ns; /* since when the server is to be reached, and it has not ended */
+	int old_fd;          /* the socket of a connection before, until its end; -1: none */
+	unsigned generation; /* connections that it has had */
+	bool ghost;          /* it carries what may still be carried out; counted in nbd->ghosts */
+	uint64_t ghost_ns;   /* since when the server is to be reached, and it has not ended */
 	struct ring_op old_ended;
 	bool polls_old;
 

@@ -65,12 +65,21 @@ void nbd_link_cork(struct nbd_link *link, bool on)
 /* libnbd closes its descriptor when the connection dies; ours is for what comes then. */
 static void keep_socket(struct nbd_link *link)
 {
+	const struct export *export = link->owner->nbd->export;
 	int off = 0;
 
 	link->fd = fcntl(nbd_aio_get_fd(link->handle), F_DUPFD_CLOEXEC, 0);
 	link->is_tcp = !setsockopt(link->fd, IPPROTO_TCP, TCP_CORK, &off, sizeof(off));
-	if (link->fd >= 0 && export_option(link->owner->nbd->export, "keepalive")->number)
+	if (link->fd < 0)
+		return;
+	if (export_option(export, "keepalive")->number)
 		set_keepalive(link->fd);
+	/* Two for a link in turn: the old one may not be over when the new one is there. */
+	link->generation++;
+	if (export->host->keep_connection)
+		export->host->keep_connection(
+			export, (2 * link->number + link->generation % 2) % HOST_CONNECTIONS,
+			link->fd);
 }
 
 /* The old socket has ended, or is given up. */

@@ -185,6 +185,14 @@ struct backend_host {
 	 */
 	int (*keep_memory)(struct export *export, unsigned flags);
 	/*
+	 * Optional.  Tells of a connection on which writes go to a server: should this
+	 * process die, the host shuts it, and lets no other serve the device before the
+	 * server has ended it too (or had the time to), so that nothing old is carried out
+	 * after something newer.  slot (below HOST_CONNECTIONS) takes the place of the one
+	 * before it there.  fd stays the caller's.  Any thread; does not wait.
+	 */
+	void (*keep_connection)(const struct export *export, unsigned slot, int fd);
+	/*
 	 * Connects to the Unix socket at a path that the export's locator or options name.
 	 * Returns a stream socket, close-on-exec and non-blocking, that the caller owns,
 	 * or -errno: EAGAIN where its server's backlog is full, ENAMETOOLONG.  Any
@@ -192,6 +200,8 @@ struct backend_host {
 	 */
 	int (*connect_unix)(const struct export *export, const char *path);
 };
+
+#define HOST_CONNECTIONS 16u
 
 /* What a backend needs of its surroundings; with a path where one is said. */
 enum backend_need {

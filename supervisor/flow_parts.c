@@ -22,6 +22,7 @@
 
 #define ATTRIBUTE_MS 5000u
 #define LIVE_MS      5000u
+#define FENCE_MS     5000u /* for a server to end a dead worker's connections */
 
 void flow_drop_counters(struct managed *m)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/worker.h"
+#include "engine/backend.h"
 #include "engine/error.h"
 #include "engine/log.h"
 
@@ -38,6 +39,7 @@ struct worker {
 	json_t *reply; /* to last_id */
 	struct link_fds reply_fds;
 	struct fiber_event replied, free_for_calls, end;
+	int kept[HOST_CONNECTIONS]; /* its connections to servers, in turn; -1: none */
 };
 
 static void socket_path(const char *name, struct sockaddr_un *address)
@@ -178,6 +180,17 @@ static void answer(void *context)
 	release(w);
 }
 
+static void keep_connection(struct worker *w, const json_t *message, struct link_fds *fds)
+{
+	json_int_t slot = json_integer_value(json_object_get(message, "slot"));
+
+	if (slot < 0 || slot >= HOST_CONNECTIONS)
+		return;
+	if (w->kept[slot] >= 0)
+		close(w->kept[slot]);
+	w->kept[slot] = link_take_fd(fds, 0);
+}
+
 static void ask_ready(uv_poll_t *watch, int status, int events)
 {
 	struct worker *w = watch->data;
@@ -193,6 +206,13 @@ static void ask_ready(uv_poll_t *watch, int status, int events)
 		return;
 	if (ret) {
 		unwatch(&w->watch_ask, &w->ask);
+		return;
+	}
+	if (json_is_string(json_object_get(message, "ask")) &&
+	    !strcmp(json_string_value(json_object_get(message, "ask")), "keep")) {
+		keep_connection(w, message, &fds);
+		link_close_fds(&fds);
+		json_decref(message);
 		return;
 	}
 	link_close_fds(&fds);
@@ -325,6 +345,8 @@ static struct worker *create(const char *name, const struct worker_events *event
 	w->pid = pid;
 	w->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	w->link = w->ask = -1;
+	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
+		w->kept[i] = -1;
 	w->events = *events;
 	if (w->pidfd >= 0) {
 		fcntl(w->pidfd, F_SETFD, FD_CLOEXEC);
@@ -461,6 +483,45 @@ int worker_finish(struct worker *w, unsigned ms)
 	return w->ended ? 0 : -ETIMEDOUT;
 }
 
+/* Whether the other side has ended it; what still comes is of no use. */
+static bool is_over(int fd)
+{
+	char scratch[4096];
+	ssize_t n;
+
+	do
+		n = recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT);
+	while (n > 0);
+	return !n || (errno != EAGAIN && errno != EINTR);
+}
+
+int worker_fence(struct worker *w, unsigned ms)
+{
+	uint64_t end = fiber_now_ms() + ms;
+	int ret = 0;
+
+	/* What it asked for last may not have been looked at. */
+	while (w->ask >= 0)
+		ask_ready(&w->watch_ask, 0, UV_READABLE);
+	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
+		if (w->kept[i] >= 0)
+			shutdown(w->kept[i], SHUT_WR);
+	for (unsigned i = 0; i < HOST_CONNECTIONS; i++) {
+		if (w->kept[i] < 0)
+			continue;
+		while (!is_over(w->kept[i])) {
+			if (fiber_now_ms() >= end) {
+				ret = -ETIMEDOUT;
+				break;
+			}
+			fiber_sleep(5);
+		}
+		close(w->kept[i]);
+		w->kept[i] = -1;
+	}
+	return ret;
+}
+
 static void release(struct worker *w)
 {
 	if (!w->forgotten || w->nr_watches)
@@ -516,6 +577,9 @@ void worker_forget(struct worker *w)
 					    .ask = asked_in_vain };
 	w->forgotten = true;
 	reap(w);
+	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
+		if (w->kept[i] >= 0)
+			close(w->kept[i]);
 	close_watch(w, &w->watch_link, &w->link);
 	close_watch(w, &w->watch_ask, &w->ask);
 	close_watch(w, &w->watch_end, &w->pidfd);

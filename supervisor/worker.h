@@ -97,6 +97,13 @@ void worker_kill(struct worker *worker);
  */
 int worker_finish(struct worker *worker, unsigned ms);
 
+/*
+ * It has ended: makes sure that what it has sent to servers is over, by their ending
+ * of its connections; waits for that, ms milliseconds at most.  Returns 0, or
+ * -ETIMEDOUT: a server has not ended one.
+ */
+int worker_fence(struct worker *worker, unsigned ms);
+
 /* Releases it; a process that is alive lives on.  NULL is none. */
 void worker_forget(struct worker *worker);
 

@@ -6,12 +6,22 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <unistd.h>
 
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 static int socket_fd = -1; /* guarded by gate, as is the rest */
 static json_int_t last_id;
 static int memory = -1;
+static int kept[HOST_CONNECTIONS]; /* connections, for the next ublkd */
+static bool is_kept[HOST_CONNECTIONS];
+
+static void tell_kept(unsigned slot)
+{
+	if (socket_fd >= 0)
+		link_send(socket_fd, json_pack("{s:s, s:i}", "ask", "keep", "slot", (int)slot),
+			  &kept[slot], 1);
+}
 
 void ask_use(int socket)
 {
@@ -19,6 +29,9 @@ void ask_use(int socket)
 	if (socket_fd >= 0)
 		close(socket_fd);
 	socket_fd = socket;
+	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
+		if (is_kept[i])
+			tell_kept(i);
 	pthread_mutex_unlock(&gate);
 }
 
@@ -112,9 +125,27 @@ static int ask_keep_memory(struct export *export, unsigned flags)
 	return fd;
 }
 
+static void ask_keep_connection(const struct export *export, unsigned slot, int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (copy < 0) {
+		log_warning(export->name, "a connection cannot be kept: no descriptor is left");
+		return;
+	}
+	pthread_mutex_lock(&gate);
+	if (is_kept[slot])
+		close(kept[slot]);
+	kept[slot] = copy;
+	is_kept[slot] = true;
+	tell_kept(slot);
+	pthread_mutex_unlock(&gate);
+}
+
 const struct backend_host ask_host = {
 	.open_file = ask_open,
 	.remove_file = ask_remove,
 	.connect_unix = ask_connect,
 	.keep_memory = ask_keep_memory,
+	.keep_connection = ask_keep_connection,
 };

@@ -37,6 +37,7 @@
  *   {"ask": "open", "id": N, "path": ..., "flags": ..., "mode": ...}
  *   {"ask": "remove", "id": N, "path": ...}
  *   {"ask": "connect", "id": N, "path": ...}
+ *   {"ask": "keep", "slot": N} +connection                  no answer; see keep_connection()
  *   {"ask": "memory", "id": N, "flags": ...}                the content that outlives it
  *                    ->  {"answer": N, "result": 0 or -ERRNO} +descriptor
  *
