@@ -142,8 +142,11 @@ static int open_char(struct managed *m, struct error *err)
 int flow_serve(struct managed *m, struct error *err)
 {
 	json_t *request, *reply;
-	int fd = open_char(m, err), ret;
+	int fd, ret = worker_publish(m->worker, err);
 
+	if (ret)
+		return ret;
+	fd = open_char(m, err);
 	if (fd < 0)
 		return fd;
 	request = worker_request("serve");

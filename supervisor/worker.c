@@ -42,19 +42,48 @@ struct worker {
 	int kept[HOST_CONNECTIONS]; /* its connections to servers, in turn; -1: none */
 };
 
-static void socket_path(const char *name, struct sockaddr_un *address)
+/*
+ * Where a worker listens: NEW until it is about to serve.  The worker that serves
+ * keeps its name until then, so that the next ublkd finds it and no other.
+ */
+#define SERVING ".sock"
+#define NEW     ".new"
+
+static int socket_path(const char *name, const char *suffix, struct sockaddr_un *address,
+		       struct error *err)
 {
+	int length;
+
 	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s.sock", worker_setup.folder,
-		 name);
+	length = snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s%s",
+			  worker_setup.folder, name, suffix);
+	if (length < (int)sizeof(address->sun_path))
+		return 0;
+	return error_set(err, ENAMETOOLONG,
+			 "%s: too long for a socket's path: choose a shorter one",
+			 worker_setup.folder);
 }
 
 void worker_remove_socket(const char *name)
 {
+	static const char *const suffixes[] = { SERVING, NEW };
 	struct sockaddr_un address;
 
-	socket_path(name, &address);
-	unlink(address.sun_path);
+	for (unsigned i = 0; i < 2; i++)
+		if (!socket_path(name, suffixes[i], &address, NULL))
+			unlink(address.sun_path);
+}
+
+int worker_publish(struct worker *w, struct error *err)
+{
+	struct sockaddr_un from, to;
+	int ret = socket_path(w->name, NEW, &from, err);
+
+	if (!ret)
+		ret = socket_path(w->name, SERVING, &to, err);
+	if (!ret && rename(from.sun_path, to.sun_path))
+		ret = error_set(err, errno, "%s: %s", to.sun_path, strerror(errno));
+	return ret;
 }
 
 /* ---- what it tells and asks ---- */
@@ -240,16 +269,18 @@ static void watch(struct worker *w, uv_poll_t *handle, int fd, uv_poll_cb callba
 	uv_poll_start(handle, UV_READABLE, callback);
 }
 
-static int connect_to(const char *name, pid_t *pid, struct error *err)
+static int connect_to(const char *name, const char *suffix, pid_t *pid, struct error *err)
 {
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_un address;
 	struct ucred peer;
 	socklen_t length = sizeof(peer);
+	int fd, ret = socket_path(name, suffix, &address, err);
 
+	if (ret)
+		return ret;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return error_set(err, errno, "socket: %s", strerror(errno));
-	socket_path(name, &address);
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) ||
 	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length)) {
 		int code = errno;
@@ -264,12 +295,14 @@ static int connect_to(const char *name, pid_t *pid, struct error *err)
 
 static int bind_socket(const char *name, struct error *err)
 {
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), ret;
 	struct sockaddr_un address;
+	int fd, ret = socket_path(name, NEW, &address, err);
 
+	if (ret)
+		return ret;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return error_set(err, errno, "socket: %s", strerror(errno));
-	socket_path(name, &address);
 	unlink(address.sun_path);
 	if (!bind(fd, (struct sockaddr *)&address, sizeof(address)))
 		return fd;
@@ -310,12 +343,19 @@ static int spawn(int start, struct error *err)
 static int begin(struct error *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	uint64_t end = fiber_now_ms() + CONNECT_MS;
 	int pair[2], ret;
 
 	pair[0] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", worker_setup.starter);
-	if (pair[0] >= 0 && !connect(pair[0], (struct sockaddr *)&address, sizeof(address)))
-		return pair[0];
+	while (pair[0] >= 0) {
+		if (!connect(pair[0], (struct sockaddr *)&address, sizeof(address)))
+			return pair[0];
+		/* Many are being started: it has not taken them all yet. */
+		if (errno != EAGAIN || fiber_now_ms() > end)
+			break;
+		fiber_sleep(10);
+	}
 	if (pair[0] >= 0)
 		close(pair[0]);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
@@ -335,7 +375,9 @@ static bool has_closed(int fd)
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
-static struct worker *create(const char *name, const struct worker_events *events, pid_t pid)
+/* link: a connection to that process, which is not closed while it lives. */
+static struct worker *create(const char *name, const struct worker_events *events, pid_t pid,
+			     int link)
 {
 	struct worker *w = calloc(1, sizeof(*w));
 
@@ -348,11 +390,14 @@ static struct worker *create(const char *name, const struct worker_events *event
 	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
 		w->kept[i] = -1;
 	w->events = *events;
-	if (w->pidfd >= 0) {
+	/* A number may have become another process's. */
+	if (w->pidfd >= 0 && !has_closed(link)) {
 		fcntl(w->pidfd, F_SETFD, FD_CLOEXEC);
 		watch(w, &w->watch_end, w->pidfd, ended);
 		return w;
 	}
+	if (w->pidfd >= 0)
+		close(w->pidfd);
 	free(w);
 	return NULL;
 }
@@ -376,10 +421,13 @@ static int meet(int start, const char *name, int *link, pid_t *pid, struct error
 	if (ret && ret != -EPIPE)
 		return error_set(err, ret, "its worker cannot be told: %s", strerror(-ret));
 	for (;;) {
-		*link = connect_to(name, pid, err);
+		/* First, since it closes that when it listens. */
+		bool closed = has_closed(start);
+
+		*link = connect_to(name, NEW, pid, err);
 		if (*link >= 0)
 			return 0;
-		if (has_closed(start))
+		if (closed)
 			return error_set(err, EPIPE, "its worker (%s) ended at once",
 					 worker_setup.program);
 		if (fiber_now_ms() > end)
@@ -400,7 +448,7 @@ int worker_start(struct worker **worker, const char *name, const struct worker_e
 		return start;
 	ret = meet(start, name, &link, &pid, err);
 	if (!ret) {
-		w = create(name, events, pid);
+		w = create(name, events, pid, link);
 		if (!w)
 			ret = error_set(err, EPIPE, "its worker (%s) ended at once",
 					worker_setup.program);
@@ -422,13 +470,13 @@ int worker_adopt(struct worker **worker, const char *name, const struct worker_e
 {
 	struct worker *w;
 	pid_t pid;
-	int link = connect_to(name, &pid, err);
+	int link = connect_to(name, SERVING, &pid, err);
 
 	if (link == -ENOENT || link == -ECONNREFUSED)
 		return error_set(err, ESRCH, "its worker is gone");
 	if (link < 0)
 		return link;
-	w = create(name, events, pid);
+	w = create(name, events, pid, link);
 	if (!w) {
 		close(link);
 		return error_set(err, ESRCH, "its worker has just gone");

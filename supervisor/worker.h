@@ -70,6 +70,13 @@ int worker_adopt(struct worker **worker, const char *name, const struct worker_e
 int worker_call(struct worker *worker, json_t *request, const int *fds, unsigned nr, unsigned ms,
 		json_t **reply, struct link_fds *got, struct error *err);
 
+/*
+ * It is about to serve, and outlives this ublkd from then on: the next one finds it
+ * by worker_adopt(), in place of an earlier one of that name.  Returns 0, or -errno
+ * with err filled.
+ */
+int worker_publish(struct worker *worker, struct error *err);
+
 /* {"do": verb}, to be filled. */
 json_t *worker_request(const char *verb);
 
@@ -107,7 +114,7 @@ int worker_fence(struct worker *worker, unsigned ms);
 /* Releases it; a process that is alive lives on.  NULL is none. */
 void worker_forget(struct worker *worker);
 
-/* Removes the socket that a worker of that name has left. */
+/* Removes the sockets that workers of that name have left. */
 void worker_remove_socket(const char *name);
 
 #endif
