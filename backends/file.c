@@ -115,6 +115,8 @@ static int open_failed(const struct export *export, const char *path, int code, 
 {
 	switch (code) {
 	case -ENOENT:
+		if (export->resumed)
+			return error_set(err, code, "%s: the file is gone: bring it back", path);
 		if (export_option(export, "create")->set)
 			return error_set(err, code, "%s: its folder is not there: make that first",
 					 path);

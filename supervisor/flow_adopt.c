@@ -62,6 +62,10 @@ static void take_worker(struct managed *m)
 	link_close_fds(&fds);
 	if (serving && m->counters && m->info.state == UBLK_DEV_LIVE)
 		return;
+	/* It keeps the memory until another has it. */
+	m->holding = !serving && m->has_device && m->memory_fd >= 0;
+	if (m->holding)
+		return;
 	error_set(&err, ESTALE, "it does not serve the device");
 kill:
 	log_warning(m->name, "its worker (process %d) is replaced: %s", (int)worker_pid(m->worker),
@@ -102,7 +106,7 @@ void flow_adopt(struct managed *m)
 		find(m, EXPORT_DECLARED, "it was not there");
 		return;
 	}
-	if (m->worker) {
+	if (m->worker && !m->holding) {
 		find(m, EXPORT_LIVE, "found");
 		m->live_since_ms = fiber_now_ms();
 		managed_write(m, &err);

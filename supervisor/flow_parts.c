@@ -192,6 +192,7 @@ int flow_end_worker(struct managed *m, unsigned ms, struct error *err)
 
 	if (!m->worker)
 		return 0;
+	m->holding = false;
 	if (worker_finish(m->worker, ms))
 		ret = error_set(
 			err, ETIMEDOUT,

@@ -57,14 +57,14 @@ static int begin(struct managed *m, struct error *err)
 	}
 }
 
-static int take_over(struct managed *m, struct error *err)
+/* Opens the storage; a worker that has held its memory is not needed any more then. */
+static int open_again(struct managed *m, struct worker *held, struct error *err)
 {
 	struct backend_limits now;
 	unsigned nr_queues, depth;
 	char identity[96];
-	int ret;
+	int ret = flow_open(m, &now, identity, &nr_queues, &depth, err);
 
-	ret = flow_open(m, &now, identity, &nr_queues, &depth, err);
 	if (!ret)
 		ret = check_same(m, &now, identity, err);
 	if (!ret && nr_queues < m->info.nr_hw_queues)
@@ -73,24 +73,35 @@ static int take_over(struct managed *m, struct error *err)
 			"the storage serves %u queues at the most by now, and the device has "
 			"%u: remove the export and make it anew",
 			nr_queues, m->info.nr_hw_queues);
-	if (!ret)
-		ret = begin(m, err);
+	if (!ret && now.size > m->limits.size)
+		m->grow_to = now.size;
+	if (!ret && held)
+		worker_kill(held);
+	return ret;
+}
+
+static int take_over(struct managed *m, struct error *err)
+{
+	int ret = begin(m, err);
+
 	if (!ret)
 		ret = flow_serve(m, err);
 	if (!ret)
 		ret = flow_unless_worker_dies(m, control_end_recovery, err);
-	if (!ret && now.size > m->limits.size)
-		m->grow_to = now.size;
 	return ret;
 }
 
 int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 {
+	struct worker *held = m->holding ? m->worker : NULL;
 	struct error ignored;
-	int ret;
+	int ret = 0;
 
 	kernel_control(&m->control);
-	ret = flow_end_worker(m, 0, err);
+	if (held)
+		m->worker = NULL;
+	else
+		ret = flow_end_worker(m, 0, err);
 	m->worker = ready;
 	if (!ret)
 		ret = find_living(m, err);
@@ -102,24 +113,40 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 	if (!ret && !m->counters)
 		ret = flow_create_counters(m, err);
 	if (!ret)
+		ret = open_again(m, held, err);
+	if (!ret)
 		ret = take_over(m, err);
-	if (ret) {
+	if (ret)
 		flow_end_worker(m, 0, &ignored);
+	if (ret && held && !worker_has_ended(held)) {
+		m->worker = held; /* for the next try */
 		return ret;
 	}
-	flow_is_live(m);
-	return 0;
+	worker_forget(held);
+	m->holding = false;
+	if (!ret)
+		flow_is_live(m);
+	return ret;
 }
 
 int flow_leave(struct managed *m, bool suspend, struct error *err)
 {
-	int ret = worker_call(m->worker, worker_request("drain"), NULL, 0, FLOW_WORKER_MS, NULL,
-			      NULL, err);
+	json_t *request = worker_request("drain");
+	int ret;
 
+	m->holding = m->memory_fd >= 0;
+	json_object_set_new(request, "hold", json_boolean(m->holding));
+	ret = worker_call(m->worker, request, NULL, 0, FLOW_WORKER_MS, NULL, NULL, err);
 	/* Dead over it: there is nothing to hand over, and its requests come again. */
-	if (ret && !worker_has_ended(m->worker) && ret != -EPIPE)
+	if (ret && !worker_has_ended(m->worker) && ret != -EPIPE) {
+		m->holding = false;
 		return ret;
-	ret = flow_end_worker(m, FLOW_WORKER_MS, err);
+	}
+	ret = 0;
+	if (!m->holding || worker_has_ended(m->worker)) {
+		m->holding = false;
+		ret = flow_end_worker(m, FLOW_WORKER_MS, err);
+	}
 	managed_move(m, suspend ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
 		     suspend ? "asked for" : "a new server was asked for");
 	return ret;

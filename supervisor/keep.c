@@ -177,6 +177,9 @@ static bool recover(struct managed *m, struct worker *ready)
 		managed_set_fault(m, NULL);
 		return true;
 	}
+	/* Each reason is told once. */
+	if (!m->fault || strcmp(m->fault->text, err.text) != 0)
+		log_error(m->name, "%s: I/O waits; it is tried again", err.text);
 	managed_set_fault(m, &err);
 	if (ret == -ENODEV) {
 		lose_device(m);
@@ -185,8 +188,6 @@ static bool recover(struct managed *m, struct worker *ready)
 	m->failures++;
 	/* Its worker dies of it each time; storage that is away only has to come back. */
 	died = ret == -EPIPE || ret == -ETIMEDOUT || ret == -ENODATA;
-	if (m->failures == 1 || (died && m->failures == DEATHS_MAX))
-		log_error(m->name, "%s: I/O waits; it is tried again", err.text);
 	if (died && m->failures >= DEATHS_MAX) {
 		give_up(m, &err);
 		return false;

@@ -101,6 +101,7 @@ struct managed {
 
 	/* Its server. */
 	struct worker *worker; /* or NULL */
+	bool holding;          /* it serves no more, and keeps the memory for the next one */
 	bool failing;          /* its death is to be noticed by the command under way */
 	struct counters *counters;
 	int counters_fd;

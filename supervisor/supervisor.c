@@ -288,7 +288,10 @@ void supervisor_reload(supervisor_result *result, void *context)
 	for (unsigned i = 0; i < fresh.nr_errors; i++) {
 		const struct config_error *e = &fresh.errors[i];
 
-		log_error(e->name, "%s:%u: %s", e->file, e->line, e->text);
+		if (e->line)
+			log_error(e->name, "%s:%u: %s", e->file, e->line, e->text);
+		else
+			log_error(e->name, "%s: %s", e->file, e->text);
 		result(context, e->name ? e->name : "ublkd", false, e->text);
 	}
 	keep_max_jobs = (unsigned)fresh.values[CONFIG_MAX_JOBS].number;

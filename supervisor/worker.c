@@ -96,11 +96,22 @@ static void reap(struct worker *w)
 	waitid(P_PIDFD, (id_t)w->pidfd, &info, WEXITED | WNOHANG);
 }
 
+static void release(struct worker *w);
+
+static void watch_closed(uv_handle_t *handle)
+{
+	struct worker *w = handle->data;
+
+	w->nr_watches--;
+	release(w);
+}
+
+/* The watch goes first: later the descriptor's number may be another's. */
 static void unwatch(uv_poll_t *watch, int *fd)
 {
 	if (*fd < 0)
 		return;
-	uv_poll_stop(watch);
+	uv_close((uv_handle_t *)watch, watch_closed);
 	close(*fd);
 	*fd = -1;
 }
@@ -185,8 +196,6 @@ struct question {
 	struct worker *worker;
 	json_t *message;
 };
-
-static void release(struct worker *w);
 
 static void answer(void *context)
 {
@@ -579,21 +588,6 @@ static void release(struct worker *w)
 	free(w);
 }
 
-static void watch_closed(uv_handle_t *handle)
-{
-	struct worker *w = handle->data;
-
-	w->nr_watches--;
-	release(w);
-}
-
-static void close_watch(struct worker *w, uv_poll_t *handle, int *fd)
-{
-	unwatch(handle, fd);
-	if (handle->data == w && !uv_is_closing((uv_handle_t *)handle))
-		uv_close((uv_handle_t *)handle, watch_closed);
-}
-
 static void heard_by_nobody(struct worker *w, void *context)
 {
 	(void)w;
@@ -628,9 +622,9 @@ void worker_forget(struct worker *w)
 	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
 		if (w->kept[i] >= 0)
 			close(w->kept[i]);
-	close_watch(w, &w->watch_link, &w->link);
-	close_watch(w, &w->watch_ask, &w->ask);
-	close_watch(w, &w->watch_end, &w->pidfd);
+	unwatch(&w->watch_link, &w->link);
+	unwatch(&w->watch_ask, &w->ask);
+	unwatch(&w->watch_end, &w->pidfd);
 	release(w);
 }
 

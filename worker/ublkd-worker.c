@@ -35,7 +35,8 @@ enum worker_state {
 	WORKER_SET_UP, /* it knows its export, and has no privilege */
 	WORKER_OPEN,   /* so is the storage */
 	WORKER_SERVING,
-	WORKER_ENDING /* nothing is held any more; the process is to end */
+	WORKER_HOLDING, /* it serves no more, and only keeps the memory for the next one */
+	WORKER_ENDING   /* nothing is held any more; the process is to end */
 };
 
 struct worker {
@@ -326,7 +327,6 @@ static int do_drain(struct worker *w, const json_t *request, struct link_fds *fd
 	uint64_t end = now_ms() + DRAIN_MS;
 	int ret = in_state(w, WORKER_SERVING, err);
 
-	(void)request;
 	(void)fds;
 	(void)reply;
 	if (ret)
@@ -346,6 +346,8 @@ static int do_drain(struct worker *w, const json_t *request, struct link_fds *fd
 	serving_quit(&w->serving);
 	ret = serving_join(&w->serving, err);
 	let_go(w);
+	if (json_is_true(json_object_get(request, "hold")))
+		w->state = WORKER_HOLDING;
 	return ret;
 }
 
@@ -362,7 +364,7 @@ static int do_end(struct worker *w, const json_t *request, struct link_fds *fds,
 		serving_quit(&w->serving);
 		serving_join(&w->serving, &ignored);
 	}
-	if (w->state >= WORKER_OPEN)
+	if (w->state == WORKER_OPEN || w->state == WORKER_SERVING)
 		let_go(w);
 	w->state = WORKER_ENDING;
 	return 0;
@@ -425,7 +427,7 @@ static void lose_link(struct worker *w)
 	close(w->link);
 	w->link = -1;
 	ask_use(-1);
-	if (w->state != WORKER_SERVING) {
+	if (w->state != WORKER_SERVING && w->state != WORKER_HOLDING) {
 		w->state = WORKER_ENDING;
 		w->status = EXIT_FAILURE;
 	}
