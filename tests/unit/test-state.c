@@ -20,9 +20,9 @@ static const char *const legal[EXPORT_STATES] = {
 	/* live       */ ".....yyy..",
 	/* recovering */ "....y.yy.y",
 	/* suspended  */ "....yy.y..",
-	/* stopping   */ "........yy",
+	/* stopping   */ "....y...yy",
 	/* gone       */ "y.........",
-	/* failed     */ "y......yy.",
+	/* failed     */ "y....y.yy.",
 };
 
 static void test_each_pair(void **state)
