@@ -21,6 +21,8 @@
 #define LISTENER   3 /* the worker's descriptor of its socket */
 #define CONNECT_MS 10000
 #define KILL_MS    10000
+#define AT_A_TIME  16u /* messages, before others have their turn */
+#define QUESTIONS  8u  /* under way; an honest worker has one, and some that it gave up */
 
 struct worker_setup worker_setup;
 
@@ -32,7 +34,8 @@ struct worker {
 	uv_poll_t watch_end, watch_link, watch_ask;
 	unsigned nr_watches; /* uv has that many of them */
 	struct worker_events events;
-	bool ended, told_end, calling, forgotten;
+	unsigned nr_questions;
+	bool ended, told_end, calling, forgotten, babbled, refused;
 	int code; /* what it said that it ends of */
 	char *text;
 	json_int_t last_id;
@@ -130,10 +133,12 @@ static void ended(uv_poll_t *watch, int status, int events)
 	w->events.ended(w, w->events.context);
 }
 
+/* It ends, or is none that could be told anything any more. */
 static void lose_link(struct worker *w)
 {
 	unwatch(&w->watch_link, &w->link);
 	unwatch(&w->watch_ask, &w->ask);
+	worker_kill(w);
 	fiber_raise(&w->replied);
 }
 
@@ -143,8 +148,10 @@ static void take_event(struct worker *w, const json_t *message, const char *even
 	json_int_t size = json_integer_value(json_object_get(message, "size"));
 
 	if (!strcmp(event, "ended") && !w->told_end) {
+		json_int_t code = json_integer_value(json_object_get(message, "code"));
+
 		w->told_end = true;
-		w->code = (int)json_integer_value(json_object_get(message, "code"));
+		w->code = code > 0 && code <= 4095 ? (int)code : code ? EIO : 0;
 		w->text = strdup(text ? text : "");
 		fiber_raise(&w->end);
 		w->events.ended(w, w->events.context);
@@ -159,7 +166,7 @@ static void link_ready(uv_poll_t *watch, int status, int events)
 
 	(void)status;
 	(void)events;
-	while (w->link >= 0) {
+	for (unsigned i = 0; w->link >= 0 && i < AT_A_TIME; i++) {
 		struct link_fds fds;
 		json_t *message;
 		const char *event;
@@ -168,7 +175,10 @@ static void link_ready(uv_poll_t *watch, int status, int events)
 		if (ret == -EAGAIN)
 			return;
 		if (ret == -EBADMSG) {
-			log_warning(w->name, "its worker said something that is no message");
+			if (!w->babbled)
+				log_warning(w->name,
+					    "its worker said something that is no message");
+			w->babbled = true;
 			continue;
 		}
 		if (ret) {
@@ -197,6 +207,8 @@ struct question {
 	json_t *message;
 };
 
+static void ask_ready(uv_poll_t *watch, int status, int events);
+
 static void answer(void *context)
 {
 	struct question q = *(struct question *)context;
@@ -214,6 +226,8 @@ static void answer(void *context)
 	if (ret > 0)
 		close(ret);
 	json_decref(q.message);
+	if (w->nr_questions-- == QUESTIONS && w->ask >= 0)
+		uv_poll_start(&w->watch_ask, UV_READABLE, ask_ready);
 	w->nr_watches--;
 	release(w);
 }
@@ -261,8 +275,11 @@ static void ask_ready(uv_poll_t *watch, int status, int events)
 	}
 	*question = (struct question){ .worker = w, .message = message };
 	w->nr_watches++; /* it must not be freed under the fiber */
+	if (++w->nr_questions == QUESTIONS)
+		uv_poll_stop(&w->watch_ask);
 	if (fiber_start(answer, question)) {
 		w->nr_watches--;
+		w->nr_questions--;
 		json_decref(message);
 		free(question);
 	}
@@ -504,12 +521,12 @@ int worker_fault(const struct worker *w, struct error *err)
 {
 	if (!w->told_end || !w->code)
 		return 0;
-	return error_set(err, w->code, "%s", w->text);
+	return error_set(err, w->code, "%s", w->text ? w->text : strerror(w->code));
 }
 
-struct fiber_event *worker_event(struct worker *w)
+bool worker_has_refused(const struct worker *w)
 {
-	return &w->end;
+	return w->refused && !w->ended;
 }
 
 pid_t worker_pid(const struct worker *w)
@@ -558,7 +575,7 @@ int worker_fence(struct worker *w, unsigned ms)
 	int ret = 0;
 
 	/* What it asked for last may not have been looked at. */
-	while (w->ask >= 0)
+	for (unsigned i = 0; w->ask >= 0 && i < 4 * HOST_CONNECTIONS; i++)
 		ask_ready(&w->watch_ask, 0, UV_READABLE);
 	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
 		if (w->kept[i] >= 0)
@@ -659,6 +676,7 @@ int worker_call(struct worker *w, json_t *request, const int *fds, unsigned nr, 
 		return died(w, err);
 	}
 	w->calling = true;
+	w->refused = false;
 	json_object_set_new(request, "id", json_integer(++w->last_id));
 	ret = link_send(w->link, request, fds, nr);
 	end = fiber_now_ms() + ms;
@@ -668,7 +686,8 @@ int worker_call(struct worker *w, json_t *request, const int *fds, unsigned nr, 
 		if (!ret)
 			fiber_wait(&w->replied, (unsigned)(end - now));
 	}
-	if (w->reply && json_object_get(w->reply, "failed"))
+	w->refused = w->reply && json_object_get(w->reply, "failed");
+	if (w->refused)
 		ret = link_to_error(w->reply, err);
 	else if (w->reply)
 		ret = 0;

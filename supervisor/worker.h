@@ -90,8 +90,8 @@ bool worker_has_ended(const struct worker *worker);
 /* What it said that it ends of; 0: the device was stopped, or it has not said anything. */
 int worker_fault(const struct worker *worker, struct error *err);
 
-/* Raised when it has ended, or said that it will. */
-struct fiber_event *worker_event(struct worker *worker);
+/* Whether the last call's error is what it said, and it is alive. */
+bool worker_has_refused(const struct worker *worker);
 
 pid_t worker_pid(const struct worker *worker);
 

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define MESSAGE_FDS 253u /* SCM_MAX_FD, include/net/scm.h of Linux 6.12 */
+
 int link_send(int socket, json_t *message, const int *fds, unsigned nr)
 {
 	union {
@@ -46,6 +48,15 @@ int link_send(int socket, json_t *message, const int *fds, unsigned nr)
 	return ret;
 }
 
+/* What is left of the other side's must not have us wait for it to go (SO_LINGER). */
+static void close_fd(int fd)
+{
+	struct linger off = { 0 };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
+	close(fd);
+}
+
 static void take_fds(struct msghdr *header, struct link_fds *fds)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
@@ -61,15 +72,16 @@ static void take_fds(struct msghdr *header, struct link_fds *fds)
 			if (fds->nr < LINK_FDS)
 				fds->fd[fds->nr++] = fd;
 			else
-				close(fd);
+				close_fd(fd);
 		}
 	}
 }
 
 int link_receive(int socket, json_t **message, struct link_fds *fds)
 {
+	/* All that one message can have, so that the kernel closes none by itself. */
 	union {
-		char bytes[CMSG_SPACE(LINK_FDS * sizeof(int))];
+		char bytes[CMSG_SPACE(MESSAGE_FDS * sizeof(int))];
 		struct cmsghdr align;
 	} control;
 	struct iovec part = { malloc(LINK_BYTES_MAX), LINK_BYTES_MAX };
@@ -112,7 +124,7 @@ void link_close_fds(struct link_fds *fds)
 {
 	for (unsigned i = 0; i < fds->nr; i++)
 		if (fds->fd[i] >= 0)
-			close(fds->fd[i]);
+			close_fd(fds->fd[i]);
 	fds->nr = 0;
 }
 

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ublkd's side of a worker.  The worker is this program itself, started again with
+ * STUB in its environment: it does as it is told, and much that no worker should.
+ */
+#include "engine/error.h"
+#include "supervisor/fiber.h"
+#include "supervisor/worker.h"
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define STUB    "UBLKD_TEST_STUB"
+#define CALL_MS 20000u
+
+/* ---- the stub ---- */
+
+static void babble(int link, unsigned nr)
+{
+	for (unsigned i = 0; i < nr; i++)
+		while (send(link, "{", 1, MSG_NOSIGNAL) < 0 && errno == EAGAIN)
+			usleep(1000);
+}
+
+static void say(int link, const char *text)
+{
+	send(link, text, strlen(text), MSG_NOSIGNAL);
+}
+
+static int accept_one(int listener)
+{
+	int link = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+	return link < 0 ? (exit(3), -1) : link;
+}
+
+static void ask_much(int ask)
+{
+	struct link_fds fds;
+	json_t *answer;
+	unsigned answers = 0;
+
+	for (int i = 1; i <= 50; i++)
+		link_send(ask, json_pack("{s:s, s:i, s:s}", "ask", "open", "id", i, "path", "/x"),
+			  NULL, 0);
+	while (answers < 50) {
+		if (link_receive(ask, &answer, &fds)) {
+			usleep(1000);
+			continue;
+		}
+		answers++;
+		json_decref(answer);
+		link_close_fds(&fds);
+	}
+}
+
+static void obey(int *link, int ask, const json_t *request)
+{
+	const char *verb = json_string_value(json_object_get(request, "do"));
+	json_int_t id = json_integer_value(json_object_get(request, "id"));
+
+	if (!strcmp(verb, "die"))
+		raise(SIGKILL);
+	if (!strcmp(verb, "hang"))
+		return;
+	if (!strcmp(verb, "leave")) {
+		close(*link);
+		*link = -1;
+		return;
+	}
+	if (!strcmp(verb, "refuse")) {
+		link_send(*link,
+			  link_failure(id,
+				       &(struct error){ .code = ENODEV, .text = "not \033 me" }),
+			  NULL, 0);
+		return;
+	}
+	if (!strcmp(verb, "babble"))
+		babble(*link, 500);
+	if (!strcmp(verb, "late"))
+		say(*link, "{\"done\": 0}{");
+	if (!strcmp(verb, "end"))
+		say(*link,
+		    "{\"event\": \"ended\", \"code\": -99999999999, \"text\": \"\\u001bx\"}");
+	if (!strcmp(verb, "grow"))
+		say(*link, "{\"event\": \"grown\", \"size\": 8192}");
+	if (!strcmp(verb, "ask"))
+		ask_much(ask);
+	link_send(*link, json_pack("{s:I, s:s}", "done", id, "verb", verb), link, 1);
+}
+
+static int stub(void)
+{
+	int listener, link, ask = -1, ret;
+	struct link_fds fds;
+	json_t *message;
+
+	if (getenv("UBLKD_TEST_STUB_ENDS"))
+		return 1;
+	alarm(60); /* whatever becomes of the test */
+	while ((ret = link_receive(WORKER_START_FD, &message, &fds)) == -EAGAIN)
+		usleep(1000);
+	if (ret)
+		return 1;
+	listener = link_take_fd(&fds, 0);
+	json_decref(message);
+	listen(listener, 4);
+	close(WORKER_START_FD);
+	for (link = accept_one(listener);;) {
+		ret = link_receive(link, &message, &fds);
+		if (ret == -EAGAIN) {
+			usleep(1000);
+			continue;
+		}
+		if (ret) {
+			close(link);
+			link = accept_one(listener);
+			continue;
+		}
+		if (fds.nr)
+			ask = link_take_fd(&fds, 0);
+		obey(&link, ask, message);
+		json_decref(message);
+		while (link < 0)
+			pause();
+	}
+}
+
+/* ---- the tests ---- */
+
+static char folder[64];
+static unsigned nr_ended, nr_asked, at_once, most_at_once;
+static uint64_t grown;
+
+static void note_end(struct worker *w, void *context)
+{
+	(void)w;
+	(void)context;
+	nr_ended++;
+}
+
+static void note_growth(struct worker *w, uint64_t size, void *context)
+{
+	(void)w;
+	(void)context;
+	grown = size;
+}
+
+static int note_question(struct worker *w, const char *kind, const json_t *question, void *context)
+{
+	(void)w;
+	(void)question;
+	(void)context;
+	assert_string_equal(kind, "open");
+	nr_asked++;
+	if (++at_once > most_at_once)
+		most_at_once = at_once;
+	fiber_sleep(2);
+	at_once--;
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static const struct worker_events events = {
+	.ended = note_end,
+	.grown = note_growth,
+	.ask = note_question,
+};
+
+static void run_it(void *test)
+{
+	(*(void (**)(void))test)();
+}
+
+static void in_fiber(void (*test)(void))
+{
+	struct stat before, after;
+
+	stat("/proc/self/fd", &before);
+	assert_int_equal(fiber_start(run_it, &test), 0);
+	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
+	assert_int_equal(fiber_count(), 0);
+	stat("/proc/self/fd", &after);
+	assert_int_equal(before.st_size, after.st_size);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	snprintf(folder, sizeof(folder), "/tmp/ublkd-test-XXXXXX");
+	assert_non_null(mkdtemp(folder));
+	worker_setup = (struct worker_setup){
+		.program = "/proc/self/exe",
+		.starter = "/nonexistent",
+		.folder = folder,
+	};
+	fiber_setup(uv_default_loop());
+	setenv(STUB, "1", 1);
+	nr_ended = nr_asked = at_once = most_at_once = 0;
+	grown = 0;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	worker_remove_socket("a");
+	rmdir(folder);
+	fiber_cleanup();
+	return 0;
+}
+
+static struct worker *start(void)
+{
+	struct worker *w = NULL;
+	struct error err = { 0 };
+
+	if (worker_start(&w, "a", &events, &err))
+		fail_msg("%s", err.text);
+	return w;
+}
+
+static int call(struct worker *w, const char *verb, unsigned ms, struct error *err)
+{
+	struct link_fds fds;
+	json_t *reply;
+	int ret = worker_call(w, worker_request(verb), NULL, 0, ms, &reply, &fds, err);
+
+	if (!ret)
+		assert_string_equal(json_string_value(json_object_get(reply, "verb")), verb);
+	json_decref(reply);
+	link_close_fds(&fds);
+	return ret;
+}
+
+static void end(struct worker *w)
+{
+	assert_int_equal(worker_finish(w, 0), 0);
+	worker_forget(w);
+}
+
+static void does_what_it_is_told(void)
+{
+	struct worker *w = start();
+	struct error err;
+
+	assert_true(worker_pid(w) > 0 && worker_pid(w) != getpid());
+	assert_int_equal(call(w, "echo", CALL_MS, &err), 0);
+	assert_int_equal(call(w, "late", CALL_MS, &err), 0);
+	assert_int_equal(call(w, "grow", CALL_MS, &err), 0);
+	assert_int_equal(grown, 8192);
+	assert_int_equal(call(w, "refuse", CALL_MS, &err), -ENODEV);
+	assert_string_equal(err.text, "not ? me");
+	assert_true(worker_has_refused(w));
+	assert_int_equal(call(w, "echo", CALL_MS, &err), 0);
+	assert_false(worker_has_refused(w));
+	assert_false(worker_has_ended(w));
+	end(w);
+}
+
+static void test_does_what_it_is_told(void **state)
+{
+	(void)state;
+	in_fiber(does_what_it_is_told);
+}
+
+static void dies_over_a_call(void)
+{
+	struct worker *w = start();
+	struct error err;
+
+	assert_int_equal(call(w, "die", CALL_MS, &err), -EPIPE);
+	assert_false(worker_has_refused(w));
+	assert_int_equal(worker_finish(w, CALL_MS), 0);
+	assert_true(worker_has_ended(w));
+	assert_int_equal(call(w, "echo", CALL_MS, &err), -EPIPE);
+	worker_forget(w);
+}
+
+static void test_dies_over_a_call(void **state)
+{
+	(void)state;
+	in_fiber(dies_over_a_call);
+}
+
+static void answers_too_late(void)
+{
+	struct worker *w = start();
+	struct error err;
+
+	assert_int_equal(call(w, "hang", 50, &err), -ETIMEDOUT);
+	assert_false(worker_has_refused(w));
+	assert_int_equal(call(w, "echo", CALL_MS, &err), 0);
+	end(w);
+}
+
+static void test_answers_too_late(void **state)
+{
+	(void)state;
+	in_fiber(answers_too_late);
+}
+
+static void leaves_its_link(void)
+{
+	struct worker *w = start();
+	struct error err;
+
+	assert_int_equal(call(w, "leave", CALL_MS, &err), -EPIPE);
+	/* Nobody could tell it anything any more. */
+	assert_int_equal(worker_finish(w, CALL_MS), 0);
+	worker_forget(w);
+}
+
+static void test_one_without_link_is_killed(void **state)
+{
+	(void)state;
+	in_fiber(leaves_its_link);
+}
+
+static void says_no_message(void)
+{
+	struct worker *w = start();
+	struct error err;
+
+	assert_int_equal(call(w, "babble", CALL_MS, &err), 0);
+	assert_int_equal(call(w, "end", CALL_MS, &err), 0);
+	assert_int_equal(worker_fault(w, &err), -EIO);
+	assert_string_equal(err.text, "?x");
+	assert_int_equal(nr_ended, 1);
+	end(w);
+}
+
+static void test_what_is_no_message_is_passed_over(void **state)
+{
+	(void)state;
+	in_fiber(says_no_message);
+}
+
+static void asks_much(void)
+{
+	struct worker *w = start();
+	struct error err;
+	json_t *reply;
+
+	assert_int_equal(
+		worker_call_with_ask(w, worker_request("ask"), CALL_MS, &reply, NULL, &err), 0);
+	json_decref(reply);
+	assert_int_equal(nr_asked, 50);
+	assert_in_range(most_at_once, 1, 8);
+	end(w);
+}
+
+static void test_questions_are_bounded(void **state)
+{
+	(void)state;
+	in_fiber(asks_much);
+}
+
+static void is_adopted(void)
+{
+	struct worker *old = start(), *fresh, *found = NULL;
+	pid_t pid = worker_pid(old);
+	struct error err;
+
+	assert_int_equal(worker_adopt(&found, "a", &events, &err), -ESRCH);
+	assert_int_equal(worker_publish(old, &err), 0);
+	/* One more is started, and does not come to serve: the old one is still found. */
+	fresh = start();
+	end(fresh);
+	worker_forget(old);
+	assert_int_equal(worker_adopt(&found, "a", &events, &err), 0);
+	assert_int_equal(worker_pid(found), pid);
+	assert_int_equal(call(found, "echo", CALL_MS, &err), 0);
+	/* One that does takes its place. */
+	fresh = start();
+	assert_int_equal(worker_publish(fresh, &err), 0);
+	end(found);
+	pid = worker_pid(fresh);
+	worker_forget(fresh);
+	assert_int_equal(worker_adopt(&found, "a", &events, &err), 0);
+	assert_int_equal(worker_pid(found), pid);
+	end(found);
+	assert_int_equal(worker_adopt(&found, "a", &events, &err), -ESRCH);
+}
+
+static void test_the_one_that_serves_is_adopted(void **state)
+{
+	(void)state;
+	in_fiber(is_adopted);
+}
+
+static void does_not_start(void)
+{
+	static char deep[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	struct worker *w = NULL;
+	struct error err;
+
+	setenv("UBLKD_TEST_STUB_ENDS", "1", 1);
+	assert_int_equal(worker_start(&w, "a", &events, &err), -EPIPE);
+	unsetenv("UBLKD_TEST_STUB_ENDS");
+	worker_setup.program = "/nonexistent";
+	assert_int_equal(worker_start(&w, "a", &events, &err), -ENOENT);
+	worker_setup.program = "/proc/self/exe";
+	memset(deep, '/', sizeof(deep) - 3);
+	worker_setup.folder = deep;
+	assert_int_equal(worker_start(&w, "a", &events, &err), -ENAMETOOLONG);
+	worker_setup.folder = folder;
+	assert_null(w);
+}
+
+static void test_one_that_does_not_start(void **state)
+{
+	(void)state;
+	in_fiber(does_not_start);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_does_what_it_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_dies_over_a_call, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_answers_too_late, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_without_link_is_killed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_no_message_is_passed_over, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_questions_are_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_the_one_that_serves_is_adopted, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_one_that_does_not_start, setup, teardown),
+	};
+
+	if (getenv(STUB))
+		return stub();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
