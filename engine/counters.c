@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/counters.h"
 #include "engine/host.h"
+#include "engine/ublk_abi.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -25,6 +28,48 @@ static const struct {
 	{ ENOLINK, "ENOLINK" },
 	{ 0, "other" },
 };
+
+/*
+ * In front of each mapping, in a page of its own: what a process that shares the
+ * memory, and is not trusted, cannot change.
+ */
+struct own {
+	size_t bytes; /* of the memory */
+	unsigned nr_queues;
+};
+
+static size_t page_bytes(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static struct own *own_of(const struct counters *counters)
+{
+	return (struct own *)((uintptr_t)counters - page_bytes());
+}
+
+static struct counters *map(int fd, size_t bytes, int protection)
+{
+	size_t page = page_bytes();
+	char *at = mmap(NULL, page + bytes, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int saved;
+
+	if (at == MAP_FAILED)
+		return NULL;
+	if (mmap(at + page, bytes, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+		saved = errno;
+		munmap(at, page + bytes);
+		errno = saved;
+		return NULL;
+	}
+	*(struct own *)at = (struct own){
+		.bytes = bytes,
+		.nr_queues = (unsigned)((bytes - sizeof(struct counters)) /
+					sizeof(struct queue_counters)),
+	};
+	return (struct counters *)(at + page);
+}
 
 struct counters *counters_create(unsigned nr_queues, const char *const *gauges, int *fd)
 {
@@ -53,8 +98,8 @@ struct counters *counters_create(unsigned nr_queues, const char *const *gauges, 
 	if (ftruncate(*fd, (off_t)header.bytes) ||
 	    fcntl(*fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		goto close_fd;
-	counters = mmap(NULL, header.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
-	if (counters == MAP_FAILED)
+	counters = map(*fd, header.bytes, PROT_READ | PROT_WRITE);
+	if (!counters)
 		goto close_fd;
 	*counters = header;
 	return counters;
@@ -71,22 +116,27 @@ struct counters *counters_map(int fd, bool writable)
 {
 	struct counters *counters;
 	int seals = fcntl(fd, F_GET_SEALS);
+	struct statfs fs;
 	struct stat st;
 
 	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) ||
-	    (size_t)st.st_size < sizeof(*counters))
+	    (size_t)st.st_size < sizeof(*counters) ||
+	    (size_t)st.st_size >
+		    sizeof(*counters) + UBLK_QUEUES_MAX * sizeof(struct queue_counters))
 		goto bad;
-	counters = mmap(NULL, (size_t)st.st_size, PROT_READ | (writable ? PROT_WRITE : 0),
-			MAP_SHARED, fd, 0);
-	if (counters == MAP_FAILED)
+	/* A reader trusts nobody: a huge page might not be there when it is touched. */
+	if (!writable && (fstatfs(fd, &fs) || fs.f_type != TMPFS_MAGIC))
+		goto bad;
+	counters = map(fd, (size_t)st.st_size, PROT_READ | (writable ? PROT_WRITE : 0));
+	if (!counters)
 		return NULL;
 	if (counters->magic == COUNTERS_MAGIC && counters->version == COUNTERS_VERSION &&
 	    counters->header_bytes == sizeof(*counters) &&
 	    counters->queue_bytes == sizeof(struct queue_counters) &&
 	    counters->bytes == (uint64_t)st.st_size &&
-	    counters->nr_queues <= (counters->bytes - sizeof(*counters)) / counters->queue_bytes)
+	    counters->nr_queues <= own_of(counters)->nr_queues)
 		return counters;
-	munmap(counters, (size_t)st.st_size);
+	counters_destroy(counters);
 bad:
 	errno = EBADMSG;
 	return NULL;
@@ -94,7 +144,17 @@ bad:
 
 void counters_destroy(struct counters *counters)
 {
-	munmap(counters, counters->bytes);
+	struct own *own = own_of(counters);
+
+	munmap(own, page_bytes() + own->bytes);
+}
+
+unsigned counters_nr_queues(const struct counters *counters)
+{
+	unsigned nr = __atomic_load_n(&counters->nr_queues, __ATOMIC_RELAXED);
+	unsigned room = own_of(counters)->nr_queues;
+
+	return nr < room ? nr : room;
 }
 
 uint64_t counters_bucket_start(unsigned bucket)
@@ -154,8 +214,10 @@ static uint64_t look(const uint64_t *number)
 
 void counters_sum(struct counters *counters, enum io_op op, struct op_counters *sum)
 {
+	unsigned nr = counters_nr_queues(counters);
+
 	*sum = (struct op_counters){ 0 };
-	for (unsigned q = 0; q < counters->nr_queues; q++) {
+	for (unsigned q = 0; q < nr; q++) {
 		const struct op_counters *one = &counters_queue(counters, q)->op[op];
 
 		sum->completed += look(&one->completed);
@@ -169,9 +231,10 @@ void counters_sum(struct counters *counters, enum io_op op, struct op_counters *
 
 uint64_t counters_sum_errors(struct counters *counters, unsigned kind)
 {
+	unsigned nr = counters_nr_queues(counters);
 	uint64_t sum = 0;
 
-	for (unsigned q = 0; q < counters->nr_queues; q++)
+	for (unsigned q = 0; q < nr; q++)
 		sum += look(&counters_queue(counters, q)->errors[kind]);
 	return sum;
 }

@@ -79,10 +79,16 @@ void counters_destroy(struct counters *counters);
  */
 struct counters *counters_map(int fd, bool writable);
 
+/*
+ * How many queues there are, and no more than the mapping has room for, whatever
+ * the process that shares it writes there.
+ */
+unsigned counters_nr_queues(const struct counters *counters);
+
+/* queue: below counters_nr_queues().  Sizes are ours, not those that stand there. */
 static inline struct queue_counters *counters_queue(struct counters *counters, unsigned queue)
 {
-	return (struct queue_counters *)((char *)counters + counters->header_bytes +
-					 (size_t)queue * counters->queue_bytes);
+	return (struct queue_counters *)(counters + 1) + queue;
 }
 
 /* Adds to a number that only this thread writes. */

@@ -35,7 +35,7 @@ static uint64_t load(const uint64_t *number)
 
 static unsigned queues_of(const struct managed *m)
 {
-	unsigned nr = m->counters ? m->counters->nr_queues : 0;
+	unsigned nr = m->counters ? counters_nr_queues(m->counters) : 0;
 
 	return m->info.nr_hw_queues < nr ? m->info.nr_hw_queues : nr;
 }

@@ -83,6 +83,7 @@ int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct
 int flow_open(struct managed *m, struct backend_limits *limits, char identity[96],
 	      unsigned *nr_queues, unsigned *depth, struct error *err)
 {
+	struct export asked;
 	const char *text;
 	json_t *reply;
 	int ret = worker_call(m->worker, worker_request("open"), &m->counters_fd, 1, FLOW_OPEN_MS,
@@ -94,10 +95,13 @@ int flow_open(struct managed *m, struct backend_limits *limits, char identity[96
 	*depth = (unsigned)json_integer_value(json_object_get(reply, "depth"));
 	text = json_string_value(json_object_get(reply, "identity"));
 	snprintf(identity, 96, "%s", text ? text : "");
+	/* It goes into the record, which is UTF-8, and may have been cut in a character. */
+	text_make_printable(identity);
+	spec_to_export(&m->spec, &asked);
 	ret = limits_from_json(json_object_get(reply, "limits"), limits);
 	json_decref(reply);
 	/* The worker was told by a server that nobody trusts: it is looked at once more. */
-	if (ret || !*nr_queues || *nr_queues > m->counters->nr_queues || !*depth)
+	if (ret || !*nr_queues || *nr_queues > asked.nr_queues || !*depth || *depth > asked.depth)
 		return error_set(err, EBADMSG, "its worker says what cannot be");
 	return params_complete_limits(limits, err);
 }

@@ -26,7 +26,7 @@ static uint64_t requests_done(void *context)
 	const struct managed *m = context;
 	uint64_t sum = 0;
 
-	for (unsigned i = 0; m->counters && i < m->counters->nr_queues; i++)
+	for (unsigned i = 0; m->counters && i < counters_nr_queues(m->counters); i++)
 		sum += __atomic_load_n(&counters_queue(m->counters, i)->completed,
 				       __ATOMIC_RELAXED);
 	return sum;

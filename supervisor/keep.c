@@ -411,7 +411,7 @@ static uint64_t rounds_of(const struct managed *m)
 {
 	uint64_t sum = 0;
 
-	for (unsigned i = 0; i < m->info.nr_hw_queues && i < m->counters->nr_queues; i++)
+	for (unsigned i = 0; i < m->info.nr_hw_queues && i < counters_nr_queues(m->counters); i++)
 		sum += __atomic_load_n(&counters_queue(m->counters, i)->rounds, __ATOMIC_RELAXED);
 	return sum;
 }

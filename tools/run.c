@@ -228,7 +228,7 @@ static void print_summary_json(struct device *d)
 	for (unsigned i = 0; i < EXPORT_GAUGES && d->counters->gauge_names[i][0]; i++)
 		json_object_set_new(gauges, d->counters->gauge_names[i],
 				    json_integer((json_int_t)d->counters->gauges[i]));
-	for (unsigned i = 0; i < d->counters->nr_queues; i++) {
+	for (unsigned i = 0; i < counters_nr_queues(d->counters); i++) {
 		const struct queue_counters *c = counters_queue(d->counters, i);
 
 		json_array_append_new(queues, json_pack("{s:I, s:I, s:I}", "requests",

@@ -234,6 +234,33 @@ static void test_as_many_gauges_as_fit(void **state)
 	close(fd);
 }
 
+/* Another process, which shares the memory, writes what it likes there. */
+static void test_what_stands_there_is_not_trusted(void **state)
+{
+	struct counters *counters, *seen;
+	struct op_counters sum;
+	int fd;
+
+	(void)state;
+	counters = counters_create(2, NULL, &fd);
+	assert_non_null(counters);
+	seen = counters_map(fd, false);
+	assert_non_null(seen);
+	counters->nr_queues = UINT32_MAX;
+	counters->header_bytes = counters->queue_bytes = 0xfffffff0;
+	counters->bytes = UINT64_MAX;
+	assert_int_equal(counters_nr_queues(seen), 2);
+	counters_sum(seen, IO_READ, &sum);
+	assert_int_equal(counters_sum_errors(seen, 0), 0);
+	assert_ptr_equal(counters_queue(seen, 1),
+			 (char *)(seen + 1) + sizeof(struct queue_counters));
+	assert_null(counters_map(fd, false));
+	assert_int_equal(errno, EBADMSG);
+	counters_destroy(seen);
+	counters_destroy(counters);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -246,6 +273,7 @@ int main(void)
 		cmocka_unit_test(test_sums_over_queues),
 		cmocka_unit_test(test_another_process_can_read),
 		cmocka_unit_test(test_as_many_gauges_as_fit),
+		cmocka_unit_test(test_what_stands_there_is_not_trusted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
