@@ -14,7 +14,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
+
+#define TRIES  3u
+#define TRY_MS 500u
 
 /* A device that was added and not yet on record has our cookie. */
 static int search_device(struct managed *m, struct error *err)
@@ -37,8 +41,36 @@ static int search_device(struct managed *m, struct error *err)
 	return ret;
 }
 
+/* The kernel has to say: nothing is known of a device that it tells nothing of. */
+static int look_for_device(struct managed *m, struct error *err)
+{
+	bool on_record = m->has_device;
+	int ret;
+
+	for (unsigned i = 0;; i++) {
+		ret = on_record ? flow_find_device(m, err) : search_device(m, err);
+		if (!ret || ret == -ENODEV || i == TRIES)
+			return ret;
+		fiber_sleep(TRY_MS);
+	}
+}
+
+/* Its device is gone: so is what says that it is there, unless that is another's by now. */
+static void forget_device(struct managed *m)
+{
+	char device[32], name[NAME_MAX_LENGTH + 1];
+	struct error ignored;
+
+	managed_device(m, device, sizeof(device));
+	name_unlink(m->name, device, &ignored);
+	if (!name_lookup(NAME_RECORDS, device, name, &ignored) && !strcmp(name, m->name))
+		name_forget(NAME_RECORDS, device, &ignored);
+	m->has_device = false;
+}
+
 static void take_worker(struct managed *m)
 {
+	json_int_t size;
 	struct link_fds fds;
 	struct error err;
 	json_t *reply;
@@ -54,14 +86,19 @@ static void take_worker(struct managed *m)
 		goto kill;
 	serving = json_is_true(json_object_get(reply, "serving")) && m->has_device &&
 		  json_integer_value(json_object_get(reply, "device")) == m->info.dev_id;
+	size = json_integer_value(json_object_get(reply, "size"));
 	json_decref(reply);
 	m->counters_fd = link_take_fd(&fds, 0);
 	m->counters = m->counters_fd < 0 ? NULL : counters_map(m->counters_fd, false);
 	if (m->memory_fd < 0)
 		m->memory_fd = link_take_fd(&fds, 1);
 	link_close_fds(&fds);
-	if (serving && m->counters && m->info.state == UBLK_DEV_LIVE)
+	if (serving && m->counters && m->info.state == UBLK_DEV_LIVE) {
+		/* It may have grown while nobody was told. */
+		if (size > 0 && (uint64_t)size > m->limits.size)
+			m->grow_to = (uint64_t)size;
 		return;
+	}
 	/* It keeps the memory until another has it. */
 	m->holding = !serving && m->has_device && m->memory_fd >= 0;
 	if (m->holding)
@@ -81,13 +118,23 @@ static void find(struct managed *m, enum export_state state, const char *reason)
 
 void flow_adopt(struct managed *m)
 {
+	bool finished = m->state == EXPORT_LIVE;
 	struct error err;
 	int ret;
 
 	kernel_control(&m->control);
-	ret = m->has_device ? flow_find_device(m, &err) : search_device(m, &err);
-	if (ret == -ENODEV)
-		m->has_device = false;
+	ret = look_for_device(m, &err);
+	if (ret && ret != -ENODEV) {
+		/* It may be live and in use: its server is left to serve. */
+		find(m, EXPORT_FAILED, err.text);
+		m->given_up = true;
+		managed_set_fault(m, &err);
+		log_error(m->name, "%s: it is left alone: start ublkd anew to have it looked for",
+			  err.text);
+		return;
+	}
+	if (ret && m->has_device)
+		forget_device(m);
 	take_worker(m);
 	if (!m->has_device || m->info.state == UBLK_DEV_DEAD) {
 		/* Half made, or stopped: nobody uses it; it goes, and comes anew if it is wanted. */
@@ -110,6 +157,7 @@ void flow_adopt(struct managed *m)
 		find(m, EXPORT_LIVE, "found");
 		m->live_since_ms = fiber_now_ms();
 		managed_write(m, &err);
+		flow_finish(m, !finished);
 		log_info(m->name,
 			 UBLK_BLOCK_PREFIX "%u is live: found with its worker (process %d)",
 			 m->info.dev_id, (int)worker_pid(m->worker));

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #define ATTRIBUTE_MS 5000u
 #define LIVE_MS      5000u
 #define FENCE_MS     5000u /* for a server to end a dead worker's connections */
+#define PARTX_MS     5000u
 
 void flow_drop_counters(struct managed *m)
 {
@@ -217,7 +219,8 @@ int flow_find_device(struct managed *m, struct error *err)
 
 	if (ret)
 		return ret;
-	if (info.server_flags != m->cookie)
+	/* Without a cookie it has never been made; others' devices have none either. */
+	if (!m->cookie || info.server_flags != m->cookie)
 		return error_set(err, ENODEV, "device %u is not this export's any more",
 				 m->info.dev_id);
 	m->info = info;
@@ -236,24 +239,35 @@ static void set_attribute(struct managed *m, const char *attribute, const char *
 }
 
 /* The kernel does not look for partitions of a worker's device; partx does. */
-static void add_partitions(const char *device)
+static void add_partitions(struct managed *m, const char *device)
 {
 	const char *const words[] = { "partx", "--add", device, NULL };
+	uint64_t end = fiber_now_ms() + PARTX_MS;
 	posix_spawn_file_actions_t quiet;
 	pid_t pid;
+	int ret;
 
 	posix_spawn_file_actions_init(&quiet);
 	for (int fd = 0; fd < 3; fd++)
 		posix_spawn_file_actions_addopen(&quiet, fd, "/dev/null", O_RDWR, 0);
-	if (!posix_spawnp(&pid, words[0], &quiet, NULL, (char *const *)(uintptr_t)words, environ)) {
-		/* It ends when the device answers, which need not be soon. */
-		for (unsigned i = 0; i < 500 && !waitpid(pid, NULL, WNOHANG); i++)
-			fiber_sleep(10);
-	}
+	ret = posix_spawnp(&pid, words[0], &quiet, NULL, (char *const *)(uintptr_t)words, environ);
 	posix_spawn_file_actions_destroy(&quiet);
+	if (ret) {
+		log_warning(m->name, "its partitions are not looked for: partx: %s", strerror(ret));
+		return;
+	}
+	/* It ends when the device answers, which need not be before this has gone on. */
+	while (!waitpid(pid, NULL, WNOHANG)) {
+		if (fiber_now_ms() > end) {
+			log_warning(m->name, "its partitions are not found: it does not answer");
+			kill(pid, SIGKILL);
+			return;
+		}
+		fiber_sleep(10);
+	}
 }
 
-void flow_is_live(struct managed *m)
+void flow_finish(struct managed *m, bool partitions)
 {
 	char device[32];
 	struct error err;
@@ -261,10 +275,6 @@ void flow_is_live(struct managed *m)
 	managed_device(m, device, sizeof(device));
 	if (worker_call(m->worker, worker_request("live"), NULL, 0, LIVE_MS, NULL, NULL, &err))
 		log_debug(m->name, "%s", err.text);
-	managed_move(m, EXPORT_LIVE, NULL);
-	m->live_since_ms = fiber_now_ms();
-	if (managed_write(m, &err))
-		log_error(m->name, "%s", err.text);
 	if (name_link(m->name, device, &err))
 		log_warning(m->name, "%s", err.text);
 	/* A device of one queue gets mq-deadline, which only adds work here. */
@@ -272,7 +282,21 @@ void flow_is_live(struct managed *m)
 	/* Until 6.16 a dead server is noticed only when a request times out (30 s). */
 	if (!(kernel_features() & UBLK_FEAT_QUIESCE))
 		set_attribute(m, "io_timeout", "1000");
-	if (m->partitions)
-		add_partitions(device);
+	if (partitions && m->partitions)
+		add_partitions(m, device);
+}
+
+void flow_is_live(struct managed *m)
+{
+	bool is_new = m->state == EXPORT_STARTING;
+	char device[32];
+	struct error err;
+
+	managed_device(m, device, sizeof(device));
+	managed_move(m, EXPORT_LIVE, NULL);
+	m->live_since_ms = fiber_now_ms();
+	if (managed_write(m, &err))
+		log_error(m->name, "%s", err.text);
+	flow_finish(m, is_new);
 	log_info(m->name, "%s is live", device);
 }

@@ -5,6 +5,7 @@
 #ifndef UBLKD_FLOW_PARTS_H
 #define UBLKD_FLOW_PARTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct backend_limits;
@@ -31,6 +32,12 @@ int flow_unless_worker_dies(struct managed *m,
 
 /* The kernel has it live: what is left to do, and the state. */
 void flow_is_live(struct managed *m);
+
+/*
+ * What is done to a device that is live: its name, its settings and, if asked for,
+ * its partitions.  Once more does no harm.
+ */
+void flow_finish(struct managed *m, bool partitions);
 
 /* Memory for the counters, anew. */
 int flow_create_counters(struct managed *m, struct error *err);

@@ -272,6 +272,15 @@ static int word_of(const json_t *json, const char *key, const char *const *words
 	return -1;
 }
 
+static int state_of(const json_t *json)
+{
+	const char *names[EXPORT_STATES];
+
+	for (unsigned i = 0; i < EXPORT_STATES; i++)
+		names[i] = export_state_name((enum export_state)i);
+	return word_of(json, "state", names, EXPORT_STATES);
+}
+
 static int read_device(struct managed *m, const json_t *json)
 {
 	static const char *paths[IO_PATHS];
@@ -284,7 +293,9 @@ static int read_device(struct managed *m, const json_t *json)
 	for (unsigned i = 0; i < IO_PATHS; i++)
 		paths[i] = io_path_name((enum io_path)i);
 	path = word_of(json, "path", paths, IO_PATHS);
-	if (path < 0 || !identity || limits_from_json(json_object_get(json, "limits"), &m->limits))
+	if (path < 0 || !identity ||
+	    limits_from_json(json_object_get(json, "limits"), &m->limits) ||
+	    !m->limits.logical_block)
 		return -EBADMSG;
 	m->has_device = true;
 	m->info.dev_id = (uint32_t)json_integer_value(id);
@@ -304,7 +315,7 @@ int managed_read(struct managed **managed, const char *name, struct error *err)
 	char path[200];
 	json_t *json, *options;
 	json_error_t where;
-	int origin, want, ret;
+	int origin, want, state, ret;
 
 	snprintf(path, sizeof(path), "%s/%s.json", managed_folder, name);
 	json = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
@@ -315,14 +326,16 @@ int managed_read(struct managed **managed, const char *name, struct error *err)
 	options = json_object_get(json, "options");
 	origin = word_of(json, "origin", origins, 3);
 	want = word_of(json, "want", wants, 3);
+	state = state_of(json);
 	ret = -EBADMSG;
-	if (uri && cookie && json_is_object(options) && origin >= 0 && want >= 0)
+	if (uri && cookie && json_is_object(options) && origin >= 0 && want >= 0 && state >= 0)
 		ret = managed_create(managed, name, uri, json_incref(options),
 				     (enum managed_origin)origin, err);
 	else
 		error_set(err, EBADMSG, "%s: it is no record of ublkd's", path);
 	if (!ret) {
 		(*managed)->want = (enum managed_want)want;
+		(*managed)->state = (enum export_state)state;
 		(*managed)->cookie = strtoull(cookie, NULL, 16);
 		ret = read_device(*managed, json);
 		if (ret) {

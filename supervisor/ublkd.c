@@ -365,6 +365,7 @@ int main(int argc, char **argv)
 	int socket;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN); /* nobody has to wait for a child that does not end soon */
 	log_setup("ublkd", LOG_LEVEL_INFO);
 	if (parse(argc, argv, &err)) {
 		log_error(NULL, "%s", err.text);
