@@ -30,7 +30,8 @@ int flow_start(struct managed *m, struct error *err);
 /*
  * Puts a new server under the device: `ready` (one that flow_prepare() made, taken
  * over in any case), or NULL: a fresh one.  On failure the device stays as it is, its
- * I/O waits, and the state is recovering.  -ENODEV: the device is gone.
+ * I/O waits, and the state is recovering.  -ENODEV: the device is gone; -EPIPE and
+ * -ETIMEDOUT: the server has died of it, or hung; -ENODATA: what it had is lost.
  */
 int flow_recover(struct managed *m, struct worker *ready, struct error *err);
 
@@ -46,7 +47,7 @@ int flow_leave(struct managed *m, bool suspend, struct error *err);
 
 /*
  * Stops the device and deletes it, with force whatever is in service.  -EBUSY: it is
- * open, and lives on.  On another failure the state is failed.
+ * open, and stays as it is.  On another failure the state is failed, or what it was.
  */
 int flow_stop(struct managed *m, struct error *err);
 

@@ -9,7 +9,7 @@
 
 #include <errno.h>
 
-#define LOOK_MS 10000u
+#define LOOK_MS 8000u /* longer than a worker looks; see keep.c for what it adds to */
 
 void flow_look(struct managed *m)
 {

@@ -91,10 +91,26 @@ static int take_over(struct managed *m, struct error *err)
 	return ret;
 }
 
+/*
+ * What is told by the result: -ENODEV is the kernel's word, and what a server says
+ * of its storage (an address that does not answer, a disk that is away) is not its
+ * own death.
+ */
+static int result_of(struct managed *m, int ret, bool refused)
+{
+	struct error ignored;
+
+	if (ret == -ENODEV && flow_find_device(m, &ignored) != -ENODEV &&
+	    m->info.state != UBLK_DEV_DEAD)
+		return -EIO;
+	return refused && (ret == -EPIPE || ret == -ETIMEDOUT) ? -EIO : ret;
+}
+
 int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 {
 	struct worker *held = m->holding ? m->worker : NULL;
 	struct error ignored;
+	bool refused = false;
 	int ret = 0;
 
 	kernel_control(&m->control);
@@ -116,8 +132,11 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 		ret = open_again(m, held, err);
 	if (!ret)
 		ret = take_over(m, err);
-	if (ret)
+	if (ret) {
+		refused = m->worker && worker_has_refused(m->worker);
 		flow_end_worker(m, 0, &ignored);
+		ret = result_of(m, ret, refused);
+	}
 	if (ret && held && !worker_has_ended(held)) {
 		m->worker = held; /* for the next try */
 		return ret;

@@ -142,13 +142,13 @@ int flow_stop(struct managed *m, struct error *err)
 	int ret = 0;
 
 	kernel_control(&m->control);
-	if (live && !m->force) {
+	/* Without a server, too: what its users wait for would be lost. */
+	if (m->has_device && !m->force)
 		ret = refuse_if_held(m, err);
-		if (!ret)
-			ret = flush(m, err);
-		if (ret)
-			return ret;
-	}
+	if (!ret && live && !m->force)
+		ret = flush(m, err);
+	if (ret)
+		return ret;
 	if (m->state != EXPORT_DECLARED && m->state != EXPORT_FAILED)
 		managed_move(m, EXPORT_STOPPING, NULL);
 	managed_write(m, &ignored);

@@ -23,8 +23,11 @@
 unsigned keep_max_jobs = 8;
 void (*keep_gone)(struct managed *m);
 
-static unsigned nr_jobs;
-static struct fiber_event job_done;
+/* Who waits for storage that is away must not keep those whose I/O waits. */
+static struct jobs {
+	unsigned nr;
+	struct fiber_event done;
+} starts, recoveries;
 
 /* ---- a worker's events ---- */
 
@@ -58,7 +61,11 @@ int keep_worker_asks(struct worker *worker, const char *kind, const json_t *ques
 
 static void retry(uv_timer_t *timer)
 {
-	keep_kick(timer->data);
+	struct managed *m = timer->data;
+
+	/* The loop's clock may be coarser than ours, and there is no other call. */
+	m->retry_at_ms = 0;
+	keep_kick(m);
 }
 
 static void try_later(struct managed *m, unsigned most_ms)
@@ -87,17 +94,17 @@ void keep_retry(struct managed *m)
 	keep_kick(m);
 }
 
-static void begin_job(void)
+static void begin_job(struct jobs *jobs)
 {
-	while (nr_jobs >= keep_max_jobs)
-		fiber_wait(&job_done, 0);
-	nr_jobs++;
+	while (jobs->nr >= keep_max_jobs)
+		fiber_wait(&jobs->done, 0);
+	jobs->nr++;
 }
 
-static void end_job(void)
+static void end_job(struct jobs *jobs)
 {
-	nr_jobs--;
-	fiber_raise(&job_done);
+	jobs->nr--;
+	fiber_raise(&jobs->done);
 }
 
 /* ---- what is done in which state ---- */
@@ -119,16 +126,16 @@ static bool start(struct managed *m)
 
 	if (m->want != WANT_LIVE || m->given_up || !is_due(m))
 		return false;
-	begin_job();
+	begin_job(&starts);
 	/* It may have been removed meanwhile. */
 	if (m->want != WANT_LIVE) {
-		end_job();
+		end_job(&starts);
 		return true;
 	}
 	if (m->state == EXPORT_FAILED)
 		managed_move(m, EXPORT_DECLARED, NULL);
 	ret = flow_start(m, &err);
-	end_job();
+	end_job(&starts);
 	managed_set_fault(m, ret ? &err : NULL);
 	if (!ret) {
 		m->failures = 0;
@@ -164,15 +171,13 @@ static void lose_device(struct managed *m)
 	log_error(m->name, "%s: 'ublkctl resume %s' makes it anew", err.text, m->name);
 }
 
-static bool recover(struct managed *m, struct worker *ready)
+/* With a job begun. */
+static bool recover_now(struct managed *m, struct worker *ready)
 {
 	struct error err;
 	bool died;
-	int ret;
+	int ret = flow_recover(m, ready, &err);
 
-	begin_job();
-	ret = flow_recover(m, ready, &err);
-	end_job();
 	if (!ret) {
 		managed_set_fault(m, NULL);
 		return true;
@@ -194,6 +199,16 @@ static bool recover(struct managed *m, struct worker *ready)
 	}
 	try_later(m, RECOVER_DELAY_MS);
 	return false;
+}
+
+static bool recover(struct managed *m)
+{
+	bool done;
+
+	begin_job(&recoveries);
+	done = recover_now(m, NULL);
+	end_job(&recoveries);
+	return done;
 }
 
 /* Its server is gone, or has said that it goes. */
@@ -227,12 +242,13 @@ static void upgrade(struct managed *m)
 	int ret;
 
 	m->upgrade = false;
-	begin_job();
+	/* One job: I/O waits from the one server's end until the other one serves. */
+	begin_job(&recoveries);
 	ret = flow_prepare(m, true, &ready, &err);
 	if (!ret)
 		ret = flow_leave(m, false, &err);
-	end_job();
 	if (ret && m->state == EXPORT_LIVE) {
+		end_job(&recoveries);
 		if (ready) {
 			worker_finish(ready, 0);
 			worker_forget(ready);
@@ -244,7 +260,8 @@ static void upgrade(struct managed *m)
 	}
 	m->retry_at_ms = 0;
 	m->failures = 0;
-	recover(m, ready);
+	recover_now(m, ready);
+	end_job(&recoveries);
 }
 
 static void suspend(struct managed *m)
@@ -310,12 +327,12 @@ static bool remove_it(struct managed *m)
 	if (!ret)
 		return false;
 	managed_set_fault(m, &err);
-	/* It goes on as it was; who asked hears of it. */
-	if (m->state == EXPORT_LIVE || m->state == EXPORT_FAILED) {
-		m->want = WANT_LIVE;
-		m->force = false;
-		m->given_up = m->state == EXPORT_FAILED;
-	}
+	/* It goes on as it was; who asked hears of it, and the next ublkd does not try. */
+	m->want = m->state == EXPORT_SUSPENDED ? WANT_SUSPENDED : WANT_LIVE;
+	m->force = false;
+	m->given_up = m->state == EXPORT_FAILED;
+	if (managed_write(m, &err))
+		log_error(m->name, "%s", err.text);
 	return false;
 }
 
@@ -340,7 +357,7 @@ static bool step(struct managed *m)
 			managed_move(m, EXPORT_SUSPENDED, "asked for");
 			return true;
 		}
-		return is_due(m) ? recover(m, NULL) : false;
+		return is_due(m) ? recover(m) : false;
 	case EXPORT_SUSPENDED:
 		if (m->want != WANT_LIVE)
 			return false;
