@@ -19,7 +19,7 @@ root_cache=${XDG_CACHE_HOME:-$HOME/.cache}/ublkd/root
 # What tests may count on, and what is taken along where the machine has it.
 root_programs=(bash fio mkfs.ext4 e2fsck tune2fs dumpe2fs mkfs.xfs xfs_io blockdev
 	blkdiscard lsblk losetup dmsetup mount umount mktemp timeout cmp dd stat du
-	cp fallocate truncate sha256sum sync od tr head tail sort setpriv unshare
+	cp nice fallocate truncate sha256sum sync od tr head tail sort setpriv unshare
 	taskset ps pkill numfmt findmnt)
 root_programs_maybe=(sfdisk jq xfs_repair mkfs.btrfs btrfs partx prlimit chrt filefrag
 	nbdkit nbd-server nbd-client qemu-nbd qemu-img certtool psktool ip tc)

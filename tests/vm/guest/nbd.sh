@@ -162,6 +162,7 @@ server_thaw() { kill -CONT "${server_pids[$1]}"; }
 server_end() {
 	local pid=${server_pids[$1]:-}
 	[[ -n $pid ]] || return 0
+	! lab_gone "$pid" || tail -n 20 "$1.server"
 	kill -CONT "$pid" 2>/dev/null
 	kill -TERM "$pid" 2>/dev/null
 	retry 5 lab_gone "$pid" || kill -KILL "$pid"

@@ -22,12 +22,11 @@
 . /lab/writer.sh
 
 UBLKD=
+# Options that it is started with.
 ublkd_options=()
 
-# ublkd_start [OPTION...]: start it, until it answers. Sets UBLKD to the process. The
-# options are kept for the next time.
+# ublkd_start: start it, until it answers. Sets UBLKD to the process.
 ublkd_start() {
-	if (($#)); then ublkd_options=("$@"); fi
 	[[ -d config ]] || { mkdir -p config/exports.d; defer ublkd_clean; }
 	ublkd --config "$PWD/config" ${ublkd_options[@]+"${ublkd_options[@]}"} 2>>ublkd.err &
 	UBLKD=$!
@@ -92,9 +91,11 @@ about() { timeout -k 1 30 ublkctl show "$1" --json | jq -r "$2"; }
 
 state_of() { about "$1" .export.state; }
 reason_of() { about "$1" .export.reason; }
+reason_says() { [[ $(reason_of "$1") == *"$2"* ]]; }
 worker_of() { about "$1" .export.pid; }
 device_of() { about "$1" .export.device; }
 recoveries_of() { about "$1" .recoveries; }
+has_errors() { [[ $(timeout -k 1 30 ublkctl stats "$1" --json | jq -r .errors.EIO) == [1-9]* ]]; }
 
 state_is() { [[ $(state_of "$1") == "$2" ]]; }
 
@@ -132,7 +133,8 @@ has_done() { (($(done_by "$1") >= $2)); }
 # --- Load ----------------------------------------------------------------------
 #
 # On the first 8 MiB a writer that logs what it did, from 16 MiB on fio, which
-# verifies what it wrote.
+# verifies what it wrote. Whatever else is to be done has precedence over them: the
+# lab's processors are slow and few.
 
 declare -A load_device=() load_writer=() load_fio=()
 
@@ -142,12 +144,12 @@ load_start() {
 	shift
 	dev=$(device_of "$name")
 	load_device[$name]=$dev
-	/lab/bin/wlog write --blocks 2000 --threads 4 --ops 10000000 --flush 2 --fua 2 --zero 2 "$@" \
+	nice -n 19 /lab/bin/wlog write --blocks 2000 --threads 4 --ops 10000000 --flush 2 --fua 2 --zero 2 "$@" \
 		"$dev" "$PWD/$name.log" >"$name.writer" 2>&1 &
 	load_writer[$name]=$!
-	fio --filename="$dev" --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite --bs=4k-64k \
+	nice -n 19 fio --filename="$dev" --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite --bs=4k-64k \
 		--offset=16M --size=16M --verify=crc32c --verify_backlog=32 --verify_fatal=1 \
-		--loops=100000 --randrepeat=0 --minimal --name="$name" >"$name.fio" 2>&1 &
+		--loops=100000 --randrepeat=0 --rate_iops=400 --minimal --name="$name" >"$name.fio" 2>&1 &
 	load_fio[$name]=$!
 	defer "kill ${load_writer[$name]} ${load_fio[$name]} 2>/dev/null"
 }
