@@ -152,7 +152,11 @@ load_start() {
 		--loops=100000 --randrepeat=0 --rate_iops=400 --minimal --name="$name" >"$name.fio" 2>&1 &
 	load_fio[$name]=$!
 	defer "kill ${load_writer[$name]} ${load_fio[$name]} 2>/dev/null"
+	# Before it has a job it ends by a signal without a word.
+	retry 60 has_children "${load_fio[$name]}" || fail "$name: no load: $(cat "$name.fio")"
 }
+
+has_children() { lab_gone "$1" || [[ -n $(ps -o pid= --ppid "$1") ]]; }
 
 # load_goes_on NAME [N [SECONDS]]: until N requests more (default 100) are completed,
 # and both are still at work.
