@@ -34,11 +34,12 @@ all_in_flight() {
 	local pid fio
 	echo "at $SECONDS s: all tags"
 	export_start tags "$SCRATCH/tags" --create 64M --depth 4 --queues 1
-	fio --filename="$DEV" --direct=1 --ioengine=libaio --iodepth=64 --rw=randwrite --bs=16k \
+	nice -n 19 fio --filename="$DEV" --direct=1 --ioengine=libaio --iodepth=64 --rw=randwrite --bs=16k \
 		--size=32M --loops=100000 --minimal --name=tags >tags.fio 2>&1 &
 	fio=$!
 	defer "kill $fio 2>/dev/null"
-	retry 20 awk '$9 < 16 { exit 1 }' "$(sysfs_of "$DEV")/stat" || fail "no load"
+	load_device[tags]=$DEV
+	retry 20 has_done tags 100 || fail "no load"
 	pid=$(worker_of tags)
 	kill -STOP "$pid"
 	retry 10 all_waiting || fail "not all tags are in use: $(cat "$(sysfs_of "$DEV")/inflight")"
