@@ -148,7 +148,8 @@ static bool start(struct managed *m)
 	}
 	if (m->failures == 1)
 		log_error(m->name, "%s: it is tried again", err.text);
-	/* A declared one may wait for a network or a disk; not all at once. */
+	/* A declared one may wait for a network or a disk: failed is what is given up. */
+	managed_move(m, EXPORT_DECLARED, err.text);
 	try_later(m, START_DELAY_MS);
 	return false;
 }
