@@ -58,7 +58,7 @@ static int flush(struct managed *m, struct error *err)
 			       ? 0
 			       : error_set(err, fd, "%s: %s", device, strerror(-fd));
 	ret = kernel_fsync(fd, FLUSH_MS);
-	close(fd);
+	kernel_close_file(fd, FLUSH_MS);
 	return ret ? error_set(err, ret,
 			       "%s: what was written cannot be flushed: %s: give --force "
 			       "to remove it all the same",

@@ -108,7 +108,8 @@ enum task_kind {
 	TASK_FSYNC,
 	TASK_TRUNCATE,
 	TASK_WRITE,
-	TASK_HOLDERS
+	TASK_HOLDERS,
+	TASK_CLOSE
 };
 
 /* Owner: the fiber until it gives up, then whoever sees its end. */
@@ -144,6 +145,14 @@ static int find_holders(struct task *t)
 	return holders_find(t->path, &self, 1, &t->holders);
 }
 
+/* Here, too, since the last close of a disk waits for what was written to it. */
+static void close_own(struct task *t)
+{
+	if (t->fd >= 0)
+		close(t->fd);
+	t->fd = -1;
+}
+
 static void work(uv_work_t *request)
 {
 	struct task *t = request->data;
@@ -168,14 +177,15 @@ static void work(uv_work_t *request)
 	case TASK_HOLDERS:
 		t->result = find_holders(t);
 		return;
+	case TASK_CLOSE:
+		break;
 	}
 	t->result = ret < 0 ? -errno : ret;
+	close_own(t);
 }
 
 static void destroy(struct task *t)
 {
-	if (t->fd >= 0)
-		close(t->fd);
 	free(t->path);
 	free(t->text);
 	free(t);
@@ -191,8 +201,12 @@ static void worked(uv_work_t *request, int status)
 		fiber_raise(&t->event);
 		return;
 	}
-	if (t->kind == TASK_OPEN && t->result >= 0)
-		close(t->result);
+	if (t->kind == TASK_OPEN && t->result >= 0) {
+		t->kind = TASK_CLOSE;
+		t->fd = t->result;
+		if (!uv_queue_work(loop, &t->work, work, worked))
+			return;
+	}
 	if (t->kind == TASK_HOLDERS && !t->result)
 		holders_close(&t->holders);
 	destroy(t);
@@ -210,8 +224,10 @@ static int run_for(const struct task *what, unsigned ms, struct task *done)
 	/* Its own, since it may outlast the fiber's patience. */
 	t->path = what->path ? strdup(what->path) : NULL;
 	t->text = what->text ? strdup(what->text) : NULL;
-	t->fd = what->fd >= 0 ? fcntl(what->fd, F_DUPFD_CLOEXEC, 0) : -1;
+	if (what->fd >= 0 && what->kind != TASK_CLOSE)
+		t->fd = fcntl(what->fd, F_DUPFD_CLOEXEC, 0);
 	if ((what->path && !t->path) || (what->text && !t->text) || (what->fd >= 0 && t->fd < 0)) {
+		close_own(t);
 		destroy(t);
 		return -ENOMEM;
 	}
@@ -250,6 +266,14 @@ int kernel_unlink(const char *path, unsigned ms)
 	struct task t = { .kind = TASK_UNLINK, .path = (char *)(uintptr_t)path, .fd = -1 };
 
 	return run(&t, ms);
+}
+
+void kernel_close_file(int fd, unsigned ms)
+{
+	struct task t = { .kind = TASK_CLOSE, .fd = fd };
+
+	if (run(&t, ms) == -ENOMEM)
+		close(fd);
 }
 
 int kernel_fsync(int fd, unsigned ms)

@@ -41,6 +41,8 @@ void kernel_control(struct control *control);
  */
 int kernel_open_file(const char *path, int flags, unsigned mode, unsigned ms);
 int kernel_unlink(const char *path, unsigned ms);
+/* Closes fd, which may take as long as what was written to it. */
+void kernel_close_file(int fd, unsigned ms);
 int kernel_fsync(int fd, unsigned ms);
 int kernel_truncate(int fd, uint64_t size, unsigned ms);
 /*
