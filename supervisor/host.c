@@ -42,6 +42,9 @@ static int keep_memory(struct managed *m, const json_t *question)
 	/* A device that lives has it, or has lost it; a new one begins with nothing. */
 	if (m->state == EXPORT_RECOVERING)
 		return m->memory_fd < 0 ? -ENODATA : copy_of(m->memory_fd);
+	/* The content is not to be replaced under a device. */
+	if (m->state != EXPORT_OPENING)
+		return -EACCES;
 	if (flags & ~(MFD_HUGETLB | (unsigned)MFD_HUGE_2MB | (unsigned)MFD_HUGE_1GB))
 		return -EINVAL;
 	if (m->memory_fd >= 0) {

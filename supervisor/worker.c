@@ -239,7 +239,7 @@ static void keep_connection(struct worker *w, const json_t *message, struct link
 	if (slot < 0 || slot >= HOST_CONNECTIONS)
 		return;
 	if (w->kept[slot] >= 0)
-		close(w->kept[slot]);
+		link_close(w->kept[slot]);
 	w->kept[slot] = link_take_fd(fds, 0);
 }
 
@@ -590,7 +590,7 @@ int worker_fence(struct worker *w, unsigned ms)
 			}
 			fiber_sleep(5);
 		}
-		close(w->kept[i]);
+		link_close(w->kept[i]);
 		w->kept[i] = -1;
 	}
 	return ret;
@@ -638,7 +638,7 @@ void worker_forget(struct worker *w)
 	reap(w);
 	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
 		if (w->kept[i] >= 0)
-			close(w->kept[i]);
+			link_close(w->kept[i]);
 	unwatch(&w->watch_link, &w->link);
 	unwatch(&w->watch_ask, &w->ask);
 	unwatch(&w->watch_end, &w->pidfd);

@@ -48,10 +48,9 @@ int link_send(int socket, json_t *message, const int *fds, unsigned nr)
 	return ret;
 }
 
-/* What is left of the other side's must not have us wait for it to go (SO_LINGER). */
-static void close_fd(int fd)
+void link_close(int fd)
 {
-	struct linger off = { 0 };
+	struct linger off = { 0 }; /* it would have us wait until what it sends has gone */
 
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off));
 	close(fd);
@@ -72,7 +71,7 @@ static void take_fds(struct msghdr *header, struct link_fds *fds)
 			if (fds->nr < LINK_FDS)
 				fds->fd[fds->nr++] = fd;
 			else
-				close_fd(fd);
+				link_close(fd);
 		}
 	}
 }
@@ -124,7 +123,7 @@ void link_close_fds(struct link_fds *fds)
 {
 	for (unsigned i = 0; i < fds->nr; i++)
 		if (fds->fd[i] >= 0)
-			close_fd(fds->fd[i]);
+			link_close(fds->fd[i]);
 	fds->nr = 0;
 }
 

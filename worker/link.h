@@ -78,6 +78,9 @@ int link_receive(int socket, json_t **message, struct link_fds *fds);
 
 void link_close_fds(struct link_fds *fds);
 
+/* Closes a descriptor that came from the other side, and does not wait for it. */
+void link_close(int fd);
+
 /* Takes a descriptor out; -1 where there is none at that place. */
 int link_take_fd(struct link_fds *fds, unsigned index);
 
