@@ -25,12 +25,27 @@ void (*api_shut_down)(void);
 
 /* ---- who may ---- */
 
+/* Groups are looked up once for each reading of the configuration: it may take long. */
+static struct group_cache {
+	unsigned config;
+	bool known;
+	gid_t gid;
+} groups[CONFIG_OPTIONS];
+
 static bool in_configured_group(const struct varlink_peer *peer, enum config_option option)
 {
 	const char *name = supervisor_config.values[option].text;
-	const struct group *group = name ? getgrnam(name) : NULL;
+	struct group_cache *g = &groups[option];
 
-	return group && varlink_peer_in_group(peer, group->gr_gid);
+	if (g->config != supervisor_config_number) {
+		const struct group *group = name ? getgrnam(name) : NULL;
+
+		*g = (struct group_cache){ supervisor_config_number, group != NULL,
+					   group ? group->gr_gid : 0 };
+		if (name && !group)
+			log_warning(NULL, "there is no group '%s', which ublkd.conf names", name);
+	}
+	return g->known && varlink_peer_in_group(peer, g->gid);
 }
 
 bool api_may(const struct varlink_peer *peer, bool changes, void *context)
@@ -245,7 +260,8 @@ static void answer_export(struct task *task, struct managed *m, bool made)
 	supervisor_settle(m);
 	if (m->state != EXPORT_LIVE) {
 		why(m, &err);
-		if (made && m->state != EXPORT_RECOVERING)
+		/* Another client may have suspended or removed it by now. */
+		if (made && (m->state == EXPORT_FAILED || m->state == EXPORT_DECLARED))
 			give_up(m);
 		fail(task->call, &err);
 	} else if (flag(task, "persist") && persist(m, &err)) {
@@ -322,15 +338,19 @@ static void remove_it(struct task *task)
 		return;
 	}
 	supervisor_hold(m);
-	do {
+	for (;;) {
 		while (flag(task, "wait") && is_held(m) && !varlink_is_gone(task->call))
 			fiber_sleep(HELD_POLL_MS);
 		m->want = WANT_GONE;
 		m->force |= flag(task, "force");
 		keep_kick(m);
 		supervisor_settle(m);
-	} while (m->state == EXPORT_LIVE && flag(task, "wait") && m->fault &&
-		 m->fault->code == EBUSY && !varlink_is_gone(task->call));
+		if (m->state == EXPORT_GONE || !flag(task, "wait") || !m->fault ||
+		    m->fault->code != EBUSY || varlink_is_gone(task->call))
+			break;
+		/* Who holds it is not to be seen, or came in between. */
+		fiber_sleep(HELD_POLL_MS);
+	}
 	if (m->state == EXPORT_GONE) {
 		if (m->origin == ORIGIN_PERSISTENT &&
 		    config_remove_export(supervisor_paths.config, m->name, &err)) {
@@ -358,6 +378,7 @@ static void resize(struct task *task)
 	json_int_t size = json_integer_value(json_object_get(task->parameters, "size"));
 	struct managed *m;
 	struct error err;
+	bool held;
 
 	if (size < 0 || (json_object_get(task->parameters, "size") && !size)) {
 		varlink_invalid(task->call, "size");
@@ -366,13 +387,14 @@ static void resize(struct task *task)
 	m = named(task);
 	if (!m)
 		return;
+	held = size && (uint64_t)size < m->limits.size && is_held(m);
 	while (m->resize)
 		fiber_wait(&m->moved, 0);
 	if (m->state != EXPORT_LIVE) {
 		error_set(&err, ENOTCONN, "%s: it is %s: only a live one can be resized", m->name,
 			  export_state_name(m->state));
 		fail(task->call, &err);
-	} else if (size && (uint64_t)size < m->limits.size && is_held(m)) {
+	} else if (held && (uint64_t)size < m->limits.size) {
 		error_set(&err, EBUSY, "%s: it is made smaller only while nobody has it open",
 			  m->name);
 		busy(task->call, m, &err);
@@ -387,6 +409,7 @@ static void resize(struct task *task)
 		while (m->resize && m->keeping)
 			fiber_wait(&m->moved, 0);
 		m->resize = false;
+		fiber_raise(&m->moved);
 		if (m->resize_result)
 			fail(task->call, &err);
 		else
@@ -406,6 +429,10 @@ static void lead_to(struct task *task, enum managed_want want, enum export_state
 		return;
 	if (m->want == WANT_GONE) {
 		error_set(&err, ENOENT, "%s: it is being removed", m->name);
+		fail(task->call, &err);
+	} else if (want == WANT_SUSPENDED && !m->has_device) {
+		error_set(&err, ENOTCONN, "%s: it is %s: only one with a device can be suspended",
+			  m->name, export_state_name(m->state));
 		fail(task->call, &err);
 	} else {
 		m->want = want;

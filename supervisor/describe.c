@@ -102,8 +102,8 @@ static json_t *queues(const struct managed *m)
 
 	kernel_control(&control);
 	for (unsigned i = 0; i < queues_of(m); i++) {
-		const struct queue_counters *c = counters_queue(m->counters, i);
-		uint64_t started = load(&c->started), completed = load(&c->completed);
+		const struct queue_counters *c;
+		uint64_t started, completed;
 		struct cpus cpus = { 0 };
 		struct error err;
 		json_t *queue, *thread;
@@ -111,11 +111,17 @@ static json_t *queues(const struct managed *m)
 		if (!asked->set && m->has_device)
 			control_get_affinity(&control, m->info.dev_id, i, &cpus, sizeof(cpus),
 					     &err);
+		/* It may have been removed meanwhile. */
+		if (i >= queues_of(m))
+			break;
+		c = counters_queue(m->counters, i);
+		started = load(&c->started);
+		completed = load(&c->completed);
 		queue = json_pack("{s:i, s:s}", "index", (int)i, "cpus",
 				  asked->set ? asked->text
 					     : cpus_format(&cpus, text, sizeof(text)));
 		thread = json_array_get(m->threads, i);
-		if (thread)
+		if (json_is_integer(thread))
 			json_object_set(queue, "thread", thread);
 		set_number(queue, "inFlight", started > completed ? started - completed : 0);
 		set_number(queue, "requests", started);

@@ -262,6 +262,14 @@ void managed_unwrite(const struct managed *m)
 	unlink(path);
 }
 
+bool managed_has_record(const struct managed *m)
+{
+	char path[200];
+
+	record_path(m, "", path, sizeof(path));
+	return !access(path, F_OK);
+}
+
 static int word_of(const json_t *json, const char *key, const char *const *words, int nr)
 {
 	const char *word = json_string_value(json_object_get(json, key));

@@ -155,6 +155,7 @@ void managed_device(const struct managed *m, char *out, size_t size);
 /* Writes the record, whole or not at all.  Returns 0, or -errno with err filled. */
 int managed_write(const struct managed *m, struct error *err);
 void managed_unwrite(const struct managed *m);
+bool managed_has_record(const struct managed *m);
 
 /*
  * Makes one from a record, as it was when that was written; its worker and memory

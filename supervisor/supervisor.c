@@ -15,6 +15,7 @@
 
 struct supervisor_paths supervisor_paths;
 struct config supervisor_config;
+unsigned supervisor_config_number = 1;
 struct managed *supervisor_exports;
 
 /* Content that the service manager kept, until its export is found. */
@@ -54,6 +55,15 @@ int supervisor_add(const char *name, const char *uri, json_t *options, enum mana
 	struct managed *m;
 	int ret = managed_create(&m, name, uri, options, origin, err);
 
+	if (!ret && managed_has_record(m)) {
+		/* Of one that could not be read: there may be a device, and a server. */
+		ret = error_set(
+			err, EEXIST,
+			"%s: %s/%s.json is an earlier one's, and cannot be read: see to its "
+			"device ('ublkctl list' shows it as foreign), then remove that file",
+			name, managed_folder, name);
+		managed_destroy(m);
+	}
 	if (ret)
 		return ret;
 	m->want = WANT_LIVE;
@@ -285,6 +295,7 @@ void supervisor_reload(supervisor_result *result, void *context)
 	}
 	config_close(&supervisor_config);
 	supervisor_config = fresh;
+	supervisor_config_number++;
 	for (unsigned i = 0; i < fresh.nr_errors; i++) {
 		const struct config_error *e = &fresh.errors[i];
 

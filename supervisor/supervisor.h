@@ -20,6 +20,8 @@ extern struct supervisor_paths supervisor_paths;
 
 /* What [ublkd] of the configuration says. */
 extern struct config supervisor_config;
+/* Changes with it; never 0. */
+extern unsigned supervisor_config_number;
 
 /* Before anything else. */
 void supervisor_setup(void);
