@@ -549,7 +549,8 @@ void *__wrap_mmap(void *at, size_t length, int prot, int flags, int fd, off_t of
 	pthread_mutex_lock(&fake_lock);
 	mapped = device ? fake_map_char(device, length, prot, offset)
 			: __real_mmap(at, length, prot, flags, fd, offset);
-	if (mapped != MAP_FAILED)
+	/* A fixed one is part of one that is there. */
+	if (mapped != MAP_FAILED && !(flags & MAP_FIXED))
 		remember_mapping(mapped, length, device);
 	pthread_mutex_unlock(&fake_lock);
 	return mapped;
