@@ -19,7 +19,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HELD_POLL_MS 500u /* between two looks whether a device is still open */
+#define RELOAD_MS    60000u /* for what a reload begins */
+#define HELD_POLL_MS 500u   /* between two looks whether a device is still open */
 
 void (*api_shut_down)(void);
 
@@ -527,11 +528,30 @@ static void upgrade(struct task *task)
 
 /* ---- Reload, Shutdown ---- */
 
+/* What has become of it by now. */
+static void update_result(json_t *result)
+{
+	const char *name = json_string_value(json_object_get(result, "name"));
+	const struct managed *m = supervisor_find(name);
+	struct error err;
+
+	if (!json_is_true(json_object_get(result, "done")) || !m ||
+	    (m->want != WANT_GONE && (m->state == EXPORT_LIVE || m->state == EXPORT_SUSPENDED)))
+		return;
+	why(m, &err);
+	json_object_set_new(result, "done", json_false());
+	json_object_set_new(result, "message", json_string(err.text));
+}
+
 static void reload(struct task *task)
 {
-	json_t *results = json_array();
+	json_t *results = json_array(), *result;
+	size_t i;
 
 	supervisor_reload(add_result, results);
+	supervisor_settle_all(RELOAD_MS);
+	json_array_foreach(results, i, result)
+		update_result(result);
 	answer_results(task->call, results);
 }
 
