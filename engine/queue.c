@@ -638,6 +638,15 @@ free_requests:
 	return ret;
 }
 
+/* Whether a request is with the backend. */
+static bool has_work(const struct queue *q)
+{
+	for (unsigned tag = 0; tag < q->setup.export->depth; tag++)
+		if (q->requests[tag].in_service)
+			return true;
+	return false;
+}
+
 static void close_queue(struct queue *q)
 {
 	int none[QUEUE_FILES];
@@ -649,9 +658,11 @@ static void close_queue(struct queue *q)
 	/*
 	 * The table's hold on ublkcN and the backend's files ends here, and not when the
 	 * ring's own end is worked off.  (To unregister the table would wait for the
-	 * fetches, before 6.13.)
+	 * fetches, before 6.13.)  Unless the ring has a backend's I/O still: no other
+	 * server may begin before that has ended.
 	 */
-	io_uring_register_files_update(&q->ring.uring, 0, none, QUEUE_FILES);
+	if (!has_work(q))
+		io_uring_register_files_update(&q->ring.uring, 0, none, QUEUE_FILES);
 	ring_close(&q->ring);
 	munmap((void *)(uintptr_t)q->descs, desc_bytes(q));
 	buffers_close(&q->buffers);
