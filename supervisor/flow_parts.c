@@ -43,7 +43,10 @@ int flow_create_counters(struct managed *m, struct error *err)
 	flow_drop_counters(m);
 	spec_to_export(&m->spec, &export);
 	m->counters = counters_create(export.nr_queues, m->spec.backend->gauges, &m->counters_fd);
-	return m->counters ? 0 : error_set(err, errno, "memory for counters: %s", strerror(errno));
+	if (!m->counters)
+		return error_set(err, errno, "memory for counters: %s", strerror(errno));
+	m->counters->lost = m->lost;
+	return 0;
 }
 
 void flow_drop_memory(struct managed *m)

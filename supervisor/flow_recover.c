@@ -121,6 +121,7 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 	m->worker = ready;
 	if (!ret)
 		ret = find_living(m, err);
+	managed_look_lost(m);
 	if (!ret)
 		ret = managed_write(m, err);
 	if (!ret && !m->worker)

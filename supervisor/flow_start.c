@@ -139,6 +139,7 @@ int flow_start(struct managed *m, struct error *err)
 
 	kernel_control(&m->control);
 	managed_move(m, EXPORT_OPENING, NULL);
+	m->lost = 0;
 	if (getrandom(&m->cookie, sizeof(m->cookie), 0) != sizeof(m->cookie) || !m->cookie)
 		m->cookie = (uint64_t)(uintptr_t)m ^ fiber_now_ms();
 	ret = choose(m, err);

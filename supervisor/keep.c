@@ -436,12 +436,16 @@ static uint64_t rounds_of(const struct managed *m)
 
 static void look_at_all(uv_timer_t *timer)
 {
+	struct error err;
+
 	(void)timer;
 	for (struct managed *m = *watched; m; m = m->next) {
 		uint64_t rounds;
 
 		if (m->state != EXPORT_LIVE || !m->counters || m->keeping)
 			continue;
+		if (managed_look_lost(m) && managed_write(m, &err))
+			log_error(m->name, "%s", err.text);
 		rounds = rounds_of(m);
 		if (rounds != m->seen_rounds || !has_requests(m)) {
 			m->seen_rounds = rounds;

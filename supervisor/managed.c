@@ -221,8 +221,19 @@ static json_t *to_json(const struct managed *m)
 		json_object_set_new(json, "path", json_string(io_path_name(m->path)));
 		json_object_set_new(json, "max-io", json_integer(m->max_io));
 		json_object_set_new(json, "recoveries", json_integer(m->recoveries));
+		json_object_set_new(json, "lost", json_integer(m->lost));
 	}
 	return json;
+}
+
+bool managed_look_lost(struct managed *m)
+{
+	int lost = m->counters ? __atomic_load_n(&m->counters->lost, __ATOMIC_RELAXED) : 0;
+
+	if (!lost || m->lost)
+		return false;
+	m->lost = lost < 0 && lost >= -4095 ? lost : -EIO;
+	return true;
 }
 
 int managed_write(const struct managed *m, struct error *err)
@@ -311,6 +322,7 @@ static int read_device(struct managed *m, const json_t *json)
 	m->info.queue_depth = (uint16_t)json_integer_value(json_object_get(json, "depth"));
 	m->max_io = (uint32_t)json_integer_value(json_object_get(json, "max-io"));
 	m->recoveries = (unsigned)json_integer_value(json_object_get(json, "recoveries"));
+	m->lost = (int)json_integer_value(json_object_get(json, "lost"));
 	m->path = (enum io_path)path;
 	m->path_reason = "as the device was made";
 	snprintf(m->identity, sizeof(m->identity), "%s", identity);

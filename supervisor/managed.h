@@ -105,6 +105,7 @@ struct managed {
 	bool failing;          /* its death is to be noticed by the command under way */
 	struct counters *counters;
 	int counters_fd;
+	int lost;             /* what the counters have of it: flushes fail, see export_lost() */
 	int memory_fd;        /* content that outlives it; or -1 */
 	json_t *threads;      /* of its queues */
 	uint64_t seen_rounds; /* the heartbeat's */
@@ -151,6 +152,9 @@ void managed_holders(const struct managed *m, struct holders *holders);
 
 /* "/dev/ublkb0"; "" without a device. */
 void managed_device(const struct managed *m, char *out, size_t size);
+
+/* Looks whether a flush has failed, which no later server may forget.  Whether that is news. */
+bool managed_look_lost(struct managed *m);
 
 /* Writes the record, whole or not at all.  Returns 0, or -errno with err filled. */
 int managed_write(const struct managed *m, struct error *err);
