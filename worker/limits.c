@@ -120,9 +120,8 @@ int limits_fit(const struct backend_limits *made, const struct backend_limits *n
 			       "it has a write cache by now, which the device would not flush");
 	if (made->fua && !now->fua)
 		return differs(err, "it has no FUA any more");
-	if ((made->max_discard && !now->max_discard) ||
-	    (made->max_write_zeroes && !now->max_write_zeroes))
-		return differs(err, "it has no discard, or no write-zeroes, any more");
+	if (now->max_discard < made->max_discard || now->max_write_zeroes < made->max_write_zeroes)
+		return differs(err, "it takes only smaller discards or write-zeroes, or none");
 	if (now->max_io && (!made->max_io || made->max_io > now->max_io))
 		return differs(err, "it takes only smaller requests");
 	if (made->dma_align < now->dma_align)
