@@ -126,8 +126,8 @@ static void test_what_is_no_message(void **state)
 	assert_int_equal(send(pair[0], huge, sizeof(huge), 0), (int)sizeof(huge));
 	assert_int_equal(link_receive(pair[1], &message, &got), -EBADMSG);
 	/* And none of ours is one. */
-	huge[2] = 0;
-	memset(huge, 'x', sizeof(huge) - 1);
+	memset(huge, 'x', sizeof(huge));
+	huge[sizeof(huge) - 1] = 0;
 	assert_int_equal(link_send(pair[0], json_pack("{s:s}", "a", huge), NULL, 0), -EMSGSIZE);
 	assert_int_equal(link_send(pair[0], json_object(), NULL, 0), 0);
 	assert_int_equal(link_receive(pair[1], &message, &got), 0);
