@@ -157,7 +157,9 @@ void flow_adopt(struct managed *m)
 		find(m, EXPORT_LIVE, "found");
 		m->live_since_ms = fiber_now_ms();
 		managed_write(m, &err);
-		flow_finish(m, !finished);
+		/* Else its settings may be somebody's choice by now. */
+		if (!finished)
+			flow_finish(m, true);
 		log_info(m->name,
 			 UBLK_BLOCK_PREFIX "%u is live: found with its worker (process %d)",
 			 m->info.dev_id, (int)worker_pid(m->worker));
