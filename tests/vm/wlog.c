@@ -7,6 +7,7 @@
  *
  *   wlog write [OPTIONS] DEVICE LOG    --blocks N --threads N --ops N --seed N
  *                                      --flush PERCENT --fua PERCENT --zero PERCENT --errors
+ *                                      --pause MS
  *   wlog verify DEVICE LOG
  *
  * Each thread owns the blocks of its number modulo the threads, has one request
@@ -83,7 +84,7 @@ struct log {
 static struct {
 	const char *device, *log;
 	uint64_t blocks, ops, seed;
-	unsigned threads, flush, fua, zero;
+	unsigned threads, flush, fua, zero, pause_ms;
 	bool errors;
 } set = { .blocks = 1024, .ops = 1000, .seed = 1, .threads = 4, .flush = 5, .fua = 5 };
 
@@ -357,6 +358,8 @@ static void *writer_main(void *arg)
 			flush_all(w);
 		if (chance(w, 25))
 			check_block(w, mix(&w->state) % own_blocks);
+		if (set.pause_ms)
+			usleep(set.pause_ms * 1000);
 	}
 	return NULL;
 }
@@ -551,6 +554,9 @@ static void parse_option(int index, const struct option *option)
 	case 'z':
 		set.zero = (unsigned)number(option->name, optarg, 100);
 		break;
+	case 'p':
+		set.pause_ms = (unsigned)number(option->name, optarg, 10000);
+		break;
 	case 'e':
 		set.errors = true;
 		break;
@@ -569,6 +575,7 @@ int main(int argc, char **argv)
 		{ "flush", required_argument, NULL, 'f' },
 		{ "fua", required_argument, NULL, 'u' },
 		{ "zero", required_argument, NULL, 'z' },
+		{ "pause", required_argument, NULL, 'p' },
 		{ "errors", no_argument, NULL, 'e' },
 		{ NULL, 0, NULL, 0 },
 	};
