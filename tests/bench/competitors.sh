@@ -23,6 +23,26 @@ file() {
 	[[ -e $FILE ]] || fill "$FILE"
 }
 
+# worker_competitor NAME OPTION...: the competitor NAME, served by a worker of ublkd. Sets
+# DEV.
+worker_competitor() {
+	local uri
+	if [[ -z ${UBLKD:-} ]]; then
+		# shellcheck source=../vm/guest/ublkd.sh
+		. /lab/ublkd.sh
+		ublkd_start
+	fi
+	case $1 in
+	file-*)
+		file "worker-$1"
+		uri=$FILE
+		set -- "$@" --io-path "${1#file-}" ;;
+	*) uri=$1:$SIZE ;;
+	esac
+	export_start "worker-$1" "$uri" "${@:2}"
+	[[ $1 != memory ]] || fill "$DEV"
+}
+
 # competitor NAME OPTION...: make it if it is not there yet; the options are those
 # of ublkctl run, where it serves a local one. Sets TARGET, fio's words for what
 # it opens; none has a blank in it.
@@ -36,6 +56,8 @@ competitor() {
 	case $name in
 	*@*)
 		nbd_competitor "$name" ;;
+	worker-*)
+		worker_competitor "${name#worker-}" "$@" ;;
 	null)
 		ublk_start "$id" "null:$SIZE" "$@" ;;
 	memory)

@@ -27,8 +27,8 @@ shift 2
 echo "fact kernel $(uname -r)"
 echo "fact fio $(fio --version)"
 echo "fact cpu $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
-# Room for a file of each of five competitors.
-ram_disks $((SIZE * 11 / 2))
+# Room for a file of each of seven competitors.
+ram_disks $((SIZE * 15 / 2))
 mkdir -p /run/bench
 cd /run/bench || exit
 "$what" "$@"
