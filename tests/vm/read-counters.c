@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static const char *wanted;
@@ -59,17 +57,11 @@ static int open_counters(const char *pid)
 
 static struct counters *map_counters(const char *pid)
 {
-	struct counters *counters;
 	int fd = open_counters(pid);
-	struct stat st;
+	struct counters *counters = fd < 0 ? NULL : counters_map(fd, false);
 
-	if (fd < 0 || fstat(fd, &st) || st.st_size < (off_t)sizeof(*counters))
-		return NULL;
-	counters = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-	close(fd);
-	if (counters == MAP_FAILED || counters->magic != COUNTERS_MAGIC ||
-	    counters->version != COUNTERS_VERSION)
-		return NULL;
+	if (fd >= 0)
+		close(fd);
 	return counters;
 }
 
@@ -110,8 +102,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	wanted = argc > 2 ? argv[2] : NULL;
-	show("", "queues", counters->nr_queues);
-	for (unsigned i = 0; i < counters->nr_queues; i++)
+	show("", "queues", counters_nr_queues(counters));
+	for (unsigned i = 0; i < counters_nr_queues(counters); i++)
 		show_queue(counters, i);
 	for (unsigned op = 0; op < IO_OPS; op++)
 		show_op(counters, op);
