@@ -658,10 +658,10 @@ static void close_queue(struct queue *q)
 	/*
 	 * The table's hold on ublkcN and the backend's files ends here, and not when the
 	 * ring's own end is worked off.  (To unregister the table would wait for the
-	 * fetches, before 6.13.)  Unless the ring has a backend's I/O still: no other
-	 * server may begin before that has ended.
+	 * fetches, before 6.13.)  Unless the ring has a backend's I/O still and another
+	 * server may come: it must not begin before that has ended.
 	 */
-	if (!has_work(q))
+	if (!q->setup.succeeded || !has_work(q))
 		io_uring_register_files_update(&q->ring.uring, 0, none, QUEUE_FILES);
 	ring_close(&q->ring);
 	munmap((void *)(uintptr_t)q->descs, desc_bytes(q));

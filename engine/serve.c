@@ -90,6 +90,7 @@ int serving_start(struct serving *s, const struct serving_setup *setup, struct e
 			.path = setup->path,
 			.max_io = setup->max_io,
 			.unprivileged = setup->unprivileged,
+			.succeeded = setup->succeeded,
 			.counters = counters,
 			.end_event = s->end_event,
 		};
