@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# Many exports: hundreds of idle ones, each within 8 MiB of memory, worker and ublkd's
+# Many exports: a hundred idle ones and more, each within 8 MiB of memory, worker and ublkd's
 # share, and without a wake-up; listed quickly; then I/O on 128 of them at once.
 # vm: own-boot timeout=500 mem=6144
 # shellcheck source=lib.sh
@@ -13,7 +13,7 @@
 # shellcheck source=guest/orderly.sh
 . /lab/orderly.sh
 
-many=${MANY:-256}
+many=${MANY:-128}
 [[ $(</sys/module/ublk_drv/parameters/ublks_max) -ge $many ]] ||
 	echo "$many" >/sys/module/ublk_drv/parameters/ublks_max
 
