@@ -5,6 +5,7 @@
 # or undoes it; nothing is left over, the same request again does what it says, and
 # another export never notices. On the newest kernel it dies before each step, on 6.12
 # after each.
+# vm: when-named
 # vm: timeout=900
 # shellcheck source=lib.sh
 . /lab/lib.sh
