@@ -133,8 +133,8 @@ has_done() { (($(done_by "$1") >= $2)); }
 # --- Load ----------------------------------------------------------------------
 #
 # On the first 8 MiB a writer that logs what it did, from 16 MiB on fio, which
-# verifies what it wrote. Whatever else is to be done has precedence over them: the
-# lab's processors are slow and few.
+# verifies what it wrote. Both leave time for the rest: the lab's processors are
+# slow and few.
 
 declare -A load_device=() load_writer=() load_fio=()
 
@@ -144,12 +144,12 @@ load_start() {
 	shift
 	dev=$(device_of "$name")
 	load_device[$name]=$dev
-	nice -n 19 /lab/bin/wlog write --blocks 2000 --threads 4 --ops 10000000 --flush 2 --fua 2 --zero 2 "$@" \
+	/lab/bin/wlog write --pause 5 --blocks 2000 --threads 4 --ops 10000000 --flush 2 --fua 2 --zero 2 "$@" \
 		"$dev" "$PWD/$name.log" >"$name.writer" 2>&1 &
 	load_writer[$name]=$!
-	nice -n 19 fio --filename="$dev" --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite --bs=4k-64k \
+	fio --filename="$dev" --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite --bs=4k-64k \
 		--offset=16M --size=16M --verify=crc32c --verify_backlog=32 --verify_fatal=1 \
-		--loops=100000 --randrepeat=0 --rate_iops=400 --minimal --name="$name" >"$name.fio" 2>&1 &
+		--loops=100000 --randrepeat=0 --rate_iops=150 --minimal --name="$name" >"$name.fio" 2>&1 &
 	load_fio[$name]=$!
 	defer "kill ${load_writer[$name]} ${load_fio[$name]} 2>/dev/null"
 	# Before it has a job it ends by a signal without a word.
