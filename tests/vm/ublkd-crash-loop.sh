@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: when-named
 # vm: timeout=300
 #
 # A worker that dies every time, at once or as soon as it serves: ublkd tries ever

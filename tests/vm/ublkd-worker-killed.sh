@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: when-named
 # vm: timeout=300
 #
 # A worker dies (SIGKILL) again and again under writers: no application hears of it,
