@@ -163,7 +163,7 @@ static int receive(struct client *client, size_t *length, int64_t until, struct 
 	size_t looked = 0;
 
 	for (;;) {
-		char *end =
+		const char *end =
 			memchr(client->in ? client->in + looked : "x", 0, client->have - looked);
 		ssize_t n;
 		int ret;
