@@ -350,7 +350,7 @@ static void asks_much(void)
 		worker_call_with_ask(w, worker_request("ask"), CALL_MS, &reply, NULL, &err), 0);
 	json_decref(reply);
 	assert_int_equal(nr_asked, 50);
-	assert_in_range(most_at_once, 1, 8);
+	assert_true(most_at_once >= 1 && most_at_once <= 8);
 	end(w);
 }
 
