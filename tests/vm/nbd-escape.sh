@@ -38,6 +38,6 @@ refuses 1 '' run "$uri"
 cat -v refused.err
 clean refused.err
 uri="nbd+unix:///"$'name\e[31m'"?socket=$PWD/main.sock"
-refuses 1 '' run "$uri"
+refuses 2 '' run "$uri"
 cat -v refused.err
 clean refused.err
