@@ -208,6 +208,9 @@ int flow_end_worker(struct managed *m, unsigned ms, struct error *err)
 			"its worker (process %d) does not end, though it was killed: it waits "
 			"for a disk, or for the kernel",
 			(int)worker_pid(m->worker));
+	else if (worker_fence(m->worker, FENCE_MS))
+		log_warning(m->name, "the server has not ended the old connection: what was sent "
+				     "on it may still be carried out");
 	worker_forget(m->worker);
 	m->worker = NULL;
 	return ret;
