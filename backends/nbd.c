@@ -17,7 +17,7 @@
 
 #define QUEUE_LINKS_AUTO 8
 #define RETAIN_MIN       (64u << 10)
-#define LAST_FLUSH_MS    10000u /* less than the engine gives a queue to end */
+#define FLUSH_NOW_MS     10000u /* less than the engine gives a queue to end */
 
 const struct option_def nbd_options[] = {
 	{ "connections", OPTION_COUNT, "auto", "auto", 1, NBD_LINKS_MAX,
@@ -244,7 +244,7 @@ end_links:
 	return ret;
 }
 
-static int last_flushed(void *user_data, int *error)
+static int flushed(void *user_data, int *error)
 {
 	*(int *)user_data = *error;
 	return 1;
@@ -255,35 +255,69 @@ static int nothing_in_flight(struct nbd_handle *h)
 	return nbd_aio_in_flight(h) == 0;
 }
 
+/* Whether there may be something that only a flush makes last. */
+static bool flush_matters(const struct nbd *nbd)
+{
+	return nbd->facts.flush && nbd->retain != NBD_RETAIN_TRUST &&
+	       !nbd->export->limits.read_only && !export_lost(nbd->export);
+}
+
+/*
+ * On a connection with nothing in flight, and waits for it.  Returns 0, or -errno with
+ * err filled; result is the server's, and has to live as long as the connection.
+ */
+static int flush_now(struct nbd_handle *h, int *result, struct error *err)
+{
+	nbd_completion_callback done = { .callback = flushed, .user_data = result };
+
+	*result = 0;
+	if (nbd_aio_flush(h, done, 0) < 0)
+		return nbd_server_failed(err, "the server");
+	if (nbd_server_run(h, FLUSH_NOW_MS, nothing_in_flight, err))
+		return -err->code;
+	return *result ? error_set(err, *result, "%s", strerror(*result)) : 0;
+}
+
 /* What a device's end leaves unflushed, the server's end might lose. */
 static void last_flush(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
 	struct nbd_link *link = nbd_free_link(q);
 	uint64_t covers = nbd_ledger_flush_begins(&nbd->ledger);
-	nbd_completion_callback done = { .callback = last_flushed, .user_data = &q->last_flush };
-	struct error err = { 0 };
+	struct error err;
 
-	if (!nbd->facts.flush || nbd->retain == NBD_RETAIN_TRUST || export_lost(nbd->export) ||
-	    !nbd_ledger_owes(&nbd->ledger) || nbd->export->limits.read_only)
+	if (!flush_matters(nbd) || !nbd_ledger_owes(&nbd->ledger))
 		return;
-	if (!link || link->in_flight) {
+	if (!link || link->in_flight)
 		log_warning(nbd->export->name,
 			    "queue %u ends without its server: what was not flushed may be lost",
 			    q->index);
-		return;
-	}
-	if (nbd_aio_flush(link->handle, done, 0) < 0)
-		nbd_server_failed(&err, "the last flush failed");
-	else if (nbd_server_run(link->handle, LAST_FLUSH_MS, nothing_in_flight, &err))
-		error_prefix(&err, "the last flush failed");
-	else if (q->last_flush)
-		error_set(&err, q->last_flush, "the last flush failed: %s",
-			  strerror(q->last_flush));
-	if (err.code)
-		log_error(nbd->export->name, "%s: what it covers may be lost", err.text);
+	else if (flush_now(link->handle, &q->last_flush, &err))
+		log_error(nbd->export->name,
+			  "the last flush failed: %s: what it covers may be lost", err.text);
 	else
 		nbd_ledger_flushed(&nbd->ledger, covers);
+}
+
+/*
+ * What an earlier server of this device had written and not flushed was kept in its
+ * memory, which is gone: should this connection break, nobody could send it again, and
+ * the flush on the next one would succeed over the loss.
+ */
+static int first_flush(struct nbd *nbd, struct error *err)
+{
+	int ret;
+
+	if (!nbd->export->resumed || !flush_matters(nbd))
+		return 0;
+	ret = flush_now(nbd->handles[0], &nbd->first_flush, err);
+	if (ret && nbd->first_flush) {
+		nbd_set_lost(nbd, nbd->first_flush, "the flush of what was written before");
+		return 0;
+	}
+	return ret ? error_prefix(err, "%s: the flush of what was written before",
+				  nbd->export->name)
+		   : 0;
 }
 
 static void nbd_queue_close(struct queue *queue)
@@ -473,6 +507,8 @@ static int nbd_open(struct export *export, struct error *err)
 	connect_more(nbd);
 	export->limits.max_queues = nbd->nr_links;
 	ret = open_logs(nbd, err);
+	if (!ret)
+		ret = first_flush(nbd, err);
 	if (ret)
 		goto close_logs;
 	pthread_mutex_init(&nbd->gate, NULL);
@@ -513,10 +549,28 @@ static int nbd_resize(struct export *export, struct error *err)
 	return ret;
 }
 
+/* What is kept for a server that is away cannot be handed over. */
+static int nbd_settled(struct export *export, struct error *err)
+{
+	struct nbd *nbd = export->private;
+
+	if (!flush_matters(nbd) || !nbd_ledger_owes(&nbd->ledger) ||
+	    atomic_load(&nbd->nr_up) == nbd->nr_links)
+		return 0;
+	return error_set(
+		err, ENOTCONN,
+		"%s: its server is away, and what it may have lost is kept here: try again "
+		"once it is back",
+		export->name);
+}
+
 static void nbd_close_export(struct export *export)
 {
 	struct nbd *nbd = export->private;
 
+	/* Another one that opens it for this device would flush, and not know. */
+	if (flush_matters(nbd) && (nbd_ledger_owes(&nbd->ledger) || atomic_load(&nbd->owed)))
+		export_set_lost(export, -EIO);
 	close_handles(nbd);
 	close_logs(nbd);
 	pthread_mutex_destroy(&nbd->gate);
@@ -542,6 +596,7 @@ static const struct backend nbd_backend = {
 	.open = nbd_open,
 	.close = nbd_close_export,
 	.resize = nbd_resize,
+	.settled = nbd_settled,
 	.queue_open = nbd_queue_open,
 	.queue_close = nbd_queue_close,
 	.submit = nbd_submit,

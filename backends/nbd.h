@@ -157,6 +157,7 @@ struct nbd {
 	struct nbd_ledger ledger;
 	struct nbd_log *logs; /* one a queue */
 	unsigned nr_logs;
+	int first_flush;            /* errno of the one at the start; libnbd's as last_flush */
 	atomic_int owed;            /* -errno that the next flush ends with; 0: none */
 	atomic_bool flush_soon;     /* much was sent again: better not to keep it any longer */
 	atomic_bool flushing;       /* a queue has a flush of our own under way */

@@ -362,6 +362,12 @@ struct backend {
 	 * goes), durably.  Returns 0, or -errno with err filled.
 	 */
 	int (*set_size)(struct export *export, uint64_t size, struct error *err);
+	/*
+	 * Optional, device's thread, with nothing in service.  Whether this process may end
+	 * and another one open the storage for the same device without a loss.  Returns 0,
+	 * or -errno with err filled.
+	 */
+	int (*settled)(struct export *export, struct error *err);
 	/* Optional.  Returns 0, or -errno with err filled and nothing held. */
 	int (*queue_open)(struct queue *queue, struct error *err);
 	void (*queue_close)(struct queue *queue);

@@ -321,27 +321,38 @@ static void let_go(struct worker *w)
 	w->state = WORKER_ENDING;
 }
 
+/* Until nothing is in service, and the storage can be left to another process. */
+static int drain(struct worker *w, struct error *err)
+{
+	struct export *e = &w->serving.export;
+	uint64_t end = now_ms() + DRAIN_MS;
+
+	serving_drain(&w->serving, true);
+	while (!serving_is_drained(&w->serving)) {
+		if (now_ms() > end)
+			return error_set(
+				err, ETIMEDOUT,
+				"%s: requests in service are not answered within %d s: the "
+				"server stays as it is",
+				w->name, DRAIN_MS / 1000);
+		nap();
+	}
+	return e->backend->settled ? e->backend->settled(e, err) : 0;
+}
+
 static int do_drain(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		    struct error *err)
 {
-	uint64_t end = now_ms() + DRAIN_MS;
 	int ret = in_state(w, WORKER_SERVING, err);
 
 	(void)fds;
 	(void)reply;
 	if (ret)
 		return ret;
-	serving_drain(&w->serving, true);
-	while (!serving_is_drained(&w->serving)) {
-		if (now_ms() > end) {
-			serving_drain(&w->serving, false);
-			return error_set(
-				err, ETIMEDOUT,
-				"%s: requests in service are not answered within %d s: the "
-				"server stays as it is",
-				w->name, DRAIN_MS / 1000);
-		}
-		nap();
+	ret = drain(w, err);
+	if (ret) {
+		serving_drain(&w->serving, false);
+		return ret;
 	}
 	serving_quit(&w->serving);
 	ret = serving_join(&w->serving, err);

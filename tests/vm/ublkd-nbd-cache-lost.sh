@@ -1,0 +1,71 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# vm: timeout=180
+#
+# What an NBD server acknowledged and has not written back yet outlives the worker that
+# wrote it, whatever becomes of the server afterwards: after a worker's death the next
+# one has it flushed before it serves, and while the server is away a worker that keeps
+# some of it is not replaced by an upgrade.
+# shellcheck source=lib.sh
+. /lab/lib.sh
+# shellcheck source=guest/disks.sh
+. /lab/disks.sh
+# shellcheck source=guest/nbd.sh
+. /lab/nbd.sh
+# shellcheck source=guest/ublkd.sh
+. /lab/ublkd.sh
+
+# written LETTER: the first blocks of it, acknowledged, and in the server's memory only.
+written() {
+	head -c 65536 /dev/zero | tr '\0' "$1" >wanted
+	dd if=wanted of="$DEV" bs=64k oflag=direct status=none
+	expect '' "$(head -c 65536 image | tr -d -c "$1" | head -c 8)" "in the file already"
+}
+
+# The server forgets.
+restart_server() {
+	server_kill main
+	server_start main
+}
+
+content_is() {
+	dd if="$DEV" bs=64k count=1 iflag=direct status=none of=found
+	cmp found wanted || fail "$1: not what was written, but $(head -c 8 found)"
+}
+
+truncate -s 64M image
+nbdkit_start main unix --filter=cache file image cache=writeback
+ublkd_start
+for options in '--queues 1' '--queues 2 -o connections=2' '-o retain=0'; do
+	echo "at $SECONDS s: $options"
+	# shellcheck disable=SC2086 # several words are meant
+	export_start remote "$URI" $options
+	written A
+	worker_kill remote
+	restart_server
+	content_is "$options: after the worker's death"
+	sync "$DEV" || fail "$options: a flush fails"
+	timeout -k 5 60 ublkctl remove remote
+	truncate -s 0 image
+	truncate -s 64M image
+done
+
+echo "at $SECONDS s: upgrades"
+export_start remote "$URI"
+written B
+timeout -k 5 60 ublkctl upgrade remote || fail "the upgrade"
+restart_server
+content_is "after an upgrade"
+written C
+server_kill main
+pid=$(worker_of remote)
+fails_with 'its server is away' timeout -k 5 60 ublkctl upgrade remote
+fails_with 'its server is away' timeout -k 5 60 ublkctl suspend remote
+expect "$pid" "$(worker_of remote)" "the worker"
+server_start main
+content_is "after an upgrade that was refused"
+sync "$DEV" || fail "a flush fails"
+timeout -k 5 60 ublkctl upgrade remote || fail "the upgrade once the server is back"
+content_is "after it"
+ublkd_stop
+cmp -n 65536 wanted image || fail "the file has something else"
