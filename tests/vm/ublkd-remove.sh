@@ -92,6 +92,9 @@ wait "$waits" || fail "it failed: $(cat wait.out)"
 is_gone
 
 echo "at $SECONDS s: by force, under load"
+# Nothing of what was there before may be taken for what the load has written.
+rm "$SCRATCH/image"
+truncate -s 64M "$SCRATCH/image"
 disk
 load_start disk
 load_goes_on disk

@@ -144,12 +144,12 @@ load_start() {
 	shift
 	dev=$(device_of "$name")
 	load_device[$name]=$dev
-	/lab/bin/wlog write --pause 5 --blocks 2000 --threads 4 --ops 10000000 --flush 2 --fua 2 --zero 2 "$@" \
+	/lab/bin/wlog write --pause 20 --blocks 2000 --threads 4 --ops 10000000 --flush 2 --fua 2 --zero 2 "$@" \
 		"$dev" "$PWD/$name.log" >"$name.writer" 2>&1 &
 	load_writer[$name]=$!
-	fio --filename="$dev" --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite --bs=4k-64k \
+	fio --filename="$dev" --direct=1 --ioengine=libaio --iodepth=16 --rw=randwrite --bs=4k-32k \
 		--offset=16M --size=16M --verify=crc32c --verify_backlog=32 --verify_fatal=1 \
-		--loops=100000 --randrepeat=0 --rate_iops=150 --minimal --name="$name" >"$name.fio" 2>&1 &
+		--loops=100000 --randrepeat=0 --rate_iops=40 --minimal --name="$name" >"$name.fio" 2>&1 &
 	load_fio[$name]=$!
 	defer "kill ${load_writer[$name]} ${load_fio[$name]} 2>/dev/null"
 	# Before it has a job it ends by a signal without a word.
