@@ -43,9 +43,14 @@ workers_changed() {
 }
 workers() { ublkctl list --json | jq -r '.[] | "\(.name) \(.pid)"' | sort; }
 
-for name in "${names[@]}"; do load_start "$name" --threads 2; done
+for name in "${names[@]}"; do
+	case $name in
+	*2) load_start "$name" --threads 2 ;;
+	*) load_start_writer "$name" --threads 2 ;;
+	esac
+done
 for round in 1 2; do
-	for name in "${names[@]}"; do load_goes_on "$name" 50 60; done
+	for name in "${names[@]}"; do load_goes_on "$name" 30 60; done
 	workers >workers.before
 	echo "at $SECONDS s: upgrade $round"
 	timeout -k 5 120 ublkctl upgrade --all || fail "the upgrade"
@@ -55,7 +60,7 @@ for round in 1 2; do
 done
 
 echo "at $SECONDS s: a program that does not run"
-for name in "${names[@]}"; do load_goes_on "$name" 50 60; done
+for name in "${names[@]}"; do load_goes_on "$name" 30 60; done
 workers >workers.before
 printf '%s\n' '#!/bin/sh' 'exit 1' >broken
 chmod 755 broken
@@ -68,9 +73,10 @@ cmp workers.before workers.now || fail "not the workers that were there"
 ln -sf "$good" worker
 
 for name in "${names[@]}"; do
-	load_goes_on "$name" 50 60
+	load_goes_on "$name" 30 60
 	expect 0 "$(recoveries_of "$name")" "$name: recoveries"
 	load_stop "$name"
+	[[ $name == *2 ]] || continue
 	# The longest write of fio's, in microseconds.
 	longest=$(sed -n 's/^3;//p' "$name.fio" | cut -d';' -f80)
 	echo "$name: the longest write took $longest us"
