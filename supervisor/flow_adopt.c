@@ -7,6 +7,7 @@
 #include "engine/log.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
+#include "supervisor/host.h"
 #include "supervisor/keep.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
@@ -68,31 +69,43 @@ static void forget_device(struct managed *m)
 	m->has_device = false;
 }
 
-static void take_worker(struct managed *m)
+/* What it does, and what it has. */
+static int greet(struct managed *m, bool *serving, json_int_t *size, struct error *err)
 {
-	json_int_t size;
 	struct link_fds fds;
-	struct error err;
 	json_t *reply;
-	bool serving;
-	int ret;
+	int ret = worker_call_with_ask(m->worker, worker_request("hello"), FLOW_WORKER_MS, &reply,
+				       &fds, err);
 
-	if (worker_adopt(&m->worker, m->name, &(struct worker_events){ KEEP_WORKER_EVENTS(m) },
-			 &err))
-		return;
-	ret = worker_call_with_ask(m->worker, worker_request("hello"), FLOW_WORKER_MS, &reply, &fds,
-				   &err);
 	if (ret)
-		goto kill;
-	serving = json_is_true(json_object_get(reply, "serving")) && m->has_device &&
-		  json_integer_value(json_object_get(reply, "device")) == m->info.dev_id;
-	size = json_integer_value(json_object_get(reply, "size"));
+		return ret;
+	*serving = json_is_true(json_object_get(reply, "serving")) && m->has_device &&
+		   json_integer_value(json_object_get(reply, "device")) == m->info.dev_id;
+	*size = json_integer_value(json_object_get(reply, "size"));
 	json_decref(reply);
 	m->counters_fd = link_take_fd(&fds, 0);
 	m->counters = m->counters_fd < 0 ? NULL : counters_map(m->counters_fd, false);
 	if (m->memory_fd < 0)
 		m->memory_fd = link_take_fd(&fds, 1);
 	link_close_fds(&fds);
+	return 0;
+}
+
+static void take_worker(struct managed *m)
+{
+	bool serving = false;
+	json_int_t size = 0;
+	struct error err;
+	int ret;
+
+	if (worker_adopt(&m->worker, m->name, &(struct worker_events){ KEEP_WORKER_EVENTS(m) },
+			 &err))
+		return;
+	ret = greet(m, &serving, &size, &err);
+	/* Whatever becomes of it: its content is not to go with it. */
+	host_save_memory(m);
+	if (ret)
+		goto kill;
 	if (serving && m->counters && m->info.state == UBLK_DEV_LIVE) {
 		/* It may have grown while nobody was told. */
 		if (size > 0 && (uint64_t)size > m->limits.size)

@@ -33,11 +33,16 @@ static int copy_of(int fd)
 	return copy < 0 ? -errno : copy;
 }
 
+static bool has_memory(const struct managed *m)
+{
+	return !strcmp(m->spec.backend->scheme, "memory");
+}
+
 static int keep_memory(struct managed *m, const json_t *question)
 {
 	unsigned flags = (unsigned)json_integer_value(json_object_get(question, "flags"));
 
-	if (strcmp(m->spec.backend->scheme, "memory") != 0)
+	if (!has_memory(m))
 		return -EACCES;
 	/* A device that lives has it, or has lost it; a new one begins with nothing. */
 	if (m->state == EXPORT_RECOVERING)
@@ -51,11 +56,30 @@ static int keep_memory(struct managed *m, const json_t *question)
 		host_unstore_memory(m);
 		close(m->memory_fd);
 	}
-	m->memory_fd = host_memfd("ublkd-memory", flags);
+	m->memory_fd = host_memfd(WORKER_MEMORY, flags);
 	if (m->memory_fd < 0)
 		return m->memory_fd;
 	host_store_memory(m);
 	return copy_of(m->memory_fd);
+}
+
+void host_save_memory(struct managed *m)
+{
+	int fd;
+
+	if (!has_memory(m) || m->memory_fd >= 0 || !m->has_device || !m->worker)
+		return;
+	fd = worker_open_memory(m->worker, m->limits.size);
+	if (fd < 0) {
+		log_warning(
+			m->name,
+			"its content is its worker's alone (process %d), and lost with that: %s%s",
+			(int)worker_pid(m->worker), strerror(-fd),
+			fd == -EACCES ? ": ublkd must be root, with CAP_SYS_PTRACE" : "");
+		return;
+	}
+	m->memory_fd = fd;
+	host_store_memory(m);
 }
 
 int host_answer(struct managed *m, const char *kind, const json_t *question)

@@ -22,4 +22,11 @@ int host_answer(struct managed *m, const char *kind, const json_t *question);
 void host_store_memory(const struct managed *m);
 void host_unstore_memory(const struct managed *m);
 
+/*
+ * Takes the memory of an export with a device out of its worker, which was not asked
+ * for it, or did not answer; where that cannot be done it is told why.  Nothing is
+ * done where ublkd has it, or there is none to have.
+ */
+void host_save_memory(struct managed *m);
+
 #endif

@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include <uv.h>
 
@@ -94,6 +95,16 @@ int worker_fault(const struct worker *worker, struct error *err);
 bool worker_has_refused(const struct worker *worker);
 
 pid_t worker_pid(const struct worker *worker);
+
+/* What the memory is called that outlives a worker (memfd_create(2)). */
+#define WORKER_MEMORY "ublkd-memory"
+
+/*
+ * Opens anew the memory, of size bytes or more, that it has of us: for one that is
+ * not to be asked, since it does not answer.  Returns a descriptor, or -errno:
+ * ENOENT (it has none), ESRCH (it has just ended), EACCES (it is not ours to see).
+ */
+int worker_open_memory(const struct worker *worker, uint64_t size);
 
 /* Sends SIGKILL. */
 void worker_kill(struct worker *worker);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -59,6 +60,18 @@ static void ask_much(int ask)
 	}
 }
 
+/* What ublkd would have made, and what only looks like it. */
+static void have_memory(void)
+{
+	int too_small = memfd_create("ublkd-memory", MFD_CLOEXEC);
+	int unsealed = memfd_create("ublkd-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int fd = memfd_create("ublkd-memory", MFD_CLOEXEC);
+
+	if (ftruncate(too_small, 4096) || ftruncate(unsealed, 1 << 20) || ftruncate(fd, 1 << 20) ||
+	    pwrite(fd, "content", 7, 5) != 7)
+		exit(4);
+}
+
 static void obey(int *link, int ask, const json_t *request)
 {
 	const char *verb = json_string_value(json_object_get(request, "do"));
@@ -80,6 +93,8 @@ static void obey(int *link, int ask, const json_t *request)
 			  NULL, 0);
 		return;
 	}
+	if (!strcmp(verb, "memory"))
+		have_memory();
 	if (!strcmp(verb, "babble"))
 		babble(*link, 500);
 	if (!strcmp(verb, "late"))
@@ -393,6 +408,37 @@ static void test_the_one_that_serves_is_adopted(void **state)
 	in_fiber(is_adopted);
 }
 
+static void loses_no_memory(void)
+{
+	struct worker *w = start();
+	char text[8] = "";
+	struct error err;
+	int fd;
+
+	assert_int_equal(worker_open_memory(w, 1 << 20), -ENOENT);
+	assert_int_equal(call(w, "memory", CALL_MS, &err), 0);
+	assert_int_equal(worker_open_memory(w, (1 << 20) + 1), -ENOENT);
+	/* It does not answer, and dies of that. */
+	assert_int_equal(call(w, "hang", 50, &err), -ETIMEDOUT);
+	kill(worker_pid(w), SIGSTOP);
+	fd = worker_open_memory(w, 1 << 20);
+	assert_true(fd >= 0);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(worker_finish(w, 0), 0);
+	assert_int_equal(worker_open_memory(w, 1 << 20), -ESRCH);
+	worker_forget(w);
+	assert_int_equal(pread(fd, text, 7, 5), 7);
+	assert_string_equal(text, "content");
+	assert_int_equal(pwrite(fd, "x", 1, 0), 1);
+	close(fd);
+}
+
+static void test_memory_of_one_that_hangs(void **state)
+{
+	(void)state;
+	in_fiber(loses_no_memory);
+}
+
 static void does_not_start(void)
 {
 	static char deep[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -430,6 +476,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_questions_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_one_that_serves_is_adopted, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_memory_of_one_that_hangs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_that_does_not_start, setup, teardown),
 	};
 
