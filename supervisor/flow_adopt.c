@@ -98,10 +98,16 @@ static void take_worker(struct managed *m)
 	struct error err;
 	int ret;
 
-	if (worker_adopt(&m->worker, m->name, &(struct worker_events){ KEEP_WORKER_EVENTS(m) },
-			 &err))
+	ret = worker_adopt(&m->worker, m->name, &m->process, FLOW_WORKER_MS,
+			   &(struct worker_events){ KEEP_WORKER_EVENTS(m) }, &err);
+	if (!m->worker) {
+		if (ret != -ESRCH)
+			log_warning(m->name, "its worker is not found: %s", err.text);
 		return;
-	ret = greet(m, &serving, &size, &err);
+	}
+	m->process = worker_process(m->worker);
+	if (!ret)
+		ret = greet(m, &serving, &size, &err);
 	/* Whatever becomes of it: its content is not to go with it. */
 	host_save_memory(m);
 	if (ret)

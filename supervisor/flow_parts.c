@@ -153,6 +153,9 @@ int flow_serve(struct managed *m, struct error *err)
 	json_t *request, *reply;
 	int fd, ret = worker_publish(m->worker, err);
 
+	m->process = worker_process(m->worker);
+	if (!ret)
+		ret = managed_write(m, err);
 	if (ret)
 		return ret;
 	fd = open_char(m, err);

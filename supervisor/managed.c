@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,6 +223,9 @@ static json_t *to_json(const struct managed *m)
 		json_object_set_new(json, "max-io", json_integer(m->max_io));
 		json_object_set_new(json, "recoveries", json_integer(m->recoveries));
 		json_object_set_new(json, "lost", json_integer(m->lost));
+		json_object_set_new(json, "worker",
+				    json_pack("{s:i, s:I}", "pid", (int)m->process.pid, "started",
+					      (json_int_t)m->process.started));
 	}
 	return json;
 }
@@ -300,6 +304,16 @@ static int state_of(const json_t *json)
 	return word_of(json, "state", names, EXPORT_STATES);
 }
 
+static void read_process(struct managed *m, const json_t *json)
+{
+	json_int_t pid = json_integer_value(json_object_get(json, "pid"));
+
+	if (pid <= 0 || pid > INT_MAX)
+		return;
+	m->process.pid = (pid_t)pid;
+	m->process.started = (uint64_t)json_integer_value(json_object_get(json, "started"));
+}
+
 static int read_device(struct managed *m, const json_t *json)
 {
 	static const char *paths[IO_PATHS];
@@ -323,6 +337,7 @@ static int read_device(struct managed *m, const json_t *json)
 	m->max_io = (uint32_t)json_integer_value(json_object_get(json, "max-io"));
 	m->recoveries = (unsigned)json_integer_value(json_object_get(json, "recoveries"));
 	m->lost = (int)json_integer_value(json_object_get(json, "lost"));
+	read_process(m, json_object_get(json, "worker"));
 	m->path = (enum io_path)path;
 	m->path_reason = "as the device was made";
 	snprintf(m->identity, sizeof(m->identity), "%s", identity);

@@ -100,9 +100,10 @@ struct managed {
 	bool partitions;
 
 	/* Its server. */
-	struct worker *worker; /* or NULL */
-	bool holding;          /* it serves no more, and keeps the memory for the next one */
-	bool failing;          /* its death is to be noticed by the command under way */
+	struct worker *worker;         /* or NULL */
+	struct worker_process process; /* that serves, or did; on record */
+	bool holding; /* it serves no more, and keeps the memory for the next one */
+	bool failing; /* its death is to be noticed by the command under way */
 	struct counters *counters;
 	int counters_fd;
 	int lost;             /* what the counters have of it: flushes fail, see export_lost() */

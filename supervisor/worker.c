@@ -20,11 +20,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LISTENER   3 /* the worker's descriptor of its socket */
-#define CONNECT_MS 10000
-#define KILL_MS    10000
-#define AT_A_TIME  16u /* messages, before others have their turn */
-#define QUESTIONS  8u  /* under way; an honest worker has one, and some that it gave up */
+#define LISTENER         3 /* the worker's descriptor of its socket */
+#define CONNECT_MS       10000
+#define CONNECT_AGAIN_MS 100u
+#define KILL_MS          10000
+#define AT_A_TIME        16u /* messages, before others have their turn */
+#define QUESTIONS        8u  /* under way; an honest worker has one, and some that it gave up */
 
 struct worker_setup worker_setup;
 
@@ -32,6 +33,7 @@ struct worker_setup worker_setup;
 struct worker {
 	char name[80];
 	pid_t pid;
+	uint64_t started;
 	int pidfd, link, ask;
 	uv_poll_t watch_end, watch_link, watch_ask;
 	unsigned nr_watches; /* uv has that many of them */
@@ -403,9 +405,31 @@ static bool has_closed(int fd)
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
-/* link: a connection to that process, which is not closed while it lives. */
+/* When that process was started; 0: there is none. */
+static uint64_t start_of(pid_t pid)
+{
+	char path[32], text[1024], *at;
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, text, sizeof(text) - 1);
+		close(fd);
+	}
+	text[n < 0 ? 0 : n] = 0;
+	/* Field 2 is its name in brackets, and may be anything. */
+	at = strrchr(text, ')');
+	for (unsigned field = 2; at && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	return at ? strtoull(at, NULL, 10) : 0;
+}
+
+/* is_it: whether that number is the process's that is meant; asked once it is watched. */
 static struct worker *create(const char *name, const struct worker_events *events, pid_t pid,
-			     int link)
+			     bool (*is_it)(const struct worker *w, const void *context),
+			     const void *context)
 {
 	struct worker *w = calloc(1, sizeof(*w));
 
@@ -418,8 +442,8 @@ static struct worker *create(const char *name, const struct worker_events *event
 	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
 		w->kept[i] = -1;
 	w->events = *events;
-	/* A number may have become another process's. */
-	if (w->pidfd >= 0 && !has_closed(link)) {
+	w->started = start_of(pid);
+	if (w->pidfd >= 0 && is_it(w, context)) {
 		fcntl(w->pidfd, F_SETFD, FD_CLOEXEC);
 		watch(w, &w->watch_end, w->pidfd, ended);
 		return w;
@@ -428,6 +452,18 @@ static struct worker *create(const char *name, const struct worker_events *event
 		close(w->pidfd);
 	free(w);
 	return NULL;
+}
+
+/* A connection to a process is not closed while that lives. */
+static bool is_connected(const struct worker *w, const void *link)
+{
+	(void)w;
+	return !has_closed(*(const int *)link);
+}
+
+static bool is_known(const struct worker *w, const void *known)
+{
+	return w->started && w->started == ((const struct worker_process *)known)->started;
 }
 
 static void use_link(struct worker *w, int link)
@@ -476,7 +512,7 @@ int worker_start(struct worker **worker, const char *name, const struct worker_e
 		return start;
 	ret = meet(start, name, &link, &pid, err);
 	if (!ret) {
-		w = create(name, events, pid, link);
+		w = create(name, events, pid, is_connected, &link);
 		if (!w)
 			ret = error_set(err, EPIPE, "its worker (%s) ended at once",
 					worker_setup.program);
@@ -493,25 +529,33 @@ int worker_start(struct worker **worker, const char *name, const struct worker_e
 	return 0;
 }
 
-int worker_adopt(struct worker **worker, const char *name, const struct worker_events *events,
-		 struct error *err)
+int worker_adopt(struct worker **worker, const char *name, const struct worker_process *known,
+		 unsigned ms, const struct worker_events *events, struct error *err)
 {
-	struct worker *w;
+	uint64_t end = fiber_now_ms() + ms;
 	pid_t pid;
-	int link = connect_to(name, SERVING, &pid, err);
+	int link;
 
+	*worker = NULL;
+	/* One that hangs has taken no connection of those that an earlier ublkd has made. */
+	while ((link = connect_to(name, SERVING, &pid, err)) == -EAGAIN && fiber_now_ms() < end)
+		fiber_sleep(CONNECT_AGAIN_MS);
+	if (link >= 0) {
+		*worker = create(name, events, pid, is_connected, &link);
+		if (*worker) {
+			use_link(*worker, link);
+			return 0;
+		}
+		close(link);
+		link = error_set(err, ESRCH, "its worker has just gone");
+	}
+	if (known->pid > 0)
+		*worker = create(name, events, known->pid, is_known, known);
+	if (*worker)
+		return error_set(err, ETIMEDOUT, "it takes no connection");
 	if (link == -ENOENT || link == -ECONNREFUSED)
 		return error_set(err, ESRCH, "its worker is gone");
-	if (link < 0)
-		return link;
-	w = create(name, events, pid, link);
-	if (!w) {
-		close(link);
-		return error_set(err, ESRCH, "its worker has just gone");
-	}
-	use_link(w, link);
-	*worker = w;
-	return 0;
+	return link;
 }
 
 bool worker_has_ended(const struct worker *w)
@@ -534,6 +578,11 @@ bool worker_has_refused(const struct worker *w)
 pid_t worker_pid(const struct worker *w)
 {
 	return w->pid;
+}
+
+struct worker_process worker_process(const struct worker *w)
+{
+	return (struct worker_process){ w->pid, w->started };
 }
 
 /* It was made here: none that the worker could make has our user and is sealed. */

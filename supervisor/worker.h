@@ -31,6 +31,12 @@ struct worker_setup {
 };
 extern struct worker_setup worker_setup;
 
+/* Which process one is: its number may become another's, which has started later. */
+struct worker_process {
+	pid_t pid;        /* 0: none is known */
+	uint64_t started; /* /proc/PID/stat, field 22 */
+};
+
 /* What a worker's events go to; from the loop. */
 struct worker_events {
 	/* It has ended, or said that it will; worker_has_ended() tells which. */
@@ -54,11 +60,13 @@ int worker_start(struct worker **worker, const char *name, const struct worker_e
 		 struct error *err);
 
 /*
- * Finds the worker of an export that an earlier ublkd has started.  Returns 0, or
- * -ESRCH: it is not there any more, or -errno; err filled.
+ * Finds the worker of an export that an earlier ublkd has started; tries for ms
+ * milliseconds where it takes no connection.  known: what is on record of it.
+ * Returns 0, or -errno with err filled.  *worker is NULL then (ESRCH: it is not there
+ * any more), or it is `known`, which is there and can only be ended.
  */
-int worker_adopt(struct worker **worker, const char *name, const struct worker_events *events,
-		 struct error *err);
+int worker_adopt(struct worker **worker, const char *name, const struct worker_process *known,
+		 unsigned ms, const struct worker_events *events, struct error *err);
 
 /*
  * Has the worker do what request says (link.h; released here), with nr
@@ -95,6 +103,7 @@ int worker_fault(const struct worker *worker, struct error *err);
 bool worker_has_refused(const struct worker *worker);
 
 pid_t worker_pid(const struct worker *worker);
+struct worker_process worker_process(const struct worker *worker);
 
 /* What the memory is called that outlives a worker (memfd_create(2)). */
 #define WORKER_MEMORY "ublkd-memory"

@@ -55,6 +55,7 @@ static void give_device(struct managed *m)
 	m->max_io = 1 << 20;
 	m->recoveries = 3;
 	m->lost = -EIO;
+	m->process = (struct worker_process){ 4711, 1ull << 40 };
 	m->path = IO_PATH_USER_COPY;
 	m->cookie = 0xfedcba9876543210;
 	snprintf(m->identity, sizeof(m->identity), "\xc3\xa9 1:2");
@@ -87,6 +88,8 @@ static void test_round_trip(void **state)
 	assert_int_equal(back->max_io, 1 << 20);
 	assert_int_equal(back->recoveries, 3);
 	assert_int_equal(back->lost, -EIO);
+	assert_int_equal(back->process.pid, 4711);
+	assert_int_equal(back->process.started, 1ull << 40);
 	assert_int_equal(back->path, IO_PATH_USER_COPY);
 	assert_string_equal(back->identity, m->identity);
 	managed_unwrite(m);

@@ -12,9 +12,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #define STUB    "UBLKD_TEST_STUB"
 #define CALL_MS 20000u
@@ -117,7 +119,9 @@ static int stub(void)
 
 	if (getenv("UBLKD_TEST_STUB_ENDS"))
 		return 1;
-	alarm(60); /* whatever becomes of the test */
+	/* Whatever becomes of the test, and even if it is stopped then. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	alarm(60);
 	while ((ret = link_receive(WORKER_START_FD, &message, &fds)) == -EAGAIN)
 		usleep(1000);
 	if (ret)
@@ -375,19 +379,26 @@ static void test_questions_are_bounded(void **state)
 	in_fiber(asks_much);
 }
 
+static int adopt(struct worker **w, const struct worker_process *known, struct error *err)
+{
+	static const struct worker_process nobody;
+
+	return worker_adopt(w, "a", known ? known : &nobody, 50, &events, err);
+}
+
 static void is_adopted(void)
 {
 	struct worker *old = start(), *fresh, *found = NULL;
 	pid_t pid = worker_pid(old);
 	struct error err;
 
-	assert_int_equal(worker_adopt(&found, "a", &events, &err), -ESRCH);
+	assert_int_equal(adopt(&found, NULL, &err), -ESRCH);
 	assert_int_equal(worker_publish(old, &err), 0);
 	/* One more is started, and does not come to serve: the old one is still found. */
 	fresh = start();
 	end(fresh);
 	worker_forget(old);
-	assert_int_equal(worker_adopt(&found, "a", &events, &err), 0);
+	assert_int_equal(adopt(&found, NULL, &err), 0);
 	assert_int_equal(worker_pid(found), pid);
 	assert_int_equal(call(found, "echo", CALL_MS, &err), 0);
 	/* One that does takes its place. */
@@ -396,10 +407,10 @@ static void is_adopted(void)
 	end(found);
 	pid = worker_pid(fresh);
 	worker_forget(fresh);
-	assert_int_equal(worker_adopt(&found, "a", &events, &err), 0);
+	assert_int_equal(adopt(&found, NULL, &err), 0);
 	assert_int_equal(worker_pid(found), pid);
 	end(found);
-	assert_int_equal(worker_adopt(&found, "a", &events, &err), -ESRCH);
+	assert_int_equal(adopt(&found, NULL, &err), -ESRCH);
 }
 
 static void test_the_one_that_serves_is_adopted(void **state)
@@ -437,6 +448,88 @@ static void test_memory_of_one_that_hangs(void **state)
 {
 	(void)state;
 	in_fiber(loses_no_memory);
+}
+
+static void stop(pid_t pid)
+{
+	siginfo_t info;
+
+	kill(pid, SIGSTOP);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WSTOPPED), 0);
+}
+
+/* As one is left that was stopped, after some restarts of ublkd. */
+static struct worker_process leave_full(int *links)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	struct worker *w = start();
+	struct worker_process process = worker_process(w);
+	struct error err;
+
+	assert_int_equal(process.pid, worker_pid(w));
+	assert_int_equal(worker_publish(w, &err), 0);
+	stop(process.pid);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s/a.sock", folder);
+	for (unsigned i = 0; i < 8; i++) {
+		links[i] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		connect(links[i], (const struct sockaddr *)&at, sizeof(at));
+	}
+	worker_forget(w);
+	return process;
+}
+
+static void takes_no_connection(void)
+{
+	struct worker_process process, later;
+	struct worker *found = NULL;
+	struct error err;
+	int links[8];
+
+	process = later = leave_full(links);
+	assert_true(process.started);
+	assert_int_equal(adopt(&found, NULL, &err), -EAGAIN);
+	assert_null(found);
+	/* Another process that has its number by now is none of ours. */
+	later.started++;
+	assert_int_equal(adopt(&found, &later, &err), -EAGAIN);
+	assert_null(found);
+	assert_int_equal(adopt(&found, &process, &err), -ETIMEDOUT);
+	assert_non_null(found);
+	assert_int_equal(worker_pid(found), process.pid);
+	assert_false(worker_has_ended(found));
+	assert_int_equal(call(found, "echo", CALL_MS, &err), -EPIPE);
+	end(found);
+	assert_int_equal(adopt(&found, &process, &err), -ESRCH);
+	assert_null(found);
+	for (unsigned i = 0; i < 8; i++)
+		close(links[i]);
+}
+
+static void test_one_that_takes_no_connection_is_known(void **state)
+{
+	(void)state;
+	in_fiber(takes_no_connection);
+}
+
+/* What is left of it when the folder of sockets is gone. */
+static void has_no_socket(void)
+{
+	struct worker *w = start(), *found = NULL;
+	struct worker_process process = worker_process(w);
+	struct error err;
+
+	stop(process.pid);
+	worker_forget(w);
+	worker_remove_socket("a");
+	assert_int_equal(adopt(&found, NULL, &err), -ESRCH);
+	assert_int_equal(adopt(&found, &process, &err), -ETIMEDOUT);
+	end(found);
+}
+
+static void test_one_without_a_socket_is_known(void **state)
+{
+	(void)state;
+	in_fiber(has_no_socket);
 }
 
 static void does_not_start(void)
@@ -477,6 +570,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_the_one_that_serves_is_adopted, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_memory_of_one_that_hangs, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_that_takes_no_connection_is_known, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_one_without_a_socket_is_known, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_one_that_does_not_start, setup, teardown),
 	};
 
