@@ -18,7 +18,8 @@
 #define RECOVER_DELAY_MS 5000u  /* the longest between two tries */
 #define START_DELAY_MS   60000u /* the same for a device that is not there yet */
 #define STABLE_MS        10000u /* who lived so long did not die at once */
-#define DEATHS_MAX       10u    /* in a row; then it is given up */
+#define GROW_EVERY_MS    1000u
+#define DEATHS_MAX       10u /* in a row; then it is given up */
 
 unsigned keep_max_jobs = 8;
 void (*keep_gone)(struct managed *m);
@@ -281,14 +282,22 @@ static void suspend(struct managed *m)
 	managed_set_fault(m, &err);
 }
 
-static void grow(struct managed *m)
+/* Its worker may tell of it as often as it likes; what it told last counts. */
+static bool grow(struct managed *m)
 {
-	uint64_t size = m->grow_to;
+	uint64_t size = m->grow_to, now = fiber_now_ms(), due = m->grown_at_ms + GROW_EVERY_MS;
 	struct error err;
 
+	if (m->grown_at_ms && now < due) {
+		uv_update_time(m->retry.loop);
+		uv_timer_start(&m->retry, retry, due - now, 0);
+		return false;
+	}
 	m->grow_to = 0;
 	if (flow_grow(m, size, &err))
 		log_warning(m->name, "its storage has grown: %s", err.text);
+	m->grown_at_ms = fiber_now_ms();
+	return true;
 }
 
 /* Something is to be done for a live one.  Returns false where there is nothing. */
@@ -306,11 +315,11 @@ static bool serve(struct managed *m)
 		m->resize_result = flow_resize(m, m->resize_to, m->shrink, m->resize_error);
 		m->resize = false;
 		fiber_raise(&m->moved);
-	} else if (m->grow_to) {
-		grow(m);
 	} else if (m->look) {
 		m->look = false;
 		flow_look(m);
+	} else if (m->grow_to) {
+		return grow(m);
 	} else {
 		return false;
 	}

@@ -63,10 +63,11 @@ struct managed {
 	enum managed_origin origin;
 
 	enum managed_want want;
-	bool force;          /* WANT_GONE: requests may fail */
-	bool upgrade;        /* a new server is wanted */
-	bool look;           /* its worker may be stuck */
-	uint64_t grow_to;    /* bytes that its storage has by now; 0: no news */
+	bool force;       /* WANT_GONE: requests may fail */
+	bool upgrade;     /* a new server is wanted */
+	bool look;        /* its worker may be stuck */
+	uint64_t grow_to; /* bytes that its storage has by now; 0: no news */
+	uint64_t grown_at_ms;
 	bool resize, shrink; /* another size is wanted, resize_to; then there is a result */
 	uint64_t resize_to;
 	int resize_result;

@@ -27,6 +27,9 @@
 #define AT_A_TIME        16u /* messages, before others have their turn */
 #define QUESTIONS        8u  /* under way; an honest worker has one, and some that it gave up */
 
+/* An honest worker has a few a second to tell and to ask, when its server comes and goes. */
+#define MESSAGES_PER_S 1000u
+
 struct worker_setup worker_setup;
 
 /* Owner: who started or adopted it; freed once uv has let go of its watches. */
@@ -39,6 +42,8 @@ struct worker {
 	unsigned nr_watches; /* uv has that many of them */
 	struct worker_events events;
 	unsigned nr_questions;
+	uint64_t second; /* that nr_messages were taken in */
+	unsigned nr_messages;
 	bool ended, told_end, calling, forgotten, babbled, refused;
 	int code; /* what it said that it ends of */
 	char *text;
@@ -146,6 +151,39 @@ static void lose_link(struct worker *w)
 	fiber_raise(&w->replied);
 }
 
+static void note_end(struct worker *w, int code, const char *text)
+{
+	w->told_end = true;
+	w->code = code;
+	w->text = strdup(text);
+}
+
+static void tell_end(struct worker *w)
+{
+	fiber_raise(&w->end);
+	w->events.ended(w, w->events.context);
+}
+
+/* Whether it says so much that nobody can want to hear it: then it is broken, and killed. */
+static bool floods(struct worker *w)
+{
+	uint64_t second = fiber_now_ms() / 1000;
+	char text[80];
+
+	if (second != w->second)
+		w->nr_messages = 0;
+	w->second = second;
+	if (++w->nr_messages <= MESSAGES_PER_S || w->ended)
+		return false;
+	snprintf(text, sizeof(text), "its worker (process %d) floods ublkd with messages",
+		 (int)w->pid);
+	if (!w->told_end)
+		note_end(w, EPIPE, text);
+	lose_link(w);
+	tell_end(w);
+	return true;
+}
+
 static void take_event(struct worker *w, const json_t *message, const char *event)
 {
 	const char *text = json_string_value(json_object_get(message, "text"));
@@ -154,14 +192,18 @@ static void take_event(struct worker *w, const json_t *message, const char *even
 	if (!strcmp(event, "ended") && !w->told_end) {
 		json_int_t code = json_integer_value(json_object_get(message, "code"));
 
-		w->told_end = true;
-		w->code = code > 0 && code <= 4095 ? (int)code : code ? EIO : 0;
-		w->text = strdup(text ? text : "");
-		fiber_raise(&w->end);
-		w->events.ended(w, w->events.context);
+		code = code > 0 && code <= 4095 ? code : code ? EIO : 0;
+		note_end(w, (int)code, text ? text : "");
+		tell_end(w);
 	} else if (!strcmp(event, "grown") && size > 0) {
 		w->events.grown(w, (uint64_t)size, w->events.context);
 	}
+}
+
+static void drop(json_t *message, struct link_fds *fds)
+{
+	json_decref(message);
+	link_close_fds(fds);
 }
 
 static void link_ready(uv_poll_t *watch, int status, int events)
@@ -178,6 +220,11 @@ static void link_ready(uv_poll_t *watch, int status, int events)
 
 		if (ret == -EAGAIN)
 			return;
+		if ((!ret || ret == -EBADMSG) && floods(w)) {
+			if (!ret)
+				drop(message, &fds);
+			return;
+		}
 		if (ret == -EBADMSG) {
 			if (!w->babbled)
 				log_warning(w->name,
@@ -200,8 +247,7 @@ static void link_ready(uv_poll_t *watch, int status, int events)
 			fiber_raise(&w->replied);
 			continue;
 		}
-		json_decref(message);
-		link_close_fds(&fds);
+		drop(message, &fds);
 	}
 }
 
@@ -258,6 +304,11 @@ static void ask_ready(uv_poll_t *watch, int status, int events)
 	(void)status;
 	(void)events;
 	ret = link_receive(w->ask, &message, &fds);
+	if ((!ret || ret == -EBADMSG) && floods(w)) {
+		if (!ret)
+			drop(message, &fds);
+		return;
+	}
 	if (ret == -EAGAIN || ret == -EBADMSG)
 		return;
 	if (ret) {
@@ -267,8 +318,7 @@ static void ask_ready(uv_poll_t *watch, int status, int events)
 	if (json_is_string(json_object_get(message, "ask")) &&
 	    !strcmp(json_string_value(json_object_get(message, "ask")), "keep")) {
 		keep_connection(w, message, &fds);
-		link_close_fds(&fds);
-		json_decref(message);
+		drop(message, &fds);
 		return;
 	}
 	link_close_fds(&fds);

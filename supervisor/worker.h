@@ -37,7 +37,10 @@ struct worker_process {
 	uint64_t started; /* /proc/PID/stat, field 22 */
 };
 
-/* What a worker's events go to; from the loop. */
+/*
+ * What a worker's events go to; from the loop.  A worker that tells and asks more than
+ * a thousand times in a second is broken: it is killed, and has ended.
+ */
 struct worker_events {
 	/* It has ended, or said that it will; worker_has_ended() tells which. */
 	void (*ended)(struct worker *worker, void *context);

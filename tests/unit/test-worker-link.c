@@ -35,6 +35,13 @@ static void say(int link, const char *text)
 	send(link, text, strlen(text), MSG_NOSIGNAL);
 }
 
+/* For as long as somebody takes it. */
+static void flood(int socket, const char *text)
+{
+	while (send(socket, text, strlen(text), MSG_NOSIGNAL) >= 0 || errno == EAGAIN)
+		;
+}
+
 static int accept_one(int listener)
 {
 	int link = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
@@ -106,6 +113,10 @@ static void obey(int *link, int ask, const json_t *request)
 		    "{\"event\": \"ended\", \"code\": -99999999999, \"text\": \"\\u001bx\"}");
 	if (!strcmp(verb, "grow"))
 		say(*link, "{\"event\": \"grown\", \"size\": 8192}");
+	if (!strcmp(verb, "flood"))
+		flood(*link, "{\"event\": \"grown\", \"size\": 8192}");
+	if (!strcmp(verb, "flood-keep"))
+		flood(ask, "{\"ask\": \"keep\", \"slot\": 99}");
 	if (!strcmp(verb, "ask"))
 		ask_much(ask);
 	link_send(*link, json_pack("{s:I, s:s}", "done", id, "verb", verb), link, 1);
@@ -153,7 +164,7 @@ static int stub(void)
 /* ---- the tests ---- */
 
 static char folder[64];
-static unsigned nr_ended, nr_asked, at_once, most_at_once;
+static unsigned nr_ended, nr_grown, nr_asked, at_once, most_at_once;
 static uint64_t grown;
 
 static void note_end(struct worker *w, void *context)
@@ -168,6 +179,7 @@ static void note_growth(struct worker *w, uint64_t size, void *context)
 	(void)w;
 	(void)context;
 	grown = size;
+	nr_grown++;
 }
 
 static int note_question(struct worker *w, const char *kind, const json_t *question, void *context)
@@ -219,7 +231,7 @@ static int setup(void **state)
 	};
 	fiber_setup(uv_default_loop());
 	setenv(STUB, "1", 1);
-	nr_ended = nr_asked = at_once = most_at_once = 0;
+	nr_ended = nr_grown = nr_asked = at_once = most_at_once = 0;
 	grown = 0;
 	return 0;
 }
@@ -377,6 +389,33 @@ static void test_questions_are_bounded(void **state)
 {
 	(void)state;
 	in_fiber(asks_much);
+}
+
+static void floods(const char *verb)
+{
+	struct worker *w = start();
+	struct error err;
+
+	assert_int_equal(worker_call_with_ask(w, worker_request(verb), CALL_MS, NULL, NULL, &err),
+			 -EPIPE);
+	assert_non_null(strstr(err.text, "floods"));
+	/* It was told once, and heard a bounded number of times. */
+	assert_int_equal(worker_fault(w, &err), -EPIPE);
+	assert_true(nr_grown <= 4000);
+	assert_int_equal(worker_finish(w, CALL_MS), 0);
+	worker_forget(w);
+}
+
+static void floods_with_messages(void)
+{
+	floods("flood");
+	floods("flood-keep");
+}
+
+static void test_one_that_floods_is_killed(void **state)
+{
+	(void)state;
+	in_fiber(floods_with_messages);
 }
 
 static int adopt(struct worker **w, const struct worker_process *known, struct error *err)
@@ -569,6 +608,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_questions_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_one_that_serves_is_adopted, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_one_that_floods_is_killed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory_of_one_that_hangs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_that_takes_no_connection_is_known, setup,
 						teardown),
