@@ -163,7 +163,9 @@ static void lose_device(struct managed *m)
 	m->force = true;
 	if (flow_stop(m, &err))
 		log_error(m->name, "%s", err.text);
-	m->force = false;
+	/* Unless a client has asked for it meanwhile. */
+	if (m->want != WANT_GONE)
+		m->force = false;
 	if (m->state == EXPORT_GONE)
 		managed_move(m, EXPORT_DECLARED, NULL);
 	error_set(&err, ENODEV, "its device was stopped or removed by another program");
@@ -328,6 +330,7 @@ static bool serve(struct managed *m)
 
 static bool remove_it(struct managed *m)
 {
+	bool forced = m->force;
 	struct error err;
 	int ret;
 
@@ -336,6 +339,9 @@ static bool remove_it(struct managed *m)
 	ret = flow_stop(m, &err);
 	if (!ret)
 		return false;
+	/* Force was asked for meanwhile. */
+	if (m->force && !forced)
+		return true;
 	managed_set_fault(m, &err);
 	/* It goes on as it was; who asked hears of it, and the next ublkd does not try. */
 	m->want = m->state == EXPORT_SUSPENDED ? WANT_SUSPENDED : WANT_LIVE;

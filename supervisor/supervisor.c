@@ -328,7 +328,8 @@ void supervisor_remove_all(bool force, supervisor_result *result, void *context)
 	for (m = supervisor_exports; m; m = m->next) {
 		supervisor_hold(m);
 		all[i++] = m;
-		m->force = force;
+		/* A client may have asked for more. */
+		m->force |= force;
 		m->want = WANT_GONE;
 		keep_kick(m);
 	}
