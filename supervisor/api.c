@@ -339,6 +339,7 @@ static void remove_it(struct task *task)
 		return;
 	}
 	supervisor_hold(m);
+	m->anew = false;
 	for (;;) {
 		while (flag(task, "wait") && is_held(m) && !varlink_is_gone(task->call))
 			fiber_sleep(HELD_POLL_MS);
@@ -353,7 +354,8 @@ static void remove_it(struct task *task)
 		fiber_sleep(HELD_POLL_MS);
 	}
 	if (m->state == EXPORT_GONE) {
-		if (m->origin == ORIGIN_PERSISTENT &&
+		/* One that was declared meanwhile has its file for that. */
+		if (m->origin == ORIGIN_PERSISTENT && !m->anew &&
 		    config_remove_export(supervisor_paths.config, m->name, &err)) {
 			error_prefix(&err, "it is removed, but will come up again at boot");
 			fail(task->call, &err);

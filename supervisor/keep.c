@@ -345,7 +345,7 @@ static bool remove_it(struct managed *m)
 	managed_set_fault(m, &err);
 	/* It goes on as it was; who asked hears of it, and the next ublkd does not try. */
 	m->want = m->state == EXPORT_SUSPENDED ? WANT_SUSPENDED : WANT_LIVE;
-	m->force = false;
+	m->force = m->anew = false;
 	m->given_up = m->state == EXPORT_FAILED;
 	if (managed_write(m, &err))
 		log_error(m->name, "%s", err.text);

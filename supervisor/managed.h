@@ -64,6 +64,7 @@ struct managed {
 
 	enum managed_want want;
 	bool force;       /* WANT_GONE: requests may fail */
+	bool anew;        /* WANT_GONE: it was declared since, and is made once it is gone */
 	bool upgrade;     /* a new server is wanted */
 	bool look;        /* its worker may be stuck */
 	uint64_t grow_to; /* bytes that its storage has by now; 0: no news */

@@ -98,11 +98,6 @@ static void drop(struct managed *m)
 	supervisor_release(m);
 }
 
-void supervisor_setup(void)
-{
-	keep_gone = drop;
-}
-
 void supervisor_settle(struct managed *m)
 {
 	while (!keep_is_settled(m))
@@ -238,26 +233,45 @@ static json_t *options_of(const struct config_export *e)
 	return options;
 }
 
+static enum managed_origin origin_of(const struct config_export *e)
+{
+	return e->written ? ORIGIN_PERSISTENT : ORIGIN_DECLARED;
+}
+
+static int add_declared(const struct config_export *e, struct error *err)
+{
+	int ret = supervisor_add(e->name, e->uri, options_of(e), origin_of(e), NULL, err);
+
+	if (ret)
+		log_error(e->name, "%s:%u: %s", e->file, e->line, err->text);
+	return ret;
+}
+
 static void declare(const struct config_export *e, supervisor_result *result, void *context)
 {
-	enum managed_origin origin = e->written ? ORIGIN_PERSISTENT : ORIGIN_DECLARED;
+	static const char anew[] = "made anew, once its removal is done";
 	struct managed *m = supervisor_find(e->name);
-	json_t *options = options_of(e);
+	enum managed_origin origin = origin_of(e);
+	json_t *options;
 	struct error err;
 
 	if (!m) {
-		if (supervisor_add(e->name, e->uri, options, origin, NULL, &err)) {
-			log_error(e->name, "%s:%u: %s", e->file, e->line, err.text);
+		if (add_declared(e, &err))
 			result(context, e->name, false, err.text);
-		} else {
+		else
 			result(context, e->name, true, "made");
-		}
 		return;
 	}
+	/* The file that a client had written goes with what that client removes. */
+	if (m->want == WANT_GONE && (m->origin != ORIGIN_PERSISTENT || origin != m->origin))
+		m->anew = true;
+	options = options_of(e);
 	if (managed_is_same(m, e->uri, options)) {
 		m->origin = origin;
 		keep_retry(m);
-		result(context, e->name, true, NULL);
+		result(context, e->name, true, m->anew ? anew : NULL);
+	} else if (m->anew) {
+		result(context, e->name, true, anew);
 	} else {
 		result(context, e->name, false,
 		       "it is there with another URI or other options, and stays so until it is "
@@ -268,6 +282,17 @@ static void declare(const struct config_export *e, supervisor_result *result, vo
 			    e->file, e->line);
 	}
 	json_decref(options);
+}
+
+/* By its fiber, whose last use of it this is. */
+static void gone(struct managed *m)
+{
+	const struct config_export *e = m->anew ? config_find(&supervisor_config, m->name) : NULL;
+	struct error err;
+
+	drop(m);
+	if (e)
+		add_declared(e, &err);
 }
 
 static void remove_undeclared(supervisor_result *result, void *context)
@@ -313,6 +338,11 @@ void supervisor_reload(supervisor_result *result, void *context)
 		remove_undeclared(result, context);
 }
 
+void supervisor_setup(void)
+{
+	keep_gone = gone;
+}
+
 /* ---- the end ---- */
 
 void supervisor_remove_all(bool force, supervisor_result *result, void *context)
@@ -330,6 +360,7 @@ void supervisor_remove_all(bool force, supervisor_result *result, void *context)
 		all[i++] = m;
 		/* A client may have asked for more. */
 		m->force |= force;
+		m->anew = false;
 		m->want = WANT_GONE;
 		keep_kick(m);
 	}

@@ -97,10 +97,89 @@ static void test_a_removal_is_only_strengthened(void **state)
 	assert_string_equal(told, "a 1 ;a 1 ;");
 }
 
+static void declare(const char *name, const char *uri)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/ublkd.conf", folder);
+	f = fopen(path, "we");
+	assert_non_null(f);
+	if (name)
+		fprintf(f, "[export %s]\nuri = %s\n", name, uri);
+	assert_int_equal(fclose(f), 0);
+	supervisor_reload(note, NULL);
+	unlink(path);
+}
+
+/* The flow that a fresh one's fiber begins needs a kernel: it waits for its turn. */
+static void let_none_begin(void)
+{
+	keep_max_jobs = 0;
+}
+
+static void test_declared_anew_while_it_is_removed(void **state)
+{
+	(void)state;
+	m = make("a", ORIGIN_DECLARED);
+	declare(NULL, NULL);
+	assert_int_equal(m->want, WANT_GONE);
+	declare("a", "null:8M");
+	let_none_begin();
+	end_removal(EXPORT_GONE);
+	assert_non_null(supervisor_exports);
+	assert_string_equal(supervisor_exports->uri, "null:8M");
+	assert_int_equal(supervisor_exports->origin, ORIGIN_DECLARED);
+	assert_int_equal(supervisor_exports->want, WANT_LIVE);
+	assert_null(supervisor_exports->next);
+}
+
+static void test_no_longer_declared_when_it_is_gone(void **state)
+{
+	(void)state;
+	m = make("a", ORIGIN_DECLARED);
+	declare(NULL, NULL);
+	declare("a", "null:4M");
+	declare(NULL, NULL);
+	end_removal(EXPORT_GONE);
+	assert_null(supervisor_exports);
+}
+
+static void test_declared_and_removed_by_a_client(void **state)
+{
+	(void)state;
+	m = make("a", ORIGIN_DECLARED);
+	declare("a", "null:4M");
+	m->want = WANT_GONE;
+	end_removal(EXPORT_GONE);
+	assert_null(supervisor_exports);
+}
+
+static void test_shutdown_removes_what_was_declared_anew(void **state)
+{
+	bool force = false;
+
+	(void)state;
+	m = make("a", ORIGIN_DECLARED);
+	declare(NULL, NULL);
+	declare("a", "null:4M");
+	assert_int_equal(fiber_start(remove_all, &force), 0);
+	end_removal(EXPORT_GONE);
+	assert_null(supervisor_exports);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_a_removal_is_only_strengthened, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_no_longer_declared_when_it_is_gone, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_declared_and_removed_by_a_client, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_shutdown_removes_what_was_declared_anew, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_declared_anew_while_it_is_removed, setup,
 						teardown),
 	};
 
