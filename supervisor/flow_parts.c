@@ -242,9 +242,10 @@ static void set_attribute(struct managed *m, const char *attribute, const char *
 	int ret;
 
 	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/%s", m->info.dev_id, attribute);
-	ret = kernel_write_file(path, value, ATTRIBUTE_MS);
+	ret = kernel_write_file((struct kernel_for){ m->name, KERNEL_DEVICE }, path, value,
+				ATTRIBUTE_MS);
 	if (ret)
-		log_debug(m->name, "%s: cannot set it to %s: %s", path, value, strerror(-ret));
+		log_debug(m->name, "%s: cannot set it to %s: %s", path, value, kernel_reason(ret));
 }
 
 /* The kernel does not look for partitions of a worker's device; partx does. */

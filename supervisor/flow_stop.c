@@ -48,21 +48,22 @@ static int refuse_if_held(struct managed *m, struct error *err)
 /* What applications have written and not flushed is written now, while there is time. */
 static int flush(struct managed *m, struct error *err)
 {
+	struct kernel_for who = { m->name, KERNEL_DEVICE };
 	char device[32];
 	int fd, ret;
 
 	managed_device(m, device, sizeof(device));
-	fd = kernel_open_file(device, O_RDONLY, 0, FLUSH_MS);
+	fd = kernel_open_file(who, device, O_RDONLY, 0, FLUSH_MS);
 	if (fd < 0)
 		return fd == -ENOENT || fd == -ENXIO
 			       ? 0
-			       : error_set(err, fd, "%s: %s", device, strerror(-fd));
-	ret = kernel_fsync(fd, FLUSH_MS);
-	kernel_close_file(fd, FLUSH_MS);
+			       : error_set(err, fd, "%s: %s", device, kernel_reason(fd));
+	ret = kernel_fsync(who, fd, FLUSH_MS);
+	kernel_close_file(who, fd, FLUSH_MS);
 	return ret ? error_set(err, ret,
 			       "%s: what was written cannot be flushed: %s: give --force "
 			       "to remove it all the same",
-			       device, strerror(-ret))
+			       device, kernel_reason(ret))
 		   : 0;
 }
 

@@ -16,14 +16,15 @@
 
 #define FILE_MS 8000 /* less than a worker waits for an answer */
 
-static int open_file(const struct export *export, const char *path, const json_t *question)
+static int open_file(struct kernel_for who, const struct export *export, const char *path,
+		     const json_t *question)
 {
 	int flags = (int)json_integer_value(json_object_get(question, "flags"));
 	unsigned mode = (unsigned)json_integer_value(json_object_get(question, "mode"));
 
 	if (!host_may_open(export, path, flags, mode))
 		return -EACCES;
-	return kernel_open_file(path, flags, mode, FILE_MS);
+	return kernel_open_file(who, path, flags, mode, FILE_MS);
 }
 
 static int copy_of(int fd)
@@ -85,6 +86,7 @@ void host_save_memory(struct managed *m)
 int host_answer(struct managed *m, const char *kind, const json_t *question)
 {
 	const char *path = json_string_value(json_object_get(question, "path"));
+	struct kernel_for who = { m->name, KERNEL_STORAGE };
 	struct export export;
 
 	if (!strcmp(kind, "memory"))
@@ -93,9 +95,9 @@ int host_answer(struct managed *m, const char *kind, const json_t *question)
 		return -EINVAL;
 	spec_to_export(&m->spec, &export);
 	if (!strcmp(kind, "open"))
-		return open_file(&export, path, question);
+		return open_file(who, &export, path, question);
 	if (!strcmp(kind, "remove"))
-		return host_may_remove(&export, path) ? kernel_unlink(path, FILE_MS) : -EACCES;
+		return host_may_remove(&export, path) ? kernel_unlink(who, path, FILE_MS) : -EACCES;
 	if (!strcmp(kind, "connect"))
 		return host_may_connect(&export, path) ? host_here.connect_unix(&export, path)
 						       : -EACCES;

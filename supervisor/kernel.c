@@ -4,11 +4,18 @@
 #include "engine/log.h"
 #include "supervisor/fiber.h"
 #include "supervisor/holders.h"
+#include "supervisor/name.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define EACH_AT_ONCE 2u           /* errands of one export and side */
+#define STACK_BYTES  (256u << 10) /* of their threads */
 
 /* A fiber that waits for a completion; on its stack. */
 struct waiter {
@@ -100,7 +107,7 @@ void kernel_control(struct control *control)
 	control_share(control, &driver);
 }
 
-/* ---- what a thread of the pool does ---- */
+/* ---- what a thread does ---- */
 
 enum task_kind {
 	TASK_OPEN,
@@ -112,9 +119,22 @@ enum task_kind {
 	TASK_CLOSE
 };
 
+/*
+ * Those of one export and side; there while it has any, or fibers that wait to have
+ * one.  By name, since the export may be gone, and there again, before a thread is back.
+ */
+struct account {
+	struct account *next;
+	char export[NAME_MAX_LENGTH + 1];
+	enum kernel_side side;
+	unsigned nr, late, waiting;
+	struct fiber_event moved;
+};
+
 /* Owner: the fiber until it gives up, then whoever sees its end. */
 struct task {
-	uv_work_t work;
+	struct task *next; /* of those that are done */
+	struct account *account;
 	enum task_kind kind;
 	char *path, *text;
 	int fd, flags;
@@ -153,9 +173,8 @@ static void close_own(struct task *t)
 	t->fd = -1;
 }
 
-static void work(uv_work_t *request)
+static void work(struct task *t)
 {
-	struct task *t = request->data;
 	int ret = 0;
 
 	switch (t->kind) {
@@ -191,11 +210,134 @@ static void destroy(struct task *t)
 	free(t);
 }
 
-static void worked(uv_work_t *request, int status)
-{
-	struct task *t = request->data;
+/* ---- the threads ---- */
 
-	(void)status;
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static struct task *finished; /* guarded by gate */
+static uv_async_t finish;
+static bool can_finish;
+
+static void *thread(void *context)
+{
+	struct task *t = context;
+
+	work(t);
+	pthread_mutex_lock(&gate);
+	t->next = finished;
+	finished = t;
+	uv_async_send(&finish);
+	pthread_mutex_unlock(&gate);
+	return NULL;
+}
+
+/*
+ * A thread for each: of a pool any number of disks that do not answer could take all.
+ * Returns 0 or -errno.
+ */
+static int begin(struct task *t)
+{
+	sigset_t all, before;
+	pthread_attr_t attr;
+	pthread_t id;
+	int ret;
+
+	sigfillset(&all);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	/* Signals are the loop's. */
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	ret = pthread_create(&id, &attr, thread, t);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attr);
+	return -ret;
+}
+
+/* ---- how many of whom ---- */
+
+static struct account *accounts;
+
+static struct account *find_account(struct kernel_for who)
+{
+	struct account *a;
+
+	for (a = accounts; a; a = a->next)
+		if (a->side == who.side && !strcmp(a->export, who.export))
+			return a;
+	a = calloc(1, sizeof(*a));
+	if (!a)
+		return NULL;
+	snprintf(a->export, sizeof(a->export), "%s", who.export);
+	a->side = who.side;
+	a->next = accounts;
+	accounts = a;
+	return a;
+}
+
+static void release(struct account *a)
+{
+	struct account **at = &accounts;
+
+	/* Who is woken may be the last to need it. */
+	if (a->nr || a->waiting) {
+		fiber_raise(&a->moved);
+		return;
+	}
+	while (*at != a)
+		at = &(*at)->next;
+	*at = a->next;
+	free(a);
+}
+
+/* Waits until one more may be done; `must`: it is done in any case. */
+static int enter(struct account *a, bool must, uint64_t end)
+{
+	uint64_t now;
+
+	a->waiting++;
+	while (!must && !a->late && a->nr >= EACH_AT_ONCE && (now = fiber_now_ms()) < end)
+		fiber_wait(&a->moved, (unsigned)(end - now));
+	a->waiting--;
+	if (!must && a->late)
+		return -EALREADY;
+	if (!must && a->nr >= EACH_AT_ONCE)
+		return -ETIMEDOUT;
+	a->nr++;
+	return 0;
+}
+
+static void leave(struct account *a)
+{
+	a->nr--;
+	release(a);
+}
+
+static const char *describe(const struct task *t)
+{
+	static const char *const kinds[] = {
+		[TASK_OPEN] = "opening",         [TASK_UNLINK] = "removing",
+		[TASK_FSYNC] = "a flush",        [TASK_TRUNCATE] = "a change of size",
+		[TASK_WRITE] = "writing to",     [TASK_HOLDERS] = "looking who has it open:",
+		[TASK_CLOSE] = "closing a file",
+	};
+
+	return kinds[t->kind];
+}
+
+static void give_up(struct task *t, unsigned ms)
+{
+	t->abandoned = true;
+	t->account->late++;
+	log_warning(t->account->export,
+		    "%s %s has not ended within %u s: nothing else is begun there until it has",
+		    describe(t), t->path ? t->path : "", ms / 1000);
+	fiber_raise(&t->account->moved);
+}
+
+static void end(struct task *t)
+{
+	struct account *a = t->account;
+
 	t->done = true;
 	if (!t->abandoned) {
 		fiber_raise(&t->event);
@@ -204,53 +346,123 @@ static void worked(uv_work_t *request, int status)
 	if (t->kind == TASK_OPEN && t->result >= 0) {
 		t->kind = TASK_CLOSE;
 		t->fd = t->result;
-		if (!uv_queue_work(loop, &t->work, work, worked))
+		if (!begin(t))
 			return;
+		close_own(t);
 	}
 	if (t->kind == TASK_HOLDERS && !t->result)
 		holders_close(&t->holders);
+	log_info(a->export, "%s %s has ended after all", describe(t), t->path ? t->path : "");
+	a->late--;
+	leave(a);
 	destroy(t);
 }
 
-/* *done (may be NULL) is what it was when it was done. */
-static int run_for(const struct task *what, unsigned ms, struct task *done)
+static void finish_all(uv_async_t *handle)
+{
+	struct task *t, *next;
+
+	(void)handle;
+	pthread_mutex_lock(&gate);
+	t = finished;
+	finished = NULL;
+	pthread_mutex_unlock(&gate);
+	for (; t; t = next) {
+		next = t->next;
+		end(t);
+	}
+}
+
+/* Its own of all, since it may outlast the fiber's patience. */
+static struct task *create(const struct task *what)
 {
 	struct task *t = calloc(1, sizeof(*t));
-	int ret;
 
 	if (!t)
-		return -ENOMEM;
+		return NULL;
 	*t = *what;
-	/* Its own, since it may outlast the fiber's patience. */
 	t->path = what->path ? strdup(what->path) : NULL;
 	t->text = what->text ? strdup(what->text) : NULL;
 	if (what->fd >= 0 && what->kind != TASK_CLOSE)
 		t->fd = fcntl(what->fd, F_DUPFD_CLOEXEC, 0);
-	if ((what->path && !t->path) || (what->text && !t->text) || (what->fd >= 0 && t->fd < 0)) {
+	if ((!what->path || t->path) && (!what->text || t->text) && (what->fd < 0 || t->fd >= 0))
+		return t;
+	if (what->kind != TASK_CLOSE)
 		close_own(t);
-		destroy(t);
-		return -ENOMEM;
+	destroy(t);
+	return NULL;
+}
+
+/* Where it could not be begun nothing is done, and what->fd is the caller's. */
+static int begin_for(struct kernel_for who, const struct task *what, uint64_t end,
+		     struct task **task)
+{
+	struct account *a = find_account(who);
+	struct task *t = NULL;
+	int ret = a ? enter(a, what->kind == TASK_CLOSE, end) : -ENOMEM;
+
+	if (!can_finish) {
+		uv_async_init(uv_default_loop(), &finish, finish_all);
+		uv_unref((uv_handle_t *)&finish);
+		can_finish = true;
 	}
-	t->work.data = t;
-	uv_queue_work(loop, &t->work, work, worked);
-	fiber_wait(&t->event, ms);
+	if (ret) {
+		if (a)
+			release(a);
+		return ret;
+	}
+	t = create(what);
+	ret = t ? 0 : -ENOMEM;
+	if (t) {
+		t->account = a;
+		ret = begin(t);
+	}
+	if (ret) {
+		leave(a);
+		if (t && what->kind != TASK_CLOSE)
+			close_own(t);
+		if (t)
+			destroy(t);
+		return ret;
+	}
+	*task = t;
+	return 0;
+}
+
+/* *done (may be NULL) is what it was when it was done. */
+static int run_for(struct kernel_for who, const struct task *what, unsigned ms, struct task *done)
+{
+	uint64_t end = fiber_now_ms() + ms, now;
+	struct task *t;
+	int ret = begin_for(who, what, end, &t);
+
+	if (ret)
+		return ret;
+	while (!t->done && (now = fiber_now_ms()) < end)
+		fiber_wait(&t->event, (unsigned)(end - now));
 	if (!t->done) {
-		t->abandoned = true;
+		give_up(t, ms);
 		return -ETIMEDOUT;
 	}
 	ret = t->result;
 	if (done)
 		*done = *t;
+	leave(t->account);
 	destroy(t);
 	return ret;
 }
 
-static int run(const struct task *what, unsigned ms)
+static int run(struct kernel_for who, const struct task *what, unsigned ms)
 {
-	return run_for(what, ms, NULL);
+	return run_for(who, what, ms, NULL);
 }
 
-int kernel_open_file(const char *path, int flags, unsigned mode, unsigned ms)
+const char *kernel_reason(int code)
+{
+	return code == -EALREADY ? "an earlier try has not come back" : strerror(-code);
+}
+
+int kernel_open_file(struct kernel_for who, const char *path, int flags, unsigned mode, unsigned ms)
 {
 	struct task t = { .kind = TASK_OPEN,
 			  .path = (char *)(uintptr_t)path,
@@ -258,52 +470,56 @@ int kernel_open_file(const char *path, int flags, unsigned mode, unsigned ms)
 			  .flags = flags,
 			  .mode = mode };
 
-	return run(&t, ms);
+	return run(who, &t, ms);
 }
 
-int kernel_unlink(const char *path, unsigned ms)
+int kernel_unlink(struct kernel_for who, const char *path, unsigned ms)
 {
 	struct task t = { .kind = TASK_UNLINK, .path = (char *)(uintptr_t)path, .fd = -1 };
 
-	return run(&t, ms);
+	return run(who, &t, ms);
 }
 
-void kernel_close_file(int fd, unsigned ms)
+void kernel_close_file(struct kernel_for who, int fd, unsigned ms)
 {
 	struct task t = { .kind = TASK_CLOSE, .fd = fd };
 
-	if (run(&t, ms) == -ENOMEM)
+	int ret = run(who, &t, ms);
+
+	/* It could not be begun: a close has no other errors. */
+	if (ret && ret != -ETIMEDOUT)
 		close(fd);
 }
 
-int kernel_fsync(int fd, unsigned ms)
+int kernel_fsync(struct kernel_for who, int fd, unsigned ms)
 {
 	struct task t = { .kind = TASK_FSYNC, .fd = fd };
 
-	return run(&t, ms);
+	return run(who, &t, ms);
 }
 
-int kernel_truncate(int fd, uint64_t size, unsigned ms)
+int kernel_truncate(struct kernel_for who, int fd, uint64_t size, unsigned ms)
 {
 	struct task t = { .kind = TASK_TRUNCATE, .fd = fd, .size = size };
 
-	return run(&t, ms);
+	return run(who, &t, ms);
 }
 
-int kernel_write_file(const char *path, const char *text, unsigned ms)
+int kernel_write_file(struct kernel_for who, const char *path, const char *text, unsigned ms)
 {
 	struct task t = { .kind = TASK_WRITE,
 			  .path = (char *)(uintptr_t)path,
 			  .text = (char *)(uintptr_t)text,
 			  .fd = -1 };
 
-	return run(&t, ms);
+	return run(who, &t, ms);
 }
 
-int kernel_holders(const char *block, struct holders *holders, unsigned ms)
+int kernel_holders(const char *export, const char *block, struct holders *holders, unsigned ms)
 {
 	struct task t = { .kind = TASK_HOLDERS, .path = (char *)(uintptr_t)block, .fd = -1 };
-	int ret = run_for(&t, ms, &t);
+	struct kernel_for who = { export, KERNEL_HOLDERS };
+	int ret = run_for(who, &t, ms, &t);
 
 	*holders = ret ? (struct holders){ 0 } : t.holders;
 	return ret;

@@ -34,23 +34,42 @@ uint64_t kernel_features(void);
 /* A control for one fiber's commands: control_*() wait as fibers do. */
 void kernel_control(struct control *control);
 
+/* What of an export an errand is about: one that hangs says nothing of the other. */
+enum kernel_side {
+	KERNEL_STORAGE, /* files that it names */
+	KERNEL_DEVICE,  /* its block device */
+	KERNEL_HOLDERS  /* the processes that may have that open */
+};
+
+/* Whose errand it is. */
+struct kernel_for {
+	const char *export;
+	enum kernel_side side;
+};
+
 /*
- * open(2) and friends, in a thread of the loop's pool, ms milliseconds at most.
- * Each returns what the system call does, or -errno (ETIMEDOUT: not yet done; it
- * may still be, and what it opens is closed then).
+ * open(2) and friends, each in a thread of its own, ms milliseconds at most.  Each
+ * returns what the system call does, or -errno: ETIMEDOUT (not yet done; it may still
+ * be, and what it opens is closed then); EALREADY (an earlier one of that export and
+ * side, whose time was up, has not returned yet: no other one is begun until it has).
+ * Two of them are done at once for an export and side, the others wait.
  */
-int kernel_open_file(const char *path, int flags, unsigned mode, unsigned ms);
-int kernel_unlink(const char *path, unsigned ms);
-/* Closes fd, which may take as long as what was written to it. */
-void kernel_close_file(int fd, unsigned ms);
-int kernel_fsync(int fd, unsigned ms);
-int kernel_truncate(int fd, uint64_t size, unsigned ms);
+int kernel_open_file(struct kernel_for who, const char *path, int flags, unsigned mode,
+		     unsigned ms);
+int kernel_unlink(struct kernel_for who, const char *path, unsigned ms);
+/* Closes fd in any case, which may take as long as what was written to it. */
+void kernel_close_file(struct kernel_for who, int fd, unsigned ms);
+int kernel_fsync(struct kernel_for who, int fd, unsigned ms);
+int kernel_truncate(struct kernel_for who, int fd, uint64_t size, unsigned ms);
 /*
  * holders_find() of a block device, but not this process; there may be thousands to
  * look through.
  */
-int kernel_holders(const char *block, struct holders *holders, unsigned ms);
+int kernel_holders(const char *export, const char *block, struct holders *holders, unsigned ms);
 /* Writes text to an attribute of sysfs. */
-int kernel_write_file(const char *path, const char *text, unsigned ms);
+int kernel_write_file(struct kernel_for who, const char *path, const char *text, unsigned ms);
+
+/* What such a -errno means, for a message. */
+const char *kernel_reason(int code);
 
 #endif

@@ -193,7 +193,7 @@ void managed_holders(const struct managed *m, struct holders *holders)
 	*holders = (struct holders){ 0 };
 	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
 	if (m->has_device)
-		kernel_holders(block, holders, HOLDERS_MS);
+		kernel_holders(m->name, block, holders, HOLDERS_MS);
 }
 
 /* ---- the record ---- */

@@ -34,7 +34,6 @@
 
 #define SOCKET_NAME  "io.ublkd"
 #define FIRST_TRY_MS 10000u /* for declared exports, before ublkd counts as started */
-#define POOL_SIZE    "32"   /* threads for what may wait for a disk, made as they are needed */
 
 enum {
 	EXIT_DONE = 0,
@@ -375,7 +374,6 @@ int main(int argc, char **argv)
 		log_setup("ublkd", LOG_LEVEL_DEBUG);
 		setenv("UBLKD_VERBOSE", "1", 1);
 	}
-	setenv("UV_THREADPOOL_SIZE", POOL_SIZE, 1);
 	loop = uv_default_loop();
 	fiber_setup(loop);
 	supervisor_setup();

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What threads do for fibers: a FIFO is the disk that does not answer (opening it waits
+ * until somebody opens its other end).
+ */
+#include "supervisor/fiber.h"
+#include "supervisor/kernel.h"
+#include "tests/unit/served.h"
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define EXPORTS 48u /* more than any pool of threads was meant to have */
+#define STUCK   "stuck-export"
+
+static char fifo[600];
+
+static const struct kernel_for storage = { STUCK, KERNEL_STORAGE },
+			       device = { STUCK, KERNEL_DEVICE },
+			       other = { "other-export", KERNEL_STORAGE };
+
+static int setup(void **state)
+{
+	(void)state;
+	snprintf(fifo, sizeof(fifo), "%s", temp_path("fifo"));
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	fiber_setup(uv_default_loop());
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	unlink(fifo);
+	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
+	fiber_cleanup();
+	return 0;
+}
+
+static int teardown_all(void **state)
+{
+	(void)state;
+	temp_remove();
+	return 0;
+}
+
+static int open_in(struct kernel_for who, const char *path, unsigned ms)
+{
+	int fd = kernel_open_file(who, path, O_RDONLY, 0, ms);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 ? fd : 0;
+}
+
+/* Until nothing waits for the FIFO any more. */
+static void let_go(void)
+{
+	int fd = open(fifo, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	for (unsigned i = 0; i < 1000 && open_in(storage, "/dev/null", 5000); i++)
+		fiber_sleep(5);
+	assert_int_equal(open_in(storage, "/dev/null", 5000), 0);
+	close(fd);
+}
+
+static void run_it(void *test)
+{
+	(*(void (**)(void))test)();
+}
+
+static void in_fiber(void (*test)(void))
+{
+	assert_int_equal(fiber_start(run_it, &test), 0);
+	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
+	assert_int_equal(fiber_count(), 0);
+}
+
+static void is_late(void)
+{
+	assert_int_equal(open_in(storage, fifo, 50), -ETIMEDOUT);
+	/* It has a thread, and is told so; what else it has is not concerned. */
+	assert_int_equal(open_in(storage, "/dev/null", 5000), -EALREADY);
+	assert_int_equal(kernel_unlink(storage, fifo, 5000), -EALREADY);
+	assert_int_equal(open_in(device, "/dev/null", 5000), 0);
+	assert_int_equal(open_in(other, "/dev/null", 5000), 0);
+	let_go();
+}
+
+static void test_one_that_is_late_counts(void **state)
+{
+	(void)state;
+	in_fiber(is_late);
+}
+
+static unsigned nr_late, nr_done;
+
+static void is_stuck(void *context)
+{
+	char name[32];
+	struct kernel_for who = { name, KERNEL_STORAGE };
+
+	snprintf(name, sizeof(name), "export-%u", *(unsigned *)context);
+	nr_late += open_in(who, fifo, 3000) == -ETIMEDOUT;
+}
+
+static void does_not_wait_for_others(void)
+{
+	static unsigned numbers[EXPORTS];
+	int fd;
+
+	nr_late = 0;
+	for (unsigned i = 0; i < EXPORTS; i++) {
+		numbers[i] = i;
+		assert_int_equal(fiber_start(is_stuck, &numbers[i]), 0);
+	}
+	fiber_sleep(20);
+	assert_int_equal(open_in(other, "/dev/null", 2000), 0);
+	assert_int_equal(nr_late, 0);
+	fd = open(fifo, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	while (fiber_count() > 1)
+		fiber_sleep(5);
+	assert_int_equal(nr_late, 0);
+	close(fd);
+}
+
+static void test_disks_that_do_not_answer_hold_up_nobody(void **state)
+{
+	(void)state;
+	in_fiber(does_not_wait_for_others);
+}
+
+static void opens(void *path)
+{
+	nr_done += !open_in(storage, path, 20000);
+}
+
+static void is_one_of_three(void)
+{
+	static char null[] = "/dev/null";
+	int fd;
+
+	nr_done = 0;
+	assert_int_equal(fiber_start(opens, fifo), 0);
+	assert_int_equal(fiber_start(opens, fifo), 0);
+	assert_int_equal(fiber_start(opens, null), 0);
+	fiber_sleep(50);
+	/* Two of three are there, and wait; it has no third. */
+	assert_int_equal(nr_done, 0);
+	assert_int_equal(open_in(storage, null, 20), -ETIMEDOUT);
+	fd = open(fifo, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	while (fiber_count() > 1)
+		fiber_sleep(5);
+	assert_int_equal(nr_done, 3);
+	close(fd);
+}
+
+static void test_two_at_once_of_one_export(void **state)
+{
+	(void)state;
+	in_fiber(is_one_of_three);
+}
+
+static void closes(void)
+{
+	int fds[2], fd;
+	char byte;
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+	assert_int_equal(open_in(device, fifo, 20), -ETIMEDOUT);
+	/* Whatever is stuck. */
+	kernel_close_file(device, fds[1], 5000);
+	assert_int_equal(read(fds[0], &byte, 1), 0);
+	close(fds[0]);
+	fd = open(fifo, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	while (open_in(device, "/dev/null", 5000))
+		fiber_sleep(5);
+	close(fd);
+}
+
+static void test_what_is_to_be_closed_is(void **state)
+{
+	(void)state;
+	in_fiber(closes);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_one_that_is_late_counts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_two_at_once_of_one_export, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_to_be_closed_is, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_disks_that_do_not_answer_hold_up_nobody, setup,
+						teardown),
+	};
+
+	bound_time(60);
+	return cmocka_run_group_tests(tests, NULL, teardown_all);
+}
