@@ -481,8 +481,3 @@ void keep_watch(uv_loop_t *loop, struct managed *const *list)
 	uv_timer_init(loop, &beat);
 	uv_timer_start(&beat, look_at_all, BEAT_MS, BEAT_MS);
 }
-
-void keep_unwatch(void)
-{
-	uv_close((uv_handle_t *)&beat, NULL);
-}

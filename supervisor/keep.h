@@ -33,7 +33,6 @@ bool keep_is_settled(const struct managed *m);
  * I/O that does not move, and has those looked at that may have hung.
  */
 void keep_watch(uv_loop_t *loop, struct managed *const *list);
-void keep_unwatch(void);
 
 /* A struct worker_events of an export. */
 void keep_worker_ended(struct worker *worker, void *context);

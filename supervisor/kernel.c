@@ -91,12 +91,6 @@ int kernel_open(uv_loop_t *of, unsigned deadline_ms, struct error *err)
 	return 0;
 }
 
-void kernel_close(void)
-{
-	uv_close((uv_handle_t *)&watch, NULL);
-	control_close(&driver);
-}
-
 uint64_t kernel_features(void)
 {
 	return features;
@@ -113,7 +107,6 @@ enum task_kind {
 	TASK_OPEN,
 	TASK_UNLINK,
 	TASK_FSYNC,
-	TASK_TRUNCATE,
 	TASK_WRITE,
 	TASK_HOLDERS,
 	TASK_CLOSE
@@ -139,7 +132,6 @@ struct task {
 	char *path, *text;
 	int fd, flags;
 	unsigned mode;
-	uint64_t size;
 	struct holders holders;
 	int result;
 	bool done, abandoned;
@@ -186,9 +178,6 @@ static void work(struct task *t)
 		break;
 	case TASK_FSYNC:
 		ret = fsync(t->fd);
-		break;
-	case TASK_TRUNCATE:
-		ret = ftruncate(t->fd, (off_t)t->size);
 		break;
 	case TASK_WRITE:
 		t->result = write_file(t);
@@ -315,9 +304,11 @@ static void leave(struct account *a)
 static const char *describe(const struct task *t)
 {
 	static const char *const kinds[] = {
-		[TASK_OPEN] = "opening",         [TASK_UNLINK] = "removing",
-		[TASK_FSYNC] = "a flush",        [TASK_TRUNCATE] = "a change of size",
-		[TASK_WRITE] = "writing to",     [TASK_HOLDERS] = "looking who has it open:",
+		[TASK_OPEN] = "opening",
+		[TASK_UNLINK] = "removing",
+		[TASK_FSYNC] = "a flush",
+		[TASK_WRITE] = "writing to",
+		[TASK_HOLDERS] = "looking who has it open:",
 		[TASK_CLOSE] = "closing a file",
 	};
 
@@ -494,13 +485,6 @@ void kernel_close_file(struct kernel_for who, int fd, unsigned ms)
 int kernel_fsync(struct kernel_for who, int fd, unsigned ms)
 {
 	struct task t = { .kind = TASK_FSYNC, .fd = fd };
-
-	return run(who, &t, ms);
-}
-
-int kernel_truncate(struct kernel_for who, int fd, uint64_t size, unsigned ms)
-{
-	struct task t = { .kind = TASK_TRUNCATE, .fd = fd, .size = size };
 
 	return run(who, &t, ms);
 }

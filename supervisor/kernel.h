@@ -4,7 +4,7 @@
  * watches, so that a command that never returns stops one fiber, for as long as
  * its deadline says, and nothing else; and what else might wait for a disk.
  *
- * Thread: the loop's.  All but open and close are called from fibers.
+ * Thread: the loop's.  All but kernel_open() are called from fibers.
  */
 #ifndef UBLKD_KERNEL_H
 #define UBLKD_KERNEL_H
@@ -26,7 +26,6 @@ struct holders;
  * wait.  Returns 0, or -errno with err filled.
  */
 int kernel_open(uv_loop_t *loop, unsigned deadline_ms, struct error *err);
-void kernel_close(void);
 
 /* The UBLK_FEAT_* of this kernel. */
 uint64_t kernel_features(void);
@@ -60,7 +59,6 @@ int kernel_unlink(struct kernel_for who, const char *path, unsigned ms);
 /* Closes fd in any case, which may take as long as what was written to it. */
 void kernel_close_file(struct kernel_for who, int fd, unsigned ms);
 int kernel_fsync(struct kernel_for who, int fd, unsigned ms);
-int kernel_truncate(struct kernel_for who, int fd, uint64_t size, unsigned ms);
 /*
  * holders_find() of a block device, but not this process; there may be thousands to
  * look through.

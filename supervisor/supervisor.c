@@ -373,13 +373,3 @@ void supervisor_remove_all(bool force, supervisor_result *result, void *context)
 	}
 	free(all);
 }
-
-void supervisor_forget_all(void)
-{
-	while (supervisor_exports) {
-		struct managed *m = supervisor_exports;
-
-		drop(m);
-	}
-	config_close(&supervisor_config);
-}

@@ -70,7 +70,4 @@ void supervisor_settle_all(unsigned ms);
 /* Removes every export, and waits for that. */
 void supervisor_remove_all(bool force, supervisor_result *result, void *context);
 
-/* Releases the table; the exports live on. */
-void supervisor_forget_all(void);
-
 #endif

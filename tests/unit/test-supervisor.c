@@ -48,7 +48,6 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	supervisor_forget_all();
 	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
 	fiber_cleanup();
 	return rmdir(folder);
