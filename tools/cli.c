@@ -158,17 +158,6 @@ int cli_parse_uri(const struct cli *cli, int argc, char **argv, struct spec *spe
 	return ret ? ret : spec_check(spec, err);
 }
 
-int cli_parse_device(const struct cli *cli, int argc, char **argv, uint32_t *id, struct error *err)
-{
-	int operand, ret;
-
-	ret = cli_parse(cli, argc, argv, &operand, err);
-	if (!ret && argc - operand != 1)
-		ret = error_set(err, EINVAL, "give one device: ublkctl %s %s", cli->verb->name,
-				cli->verb->arguments);
-	return ret ? ret : cli_device_id(argv[operand], id, err);
-}
-
 int cli_set_flag(void *context, const struct option_def *def, const char *text, struct error *err)
 {
 	struct option_value value;

@@ -62,9 +62,6 @@ struct spec;
 int cli_parse_uri(const struct cli *cli, int argc, char **argv, struct spec *spec, bool *is_open,
 		  struct error *err);
 
-/* cli_parse() for a verb with one operand, a device.  Returns 0, or -EINVAL with err filled. */
-int cli_parse_device(const struct cli *cli, int argc, char **argv, uint32_t *id, struct error *err);
-
 /* A struct cli's set for a verb with one flag: context is the bool that it sets. */
 int cli_set_flag(void *context, const struct option_def *def, const char *text, struct error *err);
 
