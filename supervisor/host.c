@@ -39,6 +39,30 @@ static bool has_memory(const struct managed *m)
 	return !strcmp(m->spec.backend->scheme, "memory");
 }
 
+static void memory_name(const struct managed *m, char *out, size_t size)
+{
+	snprintf(out, size, HOST_MEMORY_PREFIX "%s", m->name);
+}
+
+/* To the service manager, under which it outlives ublkd. */
+static void store_memory(const struct managed *m)
+{
+	char name[NAME_MAX_LENGTH + 16], text[NAME_MAX_LENGTH + 48];
+
+	memory_name(m, name, sizeof(name));
+	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
+	sd_pid_notify_with_fds(0, 0, text, &m->memory_fd, 1);
+}
+
+void host_unstore_memory(const struct managed *m)
+{
+	char name[NAME_MAX_LENGTH + 16], text[NAME_MAX_LENGTH + 48];
+
+	memory_name(m, name, sizeof(name));
+	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
+	sd_notify(0, text);
+}
+
 static int keep_memory(struct managed *m, const json_t *question)
 {
 	unsigned flags = (unsigned)json_integer_value(json_object_get(question, "flags"));
@@ -60,7 +84,7 @@ static int keep_memory(struct managed *m, const json_t *question)
 	m->memory_fd = host_memfd(WORKER_MEMORY, flags);
 	if (m->memory_fd < 0)
 		return m->memory_fd;
-	host_store_memory(m);
+	store_memory(m);
 	return copy_of(m->memory_fd);
 }
 
@@ -80,7 +104,7 @@ void host_save_memory(struct managed *m)
 		return;
 	}
 	m->memory_fd = fd;
-	host_store_memory(m);
+	store_memory(m);
 }
 
 int host_answer(struct managed *m, const char *kind, const json_t *question)
@@ -102,27 +126,4 @@ int host_answer(struct managed *m, const char *kind, const json_t *question)
 		return host_may_connect(&export, path) ? host_here.connect_unix(&export, path)
 						       : -EACCES;
 	return -ENOSYS;
-}
-
-static void memory_name(const struct managed *m, char *out, size_t size)
-{
-	snprintf(out, size, HOST_MEMORY_PREFIX "%s", m->name);
-}
-
-void host_store_memory(const struct managed *m)
-{
-	char name[NAME_MAX_LENGTH + 16], text[NAME_MAX_LENGTH + 48];
-
-	memory_name(m, name, sizeof(name));
-	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
-	sd_pid_notify_with_fds(0, 0, text, &m->memory_fd, 1);
-}
-
-void host_unstore_memory(const struct managed *m)
-{
-	char name[NAME_MAX_LENGTH + 16], text[NAME_MAX_LENGTH + 48];
-
-	memory_name(m, name, sizeof(name));
-	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
-	sd_notify(0, text);
 }

@@ -18,8 +18,7 @@ int host_answer(struct managed *m, const char *kind, const json_t *question);
 /* The service manager's name of an export's memory; it begins so. */
 #define HOST_MEMORY_PREFIX "memory-"
 
-/* Gives the export's memory to the service manager, or takes it back from it. */
-void host_store_memory(const struct managed *m);
+/* Takes the export's memory back from the service manager. */
 void host_unstore_memory(const struct managed *m);
 
 /*
