@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -53,17 +54,6 @@ static size_t outside_size;
 void fiber_setup(uv_loop_t *of)
 {
 	loop = of;
-}
-
-void fiber_cleanup(void)
-{
-	while (nr_stacks)
-		munmap(stacks[--nr_stacks], STACK_BYTES);
-}
-
-bool fiber_running(void)
-{
-	return current != NULL;
 }
 
 unsigned fiber_count(void)

@@ -13,7 +13,6 @@
 #ifndef UBLKD_FIBER_H
 #define UBLKD_FIBER_H
 
-#include <stdbool.h>
 #include <uv.h>
 
 /* Owner: whoever has it; zeroed is a good one.  Fibers wait for it. */
@@ -23,17 +22,12 @@ struct fiber_event {
 
 /* Before the first fiber. */
 void fiber_setup(uv_loop_t *loop);
-/* After the loop's end: gives back the stacks that were kept. */
-void fiber_cleanup(void);
 
 /*
  * Starts a fiber: main(context) runs until its first wait, at once or, if a fiber
  * starts another, when that one waits.  Returns 0 or -ENOMEM.
  */
 int fiber_start(void (*main)(void *context), void *context);
-
-/* Whether a fiber is running, and may wait. */
-bool fiber_running(void);
 
 /*
  * From a fiber: waits until the event is raised, ms milliseconds at most (0: without

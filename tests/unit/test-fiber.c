@@ -30,7 +30,6 @@ static int teardown(void **state)
 	(void)state;
 	assert_int_equal(fiber_count(), 0);
 	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
-	fiber_cleanup();
 	return 0;
 }
 
@@ -49,7 +48,6 @@ static void test_runs_up_to_its_waits(void **state)
 	assert_int_equal(fiber_start(waits_twice, a), 0);
 	assert_int_equal(fiber_start(waits_twice, b), 0);
 	assert_string_equal(trace, "ab");
-	assert_false(fiber_running());
 	fiber_raise(&event);
 	assert_string_equal(trace, "abab");
 	assert_int_equal(fiber_count(), 2);

@@ -35,7 +35,6 @@ static int teardown(void **state)
 	(void)state;
 	unlink(fifo);
 	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
-	fiber_cleanup();
 	return 0;
 }
 

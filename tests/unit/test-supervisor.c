@@ -49,7 +49,6 @@ static int teardown(void **state)
 {
 	(void)state;
 	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
-	fiber_cleanup();
 	return rmdir(folder);
 }
 

@@ -241,7 +241,6 @@ static int teardown(void **state)
 	(void)state;
 	worker_remove_socket("a");
 	rmdir(folder);
-	fiber_cleanup();
 	return 0;
 }
 
