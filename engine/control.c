@@ -37,7 +37,6 @@ enum command {
 	CMD_START_RECOVERY,
 	CMD_END_RECOVERY,
 	CMD_UPDATE_SIZE,
-	CMD_QUIESCE,
 	CMD_TRY_STOP,
 };
 
@@ -62,7 +61,6 @@ static const struct command_def {
 				 "6.1" },
 	[CMD_END_RECOVERY] = { UBLK_CTRL_END_USER_RECOVERY, "END_USER_RECOVERY", true, "6.1" },
 	[CMD_UPDATE_SIZE] = { UBLK_CTRL_UPDATE_SIZE, "UPDATE_SIZE", false, "6.16" },
-	[CMD_QUIESCE] = { UBLK_CTRL_QUIESCE_DEV, "QUIESCE_DEV", true, "6.16" },
 	[CMD_TRY_STOP] = { UBLK_CTRL_TRY_STOP_DEV, "TRY_STOP_DEV", true, "7.0" },
 };
 
@@ -547,11 +545,6 @@ int control_end_recovery(struct control *control, uint32_t id, int tgid, struct 
 int control_update_size(struct control *control, uint32_t id, uint64_t sectors, struct error *err)
 {
 	return control_simple(control, CMD_UPDATE_SIZE, id, sectors, err);
-}
-
-int control_quiesce(struct control *control, uint32_t id, unsigned timeout_ms, struct error *err)
-{
-	return control_simple(control, CMD_QUIESCE, id, timeout_ms, err);
 }
 
 int control_try_stop(struct control *control, uint32_t id, struct error *err)

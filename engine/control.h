@@ -105,7 +105,6 @@ int control_start_recovery(struct control *control, uint32_t id, struct error *e
 int control_end_recovery(struct control *control, uint32_t id, int tgid, struct error *err);
 /* 6.16.  Never before the device was started: 6.16 and 6.17 crash then. */
 int control_update_size(struct control *control, uint32_t id, uint64_t sectors, struct error *err);
-int control_quiesce(struct control *control, uint32_t id, unsigned timeout_ms, struct error *err);
 /* 7.0: EBUSY while the block device is open. */
 int control_try_stop(struct control *control, uint32_t id, struct error *err);
 

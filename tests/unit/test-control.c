@@ -92,8 +92,6 @@ static void test_each_command_as_the_driver_wants_it(void **state)
 	check_sent(UBLK_CTRL_END_USER_RECOVERY, 9, UBLK_QUEUE_NONE, 0, 4321);
 	control_update_size(&control, 9, 1ull << 40, &err);
 	check_sent(UBLK_CTRL_UPDATE_SIZE, 9, UBLK_QUEUE_NONE, 0, 1ull << 40);
-	control_quiesce(&control, 9, 777, &err);
-	check_sent(UBLK_CTRL_QUIESCE_DEV, 9, UBLK_QUEUE_NONE, 0, 777);
 	control_try_stop(&control, 9, &err);
 	check_sent(UBLK_CTRL_TRY_STOP_DEV, 9, UBLK_QUEUE_NONE, 0, 0);
 	control_stop(&control, 9, &err);
@@ -258,8 +256,6 @@ static int run(uint32_t op)
 		return control_end_recovery(&control, 7, getpid(), &err);
 	case UBLK_CTRL_UPDATE_SIZE:
 		return control_update_size(&control, 7, 1, &err);
-	case UBLK_CTRL_QUIESCE_DEV:
-		return control_quiesce(&control, 7, 1, &err);
 	case UBLK_CTRL_TRY_STOP_DEV:
 		return control_try_stop(&control, 7, &err);
 	}
@@ -284,7 +280,6 @@ static const struct {
 	{ UBLK_CTRL_START_USER_RECOVERY, "START_USER_RECOVERY", true },
 	{ UBLK_CTRL_END_USER_RECOVERY, "END_USER_RECOVERY", true },
 	{ UBLK_CTRL_UPDATE_SIZE, "UPDATE_SIZE", false },
-	{ UBLK_CTRL_QUIESCE_DEV, "QUIESCE_DEV", true },
 	{ UBLK_CTRL_TRY_STOP_DEV, "TRY_STOP_DEV", true },
 };
 
@@ -346,7 +341,7 @@ static void test_known_traps_say_what_to_do(void **state)
 		  EOPNOTSUPP,
 		  EOPNOTSUPP,
 		  { "UPDATE_SIZE", "6.16", "Linux" } },
-		{ UBLK_CTRL_QUIESCE_DEV, 524, EOPNOTSUPP, { "QUIESCE_DEV", "6.16", "Linux" } },
+		{ UBLK_CTRL_UPDATE_SIZE, 524, EOPNOTSUPP, { "UPDATE_SIZE", "6.16", "Linux" } },
 		{ UBLK_CTRL_TRY_STOP_DEV, EOPNOTSUPP, EOPNOTSUPP, { "7.0", "Linux", "TRY_STOP" } },
 	};
 
