@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/holders.h"
-#include "engine/error.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,8 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEVICES_MAX   256 /* one stack of partitions, mappings and so on */
-#define DESCRIBED_MAX 4   /* in one line */
+#define DEVICES_MAX 256 /* one stack of partitions, mappings and so on */
 
 struct device {
 	char name[64];   /* "ublkb0p1" */
@@ -468,56 +466,4 @@ const char *holder_kind_name(enum holder_kind kind)
 	};
 
 	return names[kind];
-}
-
-static void describe(const struct holder *holder, FILE *f)
-{
-	char path[300], command[100];
-
-	text_escape(holder->path ? holder->path : "", path, sizeof(path));
-	text_escape(holder->command, command, sizeof(command));
-	switch (holder->kind) {
-	case HOLDER_PROCESS:
-		fprintf(f, "opened by %s (pid %d)", command, (int)holder->pid);
-		break;
-	case HOLDER_MOUNT:
-		fprintf(f, "mounted at %s", path);
-		if (holder->pid)
-			fprintf(f, " for %s (pid %d)", command, (int)holder->pid);
-		break;
-	case HOLDER_SWAP:
-		fprintf(f, "used as swap");
-		break;
-	case HOLDER_DEVICE:
-		fprintf(f, "used by /dev/%s", path);
-		break;
-	}
-}
-
-/* Mounts first: whoever works there has the device open no more when they are gone. */
-const char *holders_describe(const struct holders *holders, char *out, size_t size)
-{
-	static const enum holder_kind order[] = { HOLDER_MOUNT, HOLDER_SWAP, HOLDER_DEVICE,
-						  HOLDER_PROCESS };
-	unsigned shown = 0, all = holders->nr + holders->more;
-	FILE *f = fmemopen(out, size, "w");
-
-	*out = 0;
-	if (!f)
-		return out;
-	if (!all)
-		fprintf(f, "held by nobody");
-	for (unsigned k = 0; k < sizeof(order) / sizeof(*order); k++)
-		for (unsigned i = 0; i < holders->nr && shown < DESCRIBED_MAX; i++) {
-			if (holders->list[i].kind != order[k])
-				continue;
-			if (shown++)
-				fprintf(f, ", ");
-			describe(&holders->list[i], f);
-		}
-	if (all > shown)
-		fprintf(f, " and %u more", all - shown);
-	fclose(f);
-	out[size - 1] = 0;
-	return out;
 }

@@ -58,10 +58,4 @@ int holders_find_in(const char *root, const char *block, const pid_t *ignored, u
 /* "process", "mount", "swap" or "device". */
 const char *holder_kind_name(enum holder_kind kind);
 
-/*
- * One line for a person: "mounted at /mnt, opened by fio (pid 12) and 3 more", at most
- * size bytes, in out, which is returned.
- */
-const char *holders_describe(const struct holders *holders, char *out, size_t size);
-
 #endif
