@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/describe.h"
 #include "engine/cpus.h"
+#include "engine/devices.h"
 #include "engine/error.h"
 #include "supervisor/holders.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
 #include "supervisor/supervisor.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,13 +217,6 @@ static json_t *kernel_flags(uint64_t flags)
 	return array;
 }
 
-static const char *kernel_state(unsigned state)
-{
-	static const char *const words[] = { "dead", "live", "quiesced", "fail-io" };
-
-	return state < sizeof(words) / sizeof(*words) ? words[state] : "unknown";
-}
-
 json_t *describe_change(const struct managed *m, unsigned at)
 {
 	const struct managed_change *change = &m->history[at % MANAGED_HISTORY];
@@ -283,7 +276,7 @@ json_t *describe_details(struct managed *m)
 	if (m->has_device) {
 		kernel_control(&control);
 		if (!control_get_info(&control, m->info.dev_id, &info, &err))
-			set_text(json, "kernelState", kernel_state(info.state));
+			set_text(json, "kernelState", devices_state_name(info.state));
 		json_object_set_new(json, "limits", limits(&m->limits));
 		set_number(json, "depth", m->info.queue_depth);
 		set_text(json, "ioPath", io_path_name(m->path));
@@ -360,19 +353,12 @@ static json_t *describe_foreign(uint32_t id)
 	json = json_pack("{s:s, s:s, s:s, s:s}", "name", device, "origin", "foreign", "state",
 			 "foreign", "device", device);
 	set_number(json, "id", id);
-	set_text(json, "reason", kernel_state(info.state));
+	set_text(json, "reason", devices_state_name(info.state));
 	if (!control_get_params(&control, id, &params, &err))
 		set_number(json, "size", params.basic.dev_sectors << UBLK_SECTOR_SHIFT);
 	if (info.server_pid > 0)
 		set_number(json, "pid", (uint64_t)info.server_pid);
 	return json;
-}
-
-static int by_number(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return x < y ? -1 : x > y;
 }
 
 /* Numbers of the devices that are ours, sorted; the caller frees them. */
@@ -389,7 +375,7 @@ static uint32_t *our_devices(unsigned *nr)
 		if (m->has_device)
 			ids[(*nr)++] = m->info.dev_id;
 	if (ids)
-		qsort(ids, *nr, sizeof(*ids), by_number);
+		qsort(ids, *nr, sizeof(*ids), devices_by_id);
 	return ids;
 }
 
@@ -418,26 +404,21 @@ static void add_ours(json_t *array)
 json_t *describe_all(void)
 {
 	json_t *array = json_array(), *foreign;
-	struct dirent *entry;
-	unsigned nr;
-	uint32_t *ours, id;
-	char rest;
-	DIR *dir;
+	uint32_t *ours, *all;
+	unsigned nr_ours, nr;
 
 	/* Without a wait in between: the table stays as it is. */
 	add_ours(array);
-	ours = our_devices(&nr);
-	dir = opendir("/dev");
-	while (dir && ours && (entry = readdir(dir))) {
-		if (sscanf(entry->d_name, "ublkc%u%c", &id, &rest) != 1 ||
-		    bsearch(&id, ours, nr, sizeof(*ours), by_number))
+	ours = our_devices(&nr_ours);
+	devices_find(&all, &nr);
+	for (unsigned i = 0; ours && i < nr; i++) {
+		if (bsearch(&all[i], ours, nr_ours, sizeof(*ours), devices_by_id))
 			continue;
-		foreign = describe_foreign(id);
+		foreign = describe_foreign(all[i]);
 		if (foreign)
 			json_array_append_new(array, foreign);
 	}
-	if (dir)
-		closedir(dir);
+	free(all);
 	free(ours);
 	return array;
 }

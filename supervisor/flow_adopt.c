@@ -3,6 +3,7 @@
  * What an earlier ublkd has left of an export: the record says what it was about to
  * do, the kernel and the worker what came of it.
  */
+#include "engine/devices.h"
 #include "engine/error.h"
 #include "engine/log.h"
 #include "supervisor/flow.h"
@@ -12,9 +13,8 @@
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -24,20 +24,18 @@
 /* A device that was added and not yet on record has our cookie. */
 static int search_device(struct managed *m, struct error *err)
 {
-	struct dirent *entry;
-	DIR *dir = opendir("/dev");
-	unsigned id;
-	char rest;
-	int ret = -ENODEV;
+	uint32_t *ids;
+	unsigned nr;
+	int ret = devices_find(&ids, &nr);
 
-	while (dir && ret && (entry = readdir(dir))) {
-		if (sscanf(entry->d_name, "ublkc%u%c", &id, &rest) != 1)
-			continue;
-		m->info.dev_id = id;
+	if (ret)
+		return error_set(err, ret, "/dev: %s", strerror(-ret));
+	ret = -ENODEV;
+	for (unsigned i = 0; ret && i < nr; i++) {
+		m->info.dev_id = ids[i];
 		ret = flow_find_device(m, err);
 	}
-	if (dir)
-		closedir(dir);
+	free(ids);
 	m->has_device = !ret;
 	return ret;
 }

@@ -1,59 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ublkctl list: ublkd's exports, and every other ublk device that the kernel has.
- * Without ublkd those devices alone: the driver has no command for that; its
- * character devices tell.
+ * Without ublkd those devices alone.
  */
 #include "engine/control.h"
+#include "engine/devices.h"
 #include "tools/client.h"
 #include "tools/table.h"
 #include "tools/verbs.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char *state_word(unsigned state)
-{
-	static const char *const words[] = { "dead", "live", "quiesced", "fail-io" };
-
-	return state < sizeof(words) / sizeof(*words) ? words[state] : "unknown";
-}
-
-static int by_number(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* The ids of all devices, sorted; *nr of them.  The caller frees them. */
-static uint32_t *find_devices(unsigned *nr)
-{
-	uint32_t *ids = NULL, *more;
-	struct dirent *entry;
-	unsigned id;
-	char rest;
-	DIR *dir = opendir("/dev");
-
-	*nr = 0;
-	while (dir && (entry = readdir(dir))) {
-		if (sscanf(entry->d_name, "ublkc%u%c", &id, &rest) != 1)
-			continue;
-		more = realloc(ids, (*nr + 1) * sizeof(*ids));
-		if (!more)
-			break;
-		ids = more;
-		ids[(*nr)++] = id;
-	}
-	if (dir)
-		closedir(dir);
-	if (ids)
-		qsort(ids, *nr, sizeof(*ids), by_number);
-	return ids;
-}
 
 static void server_name(int pid, char *out, size_t size)
 {
@@ -87,9 +46,10 @@ static void show(struct control *control, const struct ublk_dev_info *info, json
 	if (list) {
 		json_t *device =
 			json_pack("{s:s, s:i, s:s, s:I, s:i, s:i, s:I}", "device", path, "id",
-				  (int)info->dev_id, "state", state_word(info->state), "size",
-				  (json_int_t)bytes, "queues", (int)info->nr_hw_queues, "depth",
-				  (int)info->queue_depth, "flags", (json_int_t)info->flags);
+				  (int)info->dev_id, "state", devices_state_name(info->state),
+				  "size", (json_int_t)bytes, "queues", (int)info->nr_hw_queues,
+				  "depth", (int)info->queue_depth, "flags",
+				  (json_int_t)info->flags);
 
 		json_object_set_new(device, "server-pid",
 				    info->server_pid > 0 ? json_integer(info->server_pid)
@@ -101,7 +61,7 @@ static void show(struct control *control, const struct ublk_dev_info *info, json
 	}
 	if (info->server_pid > 0)
 		snprintf(pid, sizeof(pid), "%d", info->server_pid);
-	printf("%-14s %-9s %8s %6u %6u %8s  %s\n", path, state_word(info->state),
+	printf("%-14s %-9s %8s %6u %6u %8s  %s\n", path, devices_state_name(info->state),
 	       size_format(bytes, size, sizeof(size)), info->nr_hw_queues, info->queue_depth, pid,
 	       server);
 }
@@ -114,10 +74,16 @@ static int list_devices(bool json)
 	struct error err;
 	uint32_t *ids;
 	unsigned nr;
+	int ret;
 
 	if (control_open(&control, CONTROL_DEADLINE_MS, &err))
 		return cli_fail(EXIT_FAILED, &err);
-	ids = find_devices(&nr);
+	ret = devices_find(&ids, &nr);
+	if (ret) {
+		error_set(&err, ret, "/dev: %s", strerror(-ret));
+		control_close(&control);
+		return cli_fail(EXIT_FAILED, &err);
+	}
 	if (json)
 		list = json_array();
 	else
@@ -125,8 +91,8 @@ static int list_devices(bool json)
 		       "DEPTH", "PID", "SERVER");
 	for (unsigned i = 0; i < nr; i++) {
 		struct ublk_dev_info info;
-		int ret = control_get_info(&control, ids[i], &info, &err);
 
+		ret = control_get_info(&control, ids[i], &info, &err);
 		/* One that went away meanwhile is not an error. */
 		if (!ret)
 			show(&control, &info, list);
