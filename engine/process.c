@@ -3,6 +3,7 @@
 #include "engine/log.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -48,4 +49,23 @@ void process_prepare_for_io(const char *about)
 			"CAP_SYS_RESOURCE)",
 			strerror(errno));
 	lock_memory(about);
+}
+
+const char *process_name(pid_t pid, char *out, size_t size)
+{
+	char path[64];
+	FILE *f;
+
+	*out = 0;
+	if (pid <= 0)
+		return out;
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return out;
+	if (!fgets(out, (int)size, f))
+		*out = 0;
+	out[strcspn(out, "\n")] = 0;
+	fclose(f);
+	return out;
 }

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a process that serves block devices must be like.
+ * What a process that serves block devices must be like, and what other processes
+ * are called.
  */
 #ifndef UBLKD_PROCESS_H
 #define UBLKD_PROCESS_H
+
+#include <stddef.h>
+#include <sys/types.h>
 
 /*
  * Call once, before threads are started: memory is locked as it is touched
@@ -12,5 +16,11 @@
  * many as the hard limit says.  about: as in log_line().
  */
 void process_prepare_for_io(const char *about);
+
+/*
+ * The name of a process, as it chose it, at most size bytes, in out, which is
+ * returned: "" where there is no such process.  Any thread.
+ */
+const char *process_name(pid_t pid, char *out, size_t size);
 
 #endif

@@ -5,6 +5,7 @@
  */
 #include "engine/control.h"
 #include "engine/devices.h"
+#include "engine/process.h"
 #include "tools/client.h"
 #include "tools/table.h"
 #include "tools/verbs.h"
@@ -13,24 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void server_name(int pid, char *out, size_t size)
-{
-	char path[64];
-	FILE *f;
-
-	snprintf(out, size, "-");
-	if (pid <= 0)
-		return;
-	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	f = fopen(path, "re");
-	if (!f)
-		return;
-	if (fgets(out, (int)size, f))
-		out[strcspn(out, "\n")] = 0;
-	text_make_printable(out);
-	fclose(f);
-}
 
 static void show(struct control *control, const struct ublk_dev_info *info, json_t *list)
 {
@@ -42,7 +25,8 @@ static void show(struct control *control, const struct ublk_dev_info *info, json
 	if (!control_get_params(control, info->dev_id, &params, &ignored))
 		bytes = params.basic.dev_sectors << UBLK_SECTOR_SHIFT;
 	snprintf(path, sizeof(path), UBLK_BLOCK_PREFIX "%u", info->dev_id);
-	server_name(info->server_pid, server, sizeof(server));
+	process_name(info->server_pid, server, sizeof(server));
+	text_make_printable(server);
 	if (list) {
 		json_t *device =
 			json_pack("{s:s, s:i, s:s, s:I, s:i, s:i, s:I}", "device", path, "id",
@@ -54,8 +38,7 @@ static void show(struct control *control, const struct ublk_dev_info *info, json
 		json_object_set_new(device, "server-pid",
 				    info->server_pid > 0 ? json_integer(info->server_pid)
 							 : json_null());
-		json_object_set_new(device, "server",
-				    *server == '-' ? json_null() : json_string(server));
+		json_object_set_new(device, "server", *server ? json_string(server) : json_null());
 		json_array_append_new(list, device);
 		return;
 	}
@@ -63,7 +46,7 @@ static void show(struct control *control, const struct ublk_dev_info *info, json
 		snprintf(pid, sizeof(pid), "%d", info->server_pid);
 	printf("%-14s %-9s %8s %6u %6u %8s  %s\n", path, devices_state_name(info->state),
 	       size_format(bytes, size, sizeof(size)), info->nr_hw_queues, info->queue_depth, pid,
-	       server);
+	       *server ? server : "-");
 }
 
 static int list_devices(bool json)

@@ -5,6 +5,7 @@
  * storage is.
  */
 #include "engine/control.h"
+#include "engine/process.h"
 #include "tools/client.h"
 #include "tools/verbs.h"
 
@@ -31,20 +32,11 @@ static int size_of(struct control *control, uint32_t id, uint64_t *bytes, struct
 /* A signal to anything but 'ublkctl run' might end it. */
 static int ask_server(int pid, struct error *err)
 {
-	char path[64], name[32] = "";
-	FILE *f;
+	char name[32];
 
 	if (pid <= 0)
 		return error_set(err, ESRCH, "nobody serves it");
-	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-	f = fopen(path, "re");
-	if (f) {
-		if (!fgets(name, sizeof(name), f))
-			*name = 0;
-		fclose(f);
-	}
-	name[strcspn(name, "\n")] = 0;
-	if (strcmp(name, "ublkctl"))
+	if (strcmp(process_name(pid, name, sizeof(name)), "ublkctl"))
 		return error_set(err, EOPNOTSUPP,
 				 "process %d ('%s') serves it, not ublkctl: use its own tools", pid,
 				 name);
