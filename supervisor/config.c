@@ -9,6 +9,7 @@
 #include "supervisor/config.h"
 #include "engine/error.h"
 #include "engine/spec.h"
+#include "supervisor/folder.h"
 #include "supervisor/name.h"
 
 #include <dirent.h>
@@ -29,6 +30,8 @@
 #define EXPORTS_FOLDER  "exports.d"
 #define SUFFIX          ".conf"
 #define MARK            "# Written by ublkd"
+/* There are no secrets in it, and check-config is for all. */
+#define FOLDER_MODE 0755
 
 const struct option_def config_options[] = {
 	[CONFIG_WORKER_USER] = { "worker-user", OPTION_TEXT, NULL, "ublkd", 0, 0,
@@ -913,16 +916,6 @@ static int look_at_main_file(const char *folder, const char *name, const char *u
 	return ret;
 }
 
-/* Whatever the umask is: there are no secrets in it, and check-config is for all. */
-static int make_folder(const char *folder, struct error *err)
-{
-	if (!mkdir(folder, 0755))
-		chmod(folder, 0755);
-	else if (errno != EEXIST)
-		return error_set(err, errno, "%s: it cannot be made: %m", folder);
-	return 0;
-}
-
 static int write_all(int fd, const char *text, size_t size)
 {
 	while (size) {
@@ -936,18 +929,6 @@ static int write_all(int fd, const char *text, size_t size)
 		}
 	}
 	return fsync(fd) ? -errno : 0;
-}
-
-/* A file's name, new or gone, is on disk only with its folder. */
-static int sync_folder(const char *folder, struct error *err)
-{
-	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), ret = 0;
-
-	if (fd < 0 || fsync(fd))
-		ret = error_set(err, errno, "%s: it cannot be written to disk: %m", folder);
-	if (fd >= 0)
-		close(fd);
-	return ret;
 }
 
 static int replace_file(const char *folder, const char *name, bool there, const char *text,
@@ -968,7 +949,7 @@ static int replace_file(const char *folder, const char *name, bool there, const 
 	if (!ret && renameat2(AT_FDCWD, temporary, AT_FDCWD, path, there ? 0 : RENAME_NOREPLACE))
 		ret = -errno;
 	if (!ret)
-		return sync_folder(folder, err);
+		return folder_sync(folder, err);
 	unlink(temporary);
 	return error_set(err, ret, "%s: it cannot be written: %s", path, strerror(-ret));
 }
@@ -992,9 +973,9 @@ int config_write_export(const char *folder, const char *name, const char *uri,
 	if (!ret)
 		ret = look_at_file(path, name, uri, options, nr_options, &there, err);
 	if (!ret)
-		ret = make_folder(folder, err);
+		ret = folder_make(folder, FOLDER_MODE, err);
 	if (!ret)
-		ret = make_folder(exports, err);
+		ret = folder_make(exports, FOLDER_MODE, err);
 	if (!ret)
 		ret = replace_file(exports, name, there, text, size, err);
 	free(text);
@@ -1017,5 +998,5 @@ int config_remove_export(const char *folder, const char *name, struct error *err
 		return ret;
 	if (unlink(path) && errno != ENOENT)
 		return error_set(err, errno, "%s: it cannot be removed: %m", path);
-	return sync_folder(exports, err);
+	return folder_sync(exports, err);
 }

@@ -2,6 +2,7 @@
 #include "supervisor/name.h"
 #include "engine/error.h"
 #include "engine/ublk_abi.h"
+#include "supervisor/folder.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -11,7 +12,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static bool is_name_char(char c)
@@ -144,16 +144,6 @@ void name_from_uri(const char *uri, char name[NAME_MAX_LENGTH + 1])
 
 /* ---- links ---- */
 
-static int make_folder(const char *folder, struct error *err)
-{
-	/* Whatever the umask is: links are for all to follow. */
-	if (!mkdir(folder, 0755))
-		chmod(folder, 0755);
-	else if (errno != EEXIST)
-		return error_set(err, errno, "%s: it cannot be made: %m", folder);
-	return 0;
-}
-
 /* What the link at path points to, or "": there is no link.  Returns 0 or -errno. */
 static int read_link(const char *path, char target[PATH_MAX])
 {
@@ -187,7 +177,7 @@ int name_link_in(const char *folder, const char *name, const char *device, struc
 		return error_set(err, EINVAL, "'%s' is no ublk device", device);
 	ret = name_path(path, folder, name, err);
 	if (!ret)
-		ret = make_folder(folder, err);
+		ret = folder_make(folder, 0755, err);
 	if (ret)
 		return ret;
 	snprintf(target, sizeof(target), "../%s", last_component(device));
@@ -270,7 +260,7 @@ int name_record(const char *folder, const char *device, const char *name, struct
 	if (!ret)
 		ret = record_path(path, folder, device, err);
 	if (!ret)
-		ret = make_folder(folder, err);
+		ret = folder_make(folder, 0755, err);
 	if (ret)
 		return ret;
 	length = snprintf(line, sizeof(line), "%s%s\n", record_key, name);

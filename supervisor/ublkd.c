@@ -10,6 +10,7 @@
 #include "engine/log.h"
 #include "engine/process.h"
 #include "supervisor/api.h"
+#include "supervisor/folder.h"
 #include "supervisor/host.h"
 #include "supervisor/keep.h"
 #include "supervisor/kernel.h"
@@ -138,13 +139,6 @@ static char *path_in_state(const char *name)
 	return path;
 }
 
-static int make_folder(const char *path, mode_t mode, struct error *err)
-{
-	if (mkdir(path, mode) && errno != EEXIST)
-		return error_set(err, errno, "%s: %s", path, strerror(errno));
-	return 0;
-}
-
 static int make_state(struct error *err)
 {
 	char *lock_path = path_in_state("lock");
@@ -154,13 +148,13 @@ static int make_state(struct error *err)
 	worker_setup.folder = path_in_state("workers");
 	worker_setup.program = values[WORKER].text;
 	worker_setup.starter = path_in_state("worker");
-	ret = make_folder(values[STATE].text, 0755, err);
+	ret = folder_make(values[STATE].text, 0755, err);
 	if (!ret)
-		ret = make_folder(managed_folder, 0700, err);
+		ret = folder_make(managed_folder, 0700, err);
 	if (!ret)
-		ret = make_folder(worker_setup.folder, 0700, err);
+		ret = folder_make(worker_setup.folder, 0700, err);
 	if (!ret)
-		ret = make_folder(NAME_RECORDS, 0755, err);
+		ret = folder_make(NAME_RECORDS, 0755, err);
 	if (!ret) {
 		lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 		if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB))
