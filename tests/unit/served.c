@@ -4,10 +4,6 @@
 #include "engine/log.h"
 #include "tests/unit/test.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
-
 static void set_word(struct served *s, char *word)
 {
 	char *equals = strchr(word, '=');
@@ -76,50 +72,6 @@ void served_end(struct served *s)
 	if (served_stop(s))
 		fail_msg("%s", s->err.text);
 	served_close(s);
-}
-
-/* ---- temporary files ---- */
-
-static char folder[256];
-
-const char *temp_path(const char *name)
-{
-	static char path[512];
-	const char *where = getenv("TMPDIR");
-
-	if (!*folder) {
-		snprintf(folder, sizeof(folder), "%s/ublkd-test.XXXXXX", where ? where : "/tmp");
-		if (!mkdtemp(folder))
-			fail_msg("no folder for temporary files: %s", folder);
-	}
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
-	return path;
-}
-
-const char *temp_file(const char *name, uint64_t size)
-{
-	const char *path = temp_path(name);
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-	if (fd < 0 || ftruncate(fd, (off_t)size))
-		fail_msg("%s: %s", path, strerror(errno));
-	close(fd);
-	return path;
-}
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-void temp_remove(void)
-{
-	if (*folder)
-		nftw(folder, remove_entry, 4, FTW_DEPTH | FTW_PHYS);
-	*folder = 0;
 }
 
 static void *no_work(void *arg)

@@ -41,13 +41,6 @@ static inline unsigned served_id(const struct served *s)
 	return s->device.info.dev_id;
 }
 
-/* A path in a new folder of its own, below the folder for temporary files; static memory. */
-const char *temp_path(const char *name);
-/* A file there, of that size, and its path; static memory. */
-const char *temp_file(const char *name, uint64_t size);
-/* Removes all of them. */
-void temp_remove(void);
-
 /* Numbers that look random and are the same in every run. */
 static inline uint64_t next_random(uint64_t *seed)
 {

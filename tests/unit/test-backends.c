@@ -9,6 +9,7 @@
 #include "engine/params.h"
 #include "tests/unit/remote.h"
 #include "tests/unit/served.h"
+#include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 #include "engine/error.h"
 #include "engine/spec.h"
@@ -6,49 +7,33 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sys/stat.h>
 
-static char folder[] = "/tmp/test-config.XXXXXX";
+static const char *folder;
 static struct config config;
 static struct error err;
 
 static int set_up(void **state)
 {
 	(void)state;
-	memcpy(strrchr(folder, '.') + 1, "XXXXXX", 6);
-	return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
+	folder = temp_folder();
+	return 0;
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
 	config_close(&config);
-	return nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-static const char *path_of(const char *name)
-{
-	static char path[500];
-
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
-	return path;
+	temp_remove();
+	return 0;
 }
 
 static void put(const char *name, const char *text)
 {
 	FILE *f;
 
-	mkdir(path_of("exports.d"), 0755);
-	f = fopen(path_of(name), "w");
+	mkdir(temp_path("exports.d"), 0755);
+	f = fopen(temp_path(name), "w");
 	assert_non_null(f);
 	fputs(text, f);
 	fclose(f);
@@ -126,7 +111,7 @@ static void settings_and_exports_are_read(void **state)
 	assert_string_equal(config.exports[0].uri, "memory:1G");
 	assert_string_equal(option_of(&config.exports[0], "queues"), "2");
 	assert_int_equal(config.exports[0].line, 8);
-	assert_string_equal(config.exports[0].file, path_of("ublkd.conf"));
+	assert_string_equal(config.exports[0].file, temp_path("ublkd.conf"));
 	assert_string_equal(config.exports[1].name, "zero");
 	assert_string_equal(config.exports[2].name, "a");
 	assert_string_equal(config.exports[3].name, "b");
@@ -322,11 +307,11 @@ static void files_are_told_apart(void **state)
 	put("exports.d/twice.conf", "uri = null:2G\n");
 	put("exports.d/good.conf", "uri = null:1G\n");
 	put("exports.d/a b.conf", "uri = null:1G\n");
-	assert_int_equal(symlink("loop.conf", path_of("exports.d/loop.conf")), 0);
-	assert_int_equal(mkfifo(path_of("exports.d/pipe.conf"), 0600), 0);
-	assert_int_equal(mkdir(path_of("exports.d/folder.conf"), 0700), 0);
+	assert_int_equal(symlink("loop.conf", temp_path("exports.d/loop.conf")), 0);
+	assert_int_equal(mkfifo(temp_path("exports.d/pipe.conf"), 0600), 0);
+	assert_int_equal(mkdir(temp_path("exports.d/folder.conf"), 0700), 0);
 	put("exports.d/open.conf", "uri = null:1G\n");
-	assert_int_equal(chmod(path_of("exports.d/open.conf"), 0666), 0);
+	assert_int_equal(chmod(temp_path("exports.d/open.conf"), 0666), 0);
 	huge = malloc(CONFIG_FILE_MAX + 2);
 	memset(huge, '\n', CONFIG_FILE_MAX + 1);
 	huge[CONFIG_FILE_MAX + 1] = 0;
@@ -340,9 +325,9 @@ static void files_are_told_apart(void **state)
 	for (unsigned i = 0; i < config.nr_errors; i++) {
 		const struct config_error *e = &config.errors[i];
 
-		if (!strcmp(e->file, path_of("exports.d/twice.conf"))) {
+		if (!strcmp(e->file, temp_path("exports.d/twice.conf"))) {
 			assert_int_equal(e->line, 1);
-			assert_non_null(strstr(e->text, path_of("ublkd.conf")));
+			assert_non_null(strstr(e->text, temp_path("ublkd.conf")));
 			assert_non_null(strstr(e->text, "line 1"));
 			assert_string_equal(e->name, "twice");
 		} else {
@@ -354,8 +339,8 @@ static void files_are_told_apart(void **state)
 static void what_is_no_folder_is_told(void **state)
 {
 	(void)state;
-	remove(path_of("exports.d"));
-	assert_int_equal(symlink("/dev/null", path_of("exports.d")), 0);
+	remove(temp_path("exports.d"));
+	assert_int_equal(symlink("/dev/null", temp_path("exports.d")), 0);
 	load();
 	assert_int_equal(config.nr_errors, 1);
 }
@@ -377,11 +362,11 @@ static void an_export_is_written_and_removed(void **state)
 	assert_int_equal(config.nr_exports, 1);
 	assert_string_equal(config.exports[0].uri, "/a b.img");
 	assert_true(config.exports[0].written);
-	assert_int_equal(stat(path_of("exports.d/disk.conf"), &before), 0);
+	assert_int_equal(stat(temp_path("exports.d/disk.conf"), &before), 0);
 	assert_int_equal(before.st_mode & 0777, 0644);
 	/* The same again writes nothing; something else replaces it. */
 	assert_int_equal(config_write_export(folder, "disk", "/a b.img", turned, 2, &err), 0);
-	assert_int_equal(stat(path_of("exports.d/disk.conf"), &after), 0);
+	assert_int_equal(stat(temp_path("exports.d/disk.conf"), &after), 0);
 	assert_int_equal(before.st_ino, after.st_ino);
 	assert_int_equal(config_write_export(folder, "disk", "/b.img", NULL, 0, &err), 0);
 	load();
@@ -392,7 +377,7 @@ static void an_export_is_written_and_removed(void **state)
 	load();
 	assert_int_equal(config.nr_exports, 0);
 	/* Nothing is left: the folder is empty. */
-	assert_int_equal(rmdir(path_of("exports.d")), 0);
+	assert_int_equal(rmdir(temp_path("exports.d")), 0);
 }
 
 static void what_others_wrote_stays(void **state)
@@ -410,7 +395,7 @@ static void what_others_wrote_stays(void **state)
 	assert_int_equal(config_remove_export(folder, "bad", &err), -EEXIST);
 	load();
 	assert_int_equal(config.nr_exports, 2);
-	assert_int_equal(access(path_of("exports.d/bad.conf"), F_OK), 0);
+	assert_int_equal(access(temp_path("exports.d/bad.conf"), F_OK), 0);
 }
 
 static void a_half_written_file_is_no_hindrance(void **state)
@@ -420,7 +405,7 @@ static void a_half_written_file_is_no_hindrance(void **state)
 	assert_int_equal(config_write_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
 	load();
 	assert_int_equal(config.nr_exports, 1);
-	assert_int_equal(access(path_of("exports.d/.disk.conf"), F_OK), -1);
+	assert_int_equal(access(temp_path("exports.d/.disk.conf"), F_OK), -1);
 }
 
 static void what_no_file_can_hold_is_refused(void **state)
@@ -456,7 +441,7 @@ static void what_no_file_can_hold_is_refused(void **state)
 	assert_int_equal(config_write_export(folder, "a", "null:1G", &uri, 1, &err), -EINVAL);
 	assert_int_equal(config_write_export(folder, "a/b", "null:1G", NULL, 0, &err), -EINVAL);
 	assert_int_equal(config_remove_export(folder, "a/b", &err), -EINVAL);
-	assert_int_equal(access(path_of("exports.d"), F_OK), -1);
+	assert_int_equal(access(temp_path("exports.d"), F_OK), -1);
 }
 
 static uint64_t seed = 1;

@@ -6,6 +6,7 @@
 #include "engine/log.h"
 #include "engine/queue.h"
 #include "tests/unit/served.h"
+#include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 #include "tests/unit/fake-kernel.h"
 

@@ -4,6 +4,7 @@
  * out about a file, and files that cannot be served.
  */
 #include "tests/unit/served.h"
+#include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
+#include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 #include "supervisor/holders.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
-static char root[] = "/tmp/test-holders.XXXXXX";
+static const char *root;
 static struct holders holders;
 static char line[500];
 
@@ -74,9 +74,7 @@ static void put_process(const char *pid, const char *command, const char *space,
 static int set_up(void **state)
 {
 	(void)state;
-	memcpy(strrchr(root, '.') + 1, "XXXXXX", 6);
-	if (!mkdtemp(root))
-		return -1;
+	root = temp_folder();
 	put_device("ublkb0", "259:0\n");
 	put_device("ublkb1", "259:5\n");
 	put("proc/swaps", "Filename Type Size Used Priority\n/dev/ublkb1 partition 1 1 -1\n");
@@ -85,19 +83,12 @@ static int set_up(void **state)
 	return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
-
 static int tear_down(void **state)
 {
 	(void)state;
 	holders_close(&holders);
-	return nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	temp_remove();
+	return 0;
 }
 
 /* The kinds in this order, each as they were found. */

@@ -4,6 +4,7 @@
  */
 #include "engine/host.h"
 #include "tests/unit/served.h"
+#include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>

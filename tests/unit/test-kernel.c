@@ -6,6 +6,7 @@
 #include "supervisor/fiber.h"
 #include "supervisor/kernel.h"
 #include "tests/unit/served.h"
+#include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>

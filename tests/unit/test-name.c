@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 #include "engine/error.h"
 #include "supervisor/name.h"
@@ -8,48 +9,29 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-static char folder[] = "/tmp/test-name.XXXXXX";
-static char links[64], records[64];
+static char links[300], records[300];
 static struct error err;
 
 static int set_up(void **state)
 {
 	(void)state;
-	if (!mkdtemp(folder))
-		return -1;
-	snprintf(links, sizeof(links), "%s/ublk", folder);
-	snprintf(records, sizeof(records), "%s/names", folder);
+	snprintf(links, sizeof(links), "%s", temp_path("ublk"));
+	snprintf(records, sizeof(records), "%s", temp_path("names"));
 	return 0;
-}
-
-static void empty(const char *path)
-{
-	char file[600];
-	struct dirent *entry;
-	DIR *dir = opendir(path);
-
-	while (dir && (entry = readdir(dir))) {
-		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
-		unlink(file);
-	}
-	if (dir)
-		closedir(dir);
-	rmdir(path);
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
-	empty(links);
-	empty(records);
-	return rmdir(folder);
+	temp_remove();
+	return 0;
 }
 
 /* What the link folder/name points to; "" where there is none. */
 static const char *target(const char *name)
 {
 	static char found[200];
-	char path[200];
+	char path[400];
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "%s/%s", links, name);
@@ -183,7 +165,7 @@ static void a_link_comes_and_goes(void **state)
 
 static void what_is_not_ours_stays(void **state)
 {
-	char path[200];
+	char path[400];
 	int fd;
 
 	(void)state;
@@ -207,7 +189,7 @@ static void what_is_not_ours_stays(void **state)
 /* A crash between the two steps leaves the temporary link, which harms no later one. */
 static void a_half_made_link_is_no_hindrance(void **state)
 {
-	char path[200];
+	char path[400];
 
 	(void)state;
 	snprintf(path, sizeof(path), "%s/.half", links);
@@ -219,7 +201,7 @@ static void a_half_made_link_is_no_hindrance(void **state)
 
 static void a_name_is_on_record(void **state)
 {
-	char name[NAME_MAX_LENGTH + 1], path[200];
+	char name[NAME_MAX_LENGTH + 1], path[400];
 	int fd;
 
 	(void)state;

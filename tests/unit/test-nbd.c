@@ -6,6 +6,7 @@
 /* tests: tsan */
 #include "tests/unit/remote.h"
 #include "tests/unit/served.h"
+#include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>

@@ -8,6 +8,7 @@
 #include "engine/log.h"
 #include "tests/unit/remote.h"
 #include "tests/unit/served.h"
+#include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 #include "worker/sandbox.h"
 
