@@ -13,6 +13,7 @@
 #include "engine/spec.h"
 #include "supervisor/config.h"
 #include "supervisor/name.h"
+#include "tests/fuzz/seeds.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -160,19 +161,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* ---- inputs to begin with ---- */
 
-static void write_seed(const char *where, unsigned number, const char *text, size_t size)
-{
-	char path[512];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "%s/seed-%u", where, number);
-	file = fopen(path, "w");
-	if (!file || fwrite(text, 1, size, file) != size || fclose(file)) {
-		perror(path);
-		exit(1);
-	}
-}
-
 static void write_seeds(const char *where)
 {
 	static const char main_file[] = "\0[ublkd]\nworker-user = nobody\non-stop=remove\n# c\n"
@@ -185,15 +173,14 @@ static void write_seeds(const char *where)
 		"tls-psk-file = /k\nconnections = auto\n";
 	static const char written[] = "\2/a ;b\0create\0001G\0direct\0off";
 	char longest[500] = "\1uri = /";
-	unsigned n = 0;
 
-	write_seed(where, n++, main_file, sizeof(main_file) - 1);
-	write_seed(where, n++, export_file, sizeof(export_file) - 1);
-	write_seed(where, n++, nbd_file, sizeof(nbd_file) - 1);
-	write_seed(where, n++, written, sizeof(written) - 1);
+	seeds_write(where, main_file, sizeof(main_file) - 1);
+	seeds_write(where, export_file, sizeof(export_file) - 1);
+	seeds_write(where, nbd_file, sizeof(nbd_file) - 1);
+	seeds_write(where, written, sizeof(written) - 1);
 	for (size_t i = strlen(longest); i + 1 < sizeof(longest); i++)
 		longest[i] = "ab cd;ef#g"[i % 10];
-	write_seed(where, n++, longest, sizeof(longest));
+	seeds_write(where, longest, sizeof(longest));
 }
 
 static void remove_folder(void)
@@ -207,13 +194,13 @@ static void remove_folder(void)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+	const char *seeds = seeds_folder(*argc, *argv);
 	const char *where = getenv("TMPDIR");
 
-	for (int i = 1; i < *argc; i++)
-		if (!strncmp((*argv)[i], "--seeds=", 8)) {
-			write_seeds((*argv)[i] + 8);
-			exit(0);
-		}
+	if (seeds) {
+		write_seeds(seeds);
+		exit(0);
+	}
 	snprintf(folder, sizeof(folder), "%s/fuzz-config.XXXXXX", where ? where : "/tmp");
 	if (!mkdtemp(folder)) {
 		perror(folder);

@@ -17,6 +17,7 @@
  * FUZZ_VERBOSE=1 shows what the backend logs and what is asked of it.
  */
 #include "tests/fuzz/nbd-script.h"
+#include "tests/fuzz/seeds.h"
 #include "tests/fuzz/stage.h"
 
 #include <errno.h>
@@ -458,19 +459,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* ---- inputs to begin with ---- */
 
-static void write_seed(const char *folder, unsigned number, const uint8_t *data, size_t size)
-{
-	char path[512];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "%s/seed-%u", folder, number);
-	file = fopen(path, "w");
-	if (!file || fwrite(data, 1, size, file) != size || fclose(file)) {
-		perror(path);
-		exit(1);
-	}
-}
-
 /* Each act, at places from the first message to the fiftieth, in each kind of export. */
 static void write_seeds(const char *folder)
 {
@@ -500,7 +488,8 @@ static void write_seeds(const char *folder)
 				for (unsigned i = 0; i < place % 4; i++)
 					input[n++] = (uint8_t)(number + i * 16);
 			}
-			write_seed(folder, number++, input, n);
+			seeds_write(folder, input, n);
+			number++;
 		}
 }
 
@@ -511,13 +500,13 @@ static void remove_socket(void)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+	const char *seeds = seeds_folder(*argc, *argv);
 	const char *where = getenv("TMPDIR");
 
-	for (int i = 1; i < *argc; i++)
-		if (!strncmp((*argv)[i], "--seeds=", 8)) {
-			write_seeds((*argv)[i] + 8);
-			exit(0);
-		}
+	if (seeds) {
+		write_seeds(seeds);
+		exit(0);
+	}
 	snprintf(socket_path, sizeof(socket_path), "%s/fuzz-nbd.%d", where ? where : "/tmp",
 		 (int)getpid());
 	atexit(remove_socket);

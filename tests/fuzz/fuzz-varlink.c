@@ -20,6 +20,7 @@
 #include "supervisor/interfaces.h"
 #include "supervisor/varlink.h"
 #include "supervisor/varlink_idl.h"
+#include "tests/fuzz/seeds.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -423,17 +424,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 static void write_seed(const char *where, enum kind kind, const void *data, size_t size)
 {
-	static unsigned number;
-	char path[512];
-	FILE *file;
+	char *seed = malloc(size + 1);
 
-	snprintf(path, sizeof(path), "%s/seed-%u", where, number++);
-	file = fopen(path, "w");
-	if (!file || fputc(kind, file) == EOF || fwrite(data, 1, size, file) != size ||
-	    fclose(file)) {
-		perror(path);
-		exit(1);
-	}
+	if (!seed)
+		abort();
+	*seed = (char)kind;
+	memcpy(seed + 1, data, size);
+	seeds_write(where, seed, size + 1);
+	free(seed);
 }
 
 /* Each member of our own descriptions, and the whole of a small one. */
@@ -504,13 +502,13 @@ static void write_seeds(const char *where)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+	const char *seeds = seeds_folder(*argc, *argv);
 	struct error err;
 
-	for (int i = 1; i < *argc; i++)
-		if (!strncmp((*argv)[i], "--seeds=", 8)) {
-			write_seeds((*argv)[i] + 8);
-			exit(0);
-		}
+	if (seeds) {
+		write_seeds(seeds);
+		exit(0);
+	}
 	signal(SIGPIPE, SIG_IGN);
 	log_setup("fuzz", LOG_LEVEL_ERROR);
 	if (varlink_idl_parse(description, &stub, &err))
