@@ -452,6 +452,20 @@ int client_parse(const struct verb *verb, const struct option_def *options,
 	return cli_fail(EXIT_USAGE, &err);
 }
 
+int client_parse_json(const struct verb *verb, int argc, char **argv, int least, int most,
+		      const char *what, int *operand, bool *json, const char **socket)
+{
+	static const struct option_def options[] = { OPTION_DEF_JSON, { .name = NULL } };
+	const struct client_flag flags[] = { { "json", json }, { .name = NULL } };
+	struct client_words words = { .flags = flags };
+	int status;
+
+	*json = false;
+	status = client_parse(verb, options, &words, argc, argv, least, most, what, operand);
+	*socket = words.socket;
+	return status;
+}
+
 int client_ask(const char *socket, const char *method, json_t *parameters, int wait_ms,
 	       json_t **reply)
 {

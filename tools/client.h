@@ -94,6 +94,10 @@ int client_parse(const struct verb *verb, const struct option_def *options,
 		 struct client_words *words, int argc, char **argv, int least, int most,
 		 const char *what, int *operand);
 
+/* The same for a verb whose only options are --json and --socket (NULL: not given). */
+int client_parse_json(const struct verb *verb, int argc, char **argv, int least, int most,
+		      const char *what, int *operand, bool *json, const char **socket);
+
 /*
  * All of a verb that is one call: connect, call, tell what failed.  *reply as
  * client_call()'s.  Returns the exit status.

@@ -142,20 +142,18 @@ static void print_exports(const json_t *exports)
 
 static int list_main(const struct verb *verb, int argc, char **argv)
 {
-	static const struct option_def options[] = { OPTION_DEF_JSON, { .name = NULL } };
-	bool json = false;
-	const struct client_flag flags[] = { { "json", &json }, { .name = NULL } };
-	struct client_words words = { .flags = flags };
+	const char *socket;
 	struct client client;
 	struct error err;
 	json_t *reply, *exports;
 	int operand, status, ret;
+	bool json;
 
-	status = client_parse(verb, options, &words, argc, argv, 0, 0, "nothing", &operand);
+	status = client_parse_json(verb, argc, argv, 0, 0, "nothing", &operand, &json, &socket);
 	if (status)
 		return status;
-	ret = client_open(&client, words.socket, &err);
-	if (client_is_absent(ret) && !words.socket)
+	ret = client_open(&client, socket, &err);
+	if (client_is_absent(ret) && !socket)
 		return list_devices(json);
 	if (ret)
 		return cli_fail(EXIT_FAILED, &err);

@@ -32,18 +32,16 @@ static int print_change(void *context, json_t *reply)
 
 static int monitor_main(const struct verb *verb, int argc, char **argv)
 {
-	static const struct option_def options[] = { OPTION_DEF_JSON, { .name = NULL } };
-	bool json = false;
-	const struct client_flag flags[] = { { "json", &json }, { .name = NULL } };
-	struct client_words words = { .flags = flags };
+	const char *socket;
 	struct client client;
 	struct error err;
 	int operand, status, ret;
+	bool json;
 
-	status = client_parse(verb, options, &words, argc, argv, 0, 0, "nothing", &operand);
+	status = client_parse_json(verb, argc, argv, 0, 0, "nothing", &operand, &json, &socket);
 	if (status)
 		return status;
-	if (client_open(&client, words.socket, &err))
+	if (client_open(&client, socket, &err))
 		return cli_fail(EXIT_FAILED, &err);
 	ret = client_stream(&client, "Monitor", NULL, print_change, &json, &err);
 	if (ret < 0)

@@ -7,16 +7,14 @@
 
 static int reload_main(const struct verb *verb, int argc, char **argv)
 {
-	static const struct option_def options[] = { OPTION_DEF_JSON, { .name = NULL } };
-	bool json = false;
-	const struct client_flag flags[] = { { "json", &json }, { .name = NULL } };
-	struct client_words words = { .flags = flags };
+	const char *socket;
 	json_t *reply;
 	int operand, status;
+	bool json;
 
-	status = client_parse(verb, options, &words, argc, argv, 0, 0, "nothing", &operand);
+	status = client_parse_json(verb, argc, argv, 0, 0, "nothing", &operand, &json, &socket);
 	if (!status)
-		status = client_ask(words.socket, "Reload", NULL, CLIENT_FOR_EVER, &reply);
+		status = client_ask(socket, "Reload", NULL, CLIENT_FOR_EVER, &reply);
 	return status ? status : client_print_results(reply, json);
 }
 

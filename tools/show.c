@@ -210,17 +210,15 @@ static void print_history(const json_t *history)
 
 static int show_main(const struct verb *verb, int argc, char **argv)
 {
-	static const struct option_def options[] = { OPTION_DEF_JSON, { .name = NULL } };
-	bool json = false;
-	const struct client_flag flags[] = { { "json", &json }, { .name = NULL } };
-	struct client_words words = { .flags = flags };
+	const char *socket;
 	json_t *reply, *details;
 	int operand, status;
+	bool json;
 
-	status = client_parse(verb, options, &words, argc, argv, 1, 1, "one export", &operand);
+	status = client_parse_json(verb, argc, argv, 1, 1, "one export", &operand, &json, &socket);
 	if (!status)
-		status = client_ask_about(words.socket, "Show", argv[operand], NULL,
-					  CLIENT_PROMPT_MS, &reply);
+		status = client_ask_about(socket, "Show", argv[operand], NULL, CLIENT_PROMPT_MS,
+					  &reply);
 	if (status)
 		return status;
 	details = json_object_get(reply, "details");

@@ -72,17 +72,15 @@ static void print_stats(const json_t *stats)
 
 static int stats_main(const struct verb *verb, int argc, char **argv)
 {
-	static const struct option_def options[] = { OPTION_DEF_JSON, { .name = NULL } };
-	bool json = false;
-	const struct client_flag flags[] = { { "json", &json }, { .name = NULL } };
-	struct client_words words = { .flags = flags };
+	const char *socket;
 	json_t *reply, *stats;
 	int operand, status;
+	bool json;
 
-	status = client_parse(verb, options, &words, argc, argv, 1, 1, "one export", &operand);
+	status = client_parse_json(verb, argc, argv, 1, 1, "one export", &operand, &json, &socket);
 	if (!status)
-		status = client_ask_about(words.socket, "Stats", argv[operand], NULL,
-					  CLIENT_PROMPT_MS, &reply);
+		status = client_ask_about(socket, "Stats", argv[operand], NULL, CLIENT_PROMPT_MS,
+					  &reply);
 	if (status)
 		return status;
 	stats = json_object_get(reply, "stats");
