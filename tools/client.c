@@ -3,6 +3,7 @@
  * Varlink, as far as a client needs it: a JSON object and a NUL byte each way.
  */
 #include "tools/client.h"
+#include "engine/control.h"
 #include "engine/ublk_abi.h"
 #include "tools/verbs.h"
 
@@ -405,6 +406,11 @@ int client_find(struct client *client, const char *text, json_t **export, struct
 	return ret;
 }
 
+bool client_is_foreign(const json_t *export)
+{
+	return is_called(export, "origin", "foreign");
+}
+
 /* ---- verbs ---- */
 
 int client_fail(const struct client *client, const struct error *err)
@@ -518,6 +524,19 @@ int client_ask_about(const char *socket, const char *method, const char *operand
 	return status;
 }
 
+int client_open_driver(const char *operand, struct control *control, uint32_t *id)
+{
+	struct error err;
+
+	if (cli_device_id(operand, id, &err)) {
+		error_prefix(&err, "ublkd is not running, which knows names");
+		return cli_fail(EXIT_USAGE, &err);
+	}
+	if (control_open(control, CONTROL_DEADLINE_MS, &err))
+		return cli_fail(EXIT_FAILED, &err);
+	return EXIT_DONE;
+}
+
 int client_print_results(json_t *reply, bool json)
 {
 	const json_t *results = json_object_get(reply, "results");
@@ -567,6 +586,21 @@ const char *client_size(const json_t *object, const char *key, char *out, size_t
 		return size_format((uint64_t)json_integer_value(value), out, (unsigned)size);
 	snprintf(out, size, "-");
 	return out;
+}
+
+void client_print_numbers(const char *title, json_t *numbers)
+{
+	const char *key;
+	char text[256];
+	json_t *value;
+
+	if (!json_object_size(numbers))
+		return;
+	printf("\n%s\n", title);
+	json_object_foreach(numbers, key, value) {
+		printf("  %s: %lld\n", text_escape(key, text, sizeof(text)),
+		       (long long)json_integer_value(value));
+	}
 }
 
 const char *client_holder(const json_t *holder, char *out, size_t size)

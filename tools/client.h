@@ -9,10 +9,12 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "engine/error.h"
 #include "engine/option.h"
 
+struct control;
 struct verb;
 
 #define CLIENT_SOCKET    "/run/ublkd/io.ublkd"
@@ -60,6 +62,9 @@ int client_stream(struct client *client, const char *method, json_t *parameters,
  * -ENOENT where there is none (err filled), or another -errno with err filled.
  */
 int client_find(struct client *client, const char *text, json_t **export, struct error *err);
+
+/* Whether that is another server's device, and no export. */
+bool client_is_foreign(const json_t *export);
 
 /* Prints err and returns the exit status that the last call's failure means. */
 int client_fail(const struct client *client, const struct error *err);
@@ -113,6 +118,13 @@ int client_ask_about(const char *socket, const char *method, const char *operand
 		     json_t *parameters, int wait_ms, json_t **reply);
 
 /*
+ * Without ublkd: opens the kernel's driver for a verb about one device, as in
+ * cli_device_id().  Returns EXIT_DONE, and control_close() is due, or the exit status
+ * when it has told what is wrong.
+ */
+int client_open_driver(const char *operand, struct control *control, uint32_t *id);
+
+/*
  * Prints the results of a method that deals with many: what was not done on
  * stderr, the rest on stdout, or all as JSON.  Releases reply.  Returns the exit
  * status: failed where one was not done.
@@ -130,6 +142,9 @@ json_int_t client_number(const json_t *object, const char *key);
 
 /* A size as people write it; "-" where it is missing or null. */
 const char *client_size(const json_t *object, const char *key, char *out, size_t size);
+
+/* The numbers of an object under a title; nothing where there are none. */
+void client_print_numbers(const char *title, json_t *numbers);
 
 /* Who has a device open: "process 12 (fio)", "mount /mnt". */
 const char *client_holder(const json_t *holder, char *out, size_t size);

@@ -15,9 +15,8 @@
 #include <unistd.h>
 
 static const struct option_def export_options[] = {
-	{ "create", OPTION_SIZE, NULL, NULL, 512, 0,
-	  "file: make a new, sparse file of this size; one that exists is not touched" },
 	{ "persist", OPTION_FLAG, NULL, "off", 0, 0, "come up again at boot" },
+	OPTION_DEF_CREATE,
 	OPTION_DEF_JSON,
 	OPTION_DEF_SOCKET,
 	{ .name = NULL },

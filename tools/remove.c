@@ -50,12 +50,9 @@ static int remove_device(const char *text, bool force, bool wait)
 	int ret;
 	uint32_t id;
 
-	if (cli_device_id(text, &id, &err)) {
-		error_prefix(&err, "ublkd is not running, which knows names");
-		return cli_fail(EXIT_USAGE, &err);
-	}
-	if (control_open(&control, CONTROL_DEADLINE_MS, &err))
-		return cli_fail(EXIT_FAILED, &err);
+	ret = client_open_driver(text, &control, &id);
+	if (ret)
+		return ret;
 	ret = control_get_info(&control, id, &info, &err);
 	while (!ret && !force) {
 		ret = check_unused(id, &err);
@@ -83,7 +80,6 @@ static int remove_device(const char *text, bool force, bool wait)
 static json_t *find_name(struct client *client, const char *text, bool *device, struct error *err)
 {
 	json_t *export, *name;
-	const char *origin;
 	struct error ignored;
 	uint32_t id;
 
@@ -93,8 +89,7 @@ static json_t *find_name(struct client *client, const char *text, bool *device, 
 		return json_string(text);
 	if (client_find(client, text, &export, err))
 		return NULL;
-	origin = json_string_value(json_object_get(export, "origin"));
-	*device = origin && !strcmp(origin, "foreign");
+	*device = client_is_foreign(export);
 	name = json_incref(json_object_get(export, *device ? "device" : "name"));
 	json_decref(export);
 	return name;

@@ -93,12 +93,9 @@ static int resize_device(const char *text, bool json)
 	uint32_t id;
 	int ret;
 
-	if (cli_device_id(text, &id, &err)) {
-		error_prefix(&err, "ublkd is not running, which knows names");
-		return cli_fail(EXIT_USAGE, &err);
-	}
-	if (control_open(&control, CONTROL_DEADLINE_MS, &err))
-		return cli_fail(EXIT_FAILED, &err);
+	ret = client_open_driver(text, &control, &id);
+	if (ret)
+		return ret;
 	ret = resize(&control, id, json, &err);
 	control_close(&control);
 	return ret ? cli_fail(EXIT_FAILED, &err) : EXIT_DONE;
@@ -111,13 +108,6 @@ struct wish {
 	bool force, json;
 };
 
-static bool is_foreign(const json_t *export)
-{
-	const char *origin = json_string_value(json_object_get(export, "origin"));
-
-	return origin && !strcmp(origin, "foreign");
-}
-
 static int resize_export(struct client *client, const struct wish *wish, uint64_t bytes,
 			 struct error *err)
 {
@@ -127,7 +117,7 @@ static int resize_export(struct client *client, const struct wish *wish, uint64_
 
 	if (ret)
 		return client_fail(client, err);
-	if (is_foreign(export)) {
+	if (client_is_foreign(export)) {
 		json_decref(export);
 		if (!wish->size && !wish->force)
 			return resize_device(wish->text, wish->json);

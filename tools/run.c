@@ -19,8 +19,7 @@
 #include <unistd.h>
 
 static const struct option_def run_options[] = {
-	{ "create", OPTION_SIZE, NULL, NULL, 512, 0,
-	  "file: make a new, sparse file of this size; one that exists is not touched" },
+	OPTION_DEF_CREATE,
 	OPTION_DEF_JSON,
 	{ "verbose", OPTION_FLAG, NULL, "off", 0, 0, "tell more, on stderr" },
 	{ .name = NULL },

@@ -166,21 +166,6 @@ static void print_queues(const json_t *queues)
 	table_end(&table, "  ");
 }
 
-static void print_facts(json_t *facts)
-{
-	const char *key;
-	char text[256];
-	json_t *value;
-
-	if (!json_object_size(facts))
-		return;
-	printf("\nfacts\n");
-	json_object_foreach(facts, key, value) {
-		printf("  %s: %lld\n", text_escape(key, text, sizeof(text)),
-		       (long long)json_integer_value(value));
-	}
-}
-
 static void print_holders(const json_t *holders)
 {
 	char text[TEXT_SIZE];
@@ -230,7 +215,7 @@ static int show_main(const struct verb *verb, int argc, char **argv)
 		print_limits(json_object_get(details, "limits"));
 		print_options(json_object_get(details, "options"));
 		print_queues(json_object_get(details, "queues"));
-		print_facts(json_object_get(details, "facts"));
+		client_print_numbers("facts", json_object_get(details, "facts"));
 		print_holders(json_object_get(details, "holders"));
 		print_history(json_object_get(details, "history"));
 	}

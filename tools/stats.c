@@ -42,21 +42,6 @@ static void print_operations(const json_t *operations)
 	table_end(&table, "");
 }
 
-static void print_numbers(const char *title, json_t *numbers)
-{
-	const char *key;
-	char text[256];
-	json_t *value;
-
-	if (!json_object_size(numbers))
-		return;
-	printf("\n%s\n", title);
-	json_object_foreach(numbers, key, value) {
-		printf("  %s: %lld\n", text_escape(key, text, sizeof(text)),
-		       (long long)json_integer_value(value));
-	}
-}
-
 static void print_stats(const json_t *stats)
 {
 	char text[256], time[40];
@@ -66,8 +51,8 @@ static void print_stats(const json_t *stats)
 	printf("since: %s\n", client_time(client_number(stats, "since"), time, sizeof(time)));
 	printf("in flight: %lld\n\n", (long long)client_number(stats, "inFlight"));
 	print_operations(json_object_get(stats, "operations"));
-	print_numbers("failed requests", json_object_get(stats, "errors"));
-	print_numbers("facts", json_object_get(stats, "facts"));
+	client_print_numbers("failed requests", json_object_get(stats, "errors"));
+	client_print_numbers("facts", json_object_get(stats, "facts"));
 }
 
 static int stats_main(const struct verb *verb, int argc, char **argv)

@@ -36,6 +36,12 @@ extern const struct verb verb_backends, verb_check_config, verb_export, verb_fea
 		"json", OPTION_FLAG, NULL, "off", 0, 0, "print JSON" \
 	}
 
+#define OPTION_DEF_CREATE                                                                            \
+	{                                                                                            \
+		"create", OPTION_SIZE, NULL, NULL, 512, 0,                                           \
+			"file: make a new, sparse file of this size; one that exists is not touched" \
+	}
+
 /*
  * Parses argv by tables (a NULL-terminated array of option tables; `set` is told
  * of each option, with NULL as text for a flag alone) and by "-o KEY=VALUE" if
