@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Declarations that ublkd writes for its clients.  Each is read again before it goes
+ * to disk, by what will read it at the next start: what a file cannot hold is found
+ * then.
+ */
+#include "engine/error.h"
+#include "supervisor/config.h"
+#include "supervisor/config_parts.h"
+#include "supervisor/folder.h"
+#include "supervisor/name.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* There are no secrets in it, and check-config is for all. */
+#define FOLDER_MODE 0755
+
+static bool says(const struct config_export *e, const char *uri, const struct config_pair *options,
+		 unsigned nr_options)
+{
+	bool same = !strcmp(e->uri, uri) && e->nr_options == nr_options;
+
+	for (unsigned i = 0; same && i < nr_options; i++) {
+		bool found = false;
+
+		for (unsigned j = 0; j < nr_options; j++)
+			if (!strcmp(e->options[j].name, options[i].name))
+				found = !strcmp(e->options[j].value, options[i].value);
+		same = found;
+	}
+	return same;
+}
+
+/* The text of an export's file, read again to see that it says what is meant. */
+static int make_text(const char *name, const char *uri, const struct config_pair *options,
+		     unsigned nr_options, char **text, size_t *size, struct error *err)
+{
+	struct config config;
+	FILE *f;
+	int ret;
+
+	*text = NULL;
+	f = open_memstream(text, size);
+	if (!f)
+		return error_set(err, ENOMEM, "no memory");
+	fprintf(f, CONFIG_MARK ": 'ublkctl remove %s' removes it.\n[export]\nuri = %s\n", name,
+		uri);
+	for (unsigned i = 0; i < nr_options; i++)
+		fprintf(f, "%s = %s\n", options[i].name, options[i].value);
+	if (fclose(f)) {
+		free(*text);
+		return error_set(err, ENOMEM, "no memory");
+	}
+	config_init(&config);
+	ret = config_parse(&config, name, name, *text, *size);
+	if (ret)
+		error_set(err, ret, "no memory");
+	else if (config.nr_errors)
+		ret = error_set(err, EINVAL, "%s", config.errors[0].text);
+	else if (config.nr_exports != 1 || !says(&config.exports[0], uri, options, nr_options))
+		ret = error_set(err, EINVAL,
+				"%s: its URI or an option has what a configuration file cannot "
+				"hold, such as a blank at an end",
+				name);
+	config_close(&config);
+	if (ret)
+		free(*text);
+	return ret;
+}
+
+/*
+ * What there is at path, if not the export as it is meant.  Returns 0: nothing, or a
+ * file of ours (*there); 1: just what is meant; or -EEXIST or -errno with err filled.
+ */
+static int look_at_file(const char *path, const char *name, const char *uri,
+			const struct config_pair *options, unsigned nr_options, bool *there,
+			struct error *err)
+{
+	const struct config_export *found;
+	struct config config;
+	char *text;
+	size_t size;
+	int ret = config_read_file(path, &text, &size, err);
+
+	*there = ret != -ENOENT;
+	if (!*there)
+		return 0;
+	if (ret)
+		return error_prefix(err, "%s", path);
+	config_init(&config);
+	ret = config_parse(&config, path, name, text, size);
+	found = name ? config_find(&config, name) : NULL;
+	if (ret)
+		error_set(err, ret, "no memory");
+	else if (found && uri && says(found, uri, options, nr_options))
+		ret = 1;
+	else if (strncmp(text, CONFIG_MARK,
+			 size < strlen(CONFIG_MARK) ? size : strlen(CONFIG_MARK)) ||
+		 size < strlen(CONFIG_MARK))
+		ret = error_set(err, EEXIST,
+				"%s declares the export, and was not written by ublkd: change that "
+				"file by hand",
+				path);
+	config_close(&config);
+	free(text);
+	return ret;
+}
+
+/* -EEXIST where ublkd.conf has an export of that name; 1: just the one that is meant. */
+static int look_at_main_file(const char *folder, const char *name, const char *uri,
+			     const struct config_pair *options, unsigned nr_options,
+			     struct error *err)
+{
+	const struct config_export *found;
+	char path[PATH_MAX];
+	struct config config;
+	int ret = config_path_in(path, folder, CONFIG_MAIN_FILE, err);
+
+	if (ret)
+		return ret;
+	config_init(&config);
+	ret = config_load_file(&config, path, NULL);
+	found = config_find(&config, name);
+	if (ret)
+		error_set(err, ret, "no memory");
+	else if (found && says(found, uri, options, nr_options))
+		ret = 1;
+	else if (found)
+		ret = error_set(err, EEXIST,
+				"%s, line %u, declares the export '%s' otherwise: change it there",
+				found->file, found->line, name);
+	config_close(&config);
+	return ret;
+}
+
+static int write_all(int fd, const char *text, size_t size)
+{
+	while (size) {
+		ssize_t n = write(fd, text, size);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			text += n;
+			size -= (size_t)n;
+		}
+	}
+	return fsync(fd) ? -errno : 0;
+}
+
+static int replace_file(const char *folder, const char *name, bool there, const char *text,
+			size_t size, struct error *err)
+{
+	char path[PATH_MAX + 80], temporary[PATH_MAX + 80];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "%s/%s" CONFIG_SUFFIX, folder, name);
+	/* No export's file begins with a dot, so that it is never read. */
+	snprintf(temporary, sizeof(temporary), "%s/.%s" CONFIG_SUFFIX, folder, name);
+	unlink(temporary);
+	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return error_set(err, errno, "%s: it cannot be made: %m", temporary);
+	ret = fchmod(fd, 0644) ? -errno : write_all(fd, text, size);
+	close(fd);
+	if (!ret && renameat2(AT_FDCWD, temporary, AT_FDCWD, path, there ? 0 : RENAME_NOREPLACE))
+		ret = -errno;
+	if (!ret)
+		return folder_sync(folder, err);
+	unlink(temporary);
+	return error_set(err, ret, "%s: it cannot be written: %s", path, strerror(-ret));
+}
+
+int config_write_export(const char *folder, const char *name, const char *uri,
+			const struct config_pair *options, unsigned nr_options, struct error *err)
+{
+	char exports[PATH_MAX], path[PATH_MAX + 80], *text;
+	bool there;
+	size_t size;
+	int ret = name_check(name, err);
+
+	if (!ret)
+		ret = config_path_in(exports, folder, CONFIG_EXPORTS_FOLDER, err);
+	if (!ret)
+		ret = make_text(name, uri, options, nr_options, &text, &size, err);
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "%s/%s" CONFIG_SUFFIX, exports, name);
+	ret = look_at_main_file(folder, name, uri, options, nr_options, err);
+	if (!ret)
+		ret = look_at_file(path, name, uri, options, nr_options, &there, err);
+	if (!ret)
+		ret = folder_make(folder, FOLDER_MODE, err);
+	if (!ret)
+		ret = folder_make(exports, FOLDER_MODE, err);
+	if (!ret)
+		ret = replace_file(exports, name, there, text, size, err);
+	free(text);
+	return ret == 1 ? 0 : ret;
+}
+
+int config_remove_export(const char *folder, const char *name, struct error *err)
+{
+	char exports[PATH_MAX], path[PATH_MAX + 80];
+	bool there;
+	int ret = name_check(name, err);
+
+	if (!ret)
+		ret = config_path_in(exports, folder, CONFIG_EXPORTS_FOLDER, err);
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "%s/%s" CONFIG_SUFFIX, exports, name);
+	ret = look_at_file(path, name, NULL, NULL, 0, &there, err);
+	if (ret || !there)
+		return ret;
+	if (unlink(path) && errno != ENOENT)
+		return error_set(err, errno, "%s: it cannot be removed: %m", path);
+	return folder_sync(exports, err);
+}
