@@ -102,15 +102,30 @@ static char *uri_for_ublkd(const struct wish *wish)
 
 /* ---- the command line ---- */
 
-static void keep(struct wish *wish, const struct option_def *def, const char *text)
+/* JSON has no other text. */
+static int check_utf8(const char *what, const char *text, struct error *err)
+{
+	json_t *string = json_string(text);
+	char shown[1000];
+
+	if (!string)
+		return error_set(err, EINVAL, "%s: '%s' is no UTF-8 text, and ublkd takes no other",
+				 what, text_escape(text, shown, sizeof(shown)));
+	json_decref(string);
+	return 0;
+}
+
+static int keep(struct wish *wish, const struct option_def *def, const char *text,
+		struct error *err)
 {
 	char *path = text && def->type == OPTION_PATH ? make_absolute(wish, text) : NULL;
+	const char *value = path ? path : text ? text : "on";
+	int ret = check_utf8(def->name, value, err);
 
-	json_object_set_new(wish->options, def->name,
-			    json_string(path   ? path
-					: text ? text
-					       : "on"));
+	if (!ret)
+		json_object_set_new(wish->options, def->name, json_string(value));
 	free(path);
+	return ret;
 }
 
 static int set_option(void *context, const struct option_def *def, const char *text,
@@ -133,7 +148,7 @@ static int set_option(void *context, const struct option_def *def, const char *t
 		ret = of_spec ? spec_set(&wish->spec, def->name, text, err)
 			      : spec_set_backend_option(&wish->spec, def->name, text, err);
 		if (!ret)
-			keep(wish, def, text);
+			ret = keep(wish, def, text, err);
 	}
 	return ret;
 }
@@ -154,9 +169,7 @@ static int set_backend_option(void *context, const char *assignment, struct erro
 	table = wish->spec.backend->options;
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(assignment, "="), assignment);
 	i = option_find(table, name);
-	if (i >= 0)
-		keep(wish, &table[i], equals ? equals + 1 : NULL);
-	return 0;
+	return i < 0 ? 0 : keep(wish, &table[i], equals ? equals + 1 : NULL, err);
 }
 
 /* "data=/var/data.img": the name in front, if it is one. */
@@ -220,13 +233,13 @@ static int ask(const struct wish *wish, const char *name)
 		error_set(&err, ENOMEM, "no memory for a URI");
 		return cli_fail(EXIT_FAILED, &err);
 	}
+	if (check_utf8("URI", uri, &err)) {
+		free(uri);
+		return cli_fail(EXIT_USAGE, &err);
+	}
 	parameters = json_pack("{s:s, s:O, s:b}", "uri", uri, "options", wish->options, "persist",
 			       (int)wish->persist);
 	free(uri);
-	if (!parameters) {
-		error_set(&err, EINVAL, "'%s': it is no UTF-8 text", wish->spec.uri);
-		return cli_fail(EXIT_USAGE, &err);
-	}
 	if (name)
 		json_object_set_new(parameters, "name", json_string(name));
 	status = client_ask(wish->socket, "Export", parameters, CLIENT_FOR_EVER, &reply);

@@ -583,6 +583,12 @@ static void test_nonsense_is_refused_before_ublkd_is_asked(void **state)
 		{ { "memory:lots" }, "lots" },
 		{ { "--persist=perhaps", "memory:1M" }, "persist" },
 		{ { "--frob", "memory:1M" }, "--frob" },
+		{ { "/a\xff" }, "URI: '/a\\xff' is no UTF-8" },
+		{ { "-o", "tls-username=a\xff", "nbds://h/" },
+		  "tls-username: 'a\\xff' is no UTF-8" },
+		{ { "-o", "tls-psk-file=/k\xed\xa0\x80", "nbds://h/" },
+		  "tls-psk-file: '/k\\xed\\xa0\\x80' is no UTF-8" },
+		{ { "-o", "tls-psk-file=\xc3", "nbds://h/" }, "tls-psk-file: " },
 	};
 
 	(void)state;
