@@ -647,6 +647,23 @@ static bool has_work(const struct queue *q)
 	return false;
 }
 
+static void release_queue(struct queue *q)
+{
+	/* The ring first: the kernel may still be at work on the buffers. */
+	ring_close(&q->ring);
+	munmap((void *)(uintptr_t)q->descs, desc_bytes(q));
+	buffers_close(&q->buffers);
+	close_zero(q);
+	free_requests(q);
+}
+
+/*
+ * The rest is released after the thread's end.  A request that comes while the ring is
+ * being closed becomes work of the thread that has fetched: where that lives, Linux 6.12
+ * gives it to the ring that nobody looks at any more, after having taken back what was
+ * there, and waits for its end for ever.  A queue that has failed lets go at once all the
+ * same: whoever waits for START_DEV does not know of it before.
+ */
 static void close_queue(struct queue *q)
 {
 	int none[QUEUE_FILES];
@@ -663,11 +680,13 @@ static void close_queue(struct queue *q)
 	 */
 	if (!q->setup.succeeded || !has_work(q))
 		io_uring_register_files_update(&q->ring.uring, 0, none, QUEUE_FILES);
-	ring_close(&q->ring);
-	munmap((void *)(uintptr_t)q->descs, desc_bytes(q));
-	buffers_close(&q->buffers);
-	close_zero(q);
-	free_requests(q);
+	pthread_mutex_lock(&q->gate);
+	q->releases = !q->fault.code && !q->abandoned;
+	pthread_mutex_unlock(&q->gate);
+	if (q->releases)
+		ring_leave(&q->ring);
+	else
+		release_queue(q);
 }
 
 static void move_to(struct queue *q, enum queue_phase phase, const struct error *fault)
@@ -824,11 +843,24 @@ void queue_quit(struct queue *q)
 	queue_wake(q);
 }
 
+/* Whether the thread is left to itself: it is not about to end. */
+static bool abandon(struct queue *q)
+{
+	bool abandoned;
+
+	pthread_mutex_lock(&q->gate);
+	abandoned = q->abandoned = q->phase != QUEUE_ENDED && !q->releases;
+	pthread_mutex_unlock(&q->gate);
+	return abandoned;
+}
+
 int queue_join(struct queue *q, unsigned timeout_ms, struct error *fault)
 {
-	if (wait_past(q, QUEUE_READY, timeout_ms) != QUEUE_ENDED)
+	if (wait_past(q, QUEUE_READY, timeout_ms) != QUEUE_ENDED && abandon(q))
 		return -ETIMEDOUT;
 	pthread_join(q->thread, NULL);
+	if (q->releases)
+		release_queue(q);
 	if (fault)
 		*fault = q->fault;
 	pthread_cond_destroy(&q->moved);

@@ -44,7 +44,7 @@ struct request; /* a tag: its struct io and what the engine keeps with it */
 enum queue_phase {
 	QUEUE_OPENING,
 	QUEUE_READY, /* every tag is fetched */
-	QUEUE_ENDED, /* all that it had is released; fault tells whether it failed */
+	QUEUE_ENDED, /* its thread has no more to do; fault tells whether it failed */
 };
 
 /* Owner: the device.  setup, gate, phase, fault, quit and drain: any thread; the rest: its own. */
@@ -53,10 +53,12 @@ struct queue {
 	pthread_t thread;
 	atomic_int thread_id; /* the kernel's number of it, once it runs */
 
-	pthread_mutex_t gate; /* guards phase and fault; never held during I/O */
+	pthread_mutex_t gate; /* guards phase to abandoned; never held during I/O */
 	pthread_cond_t moved; /* phase has changed */
 	enum queue_phase phase;
 	struct error fault; /* code 0: ended because the device was stopped */
+	bool releases;      /* queue_join() has something to release */
+	bool abandoned;     /* nobody waits for its end any more */
 
 	atomic_bool quit;
 	atomic_bool drain;

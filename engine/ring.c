@@ -104,6 +104,12 @@ int ring_open(struct ring *ring, unsigned entries, uint64_t ops, struct error *e
 	return 0;
 }
 
+void ring_leave(struct ring *ring)
+{
+	/* Registered descriptors are a thread's own: another's may have the same number. */
+	io_uring_unregister_ring_fd(&ring->uring);
+}
+
 void ring_close(struct ring *ring)
 {
 	io_uring_queue_exit(&ring->uring);

@@ -32,6 +32,9 @@ struct ring {
  * it, ENOSYS, ENOMEM.
  */
 int ring_open(struct ring *ring, unsigned entries, uint64_t ops, struct error *err);
+/* Its thread's last call, where another thread is to close it after this one's end. */
+void ring_leave(struct ring *ring);
+/* By its thread, or after ring_leave() and that thread's end by any. */
 void ring_close(struct ring *ring);
 
 /* Words for why an io_uring could not be set up (code: errno); fills err, returns -code. */

@@ -196,14 +196,13 @@ int serving_join(struct serving *s, struct error *err)
 
 	for (unsigned i = 0; i < s->nr_started; i++) {
 		fault.code = 0;
-		if (queue_join(&s->queues[i], SERVING_QUEUE_MS, &fault)) {
+		if (queue_join(&s->queues[i], s->stuck ? 0 : SERVING_QUEUE_MS, &fault)) {
 			/* What it uses must stay; only the end of the process frees it. */
 			s->stuck = true;
-			s->nr_started = 0;
-			return error_set(err, ETIMEDOUT,
-					 "queue %u does not end: its backend does not answer", i);
+			error_set(&fault, ETIMEDOUT,
+				  "queue %u does not end: its backend does not answer", i);
 		}
-		if (fault.code && !ret) {
+		if (fault.code && (!ret || (s->stuck && ret != -ETIMEDOUT))) {
 			*err = fault;
 			ret = -fault.code;
 		}

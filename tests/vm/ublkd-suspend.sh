@@ -43,7 +43,7 @@ truncate -s 64M remote
 nbdkit_start main unix file remote
 ublkd_start
 export_start file "$SCRATCH/image" --create 64M --queues 2
-export_start memory memory:64M
+export_start memory memory:64M --queues 2
 export_start nbd "$URI"
 for name in "${names[@]}"; do load_start "$name"; done
 for i in 1 2; do
@@ -63,6 +63,16 @@ for name in "${names[@]}"; do
 	expect 0 "$(recoveries_of "$name")" "$name: recoveries"
 	load_stop "$name"
 done
+
+# Requests come at every moment of it.
+load_start memory
+for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+	load_goes_on memory 20
+	timeout -k 5 60 ublkctl suspend memory
+	timeout -k 5 60 ublkctl resume memory
+done
+load_goes_on memory
+load_stop memory
 
 # Nobody is at work: it can be removed as it is.
 timeout -k 5 60 ublkctl suspend memory
