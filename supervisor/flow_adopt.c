@@ -24,20 +24,30 @@
 /* A device that was added and not yet on record has our cookie. */
 static int search_device(struct managed *m, struct error *err)
 {
+	struct error each;
 	uint32_t *ids;
 	unsigned nr;
 	int ret = devices_find(&ids, &nr);
 
 	if (ret)
 		return error_set(err, ret, "/dev: %s", strerror(-ret));
-	ret = -ENODEV;
-	for (unsigned i = 0; ret && i < nr; i++) {
+	m->has_device = false;
+	for (unsigned i = 0; !m->has_device && i < nr; i++) {
+		int found;
+
 		m->info.dev_id = ids[i];
-		ret = flow_find_device(m, err);
+		found = flow_find_device(m, &each);
+		m->has_device = !found;
+		/* One that the kernel told nothing of may have been it. */
+		if (found && found != -ENODEV && !ret) {
+			*err = each;
+			ret = found;
+		}
 	}
 	free(ids);
-	m->has_device = !ret;
-	return ret;
+	if (m->has_device)
+		return 0;
+	return ret ? ret : error_set(err, ENODEV, "it has no device");
 }
 
 /* The kernel has to say: nothing is known of a device that it tells nothing of. */

@@ -35,10 +35,14 @@ static uint64_t requests_done(void *context)
 static int refuse_if_held(struct managed *m, struct error *err)
 {
 	struct holders holders;
-	int ret = 0;
+	int ret = managed_holders(m, &holders);
 
-	managed_holders(m, &holders);
-	if (holders.nr)
+	if (ret)
+		ret = error_set(
+			err, ret,
+			"%s: who uses it cannot be told: %s: end its users, and give --force",
+			m->name, kernel_reason(ret));
+	else if (holders.nr)
 		ret = error_set(err, EBUSY,
 				"%s is in use: end that first, or give --wait or --force", m->name);
 	holders_close(&holders);

@@ -186,14 +186,18 @@ void managed_device(const struct managed *m, char *out, size_t size)
 		snprintf(out, size, UBLK_BLOCK_PREFIX "%u", m->info.dev_id);
 }
 
-void managed_holders(const struct managed *m, struct holders *holders)
+int managed_holders(const struct managed *m, struct holders *holders)
 {
 	char block[32];
+	int ret;
 
 	*holders = (struct holders){ 0 };
+	if (!m->has_device)
+		return 0;
 	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
-	if (m->has_device)
-		kernel_holders(m->name, block, holders, HOLDERS_MS);
+	ret = kernel_holders(m->name, block, holders, HOLDERS_MS);
+	/* Not started, or stopped already: there is nothing to be open. */
+	return ret == -ENODEV ? 0 : ret;
 }
 
 /* ---- the record ---- */

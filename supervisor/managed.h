@@ -148,10 +148,10 @@ void managed_note(struct managed *m, const char *reason);
 void managed_set_fault(struct managed *m, const struct error *err);
 
 /*
- * Who has its device open; nobody, where that is not to be known.  From a fiber;
- * holders_close() is due.
+ * Who has its device open.  Returns 0, also where there is none, or -errno and nobody:
+ * then it is not known.  From a fiber; holders_close() is due in either case.
  */
-void managed_holders(const struct managed *m, struct holders *holders);
+int managed_holders(const struct managed *m, struct holders *holders);
 
 /* "/dev/ublkb0"; "" without a device. */
 void managed_device(const struct managed *m, char *out, size_t size);
