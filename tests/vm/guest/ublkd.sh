@@ -171,9 +171,25 @@ has_children() { lab_gone "$1" || [[ -n $(ps -o pid= --ppid "$1") ]]; }
 load_goes_on() {
 	local name=$1 wanted
 	wanted=$(($(done_by "$name") + ${2:-100}))
-	retry "${3:-30}" has_done "$name" "$wanted" ||
+	retry "${3:-30}" has_done "$name" "$wanted" || {
+		stands_still "$name"
 		fail "$name: I/O stands still: $(cat "$name.writer" "$name.fio")"
+	}
 	load_is_well "$name"
+}
+
+# stands_still NAME: what can be seen of why.
+stands_still() {
+	local task pid
+	echo "in flight: $(cat "$(sysfs_of "${load_device[$1]}")/inflight")"
+	timeout -k 1 5 ublkctl show "$1" || true
+	for pid in $(pgrep -x 'ublkd-worker|nbdkit'); do
+		for task in /proc/"$pid"/task/*; do
+			echo "$task $(<"$task/comm")"
+			cat "$task/stack" || true
+		done
+		grep -h -A20 '^PollList' /proc/"$pid"/fdinfo/* || true
+	done
 }
 
 load_is_well() {
