@@ -36,12 +36,12 @@ export_start nbd "$URI"
 for name in "${names[@]}"; do load_start "$name"; done
 for name in "${names[@]}"; do load_goes_on "$name"; done
 
-for i in 1 2 3 4; do
+for i in 1 2 3; do
 	echo "at $SECONDS s: ublkd, time $i"
 	all_workers >workers
 	ublkd_kill
 	# The last time one comes while there is nothing to be told apart from a restart.
-	((i == 4)) || for name in "${names[@]}"; do load_goes_on "$name" 200; done
+	((i == 3)) || for name in "${names[@]}"; do load_goes_on "$name" 80; done
 	ublkd_start
 	retry 5 found_again || fail "not as before: $(diff workers workers.now)"
 	for name in "${names[@]}"; do

@@ -166,11 +166,11 @@ load_start_writer() {
 
 has_children() { lab_gone "$1" || [[ -n $(ps -o pid= --ppid "$1") ]]; }
 
-# load_goes_on NAME [N [SECONDS]]: until N requests more (default 100) are completed,
+# load_goes_on NAME [N [SECONDS]]: until N requests more (default 40) are completed,
 # and both are still at work.
 load_goes_on() {
 	local name=$1 wanted
-	wanted=$(($(done_by "$name") + ${2:-100}))
+	wanted=$(($(done_by "$name") + ${2:-40}))
 	retry "${3:-30}" has_done "$name" "$wanted" || {
 		stands_still "$name"
 		fail "$name: I/O stands still: $(cat "$name.writer" "$name.fio")"
