@@ -22,7 +22,7 @@ killed_often() {
 	export_start "$@"
 	load_start "$name"
 	for i in 1 2 3; do
-		load_goes_on "$name" $((RANDOM % 400))
+		load_goes_on "$name" $((RANDOM % 150))
 		worker_kill "$name"
 	done
 	load_goes_on "$name"
