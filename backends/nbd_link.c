@@ -359,15 +359,16 @@ static bool wants(const struct nbd_link *link, unsigned direction)
 }
 
 /*
- * libnbd stops sending for good where it is told, in the middle of a write, that
- * there is something to read, and there is nothing: so this must be sure.
+ * libnbd that is told that there is something to read, and there is nothing, waits for
+ * it and sends nothing before: neither the rest of a write, which may be what the server
+ * waits for, nor what comes next, which would wait for the slowest answer.  So this must
+ * be sure.
  */
 static bool can_read(const struct nbd_link *link)
 {
 	struct pollfd fd = { .fd = nbd_aio_get_fd(link->handle), .events = POLLIN };
 
-	return wants(link, LIBNBD_AIO_DIRECTION_READ) &&
-	       (!wants(link, LIBNBD_AIO_DIRECTION_WRITE) || poll(&fd, 1, 0) == 1);
+	return wants(link, LIBNBD_AIO_DIRECTION_READ) && poll(&fd, 1, 0) == 1;
 }
 
 static void take_answers(struct nbd_link *link)

@@ -148,6 +148,54 @@ static void flush(unsigned queue)
 	assert_int_equal(fake_request(0, queue, UBLK_OP_FLUSH, 0, 0, 0, NULL), 0);
 }
 
+/* ---- one slow request ---- */
+
+static void make_file(const char *path)
+{
+	FILE *f = fopen(path, "we");
+
+	assert_non_null(f);
+	fclose(f);
+}
+
+/* What the server takes its time over holds up nothing that comes after it. */
+static void test_a_slow_request_holds_up_no_other(void **state)
+{
+	enum {
+		SLOW = SIZE / 2
+	};
+	char release[512], read[700];
+	const char *const words[] = { "eval", "thread_model=echo parallel", "get_size=echo 1M",
+				      read, NULL };
+	uint8_t *data[3] = { fake_data(BLOCK, 1), fake_data(BLOCK, 1), fake_data(BLOCK, 1) };
+	struct fake_request *slow, *r[2];
+	struct served s;
+
+	(void)state;
+	snprintf(release, sizeof(release), "%s", temp_path("release"));
+	/* Bounded, should the test fail. */
+	snprintf(read, sizeof(read),
+		 "pread=if [ $4 = %u ]; then for i in $(seq 400); do [ ! -e '%s' ] || break; "
+		 "sleep 0.1; done; fi; head -c $3 /dev/zero",
+		 SLOW, release);
+	assert_non_null(remote_start(socket_path, words));
+	begin(&s, "");
+	slow = fake_request_start(0, 0, UBLK_OP_READ, 0, SLOW, BLOCK, data[2]);
+	for (unsigned round = 0; round < 4; round++) {
+		for (unsigned i = 0; i < 2; i++)
+			r[i] = fake_request_start(0, 0, UBLK_OP_READ, 0, (uint64_t)i * BLOCK, BLOCK,
+						  data[i]);
+		for (unsigned i = 0; i < 2; i++)
+			assert_int_equal(fake_request_wait(r[i]), 0);
+	}
+	assert_false(fake_request_ended(slow));
+	make_file(release);
+	assert_int_equal(fake_request_wait(slow), 0);
+	finish(&s);
+	for (unsigned i = 0; i < 3; i++)
+		fake_data_free(data[i]);
+}
+
 /* ---- one connection of two is lost ---- */
 
 /*
@@ -460,6 +508,7 @@ static int end_server(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		CASE(test_a_slow_request_holds_up_no_other),
 		CASE(test_what_is_stable_is_not_sent_again),
 		CASE(test_a_connection_is_lost_under_load),
 		CASE(test_what_was_not_flushed_survives_the_server),
