@@ -24,7 +24,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LISTENER 3     /* the descriptor that ublkd gives it: a bound socket */
 #define FIRST_MS 30000 /* for ublkd to connect, at the start */
 #define LOOK_MS  5000  /* for a queue to do a round */
 #define DRAIN_MS 10000 /* for a backend to answer what it has */
@@ -41,6 +40,7 @@ enum worker_state {
 
 struct worker {
 	enum worker_state state;
+	int start; /* to the ublkd that has it started, until there is a link; -1 from then on */
 	int listener;
 	int link; /* -1: no ublkd is there */
 	struct spec spec;
@@ -465,6 +465,13 @@ static void take_requests(struct worker *w)
 	}
 }
 
+static void leave_start(struct worker *w)
+{
+	if (w->start >= 0)
+		close(w->start);
+	w->start = -1;
+}
+
 /* The newest one counts: an older one is dead, or about to be. */
 static void take_link(struct worker *w)
 {
@@ -475,6 +482,7 @@ static void take_link(struct worker *w)
 	if (w->link >= 0)
 		close(w->link);
 	w->link = fd;
+	leave_start(w);
 }
 
 static void queue_ended(struct worker *w)
@@ -516,6 +524,7 @@ static void serve(struct worker *w)
 			{ .fd = w->link, .events = POLLIN },
 			{ .fd = serving ? serving_event(&w->serving) : -1, .events = POLLIN },
 			{ .fd = serving ? serving_grown_event(&w->serving) : -1, .events = POLLIN },
+			{ .fd = w->start, .events = POLLIN },
 		};
 		int ret = poll(fds, sizeof(fds) / sizeof(*fds),
 			       w->state == WORKER_NEW ? FIRST_MS : -1);
@@ -536,18 +545,23 @@ static void serve(struct worker *w)
 			take_requests(w);
 		if (fds[0].revents)
 			take_link(w);
+		/* Dead before it has connected: nobody else knows of this process. */
+		if (fds[4].revents && w->start >= 0) {
+			w->status = EXIT_FAILURE;
+			return;
+		}
 	}
 }
 
 /* What it is started for: a name, and a socket to listen at. */
 static int begin(struct worker *w)
 {
-	struct pollfd ready = { .fd = WORKER_START_FD, .events = POLLIN };
+	struct pollfd ready = { .fd = w->start, .events = POLLIN };
 	struct link_fds fds;
 	json_t *message;
 	const char *name;
 
-	if (poll(&ready, 1, FIRST_MS) <= 0 || link_receive(WORKER_START_FD, &message, &fds))
+	if (poll(&ready, 1, FIRST_MS) <= 0 || link_receive(w->start, &message, &fds))
 		return -EPIPE;
 	name = json_string_value(json_object_get(message, "name"));
 	snprintf(w->name, sizeof(w->name), "%s", name ? name : "?");
@@ -556,13 +570,14 @@ static int begin(struct worker *w)
 	link_close_fds(&fds);
 	if (w->listener < 0 || listen(w->listener, 4))
 		return -EBADMSG;
-	close(WORKER_START_FD);
 	return 0;
 }
 
 int main(void)
 {
-	struct worker w = { .link = -1, .counters_fd = -1, .char_fd = -1 };
+	struct worker w = {
+		.start = WORKER_START_FD, .link = -1, .counters_fd = -1, .char_fd = -1
+	};
 
 	log_setup("ublkd-worker", getenv("UBLKD_VERBOSE") ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	keep_signals_away();
