@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define RECORD_VERSION 1
+#define UNFINISHED     ".new" /* behind a record's name, while it is written */
 #define HOLDERS_MS     10000u
 
 const char *managed_folder;
@@ -252,7 +253,7 @@ int managed_write(const struct managed *m, struct error *err)
 	size_t length;
 
 	record_path(m, "", path, sizeof(path));
-	record_path(m, ".new", fresh, sizeof(fresh));
+	record_path(m, UNFINISHED, fresh, sizeof(fresh));
 	text = json_dumps(json, JSON_INDENT(1));
 	json_decref(json);
 	if (!text)
@@ -271,6 +272,18 @@ int managed_write(const struct managed *m, struct error *err)
 	unlink(fresh);
 	return error_set(err, ret, "%s: its state cannot be written: %s: make room in /run", path,
 			 strerror(-ret));
+}
+
+bool managed_unwrite_unfinished(const char *file)
+{
+	size_t length = strlen(file), suffix = strlen(UNFINISHED);
+	char path[200];
+
+	if (length < suffix || strcmp(file + length - suffix, UNFINISHED) != 0)
+		return false;
+	snprintf(path, sizeof(path), "%s/%s", managed_folder, file);
+	unlink(path);
+	return true;
 }
 
 void managed_unwrite(const struct managed *m)

@@ -162,6 +162,11 @@ bool managed_look_lost(struct managed *m);
 /* Writes the record, whole or not at all.  Returns 0, or -errno with err filled. */
 int managed_write(const struct managed *m, struct error *err);
 void managed_unwrite(const struct managed *m);
+/*
+ * Removes the file of the records' folder, if an earlier ublkd has died while it wrote
+ * it, and tells whether that is so.
+ */
+bool managed_unwrite_unfinished(const char *file);
 bool managed_has_record(const struct managed *m);
 
 /*

@@ -188,6 +188,8 @@ static void read_record(const char *file)
 	struct error err;
 	size_t length = strlen(file);
 
+	if (managed_unwrite_unfinished(file))
+		return;
 	if (length < 6 || length - 5 > NAME_MAX_LENGTH || strcmp(file + length - 5, ".json") != 0)
 		return;
 	snprintf(name, sizeof(name), "%.*s", (int)(length - 5), file);

@@ -112,6 +112,21 @@ static void test_one_without_device(void **state)
 	managed_destroy(back);
 }
 
+/* An ublkd that dies between a record's writing and its rename leaves this. */
+static void test_one_that_was_not_finished(void **state)
+{
+	char fresh[300];
+
+	(void)state;
+	snprintf(fresh, sizeof(fresh), "%s/a.json.new", managed_folder);
+	close(open(fresh, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	assert_int_equal(access(fresh, F_OK), 0);
+	assert_false(managed_unwrite_unfinished("a.json"));
+	assert_false(managed_unwrite_unfinished("new"));
+	assert_true(managed_unwrite_unfinished("a.json.new"));
+	assert_int_equal(access(fresh, F_OK), -1);
+}
+
 static int read_text(const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), ret;
@@ -245,6 +260,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_without_device, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_that_was_not_finished, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hostile_records, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refuses_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_history_and_fault, setup, teardown),
