@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: when-named
 # vm: timeout=180
 #
 # A file that is made shorter under load: what is beyond its end fails, the rest is

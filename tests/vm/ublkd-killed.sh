@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: when-named
 # vm: timeout=300
 #
 # ublkd dies (SIGKILL) again and again: I/O goes on without it, and the next one takes

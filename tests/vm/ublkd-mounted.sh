@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: when-named
 # vm: timeout=240
 #
 # A device that is mounted when a worker starts, its own or another's: no worker's

@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: when-named
 # vm: timeout=240
 #
 # An export in use is not removed, and who uses it is named; by force it is, and with

@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: when-named
 # vm: timeout=180
 #
 # An export is made larger with its file, or follows the file; it is made smaller only

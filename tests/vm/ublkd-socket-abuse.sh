@@ -5,7 +5,6 @@
 # frames of 100 MB, cut ones, garbage, wrong types, clients that do not read. All of it
 # is refused or cut off, others are served meanwhile, an export under load never
 # notices, and ublkd is none the bigger afterwards.
-# vm: when-named
 # vm: timeout=400
 # shellcheck source=lib.sh
 . /lab/lib.sh

@@ -5,7 +5,6 @@
 # that needs one fails by the command's deadline and says so; meanwhile other exports
 # are made, served and removed, "list" answers, and ublkd's watchdog is content. Once
 # the kernel answers again all of them can be removed.
-# vm: when-named
 # vm: timeout=400
 # shellcheck source=lib.sh
 . /lab/lib.sh

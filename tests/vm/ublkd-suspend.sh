@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: when-named
 # vm: timeout=180
 #
 # Suspended under load: I/O waits, also over ublkd's death, and is lost nowhere.

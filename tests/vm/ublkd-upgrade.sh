@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: when-named
 # vm: timeout=240
 #
 # New workers under eight live exports at once: every one gets one, no I/O fails, and

@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: when-named
 # vm: timeout=300
 #
 # A worker dies (SIGKILL) again and again under writers: no application hears of it,

@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: when-named
 # vm: timeout=300
 #
 # A worker that hangs (SIGSTOP) while there is work is found within 30 seconds and
