@@ -243,6 +243,11 @@ static int explain(enum command command, uint32_t id, int code, unsigned ms, str
 					 def->name, id);
 		break;
 	case EEXIST:
+		if (command == CMD_ADD && id == UINT32_MAX)
+			return error_set(err, code,
+					 "%s: the kernel is not done yet with a device that was "
+					 "removed: try again",
+					 def->name);
 		if (command == CMD_ADD)
 			return error_set(
 				err, code,

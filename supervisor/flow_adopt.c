@@ -130,7 +130,12 @@ static void take_worker(struct managed *m)
 	m->holding = !serving && m->has_device && m->memory_fd >= 0;
 	if (m->holding)
 		return;
-	error_set(&err, ESTALE, "it does not serve the device");
+	if (!serving)
+		error_set(&err, ESTALE, "it does not serve the device");
+	else if (!m->counters)
+		error_set(&err, ESTALE, "its counters are not to be had");
+	else
+		error_set(&err, ESTALE, "the device is not live (state %u)", m->info.state);
 kill:
 	log_warning(m->name, "its worker (process %d) is replaced: %s", (int)worker_pid(m->worker),
 		    err.text);
