@@ -4,7 +4,7 @@
 # Exports made and removed over and over, some held open meanwhile: nothing is left,
 # neither in ublkd (memory, descriptors) nor in the kernel (slabs).
 # vm: when-named
-# vm: own-boot timeout=500 mem=2048
+# vm: own-boot timeout=600 mem=2048
 # shellcheck source=lib.sh
 . /lab/lib.sh
 # shellcheck source=guest/disks.sh
@@ -15,7 +15,7 @@
 . /lab/orderly.sh
 
 # So many of each of three kinds.
-cycles=${CYCLES:-100}
+cycles=${CYCLES:-40}
 
 # sample: descriptors, KiB of ublkd, KiB of slabs.
 sample() {
@@ -70,19 +70,24 @@ round() {
 	for job in "${jobs[@]}"; do wait "$job" || fail "a cycle failed"; done
 }
 
+# Caches of the kernel's grow by themselves; what leaks grows in each of three rounds.
 truncate -s 8M image
 ublkd_start
-round $((cycles / 5))
-read -r files rss slab percpu < <(sample)
-began=$SECONDS
 round "$cycles"
-read -r files_now rss_now slab_now percpu_now < <(sample)
-echo "$((cycles * 3 + cycles / 8)) cycles in $((SECONDS - began)) s: descriptors $files to $files_now, ublkd" \
-	"$rss to $rss_now KiB, slabs $slab to $slab_now KiB, percpu $percpu to $percpu_now KiB"
-expect "$files" "$files_now" "ublkd's descriptors"
-((rss_now - rss < 1024)) || fail "ublkd takes $((rss_now - rss)) KiB more"
-# A KiB a cycle would be one small object of each.
-((slab_now - slab < cycles * 3)) || { head -100 /proc/slabinfo; fail "the kernel takes $((slab_now - slab)) KiB more"; }
-((percpu_now - percpu < cycles * 3)) || fail "the kernel takes $((percpu_now - percpu)) KiB more for its processors"
+leak=yes
+for i in 1 2 3; do
+	read -r files rss slab percpu < <(sample)
+	began=$SECONDS
+	round "$cycles"
+	read -r files_now rss_now slab_now percpu_now < <(sample)
+	echo "$((cycles * 3 + cycles / 8)) cycles in $((SECONDS - began)) s: descriptors $files to $files_now, ublkd" \
+		"$rss to $rss_now KiB, slabs $slab to $slab_now KiB, percpu $percpu to $percpu_now KiB"
+	expect "$files" "$files_now" "ublkd's descriptors"
+	# A KiB a cycle would be one small object of each.
+	((rss_now - rss < cycles * 3 && slab_now - slab < cycles * 3 && percpu_now - percpu < cycles * 3)) || continue
+	leak=
+	break
+done
+[[ -z $leak ]] || { head -100 /proc/slabinfo; fail "something grows with each round"; }
 orderly "after all"
 ublkd_stop
