@@ -350,6 +350,12 @@ static int control_run(struct control *control, enum command command, struct ubl
 		return explain(command, payload.dev_id, ENOMEM, ms, err);
 	call->number = ++next_number;
 	sqe = empty_sqe(control, IORING_OP_URING_CMD, control->fd, call->number);
+	/*
+	 * The driver has all of them done by a thread of the ring's, and Linux 6.12 (uring_cmd.c:
+	 * io_uring_cmd()) then reads the SQE once more, whatever is in its place by now: another
+	 * device's command.  Asked for from the start, it is copied.
+	 */
+	sqe->flags = IOSQE_ASYNC;
 	sqe->cmd_op = def->op;
 	if (command != CMD_ADD && payload.dev_id == control->path_id)
 		put_path(call, &payload);
