@@ -305,8 +305,9 @@ void flow_is_live(struct managed *m)
 	managed_device(m, device, sizeof(device));
 	managed_move(m, EXPORT_LIVE, NULL);
 	m->live_since_ms = fiber_now_ms();
+	flow_finish(m, is_new);
+	/* On record when it is done: an ublkd that dies over it leaves it to the next. */
 	if (managed_write(m, &err))
 		log_error(m->name, "%s", err.text);
-	flow_finish(m, is_new);
 	log_info(m->name, "%s is live", device);
 }
