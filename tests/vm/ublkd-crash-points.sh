@@ -95,13 +95,13 @@ crash() {
 	mv "$CRASH_AT.new" "$CRASH_AT"
 	"do_$1" || true
 	rm -f "$CRASH_AT"
-	if ! lab_gone "$UBLKD"; then
-		(($(wc -l <"$CRASH_AT.steps") < $2)) || fail "$at: ublkd lives"
+	if [[ ! -e $CRASH_AT.steps ]] || (($(wc -l <"$CRASH_AT.steps") < $2)); then
 		orderly "$at, never"
 		"done_$1" || fail "$at: not done: $(cat asked)"
 		return 1
 	fi
 	at+=" ($(sed -n "s/^$2 //p" "$CRASH_AT.steps"))"
+	retry 10 lab_gone "$UBLKD" || fail "$at: ublkd lives"
 	restart
 	"do_$1" || fail "$at: asked again: $(cat asked)"
 	orderly "$at, asked again"

@@ -1,6 +1,5 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: when-named
 # vm: timeout=400 disk=3G mem=768
 #
 # A machine whose memory is full of what has to be written to an export: twice as much
