@@ -288,7 +288,9 @@ static void last_flush(struct nbd_queue *q)
 
 	if (!flush_matters(nbd) || !nbd_ledger_owes(&nbd->ledger))
 		return;
-	if (!link || link->in_flight)
+	/* A flush of our own may be under way. */
+	if (!link || (link->in_flight &&
+		      nbd_server_run(link->handle, FLUSH_NOW_MS, nothing_in_flight, &err)))
 		log_warning(nbd->export->name,
 			    "queue %u ends without its server: what was not flushed may be lost",
 			    q->index);
@@ -549,19 +551,19 @@ static int nbd_resize(struct export *export, struct error *err)
 	return ret;
 }
 
-/* What is kept for a server that is away cannot be handed over. */
+/* What is kept cannot be handed over: a flush has to make it needless. */
 static int nbd_settled(struct export *export, struct error *err)
 {
 	struct nbd *nbd = export->private;
 
-	if (!flush_matters(nbd) || !nbd_ledger_owes(&nbd->ledger) ||
-	    atomic_load(&nbd->nr_up) == nbd->nr_links)
+	if (!flush_matters(nbd) || !nbd_ledger_owes(&nbd->ledger))
 		return 0;
+	atomic_store(&nbd->flush_soon, true);
+	nbd_replay_wake(nbd);
 	return error_set(
-		err, ENOTCONN,
-		"%s: its server is away, and what it may have lost is kept here: try again "
-		"once it is back",
-		export->name);
+		err, EAGAIN,
+		"%s: what its server has not flushed is kept here, and %s: try again later",
+		export->name, atomic_load(&nbd->nr_up) ? "it does not flush" : "it is away");
 }
 
 static void nbd_close_export(struct export *export)

@@ -201,7 +201,7 @@ struct backend_host {
 	int (*connect_unix)(const struct export *export, const char *path);
 };
 
-#define HOST_CONNECTIONS 16u
+#define HOST_CONNECTIONS 128u
 
 /* What a backend needs of its surroundings; with a path where one is said. */
 enum backend_need {
@@ -364,8 +364,9 @@ struct backend {
 	int (*set_size)(struct export *export, uint64_t size, struct error *err);
 	/*
 	 * Optional, device's thread, with nothing in service.  Whether this process may end
-	 * and another one open the storage for the same device without a loss.  Returns 0,
-	 * or -errno with err filled.
+	 * and another one open the storage for the same device without a loss; where it may
+	 * not, sees to it that it can.  Returns 0, -EAGAIN (not yet, err tells why: to be
+	 * asked again soon) or -errno, with err filled.
 	 */
 	int (*settled)(struct export *export, struct error *err);
 	/* Optional.  Returns 0, or -errno with err filled and nothing held. */

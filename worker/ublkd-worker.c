@@ -326,18 +326,23 @@ static int drain(struct worker *w, struct error *err)
 {
 	struct export *e = &w->serving.export;
 	uint64_t end = now_ms() + DRAIN_MS;
+	int ret = -EAGAIN;
 
 	serving_drain(&w->serving, true);
-	while (!serving_is_drained(&w->serving)) {
-		if (now_ms() > end)
-			return error_set(
-				err, ETIMEDOUT,
-				"%s: requests in service are not answered within %d s: the "
-				"server stays as it is",
-				w->name, DRAIN_MS / 1000);
-		nap();
+	while (ret == -EAGAIN && now_ms() <= end) {
+		if (!serving_is_drained(&w->serving))
+			error_set(err, EAGAIN,
+				  "%s: requests in service are not answered within %d s: the "
+				  "server stays as it is",
+				  w->name, DRAIN_MS / 1000);
+		else
+			ret = e->backend->settled ? e->backend->settled(e, err) : 0;
+		if (ret)
+			nap();
 	}
-	return e->backend->settled ? e->backend->settled(e, err) : 0;
+	if (ret == -EAGAIN)
+		err->code = ETIMEDOUT;
+	return ret ? -err->code : 0;
 }
 
 static int do_drain(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
@@ -438,6 +443,11 @@ static void lose_link(struct worker *w)
 	close(w->link);
 	w->link = -1;
 	ask_use(-1);
+	/* The one that held the memory before it may be gone. */
+	if (w->state == WORKER_OPEN && w->resumed && ask_memory() >= 0) {
+		let_go(w);
+		w->state = WORKER_HOLDING;
+	}
 	if (w->state != WORKER_SERVING && w->state != WORKER_HOLDING) {
 		w->state = WORKER_ENDING;
 		w->status = EXIT_FAILURE;
@@ -546,7 +556,7 @@ static void serve(struct worker *w)
 		if (fds[0].revents)
 			take_link(w);
 		/* Dead before it has connected: nobody else knows of this process. */
-		if (fds[4].revents && w->start >= 0) {
+		if (fds[4].revents && w->start >= 0 && poll(fds, 1, 0) <= 0) {
 			w->status = EXIT_FAILURE;
 			return;
 		}

@@ -59,13 +59,34 @@ content_is "after an upgrade"
 written C
 server_kill main
 pid=$(worker_of remote)
-fails_with 'its server is away' timeout -k 5 60 ublkctl upgrade remote
-fails_with 'its server is away' timeout -k 5 60 ublkctl suspend remote
+fails_with 'it is away' timeout -k 5 60 ublkctl upgrade remote
+fails_with 'it is away' timeout -k 5 60 ublkctl suspend remote
 expect "$pid" "$(worker_of remote)" "the worker"
 server_start main
 content_is "after an upgrade that was refused"
 sync "$DEV" || fail "a flush fails"
 timeout -k 5 60 ublkctl upgrade remote || fail "the upgrade once the server is back"
 content_is "after it"
-ublkd_stop
+timeout -k 5 60 ublkctl remove remote
 cmp -n 65536 wanted image || fail "the file has something else"
+
+echo "at $SECONDS s: flushes of its own that take long"
+nbdkit_start slow unix eval thread_model='echo parallel' get_size='echo 64M' can_write='exit 0' \
+	can_flush='exit 0' flush='sleep 1' pread="head -c \$3 /dev/zero" pwrite='cat >/dev/null'
+for options in '--queues 1' '--queues 2 -o connections=2'; do
+	# shellcheck disable=SC2086 # several words are meant
+	export_start slow "$URI" -o retain=256K $options
+	(while dd if=/dev/zero of="$DEV" bs=16k count=64 oflag=direct status=none 2>/dev/null; do :; done) &
+	writes=$!
+	defer "kill $writes 2>/dev/null"
+	load_device[slow]=$DEV
+	for _ in 1 2 3; do
+		retry 30 has_done slow $(($(done_by slow) + 30)) || fail "nothing is written"
+		timeout -k 5 60 ublkctl upgrade slow || fail "$options: the upgrade"
+	done
+	kill "$writes"
+	wait "$writes" || true
+	sync "$DEV" || fail "$options: a flush fails, and nothing was lost"
+	timeout -k 5 60 ublkctl remove slow --wait
+done
+ublkd_stop
