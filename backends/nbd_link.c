@@ -75,11 +75,11 @@ static void keep_socket(struct nbd_link *link)
 	if (export_option(export, "keepalive")->number)
 		set_keepalive(link->fd);
 	/* Two for a link in turn: the old one may not be over when the new one is there. */
+	_Static_assert(2 * NBD_LINKS_MAX <= HOST_CONNECTIONS, "each link has its own two");
 	link->generation++;
 	if (export->host->keep_connection)
-		export->host->keep_connection(
-			export, (2 * link->number + link->generation % 2) % HOST_CONNECTIONS,
-			link->fd);
+		export->host->keep_connection(export, 2 * link->number + link->generation % 2,
+					      link->fd);
 }
 
 /* The old socket has ended, or is given up. */
