@@ -167,6 +167,8 @@ int flow_leave(struct managed *m, bool suspend, struct error *err)
 		m->holding = false;
 		ret = flow_end_worker(m, FLOW_WORKER_MS, err);
 	}
+	/* Nobody else has it, once ublkd dies too. */
+	managed_look_lost(m);
 	managed_move(m, suspend ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
 		     suspend ? "asked for" : "a new server was asked for");
 	return ret;

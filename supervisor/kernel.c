@@ -59,7 +59,7 @@ static int wait_for(struct control *control, uint64_t number, unsigned ms, int *
 
 	(void)control;
 	waiters = &w;
-	/* It may be there already: inline completions come with the submission. */
+	/* It may be there already. */
 	completions(NULL, 0, 0);
 	if (!w.done)
 		fiber_wait(&w.event, ms);

@@ -20,7 +20,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LISTENER         3 /* the worker's descriptor of its socket */
 #define CONNECT_MS       10000
 #define CONNECT_AGAIN_MS 100u
 #define KILL_MS          10000
@@ -535,7 +534,7 @@ static int meet(int start, const char *name, int *link, pid_t *pid, struct error
 	if (ret && ret != -EPIPE)
 		return error_set(err, ret, "its worker cannot be told: %s", strerror(-ret));
 	for (;;) {
-		/* First, since it closes that when it listens. */
+		/* First: it closes that once it is connected to, or dead. */
 		bool closed = has_closed(start);
 
 		*link = connect_to(name, NEW, pid, err);
