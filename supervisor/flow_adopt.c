@@ -82,6 +82,7 @@ static int greet(struct managed *m, bool *serving, json_int_t *size, struct erro
 {
 	struct link_fds fds;
 	json_t *reply;
+	int memory;
 	int ret = worker_call_with_ask(m->worker, worker_request("hello"), FLOW_WORKER_MS, &reply,
 				       &fds, err);
 
@@ -93,8 +94,11 @@ static int greet(struct managed *m, bool *serving, json_int_t *size, struct erro
 	json_decref(reply);
 	m->counters_fd = link_take_fd(&fds, 0);
 	m->counters = m->counters_fd < 0 ? NULL : counters_map(m->counters_fd, false);
-	if (m->memory_fd < 0)
-		m->memory_fd = link_take_fd(&fds, 1);
+	memory = link_take_fd(&fds, 1);
+	if (m->memory_fd < 0 && memory >= 0 && worker_is_memory(memory, m->limits.size))
+		m->memory_fd = memory;
+	else if (memory >= 0)
+		link_close(memory);
 	link_close_fds(&fds);
 	return 0;
 }
@@ -160,6 +164,7 @@ void flow_adopt(struct managed *m)
 		/* It may be live and in use: its server is left to serve. */
 		find(m, EXPORT_FAILED, err.text);
 		m->given_up = true;
+		m->unknown = true;
 		managed_set_fault(m, &err);
 		log_error(m->name, "%s: it is left alone: start ublkd anew to have it looked for",
 			  err.text);

@@ -451,7 +451,9 @@ static bool has_closed(int fd)
 {
 	char byte;
 
-	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+	ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	return !n || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
 /* When that process was started; 0: there is none. */
@@ -635,7 +637,7 @@ struct worker_process worker_process(const struct worker *w)
 }
 
 /* It was made here: none that the worker could make has our user and is sealed. */
-static bool is_memory(int fd, uint64_t size)
+bool worker_is_memory(int fd, uint64_t size)
 {
 	struct stat st;
 
@@ -658,7 +660,7 @@ static int open_memory(DIR *dir, const char *entry, uint64_t size)
 	fd = openat(dirfd(dir), entry, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
-	if (is_memory(fd, size))
+	if (worker_is_memory(fd, size))
 		return fd;
 	close(fd);
 	return -ENOENT;

@@ -111,6 +111,9 @@ struct worker_process worker_process(const struct worker *worker);
 /* What the memory is called that outlives a worker (memfd_create(2)). */
 #define WORKER_MEMORY "ublkd-memory"
 
+/* Whether that is the memory that a worker was given, of that size at least. */
+bool worker_is_memory(int fd, uint64_t size);
+
 /*
  * Opens anew the memory, of size bytes or more, that it has of us: for one that is
  * not to be asked, since it does not answer.  Returns a descriptor, or -errno:

@@ -4,7 +4,8 @@
  * descriptors, over a Unix socket (SOCK_SEQPACKET).  A worker is started with a
  * connection (WORKER_START_FD), on which one message comes: {"do": "listen", "name": ...}
  * with a bound socket.  It listens there, so that this ublkd and the next can
- * connect; it speaks to one at a time.
+ * connect; it speaks to one at a time.  The end of the first connection, before there
+ * is another, ends it.
  *
  * ublkd asks, and the worker answers in order:
  *
@@ -14,9 +15,9 @@
  *   setup    name, uri, options, uid, gid, resumed, restored: what it is to serve;
  *            it gives up its privilege; +the socket to ask by
  *   open     +counters: opens the storage     -> queues, depth, limits, identity
- *   serve    device, queues, depth, path, max-io, unprivileged, cpus; +/dev/ublkcN:
+ *   serve    device, queues, depth, path, max-io, cpus; +/dev/ublkcN:
  *            fetches every tag
- *   hello    +the socket to ask by  -> serving, device; +counters +memory, if there is one
+ *   hello    +the socket to ask by  -> serving, device, size; +counters +memory, if there is one
  *   look     how the queues are               -> threads, stuck (queues)
  *   size     size: serves up to that
  *   resize   size: makes the storage so large (0: leaves it); looks how big it is
@@ -42,7 +43,8 @@
  *                    ->  {"answer": N, "result": 0 or -ERRNO} +descriptor
  *
  * What a reader does not know of a message it ignores: the two may be of different
- * age.  A worker that is not serving yet ends when its link does.
+ * age.  A worker that is not serving yet ends when its link does, unless it has
+ * taken the memory of one that served.
  */
 #ifndef UBLKD_LINK_H
 #define UBLKD_LINK_H
