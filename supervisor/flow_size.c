@@ -114,7 +114,7 @@ int flow_resize(struct managed *m, uint64_t size, bool shrink, struct error *err
 	if (ret)
 		return ret;
 	/* What the backend found comes as an event, at once or once its server has answered. */
-	while (!m->grow_to && size > m->limits.size && fiber_now_ms() < end)
+	while (m->grow_to < size && size > m->limits.size && fiber_now_ms() < end)
 		fiber_wait(&m->moved, 100);
 	if (!m->grow_to && !size)
 		fiber_wait(&m->moved, 500);

@@ -91,7 +91,7 @@ void keep_retry(struct managed *m)
 {
 	m->failures = 0;
 	m->retry_at_ms = 0;
-	m->given_up = false;
+	m->given_up = m->unknown;
 	keep_kick(m);
 }
 

@@ -84,6 +84,7 @@ struct managed {
 	uv_timer_t retry;
 	unsigned failures; /* in a row */
 	bool given_up;     /* no more tries by itself */
+	bool unknown;      /* what it has is not known: nothing is done to it */
 	bool dropped;      /* gone from the table; goes when its last user lets go */
 	unsigned users;    /* fibers that have it in their hands */
 	uint64_t retry_at_ms, live_since_ms;
