@@ -488,7 +488,7 @@ static void test_memory_of_one_that_hangs(void **state)
 	in_fiber(loses_no_memory);
 }
 
-static void stop(pid_t pid)
+static void freeze(pid_t pid)
 {
 	siginfo_t info;
 
@@ -506,7 +506,7 @@ static struct worker_process leave_full(int *links)
 
 	assert_int_equal(process.pid, worker_pid(w));
 	assert_int_equal(worker_publish(w, &err), 0);
-	stop(process.pid);
+	freeze(process.pid);
 	snprintf(at.sun_path, sizeof(at.sun_path), "%s/a.sock", folder);
 	for (unsigned i = 0; i < 8; i++) {
 		links[i] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -556,7 +556,7 @@ static void has_no_socket(void)
 	struct worker_process process = worker_process(w);
 	struct error err;
 
-	stop(process.pid);
+	freeze(process.pid);
 	worker_forget(w);
 	worker_remove_socket("a");
 	assert_int_equal(adopt(&found, NULL, &err), -ESRCH);
