@@ -197,12 +197,13 @@ int serving_join(struct serving *s, struct error *err)
 	for (unsigned i = 0; i < s->nr_started; i++) {
 		fault.code = 0;
 		if (queue_join(&s->queues[i], s->stuck ? 0 : SERVING_QUEUE_MS, &fault)) {
+			if (!s->stuck)
+				ret = error_set(
+					err, ETIMEDOUT,
+					"queue %u does not end: its backend does not answer", i);
 			/* What it uses must stay; only the end of the process frees it. */
 			s->stuck = true;
-			error_set(&fault, ETIMEDOUT,
-				  "queue %u does not end: its backend does not answer", i);
-		}
-		if (fault.code && (!ret || (s->stuck && ret != -ETIMEDOUT))) {
+		} else if (fault.code && !ret) {
 			*err = fault;
 			ret = -fault.code;
 		}
