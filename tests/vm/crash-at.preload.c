@@ -4,8 +4,8 @@
  * it: a file, a command to the kernel, a process, a message.  Loaded into it by
  * LD_PRELOAD.
  *
- * The file that CRASH_AT names holds "before N" or "after N", and counting begins
- * when it is there.  Each step is noted in CRASH_AT.steps, one line each.
+ * The file that CRASH_AT names holds "before N ID" or "after N ID".  Steps count while
+ * it is there, anew for each ID.  Each is noted in CRASH_AT.steps, one line each.
  *
  * A connection that is refused is no step: it leaves nothing, and how often it is
  * tried is up to the time that the other side takes.
@@ -14,9 +14,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +26,6 @@
 #include <unistd.h>
 
 static const char *file;
-static atomic_uint steps;
 
 /* What it starts has nothing to do with it. */
 static __attribute__((constructor)) void begin(void)
@@ -58,6 +57,22 @@ static void note(const char *what, unsigned number)
 	close(fd);
 }
 
+/* The number of the step that is taken now, of those that count for ID. */
+static unsigned count(unsigned id)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static unsigned counted_for, steps;
+	unsigned number;
+
+	pthread_mutex_lock(&lock);
+	if (id != counted_for)
+		steps = 0;
+	counted_for = id;
+	number = ++steps;
+	pthread_mutex_unlock(&lock);
+	return number;
+}
+
 struct step {
 	bool die_after;
 };
@@ -65,15 +80,15 @@ struct step {
 static struct step step_begin(const char *what, const char *about)
 {
 	char text[200], when[8];
-	unsigned at, number;
+	unsigned at, id, number;
 	FILE *f = file ? fopen(file, "re") : NULL;
 
 	if (!f)
 		return (struct step){ false };
-	if (fscanf(f, "%7s %u", when, &at) != 2)
+	if (fscanf(f, "%7s %u %u", when, &at, &id) != 3)
 		abort();
 	fclose(f);
-	number = atomic_fetch_add(&steps, 1) + 1;
+	number = count(id);
 	snprintf(text, sizeof(text), "%s %s", what, about);
 	note(text, number);
 	if (number == at && !strcmp(when, "before"))

@@ -21,6 +21,7 @@ when=after by=2
 ! has_zero_copy || when=before
 [[ ${CRASH_ALL:-} != yes ]] || by=1
 export CRASH_AT=$PWD/crash-at
+asked_for=0
 
 crashing_ublkd() { LD_PRELOAD=/lab/bin/crash-at.so ublkd_start; }
 
@@ -91,7 +92,7 @@ back_recover() { :; }
 crash() {
 	at="$1, $when step $2"
 	rm -f "$CRASH_AT.steps"
-	echo "$when $2" >"$CRASH_AT.new"
+	echo "$when $2 $((++asked_for))" >"$CRASH_AT.new"
 	mv "$CRASH_AT.new" "$CRASH_AT"
 	"do_$1" || true
 	rm -f "$CRASH_AT"
