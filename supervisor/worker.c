@@ -75,14 +75,18 @@ static int socket_path(const char *name, const char *suffix, struct sockaddr_un 
 			 worker_setup.folder);
 }
 
-void worker_remove_socket(const char *name)
+static void remove_socket(const char *name, const char *suffix)
 {
-	static const char *const suffixes[] = { SERVING, NEW };
 	struct sockaddr_un address;
 
-	for (unsigned i = 0; i < 2; i++)
-		if (!socket_path(name, suffixes[i], &address, NULL))
-			unlink(address.sun_path);
+	if (!socket_path(name, suffix, &address, NULL))
+		unlink(address.sun_path);
+}
+
+void worker_remove_socket(const char *name)
+{
+	remove_socket(name, SERVING);
+	remove_socket(name, NEW);
 }
 
 int worker_publish(struct worker *w, struct error *err)
@@ -588,6 +592,8 @@ int worker_adopt(struct worker **worker, const char *name, const struct worker_p
 	int link;
 
 	*worker = NULL;
+	/* Of one that an earlier ublkd was about to start: it ends with that. */
+	remove_socket(name, NEW);
 	/* One that hangs has taken no connection of those that an earlier ublkd has made. */
 	while ((link = connect_to(name, SERVING, &pid, err)) == -EAGAIN && fiber_now_ms() < end)
 		fiber_sleep(CONNECT_AGAIN_MS);

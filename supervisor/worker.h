@@ -64,9 +64,10 @@ int worker_start(struct worker **worker, const char *name, const struct worker_e
 
 /*
  * Finds the worker of an export that an earlier ublkd has started; tries for ms
- * milliseconds where it takes no connection.  known: what is on record of it.
- * Returns 0, or -errno with err filled.  *worker is NULL then (ESRCH: it is not there
- * any more), or it is `known`, which is there and can only be ended.
+ * milliseconds where it takes no connection.  known: what is on record of it.  The
+ * socket of one that was not published goes.  Returns 0, or -errno with err filled.
+ * *worker is NULL then (ESRCH: it is not there any more), or it is `known`, which is
+ * there and can only be ended.
  */
 int worker_adopt(struct worker **worker, const char *name, const struct worker_process *known,
 		 unsigned ms, const struct worker_events *events, struct error *err);

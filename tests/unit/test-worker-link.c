@@ -427,16 +427,26 @@ static int adopt(struct worker **w, const struct worker_process *known, struct e
 static void is_adopted(void)
 {
 	struct worker *old = start(), *fresh, *found = NULL;
-	pid_t pid = worker_pid(old);
 	struct error err;
+	pid_t pid;
+	char unpublished[200];
 
+	snprintf(unpublished, sizeof(unpublished), "%s/a.new", worker_setup.folder);
+	/* One that was not published is not found, and leaves nothing. */
+	assert_int_equal(access(unpublished, F_OK), 0);
 	assert_int_equal(adopt(&found, NULL, &err), -ESRCH);
+	assert_int_equal(access(unpublished, F_OK), -1);
+	end(old);
+	old = start();
+	pid = worker_pid(old);
 	assert_int_equal(worker_publish(old, &err), 0);
 	/* One more is started, and does not come to serve: the old one is still found. */
 	fresh = start();
 	end(fresh);
+	assert_int_equal(access(unpublished, F_OK), 0);
 	worker_forget(old);
 	assert_int_equal(adopt(&found, NULL, &err), 0);
+	assert_int_equal(access(unpublished, F_OK), -1);
 	assert_int_equal(worker_pid(found), pid);
 	assert_int_equal(call(found, "echo", CALL_MS, &err), 0);
 	/* One that does takes its place. */
