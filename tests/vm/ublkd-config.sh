@@ -120,7 +120,8 @@ holds /dev/ublk/stays other
 # As when the machine had been down: nothing but the configuration.
 timeout -k 5 60 ublkctl shutdown --remove || fail "shutdown"
 retry 30 lab_gone "$UBLKD" || fail "ublkd has not ended"
-expect '' "$(files /run/ublkd/exports)" "records left"
+find_files /run/ublkd/exports/*
+expect '' "${found[*]}" "records left"
 ublkd_start
 for name in data stays main fresh added twice; do
 	timeout -k 5 60 ublkctl wait --timeout 50s "$name" || fail "$name does not come back: $(reason_of "$name")"

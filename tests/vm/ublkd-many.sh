@@ -107,4 +107,5 @@ began=$(now_ms)
 timeout -k 5 300 ublkctl shutdown --remove >removed || fail "not all could be removed: $(grep -v removed removed | head -n 3)"
 retry 30 lab_gone "$UBLKD" || fail "ublkd has not ended"
 echo "all removed after $(($(now_ms) - began)) ms"
-expect '' "$(files /run/ublkd/exports)$(files /run/ublkd/workers)$(files /dev/ublk)$(workers)" "left"
+find_files /run/ublkd/exports/* /run/ublkd/workers/* /dev/ublk/*
+expect '' "${found[*]}$(workers)" "left"

@@ -18,45 +18,76 @@ nr_live() {
 
 # disorder: what is not so, one a line; nothing where all is in order. Devices,
 # workers, records, links and sockets are those of the exports that are listed, each
-# live or suspended. Leaves "NAME STATE PID DEVICE" of each in the file exports.
+# live or suspended. Leaves "NAME STATE PID DEVICE" of each in the file exports. It is
+# asked often, so it starts next to no process.
 disorder() {
-	local name device
+	local name state pid device reason
+	local names=() disks=() serving=() processes=() found
 	timeout -k 1 30 ublkctl list --json >listed || { echo "ublkctl list does not answer"; return; }
-	jq -r '.[] | "\(.name) \(.state) \(.pid) \(.device) \(.reason)"' listed | sort >exports
-	grep -v '^[^ ]* \(live\|suspended\) ' exports || true
-	same records "$(cut -d' ' -f1 exports)" "$(files /run/ublkd/exports | sed 's/\.json$//')"
-	same sockets "$(sed -n 's/ live .*//p' exports)" "$(files /run/ublkd/workers | sed 's/\.sock$//')"
-	same workers "$(sed -n 's/.* live \([0-9]*\) .*/\1/p' exports | sort)" "$(workers | sort)"
-	same links "$(cut -d' ' -f1 exports)" "$(files /dev/ublk)"
-	same names "$(devices_listed)" "$(files /run/ublkd/names)"
-	same disks "$(devices_listed)" "$(files /dev 'ublkb*[0-9]')"
-	same devices "$(devices_listed)" "$(files /dev 'ublkc*' | sed 's/c/b/')"
-	while read -r name _ _ device _; do
-		[[ ../${device#/dev/} == "$(readlink "/dev/ublk/$name")" ]] ||
-			echo "/dev/ublk/$name is '$(readlink "/dev/ublk/$name")', not $device"
+	jq -r '.[] | "\(.name) \(.state) \(.pid) \(.device) \(.reason)"' listed >exports
+	while read -r name state pid device reason; do
+		names+=("$name")
+		disks+=("${device#/dev/}")
+		case $state in
+		live) serving+=("$name") processes+=("$pid") ;;
+		suspended) ;;
+		*) echo "$name $state $pid $device $reason" ;;
+		esac
+		[[ -L /dev/ublk/$name && /dev/ublk/$name -ef $device ]] || echo "/dev/ublk/$name is not $device"
 	done <exports
+	find_files /run/ublkd/exports/*
+	same records names "${found[@]%.json}"
+	find_files /run/ublkd/workers/*
+	same sockets serving "${found[@]%.sock}"
+	find_workers
+	same workers processes "${found[@]}"
+	find_files /dev/ublk/*
+	same links names "${found[@]}"
+	find_files /run/ublkd/names/*
+	same names disks "${found[@]}"
+	find_files /dev/ublkb*[0-9]
+	same disks disks "${found[@]}"
+	find_files /dev/ublkc*
+	same devices disks "${found[@]/#ublkc/ublkb}"
 }
 
-devices_listed() { cut -d' ' -f4 exports | sed 's/^.dev.//' | sort; }
-
-# files FOLDER [PATTERN]: what is in it, but folders, one a line.
-files() {
+# find_files PATH...: sets found to the names of those that are there and no folder.
+find_files() {
 	local path
-	for path in "$1"/${2:-*}; do
-		[[ ! -e $path && ! -L $path || -d $path && ! -L $path ]] || echo "${path##*/}"
-	done | sort
+	found=()
+	for path; do
+		[[ ! -e $path && ! -L $path || -d $path && ! -L $path ]] || found+=("${path##*/}")
+	done
 }
 
-same() {
-	[[ $2 == "$3" ]] || echo "$1: there are '${3//$'\n'/ }', should be '${2//$'\n'/ }'"
-}
-
-# workers: their processes, those that have ended and are not yet buried aside.
-workers() {
+# find_workers: sets found to their processes, those that have ended and are not yet
+# buried aside.
+find_workers() {
 	local file comm state
+	found=()
 	for file in /proc/[0-9]*; do
 		{ read -r _ comm state _ <"$file/stat"; } 2>/dev/null || continue
-		[[ $comm != '(ublkd-worker' && $comm != '(ublkd-worker)' || $state == Z ]] || echo "${file#/proc/}"
+		[[ $comm != '(ublkd-worker' && $comm != '(ublkd-worker)' || $state == Z ]] || found+=("${file#/proc/}")
+	done
+}
+
+# workers: their processes, one a line.
+workers() {
+	local found
+	find_workers
+	((${#found[@]} == 0)) || printf '%s\n' "${found[@]}"
+}
+
+# same WHAT ARRAY WORD...: the words are those of the array, in any order.
+same() {
+	local -n wanted=$2
+	local -A count=()
+	local what=$1 word
+	shift 2
+	for word in "${wanted[@]}"; do count[$word]=$((${count[$word]:-0} + 1)); done
+	for word; do count[$word]=$((${count[$word]:-0} - 1)); done
+	for word in "${!count[@]}"; do
+		[[ ${count[$word]} == 0 ]] || { echo "$what: there are '$*', should be '${wanted[*]}'"; return; }
 	done
 }
 
