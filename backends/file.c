@@ -28,10 +28,13 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
-#define PROBE_BYTES 4096
-#define RETRIES_MAX 100 /* of a transfer that the kernel interrupts without progress */
+#define PROBE_BYTES      4096
+#define RETRIES_MAX      100  /* of a transfer that the kernel interrupts without progress */
+#define RELEASE_MS       5000 /* for the kernel to let go of an earlier server's files */
+#define RELEASE_PAUSE_MS 20
 
 enum direct {
 	DIRECT_AUTO,
@@ -536,6 +539,40 @@ static int open_flush_fds(struct export *export, struct error *err)
 	return 0;
 }
 
+/* Opens the data, for nobody else: -EBUSY where somebody has it. */
+static int take_data(struct export *export, uint32_t *block, struct error *err)
+{
+	struct file *f = export->private;
+	int ret = open_data(export, block, err);
+
+	if (ret)
+		return ret;
+	ret = check_same_file(f, f->fd, err);
+	if (!ret)
+		ret = check_writable(export, err);
+	if (!ret)
+		ret = lock_file(export, err);
+	if (ret)
+		close(f->fd);
+	return ret;
+}
+
+/*
+ * Of a server that has ended the kernel keeps the files a little longer: it frees a
+ * ring, and what is registered there, when it comes to it.
+ */
+static int take_data_over(struct export *export, uint32_t *block, struct error *err)
+{
+	static const struct timespec pause = { .tv_nsec = RELEASE_PAUSE_MS * 1000000 };
+	int ret = take_data(export, block, err);
+
+	for (unsigned ms = 0; ret == -EBUSY && ms < RELEASE_MS; ms += RELEASE_PAUSE_MS) {
+		nanosleep(&pause, NULL);
+		ret = take_data(export, block, err);
+	}
+	return ret;
+}
+
 static int file_open(struct export *export, struct error *err)
 {
 	struct file *f = export->private;
@@ -553,18 +590,10 @@ static int file_open(struct export *export, struct error *err)
 		ret = look_at_type(export, err);
 	if (ret)
 		goto remove;
-	ret = open_data(export, &block, err);
+	ret = export->resumed ? take_data_over(export, &block, err)
+			      : take_data(export, &block, err);
 	if (ret)
 		goto remove;
-	ret = check_same_file(f, f->fd, err);
-	if (ret)
-		goto close;
-	ret = check_writable(export, err);
-	if (ret)
-		goto close;
-	ret = lock_file(export, err);
-	if (ret)
-		goto close;
 	ret = learn_size(export, block, err);
 	if (ret)
 		goto close;

@@ -3,12 +3,16 @@
  * The file backend beyond what every backend must do: durability, what it finds
  * out about a file, and files that cannot be served.
  */
+#include "engine/counters.h"
+#include "engine/host.h"
+#include "engine/serve.h"
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
@@ -351,6 +355,46 @@ static void test_one_writer_or_many_readers(void **state)
 	fake_stop();
 }
 
+static void *let_go_soon(void *fd)
+{
+	usleep(50000);
+	close(*(int *)fd);
+	return NULL;
+}
+
+/* What an earlier server had is let go of by the kernel a little after that has ended. */
+static void test_a_file_is_taken_over_from_an_earlier_server(void **state)
+{
+	struct serving_of of = { .host = &host_here };
+	struct serving serving;
+	struct served s;
+	pthread_t thread;
+	char words[700];
+	int fd, counters_fd;
+
+	(void)state;
+	snprintf(words, sizeof(words), "%s queues=1 depth=4", temp_file("disk.img", MIB));
+	fake_start(&fake_linux_7_2);
+	served_open(&s, words);
+	of.spec = &s.spec;
+	of.counters = counters_create(1, s.spec.backend->gauges, &counters_fd);
+	assert_non_null(of.counters);
+	fd = open(temp_path("disk.img"), O_RDWR);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+	of.resumed = false;
+	assert_int_equal(serving_open(&serving, &of, &s.err), -EBUSY);
+	of.resumed = true;
+	assert_int_equal(pthread_create(&thread, NULL, let_go_soon, &fd), 0);
+	if (serving_open(&serving, &of, &s.err))
+		fail_msg("%s", s.err.text);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	serving_close(&serving);
+	counters_destroy(of.counters);
+	close(counters_fd);
+	served_close(&s);
+	fake_stop();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -365,6 +409,7 @@ int main(void)
 		cmocka_unit_test(test_without_direct_io),
 		cmocka_unit_test(test_what_cannot_be_served),
 		cmocka_unit_test(test_one_writer_or_many_readers),
+		cmocka_unit_test(test_a_file_is_taken_over_from_an_earlier_server),
 	};
 	int failed;
 
