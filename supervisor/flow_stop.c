@@ -18,8 +18,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FLUSH_MS  60000u
-#define FORCED_MS 5000u
+#define FLUSH_MS      60000u
+#define FORCED_MS     5000u
+#define BRIEF_MS      1000u /* for who opens it for a moment, as what probes new devices */
+#define BRIEF_POLL_MS 50u
 
 static uint64_t requests_done(void *context)
 {
@@ -32,7 +34,15 @@ static uint64_t requests_done(void *context)
 	return sum;
 }
 
-static int refuse_if_held(struct managed *m, struct error *err)
+static bool are_processes(const struct holders *holders)
+{
+	for (unsigned i = 0; i < holders->nr; i++)
+		if (holders->list[i].kind != HOLDER_PROCESS)
+			return false;
+	return true;
+}
+
+static int look_for_holders(struct managed *m, bool *brief, struct error *err)
 {
 	struct holders holders;
 	int ret = managed_holders(m, &holders);
@@ -45,7 +55,40 @@ static int refuse_if_held(struct managed *m, struct error *err)
 	else if (holders.nr)
 		ret = error_set(err, EBUSY,
 				"%s is in use: end that first, or give --wait or --force", m->name);
+	*brief = are_processes(&holders);
 	holders_close(&holders);
+	return ret;
+}
+
+static int refuse_if_held(struct managed *m, struct error *err)
+{
+	uint64_t end = fiber_now_ms() + BRIEF_MS;
+	bool brief;
+	int ret;
+
+	while ((ret = look_for_holders(m, &brief, err)) == -EBUSY && brief && fiber_now_ms() < end)
+		fiber_sleep(BRIEF_POLL_MS);
+	return ret;
+}
+
+/* -EBUSY: it is open, or was opened again all the time. */
+static int stop_unless_open(struct managed *m, struct error *err)
+{
+	uint64_t end = fiber_now_ms() + BRIEF_MS;
+	int ret;
+
+	while ((ret = control_try_stop(&m->control, m->info.dev_id, err)) == -EBUSY) {
+		if (refuse_if_held(m, err)) {
+			err->code = EBUSY;
+			return -EBUSY;
+		}
+		if (fiber_now_ms() > end)
+			return error_set(err, EBUSY,
+					 "%s is in use: who has it open is not to be seen: "
+					 "give --wait or --force",
+					 m->name);
+		fiber_sleep(BRIEF_POLL_MS);
+	}
 	return ret;
 }
 
@@ -71,16 +114,15 @@ static int flush(struct managed *m, struct error *err)
 		   : 0;
 }
 
-/* The kernel's side, while the worker serves.  -EBUSY: it was opened in between. */
+/* The kernel's side, while the worker serves.  -EBUSY: it is open. */
 static int stop_device(struct managed *m, struct error *err)
 {
 	int ret;
 
 	if (!m->force && kernel_features() & UBLK_FEAT_SAFE_STOP) {
-		ret = control_try_stop(&m->control, m->info.dev_id, err);
+		ret = stop_unless_open(m, err);
 		if (ret == -EBUSY)
-			return error_set(err, EBUSY, "%s is in use: it was opened just now",
-					 m->name);
+			return ret;
 		if (!ret || ret == -ENODEV)
 			return 0;
 	}
