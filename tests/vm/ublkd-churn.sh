@@ -17,14 +17,15 @@
 # So many of each of three kinds.
 cycles=${CYCLES:-40}
 
-# sample: descriptors, KiB of ublkd, KiB of slabs.
+# sample: descriptors, KiB of ublkd, of slabs, of percpu. The kernel's vmap_area is a
+# pool that it fills for itself, and empties when it likes.
 sample() {
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
 	sleep 2
 	echo "$(find "/proc/$UBLKD/fd" -mindepth 1 | wc -l)" \
 		"$(awk '$1 == "RssAnon:" { print $2 }' "/proc/$UBLKD/status")" \
-		"$(awk '$1 == "Slab:" { print $2 }' /proc/meminfo)" \
+		"$(awk 'NR > 2 && $1 != "vmap_area" { n += $3 * $4 } END { print int(n / 1024) }' /proc/slabinfo)" \
 		"$(awk '$1 == "Percpu:" { print $2 }' /proc/meminfo)"
 }
 
