@@ -166,6 +166,8 @@ int flow_leave(struct managed *m, bool suspend, struct error *err)
 	if (!m->holding || worker_has_ended(m->worker)) {
 		m->holding = false;
 		ret = flow_end_worker(m, FLOW_WORKER_MS, err);
+		if (suspend)
+			worker_remove_socket(m->name);
 	}
 	/* Nobody else has it, once ublkd dies too. */
 	managed_look_lost(m);
