@@ -33,7 +33,10 @@ ublkd_start() {
 	retry 30 ublkd_answers || fail "ublkd does not answer"
 }
 
-ublkd_answers() { lab_gone "$UBLKD" || timeout -k 1 10 ublkctl list >/dev/null 2>&1; }
+# Without a socket given, "list" asks the kernel where no ublkd is.
+ublkd_answers() {
+	lab_gone "$UBLKD" || timeout -k 1 10 ublkctl list --socket /run/ublkd/io.ublkd >/dev/null 2>&1
+}
 
 # ublkd_kill: with SIGKILL.
 ublkd_kill() {
