@@ -487,12 +487,23 @@ static int nbd_check(const struct export *export, struct error *err)
 	return nbd_server_check(export, err);
 }
 
+/* What tells how things stand is left as it was with an earlier server's end. */
+static void reset_gauges(struct export *export)
+{
+	static const enum nbd_gauge now[] = { NBD_GAUGE_CONNECTIONS, NBD_GAUGE_CONNECTED,
+					      NBD_GAUGE_RETAINED, NBD_GAUGE_SUSPENDED };
+
+	for (unsigned i = 0; i < sizeof(now) / sizeof(*now); i++)
+		__atomic_store_n(&export->gauges[now[i]], 0, __ATOMIC_RELAXED);
+}
+
 static int nbd_open(struct export *export, struct error *err)
 {
 	struct nbd *nbd = export->private;
 	int ret;
 
 	nbd->export = export;
+	reset_gauges(export);
 	nbd->ledger.bytes = &export->gauges[NBD_GAUGE_RETAINED];
 	nbd->deadline_ns = time_of(export, "reconnect-deadline");
 	nbd->timeout_ns = time_of(export, "request-timeout");

@@ -54,6 +54,36 @@ static void begin(struct served *s, const char *options)
 	assert_int_equal(s->device.info.nr_hw_queues, 2);
 }
 
+/* ---- a device that lives already ---- */
+
+static uint64_t left[EXPORT_GAUGES]; /* what the server before has left in the gauges */
+
+static int open_as_heir(struct export *export, struct error *err)
+{
+	export->resumed = true;
+	for (unsigned i = 0; i < EXPORT_GAUGES; i++)
+		export->gauges[i] = left[i];
+	return backend_find("nbd")->open(export, err);
+}
+
+/* As begin(), in an earlier server's place. */
+static void begin_as_heir(struct served *s, const char *options)
+{
+	static struct backend heir;
+	char words[400];
+
+	snprintf(words, sizeof(words),
+		 "nbd+unix:///?socket=%s queues=2 depth=16 max-io=64K -oconnections=2 %s",
+		 socket_path, options);
+	fake_start(&fake_linux_7_2);
+	served_open(s, words);
+	heir = *s->spec.backend;
+	heir.open = open_as_heir;
+	s->spec.backend = &heir;
+	if (served_start(s))
+		fail_msg("%s", s->err.text);
+}
+
 static void finish(struct served *s)
 {
 	served_end(s);
@@ -415,6 +445,34 @@ static void test_a_server_that_is_trusted(void **state)
 	finish(&s);
 }
 
+/* ---- another worker takes over ---- */
+
+/* What the one before kept is gone with it, and takes no room. */
+static void test_gauges_are_those_of_who_serves(void **state)
+{
+	struct served s;
+
+	(void)state;
+	forget_model();
+	start_memory("1M");
+	for (unsigned i = 0; i < EXPORT_GAUGES; i++)
+		left[i] = 250 << 10;
+	begin_as_heir(&s, "-oretain=256K");
+	assert_int_equal(gauge(&s, "connections"), 2);
+	assert_int_equal(gauge(&s, "connected"), 2);
+	assert_int_equal(gauge(&s, "suspended"), 0);
+	change(100, 3);
+	compare();
+	flush(0);
+	flush(1);
+	assert_int_equal(gauge(&s, "retained-bytes"), 0);
+	/* These count what was done for the device. */
+	assert_int_equal(gauge(&s, "reconnects"), 250 << 10);
+	assert_int_equal(gauge(&s, "replayed"), 250 << 10);
+	finish(&s);
+	memset(left, 0, sizeof(left));
+}
+
 /* ---- while there is no server ---- */
 
 static void test_errors_at_once_where_that_is_asked_for(void **state)
@@ -516,6 +574,7 @@ int main(void)
 		CASE(test_more_than_is_kept_is_flushed_by_the_way),
 		CASE(test_nothing_kept_fails_one_flush),
 		CASE(test_a_server_that_is_trusted),
+		CASE(test_gauges_are_those_of_who_serves),
 		CASE(test_errors_at_once_where_that_is_asked_for),
 		CASE(test_a_device_stops_without_its_server),
 		CASE(test_another_export_is_not_written),
