@@ -17,7 +17,9 @@
 
 #define QUEUE_LINKS_AUTO 8
 #define RETAIN_MIN       (64u << 10)
-#define FLUSH_NOW_MS     10000u /* less than the engine gives a queue to end */
+/* For a queue's end; together less than the engine gives it. */
+#define FLUSH_NOW_MS 10000u
+#define LEAVE_MS     1000u
 
 const struct option_def nbd_options[] = {
 	{ "connections", OPTION_COUNT, "auto", "auto", 1, NBD_LINKS_MAX,
@@ -197,8 +199,12 @@ static void nbd_round_end(struct queue *queue)
 
 static void end_links(struct nbd_queue *q)
 {
+	uint64_t until = nbd_server_clock_ms() + LEAVE_MS;
+
 	for (unsigned i = 0; i < q->nr_links; i++)
-		nbd_link_end(&q->links[i]);
+		nbd_link_leave(&q->links[i]);
+	for (unsigned i = 0; i < q->nr_links; i++)
+		nbd_link_end(&q->links[i], until);
 	free(q->links);
 	free(q->ios);
 }
@@ -263,19 +269,22 @@ static bool flush_matters(const struct nbd *nbd)
 }
 
 /*
- * On a connection with nothing in flight, and waits for it.  Returns 0, or -errno with
- * err filled; result is the server's, and has to live as long as the connection.
+ * Flushes, and waits for that and all else that is in flight.  Returns 0 once it is
+ * flushed, or -errno with err filled; result is the server's, EINPROGRESS: none so far,
+ * and has to live as long as the connection.
  */
 static int flush_now(struct nbd_handle *h, int *result, struct error *err)
 {
 	nbd_completion_callback done = { .callback = flushed, .user_data = result };
+	int ret;
 
-	*result = 0;
+	*result = EINPROGRESS;
 	if (nbd_aio_flush(h, done, 0) < 0)
 		return nbd_server_failed(err, "the server");
-	if (nbd_server_run(h, FLUSH_NOW_MS, nothing_in_flight, err))
-		return -err->code;
-	return *result ? error_set(err, *result, "%s", strerror(*result)) : 0;
+	ret = nbd_server_run(h, FLUSH_NOW_MS, nothing_in_flight, err);
+	if (!*result)
+		return 0;
+	return ret ? -err->code : error_set(err, *result, "%s", strerror(*result));
 }
 
 /* What a device's end leaves unflushed, the server's end might lose. */
@@ -288,9 +297,8 @@ static void last_flush(struct nbd_queue *q)
 
 	if (!flush_matters(nbd) || !nbd_ledger_owes(&nbd->ledger))
 		return;
-	/* A flush of our own may be under way. */
-	if (!link || (link->in_flight &&
-		      nbd_server_run(link->handle, FLUSH_NOW_MS, nothing_in_flight, &err)))
+	/* One of our own may be under way: it covers less, and is not waited for first. */
+	if (!link)
 		log_warning(nbd->export->name,
 			    "queue %u ends without its server: what was not flushed may be lost",
 			    q->index);
@@ -313,7 +321,7 @@ static int first_flush(struct nbd *nbd, struct error *err)
 	if (!nbd->export->resumed || !flush_matters(nbd))
 		return 0;
 	ret = flush_now(nbd->handles[0], &nbd->first_flush, err);
-	if (ret && nbd->first_flush) {
+	if (ret && nbd->first_flush != EINPROGRESS) {
 		nbd_set_lost(nbd, nbd->first_flush, "the flush of what was written before");
 		return 0;
 	}

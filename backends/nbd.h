@@ -231,8 +231,10 @@ int nbd_list(const struct export *export, backend_found_callback *found, void *c
  */
 int nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned number,
 		   struct nbd_handle *handle, struct error *err);
-/* Ends it: in good order where it is READY. */
-void nbd_link_end(struct nbd_link *link);
+/* Where it is READY, and nothing is in flight: tells the server that it ends. */
+void nbd_link_leave(struct nbd_link *link);
+/* Ends it; where it was left, the server is given until then (nbd_server_clock_ms()). */
+void nbd_link_end(struct nbd_link *link, uint64_t until_ms);
 /* After libnbd was called: sees whether it has died of it. */
 void nbd_link_look(struct nbd_link *link);
 /* Every so often: time-outs, and the next try. */

@@ -571,13 +571,26 @@ int nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned numb
 	return 0;
 }
 
-void nbd_link_end(struct nbd_link *link)
+static bool may_leave(const struct nbd_link *link)
 {
+	return link->state == NBD_LINK_READY && !link->in_flight && link->handle;
+}
+
+void nbd_link_leave(struct nbd_link *link)
+{
+	if (may_leave(link))
+		nbd_aio_disconnect(link->handle, 0);
+}
+
+void nbd_link_end(struct nbd_link *link, uint64_t until_ms)
+{
+	uint64_t now = nbd_server_clock_ms();
+
 	if (link->handle) {
-		if (link->state == NBD_LINK_READY && !link->in_flight) {
-			nbd_aio_disconnect(link->handle, 0);
-			nbd_server_run(link->handle, 1000, nbd_aio_is_closed, NULL);
-		}
+		if (may_leave(link))
+			nbd_server_run(link->handle,
+				       until_ms > now ? (unsigned)(until_ms - now) : 0,
+				       nbd_aio_is_closed, NULL);
 		if (link->state >= NBD_LINK_SETTLING)
 			atomic_fetch_sub(&link->owner->nbd->nr_up, 1);
 		if (link->state == NBD_LINK_READY)

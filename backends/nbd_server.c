@@ -252,7 +252,7 @@ struct nbd_handle *nbd_server_handle(const struct export *export, struct error *
 	return h;
 }
 
-static uint64_t clock_ms(void)
+uint64_t nbd_server_clock_ms(void)
 {
 	struct timespec t;
 
@@ -263,12 +263,12 @@ static uint64_t clock_ms(void)
 int nbd_server_run(struct nbd_handle *h, unsigned timeout_ms, int (*done)(struct nbd_handle *h),
 		   struct error *err)
 {
-	uint64_t until = clock_ms() + timeout_ms, now;
+	uint64_t until = nbd_server_clock_ms() + timeout_ms, now;
 
 	while (!done(h)) {
 		if (nbd_aio_is_dead(h) || nbd_aio_is_closed(h))
 			return nbd_server_failed(err, "the connection has ended");
-		now = clock_ms();
+		now = nbd_server_clock_ms();
 		if (now >= until)
 			return error_set(err, ETIMEDOUT, "the server does not answer within %u s",
 					 (timeout_ms + 999) / 1000);

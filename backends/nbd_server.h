@@ -53,6 +53,9 @@ int nbd_server_begin(const struct export *export, struct nbd_handle *h, struct e
 int nbd_server_connect(const struct export *export, struct nbd_handle *h, unsigned timeout_ms,
 		       struct error *err);
 
+/* CLOCK_MONOTONIC in milliseconds. */
+uint64_t nbd_server_clock_ms(void);
+
 /*
  * Runs the handle until `done` is true of it, for timeout_ms at the most.  Returns
  * 0, or -errno with err filled (may be NULL).

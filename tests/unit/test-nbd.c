@@ -180,6 +180,9 @@ static void flush(unsigned queue)
 
 /* ---- one slow request ---- */
 
+/* The shell's words for: until there is a file of that name; bounded, should the test fail. */
+#define UNTIL_FILE "for i in $(seq 400); do [ ! -e '%s' ] || break; sleep 0.1; done"
+
 static void make_file(const char *path)
 {
 	FILE *f = fopen(path, "we");
@@ -203,11 +206,9 @@ static void test_a_slow_request_holds_up_no_other(void **state)
 
 	(void)state;
 	snprintf(release, sizeof(release), "%s", temp_path("release"));
-	/* Bounded, should the test fail. */
 	snprintf(read, sizeof(read),
-		 "pread=if [ $4 = %u ]; then for i in $(seq 400); do [ ! -e '%s' ] || break; "
-		 "sleep 0.1; done; fi; head -c $3 /dev/zero",
-		 SLOW, release);
+		 "pread=if [ $4 = %u ]; then " UNTIL_FILE "; fi; head -c $3 /dev/zero", SLOW,
+		 release);
 	assert_non_null(remote_start(socket_path, words));
 	begin(&s, "");
 	slow = fake_request_start(0, 0, UBLK_OP_READ, 0, SLOW, BLOCK, data[2]);
@@ -519,6 +520,107 @@ static void test_a_device_stops_without_its_server(void **state)
 	}
 }
 
+/* ---- the end of a device ---- */
+
+/* A server whose flushes, each a line in began_path, wait for a file. */
+static char release_path[512], began_path[512];
+
+static void start_slow_flush(void)
+{
+	static char flush_word[1400];
+	const char *const words[] = { "eval",
+				      "thread_model=echo parallel",
+				      "get_size=echo 1M",
+				      "can_write=exit 0",
+				      "can_flush=exit 0",
+				      "pread=head -c $3 /dev/zero",
+				      "pwrite=cat >/dev/null",
+				      flush_word,
+				      NULL };
+
+	snprintf(release_path, sizeof(release_path), "%s", temp_path("release"));
+	snprintf(began_path, sizeof(began_path), "%s", temp_path("began"));
+	unlink(release_path);
+	make_file(began_path);
+	snprintf(flush_word, sizeof(flush_word), "flush=echo >>'%s'; " UNTIL_FILE, began_path,
+		 release_path);
+	assert_non_null(remote_start(socket_path, words));
+}
+
+static unsigned flushes_begun(void)
+{
+	FILE *f = fopen(began_path, "re");
+	unsigned n = 0;
+
+	while (f && fgetc(f) == '\n')
+		n++;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* Whether the server has so many flushes, within 30 s. */
+static bool has_flushes(unsigned n)
+{
+	for (unsigned ms = 0; ms < 30000 && flushes_begun() < n; ms += 10)
+		poll(NULL, 0, 10);
+	return flushes_begun() >= n;
+}
+
+static void *release_when_both_are_there(void *both)
+{
+	FILE *f;
+
+	*(bool *)both = has_flushes(2);
+	f = fopen(release_path, "we");
+	if (f)
+		fclose(f);
+	return NULL;
+}
+
+/* The last flush does not wait for one that is under way: both would take too long. */
+static void test_the_last_flush_is_sent_at_once(void **state)
+{
+	char words[400];
+	pthread_t thread;
+	struct served s;
+	bool both;
+
+	(void)state;
+	start_slow_flush();
+	snprintf(words, sizeof(words),
+		 "nbd+unix:///?socket=%s queues=1 depth=16 max-io=4K -oretain=64K", socket_path);
+	fake_start(&fake_linux_7_2);
+	served_begin(&s, words);
+	for (unsigned i = 0; i < 12; i++)
+		write_block(0, 0, (uint64_t)i * BLOCK, 1);
+	assert_true(has_flushes(1));
+	assert_int_equal(pthread_create(&thread, NULL, release_when_both_are_there, &both), 0);
+	finish(&s);
+	pthread_join(thread, NULL);
+	assert_true(both);
+}
+
+/* Many connections are taken leave of together, or a queue's end would take too long. */
+static void test_a_device_stops_beside_a_silent_server(void **state)
+{
+	char words[400];
+	struct served s;
+
+	(void)state;
+	start_memory("1M");
+	snprintf(words, sizeof(words), "nbd+unix:///?socket=%s queues=1 depth=16 -oconnections=24",
+		 socket_path);
+	fake_start(&fake_linux_7_2);
+	served_begin(&s, words);
+	assert_int_equal(gauge(&s, "connected"), 24);
+	remote_freeze(true);
+	served_end(&s);
+	remote_freeze(false);
+	fake_stop();
+	remote_end();
+}
+
 /* An export that is not the former one gets nothing. */
 static void test_another_export_is_not_written(void **state)
 {
@@ -577,6 +679,8 @@ int main(void)
 		CASE(test_gauges_are_those_of_who_serves),
 		CASE(test_errors_at_once_where_that_is_asked_for),
 		CASE(test_a_device_stops_without_its_server),
+		CASE(test_the_last_flush_is_sent_at_once),
+		CASE(test_a_device_stops_beside_a_silent_server),
 		CASE(test_another_export_is_not_written),
 	};
 	const char *const words[] = { "null", NULL };
