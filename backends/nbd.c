@@ -311,23 +311,36 @@ static void last_flush(struct nbd_queue *q)
 
 /*
  * What an earlier server of this device had written and not flushed was kept in its
- * memory, which is gone: should this connection break, nobody could send it again, and
- * the flush on the next one would succeed over the loss.
+ * memory, which is gone: should the server lose it, nobody can send it again, and a
+ * flush on a connection that is made later would succeed over the loss.  So a flush has
+ * to succeed on one that is there now.  Any will do: all lead to the same server.
  */
-static int first_flush(struct nbd *nbd, struct error *err)
+static void first_flush(struct nbd *nbd)
 {
-	int ret;
+	struct error err;
+	unsigned i = 0;
 
 	if (!nbd->export->resumed || !flush_matters(nbd))
-		return 0;
-	ret = flush_now(nbd->handles[0], &nbd->first_flush, err);
-	if (ret && nbd->first_flush != EINPROGRESS) {
+		return;
+	nbd->is_heir = true;
+	atomic_store(&nbd->ledger.order, NBD_HERITAGE + 1);
+	do {
+		if (!flush_now(nbd->handles[i], &nbd->first_flush, &err)) {
+			nbd_ledger_flushed(&nbd->ledger, NBD_HERITAGE + 1);
+			return;
+		}
+	} while (nbd_link_is_dead(nbd->handles[i]) && ++i < nbd->nr_links);
+	if (i == nbd->nr_links) {
+		nbd_set_lost(nbd, EIO, NBD_HERITAGE_LOST);
+	} else if (nbd->first_flush != EINPROGRESS) {
 		nbd_set_lost(nbd, nbd->first_flush, "the flush of what was written before");
-		return 0;
+	} else {
+		log_warning(nbd->export->name,
+			    "the flush of what was written before: %s: it is served all the same, "
+			    "and no flush succeeds before",
+			    err.text);
+		atomic_store(&nbd->flush_soon, true);
 	}
-	return ret ? error_prefix(err, "%s: the flush of what was written before",
-				  nbd->export->name)
-		   : 0;
 }
 
 static void nbd_queue_close(struct queue *queue)
@@ -528,10 +541,9 @@ static int nbd_open(struct export *export, struct error *err)
 	connect_more(nbd);
 	export->limits.max_queues = nbd->nr_links;
 	ret = open_logs(nbd, err);
-	if (!ret)
-		ret = first_flush(nbd, err);
 	if (ret)
 		goto close_logs;
+	first_flush(nbd);
 	pthread_mutex_init(&nbd->gate, NULL);
 	nbd->seen_size = nbd->facts.size;
 	for (unsigned i = 0; i < nbd->nr_links; i++)

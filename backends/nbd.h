@@ -35,6 +35,11 @@
 /* For the old socket of a lost connection to end, once the server answers again. */
 #define NBD_LINGER_MS 5000u
 
+/* The number in the ledger of all that an earlier server of the device left unflushed. */
+#define NBD_HERITAGE 0u
+#define NBD_HERITAGE_LOST \
+	"the connection was lost before the server had flushed what was written before"
+
 enum nbd_gauge {
 	NBD_GAUGE_CONNECTIONS,
 	NBD_GAUGE_CONNECTED,
@@ -157,6 +162,7 @@ struct nbd {
 	struct nbd_ledger ledger;
 	struct nbd_log *logs; /* one a queue */
 	unsigned nr_logs;
+	bool is_heir;               /* NBD_HERITAGE was acknowledged, and nobody keeps it */
 	int first_flush;            /* errno of the one at the start; libnbd's as last_flush */
 	atomic_int owed;            /* -errno that the next flush ends with; 0: none */
 	atomic_bool flush_soon;     /* much was sent again: better not to keep it any longer */
@@ -196,6 +202,11 @@ void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change);
 void nbd_saw_size(struct nbd *nbd, uint64_t size);
 /* A link can be used for an export of that size. */
 void nbd_link_size(struct nbd *nbd, unsigned link, uint64_t size);
+/* Whether an earlier server's heritage is not flushed yet: it lasts as long as its connection. */
+static inline bool nbd_has_heritage(struct nbd *nbd)
+{
+	return nbd->is_heir && atomic_load(&nbd->ledger.stable) <= NBD_HERITAGE;
+}
 /* A flush or replay failed for good: what was acknowledged may be lost. */
 void nbd_set_lost(struct nbd *nbd, int code, const char *what);
 
@@ -225,9 +236,14 @@ int nbd_list(const struct export *export, backend_found_callback *found, void *c
 
 /* ---- nbd_link.c ---- */
 
+/* Whether its connection has ended, and libnbd knows. */
+static inline bool nbd_link_is_dead(struct nbd_handle *handle)
+{
+	return nbd_aio_is_dead(handle) || nbd_aio_is_closed(handle);
+}
 /*
- * handle: connected; the link's from now on.  Returns 0, or -errno with err filled;
- * nbd_link_end() is due in either case.
+ * handle: the link's from now on; it was connected, and is made anew where it is dead.
+ * Returns 0, or -errno with err filled; nbd_link_end() is due in either case.
  */
 int nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned number,
 		   struct nbd_handle *handle, struct error *err);

@@ -314,7 +314,7 @@ void nbd_link_look(struct nbd_link *link)
 
 	if (!link->handle)
 		return;
-	if (nbd_aio_is_dead(link->handle) || nbd_aio_is_closed(link->handle)) {
+	if (nbd_link_is_dead(link->handle)) {
 		if (link->explained)
 			nbd_server_failed(&err, "the connection has ended");
 		else
@@ -441,7 +441,8 @@ static void retire(struct nbd_link *link)
 	struct nbd *nbd = link->owner->nbd;
 
 	/* With nothing kept, a new connection means that a flush fails. */
-	if (nbd->retain == NBD_RETAIN_TELL && nbd_ledger_owes(&nbd->ledger)) {
+	if (nbd_has_heritage(nbd) ||
+	    (nbd->retain == NBD_RETAIN_TELL && nbd_ledger_owes(&nbd->ledger))) {
 		link->retiring = false;
 		return;
 	}
@@ -561,7 +562,13 @@ int nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned numb
 		.writable.done = writable,
 		.old_ended.done = old_ended,
 	};
-	link->answered_ns = now_of(link);
+	link->answered_ns = link->lost_ns = link->trouble_ns = now_of(link);
+	if (nbd_link_is_dead(handle)) {
+		nbd_close(handle);
+		link->handle = NULL;
+		link->state = NBD_LINK_DOWN;
+		return 0;
+	}
 	atomic_fetch_add(&owner->nbd->nr_up, 1);
 	nbd_gauge_add(owner->nbd, NBD_GAUGE_CONNECTED, 1);
 	keep_socket(link);

@@ -95,7 +95,10 @@ void nbd_replay_join(struct nbd_queue *q, struct nbd_link *link)
 {
 	struct nbd *nbd = q->nbd;
 
-	if (nbd->retain == NBD_RETAIN_TELL)
+	/* Unless it is flushed by now, the server may have lost that too. */
+	if (nbd_has_heritage(nbd))
+		nbd_set_lost(nbd, EIO, NBD_HERITAGE_LOST);
+	else if (nbd->retain == NBD_RETAIN_TELL)
 		tell_loss(nbd);
 	if (nbd->retain != NBD_RETAIN_LOG || !__atomic_load_n(nbd->ledger.bytes, __ATOMIC_SEQ_CST))
 		nbd_link_ready(link);

@@ -474,6 +474,144 @@ static void test_gauges_are_those_of_who_serves(void **state)
 	memset(left, 0, sizeof(left));
 }
 
+/* A server whose flushes, each a line in began_path, wait for a file. */
+static char release_path[512], began_path[512];
+
+static void start_slow_flush(void)
+{
+	static char flush_word[1400];
+	const char *const words[] = { "eval",
+				      "thread_model=echo parallel",
+				      "get_size=echo 1M",
+				      "can_write=exit 0",
+				      "can_flush=exit 0",
+				      "can_multi_conn=exit 0",
+				      "pread=head -c $3 /dev/zero",
+				      "pwrite=cat >/dev/null",
+				      flush_word,
+				      NULL };
+
+	snprintf(release_path, sizeof(release_path), "%s", temp_path("release"));
+	snprintf(began_path, sizeof(began_path), "%s", temp_path("began"));
+	unlink(release_path);
+	make_file(began_path);
+	snprintf(flush_word, sizeof(flush_word), "flush=echo >>'%s'; " UNTIL_FILE, began_path,
+		 release_path);
+	assert_non_null(remote_start(socket_path, words));
+}
+
+static unsigned flushes_begun(void)
+{
+	FILE *f = fopen(began_path, "re");
+	unsigned n = 0;
+
+	while (f && fgetc(f) == '\n')
+		n++;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* Whether the server has so many flushes, within 30 s. */
+static bool has_flushes(unsigned n)
+{
+	for (unsigned ms = 0; ms < 30000 && flushes_begun() < n; ms += 10)
+		poll(NULL, 0, 10);
+	return flushes_begun() >= n;
+}
+
+static void release(void)
+{
+	make_file(release_path);
+}
+
+enum event {
+	SERVER_DIES,
+	CONNECTION_BREAKS,
+};
+
+/* With the first flush at the server. */
+static void *have_it_happen(void *event)
+{
+	if (!has_flushes(1))
+		return NULL;
+	if (*(enum event *)event == SERVER_DIES) {
+		remote_kill();
+		return NULL;
+	}
+	break_connection(0);
+	has_flushes(2);
+	release();
+	return NULL;
+}
+
+static void begin_as_heir_while(struct served *s, enum event event)
+{
+	pthread_t thread;
+
+	start_slow_flush();
+	assert_int_equal(pthread_create(&thread, NULL, have_it_happen, &event), 0);
+	begin_as_heir(s, "");
+	pthread_join(thread, NULL);
+}
+
+/* It may have had what nobody can send again: no flush succeeds over that. */
+static void test_a_server_that_dies_over_the_first_flush(void **state)
+{
+	struct served s;
+
+	(void)state;
+	begin_as_heir_while(&s, SERVER_DIES);
+	start_memory("1M");
+	wait_for(&s, "connected", 2);
+	write_block(0, 0, 0, 0x11);
+	reads_as(1, 0, 0x11);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(fake_request(0, i % 2, UBLK_OP_FLUSH, 0, 0, 0, NULL), -EIO);
+	finish(&s);
+}
+
+/* Another one that was there already has the same server: that can tell. */
+static void test_a_connection_breaks_over_the_first_flush(void **state)
+{
+	struct served s;
+
+	(void)state;
+	begin_as_heir_while(&s, CONNECTION_BREAKS);
+	wait_for(&s, "connected", 2);
+	flush(0);
+	flush(1);
+	finish(&s);
+}
+
+/* It is served from, and no flush ends before that first one. */
+static void test_a_server_that_is_long_over_the_first_flush(void **state)
+{
+	struct fake_request *r;
+	struct served s;
+
+	(void)state;
+	for (unsigned dies = 0; dies < 2; dies++) {
+		start_slow_flush();
+		begin_as_heir(&s, "");
+		reads_as(0, 0, 0);
+		reads_as(1, 0, 0);
+		r = fake_request_start(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL);
+		assert_true(has_flushes(3));
+		assert_false(fake_request_ended(r));
+		if (dies) {
+			remote_kill();
+			start_memory("1M");
+		} else {
+			release();
+		}
+		assert_int_equal(fake_request_wait(r), dies ? -EIO : 0);
+		wait_for(&s, "connected", 2);
+		assert_int_equal(fake_request(0, 1, UBLK_OP_FLUSH, 0, 0, 0, NULL), dies ? -EIO : 0);
+		finish(&s);
+	}
+}
+
 /* ---- while there is no server ---- */
 
 static void test_errors_at_once_where_that_is_asked_for(void **state)
@@ -522,59 +660,10 @@ static void test_a_device_stops_without_its_server(void **state)
 
 /* ---- the end of a device ---- */
 
-/* A server whose flushes, each a line in began_path, wait for a file. */
-static char release_path[512], began_path[512];
-
-static void start_slow_flush(void)
-{
-	static char flush_word[1400];
-	const char *const words[] = { "eval",
-				      "thread_model=echo parallel",
-				      "get_size=echo 1M",
-				      "can_write=exit 0",
-				      "can_flush=exit 0",
-				      "pread=head -c $3 /dev/zero",
-				      "pwrite=cat >/dev/null",
-				      flush_word,
-				      NULL };
-
-	snprintf(release_path, sizeof(release_path), "%s", temp_path("release"));
-	snprintf(began_path, sizeof(began_path), "%s", temp_path("began"));
-	unlink(release_path);
-	make_file(began_path);
-	snprintf(flush_word, sizeof(flush_word), "flush=echo >>'%s'; " UNTIL_FILE, began_path,
-		 release_path);
-	assert_non_null(remote_start(socket_path, words));
-}
-
-static unsigned flushes_begun(void)
-{
-	FILE *f = fopen(began_path, "re");
-	unsigned n = 0;
-
-	while (f && fgetc(f) == '\n')
-		n++;
-	if (f)
-		fclose(f);
-	return n;
-}
-
-/* Whether the server has so many flushes, within 30 s. */
-static bool has_flushes(unsigned n)
-{
-	for (unsigned ms = 0; ms < 30000 && flushes_begun() < n; ms += 10)
-		poll(NULL, 0, 10);
-	return flushes_begun() >= n;
-}
-
 static void *release_when_both_are_there(void *both)
 {
-	FILE *f;
-
 	*(bool *)both = has_flushes(2);
-	f = fopen(release_path, "we");
-	if (f)
-		fclose(f);
+	release();
 	return NULL;
 }
 
@@ -677,6 +766,9 @@ int main(void)
 		CASE(test_nothing_kept_fails_one_flush),
 		CASE(test_a_server_that_is_trusted),
 		CASE(test_gauges_are_those_of_who_serves),
+		CASE(test_a_server_that_dies_over_the_first_flush),
+		CASE(test_a_connection_breaks_over_the_first_flush),
+		CASE(test_a_server_that_is_long_over_the_first_flush),
 		CASE(test_errors_at_once_where_that_is_asked_for),
 		CASE(test_a_device_stops_without_its_server),
 		CASE(test_the_last_flush_is_sent_at_once),
