@@ -251,6 +251,9 @@ static void connect_it(struct nbd_link *link)
 	if (nbd_server_begin(nbd->export, link->handle, &err)) {
 		tell(link, &err, false);
 		back_off(link);
+		/* Without its host it has asked nobody: that may be back at any time. */
+		if (err.code == ENOTCONN)
+			link->next_ns = now_of(link) + NBD_BACKOFF_MIN_MS * (uint64_t)NBD_NS_PER_MS;
 	}
 }
 

@@ -306,6 +306,10 @@ static int begin_unix(const struct export *export, struct nbd_handle *h, const s
 		return error_set(err, EAGAIN,
 				 "cannot connect: %s: its server has too many connections waiting",
 				 uri->socket);
+	if (fd == -ENOTCONN)
+		return error_set(err, ENOTCONN,
+				 "cannot connect: %s: ublkd does that, and is not there: start it",
+				 uri->socket);
 	if (fd < 0)
 		return error_set(err, fd, "cannot connect: %s: %s", uri->socket, strerror(-fd));
 	/* It takes the descriptor in either case. */

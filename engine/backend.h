@@ -195,8 +195,8 @@ struct backend_host {
 	/*
 	 * Connects to the Unix socket at a path that the export's locator or options name.
 	 * Returns a stream socket, close-on-exec and non-blocking, that the caller owns,
-	 * or -errno: EAGAIN where its server's backlog is full, ENAMETOOLONG.  Any
-	 * thread; never waits for the server.
+	 * or -errno: EAGAIN where its server's backlog is full, ENAMETOOLONG, ENOTCONN
+	 * where the host is away for now.  Any thread; never waits for the server.
 	 */
 	int (*connect_unix)(const struct export *export, const char *path);
 };

@@ -4,6 +4,7 @@
  * flushed or only acknowledged, is what is read afterwards.
  */
 /* tests: tsan */
+#include "engine/host.h"
 #include "tests/unit/remote.h"
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"
@@ -11,9 +12,11 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <time.h>
 
 #define SIZE  (1u << 20)
 #define BLOCK 4096u
@@ -658,6 +661,56 @@ static void test_a_device_stops_without_its_server(void **state)
 	}
 }
 
+/* ---- while there is no host ---- */
+
+static atomic_bool host_is_away;
+static atomic_uint host_was_asked;
+
+static int connect_by_host(const struct export *export, const char *path)
+{
+	atomic_fetch_add(&host_was_asked, 1);
+	return atomic_load(&host_is_away) ? -ENOTCONN : host_here.connect_unix(export, path);
+}
+
+/*
+ * What is lost then is made again once it is back, which is looked for often however
+ * long it takes; the other connection goes on.
+ */
+static void test_a_connection_waits_for_the_host(void **state)
+{
+	struct backend_host host = host_here;
+	uint8_t *data = fake_data(BLOCK, 0);
+	struct fake_request *r;
+	struct served s;
+	char words[400];
+
+	(void)state;
+	start_memory("1M");
+	snprintf(words, sizeof(words),
+		 "nbd+unix:///?socket=%s queues=2 depth=16 max-io=64K -oconnections=2",
+		 socket_path);
+	host.connect_unix = connect_by_host;
+	fake_start(&fake_linux_7_2);
+	served_open(&s, words);
+	assert_int_equal(device_start(&s.device, &s.spec, &host, &s.control, &s.err), 0);
+	atomic_store(&host_is_away, true);
+	atomic_store(&host_was_asked, 0);
+	write_block(0, 0, 0, 0x11);
+	break_connection(0);
+	wait_for(&s, "connected", 1);
+	r = fake_request_start(0, 0, UBLK_OP_READ, 0, 0, BLOCK, data);
+	for (time_t end = time(NULL) + 30; atomic_load(&host_was_asked) < 30 && time(NULL) < end;)
+		reads_as(1, 0, 0x11);
+	assert_true(atomic_load(&host_was_asked) >= 30);
+	assert_false(fake_request_ended(r));
+	atomic_store(&host_is_away, false);
+	assert_int_equal(fake_request_wait(r), 0);
+	assert_int_equal(data[0], 0x11);
+	wait_for(&s, "connected", 2);
+	finish(&s);
+	fake_data_free(data);
+}
+
 /* ---- the end of a device ---- */
 
 static void *release_when_both_are_there(void *both)
@@ -770,6 +823,7 @@ int main(void)
 		CASE(test_a_connection_breaks_over_the_first_flush),
 		CASE(test_a_server_that_is_long_over_the_first_flush),
 		CASE(test_errors_at_once_where_that_is_asked_for),
+		CASE(test_a_connection_waits_for_the_host),
 		CASE(test_a_device_stops_without_its_server),
 		CASE(test_the_last_flush_is_sent_at_once),
 		CASE(test_a_device_stops_beside_a_silent_server),
