@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -51,21 +52,38 @@ void process_prepare_for_io(const char *about)
 	lock_memory(about);
 }
 
-const char *process_name(pid_t pid, char *out, size_t size)
+/* The begin of /proc/PID/FILE, in out as text; "" where it cannot be read. */
+static void read_file_of(pid_t pid, const char *file, char *out, size_t size)
 {
 	char path[64];
+	size_t n = 0;
 	FILE *f;
 
-	*out = 0;
-	if (pid <= 0)
-		return out;
-	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
-	f = fopen(path, "re");
-	if (!f)
-		return out;
-	if (!fgets(out, (int)size, f))
-		*out = 0;
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+	f = pid > 0 ? fopen(path, "re") : NULL;
+	if (f) {
+		n = fread(out, 1, size - 1, f);
+		fclose(f);
+	}
+	out[n] = 0;
+}
+
+const char *process_name(pid_t pid, char *out, size_t size)
+{
+	read_file_of(pid, "comm", out, size);
 	out[strcspn(out, "\n")] = 0;
-	fclose(f);
 	return out;
+}
+
+uint64_t process_started(pid_t pid)
+{
+	char text[1024];
+	const char *at;
+
+	read_file_of(pid, "stat", text, sizeof(text));
+	/* Field 2 is its name in brackets, and may be anything. */
+	at = strrchr(text, ')');
+	for (unsigned field = 2; at && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	return at ? strtoull(at, NULL, 10) : 0;
 }

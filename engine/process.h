@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a process that serves block devices must be like, and what other processes
- * are called.
+ * What a process that serves block devices must be like; what other processes are
+ * called, and since when they are there.
  */
 #ifndef UBLKD_PROCESS_H
 #define UBLKD_PROCESS_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /*
@@ -22,5 +23,11 @@ void process_prepare_for_io(const char *about);
  * returned: "" where there is no such process.  Any thread.
  */
 const char *process_name(pid_t pid, char *out, size_t size);
+
+/*
+ * When a process was started, in ticks since the machine was (/proc/PID/stat, field 22);
+ * 0: there is no such process.  Together with its number it is no other's.  Any thread.
+ */
+uint64_t process_started(pid_t pid);
 
 #endif

@@ -12,6 +12,7 @@
 #include "supervisor/keep.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
+#include "supervisor/worker_memory.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -8,6 +8,7 @@
 #include "supervisor/flow_parts.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
+#include "supervisor/worker_socket.h"
 #include "worker/limits.h"
 
 #include <errno.h>
@@ -167,7 +168,7 @@ int flow_leave(struct managed *m, bool suspend, struct error *err)
 		m->holding = false;
 		ret = flow_end_worker(m, FLOW_WORKER_MS, err);
 		if (suspend)
-			worker_remove_socket(m->name);
+			worker_socket_remove(m->name);
 	}
 	/* Nobody else has it, once ublkd dies too. */
 	managed_look_lost(m);

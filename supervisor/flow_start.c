@@ -11,6 +11,7 @@
 #include "supervisor/host.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
+#include "supervisor/worker_socket.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -128,7 +129,7 @@ static void undo(struct managed *m)
 	}
 	flow_drop_counters(m);
 	flow_drop_memory(m);
-	worker_remove_socket(m->name);
+	worker_socket_remove(m->name);
 }
 
 int flow_start(struct managed *m, struct error *err)

@@ -10,6 +10,7 @@
 #include "supervisor/holders.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
+#include "supervisor/worker_socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -213,7 +214,7 @@ int flow_stop(struct managed *m, struct error *err)
 	}
 	flow_drop_counters(m);
 	flow_drop_memory(m);
-	worker_remove_socket(m->name);
+	worker_socket_remove(m->name);
 	managed_move(m, EXPORT_GONE, NULL);
 	managed_unwrite(m);
 	return 0;

@@ -4,6 +4,7 @@
 #include "engine/log.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
+#include "supervisor/worker_memory.h"
 
 #include <errno.h>
 #include <fcntl.h>

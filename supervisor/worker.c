@@ -3,24 +3,23 @@
 #include "engine/backend.h"
 #include "engine/error.h"
 #include "engine/log.h"
+#include "engine/process.h"
+#include "supervisor/worker_kept.h"
+#include "supervisor/worker_launch.h"
+#include "supervisor/worker_socket.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CONNECT_MS       10000
 #define CONNECT_AGAIN_MS 100u
 #define KILL_MS          10000
 #define AT_A_TIME        16u /* messages, before others have their turn */
@@ -50,56 +49,8 @@ struct worker {
 	json_t *reply; /* to last_id */
 	struct link_fds reply_fds;
 	struct fiber_event replied, free_for_calls, end;
-	int kept[HOST_CONNECTIONS]; /* its connections to servers, in turn; -1: none */
+	struct kept kept;
 };
-
-/*
- * Where a worker listens: NEW until it is about to serve.  The worker that serves
- * keeps its name until then, so that the next ublkd finds it and no other.
- */
-#define SERVING ".sock"
-#define NEW     ".new"
-
-static int socket_path(const char *name, const char *suffix, struct sockaddr_un *address,
-		       struct error *err)
-{
-	int length;
-
-	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	length = snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s%s",
-			  worker_setup.folder, name, suffix);
-	if (length < (int)sizeof(address->sun_path))
-		return 0;
-	return error_set(err, ENAMETOOLONG,
-			 "%s: too long for a socket's path: choose a shorter one",
-			 worker_setup.folder);
-}
-
-static void remove_socket(const char *name, const char *suffix)
-{
-	struct sockaddr_un address;
-
-	if (!socket_path(name, suffix, &address, NULL))
-		unlink(address.sun_path);
-}
-
-void worker_remove_socket(const char *name)
-{
-	remove_socket(name, SERVING);
-	remove_socket(name, NEW);
-}
-
-int worker_publish(struct worker *w, struct error *err)
-{
-	struct sockaddr_un from, to;
-	int ret = socket_path(w->name, NEW, &from, err);
-
-	if (!ret)
-		ret = socket_path(w->name, SERVING, &to, err);
-	if (!ret && rename(from.sun_path, to.sun_path))
-		ret = error_set(err, errno, "%s: %s", to.sun_path, strerror(errno));
-	return ret;
-}
 
 /* ---- what it tells and asks ---- */
 
@@ -209,6 +160,18 @@ static void drop(json_t *message, struct link_fds *fds)
 	link_close_fds(fds);
 }
 
+/* As link_receive(); of one that floods there is nothing to take any more. */
+static int take_message(struct worker *w, int socket, json_t **message, struct link_fds *fds)
+{
+	int ret = link_receive(socket, message, fds);
+
+	if ((ret && ret != -EBADMSG) || !floods(w))
+		return ret;
+	if (!ret)
+		drop(*message, fds);
+	return -EAGAIN;
+}
+
 static void link_ready(uv_poll_t *watch, int status, int events)
 {
 	struct worker *w = watch->data;
@@ -219,15 +182,10 @@ static void link_ready(uv_poll_t *watch, int status, int events)
 		struct link_fds fds;
 		json_t *message;
 		const char *event;
-		int ret = link_receive(w->link, &message, &fds);
+		int ret = take_message(w, w->link, &message, &fds);
 
 		if (ret == -EAGAIN)
 			return;
-		if ((!ret || ret == -EBADMSG) && floods(w)) {
-			if (!ret)
-				drop(message, &fds);
-			return;
-		}
 		if (ret == -EBADMSG) {
 			if (!w->babbled)
 				log_warning(w->name,
@@ -289,11 +247,8 @@ static void keep_connection(struct worker *w, const json_t *message, struct link
 {
 	json_int_t slot = json_integer_value(json_object_get(message, "slot"));
 
-	if (slot < 0 || slot >= HOST_CONNECTIONS)
-		return;
-	if (w->kept[slot] >= 0)
-		link_close(w->kept[slot]);
-	w->kept[slot] = link_take_fd(fds, 0);
+	if (slot >= 0 && slot < HOST_CONNECTIONS)
+		kept_put(&w->kept, (unsigned)slot, link_take_fd(fds, 0));
 }
 
 static void ask_ready(uv_poll_t *watch, int status, int events)
@@ -306,12 +261,7 @@ static void ask_ready(uv_poll_t *watch, int status, int events)
 
 	(void)status;
 	(void)events;
-	ret = link_receive(w->ask, &message, &fds);
-	if ((!ret || ret == -EBADMSG) && floods(w)) {
-		if (!ret)
-			drop(message, &fds);
-		return;
-	}
+	ret = take_message(w, w->ask, &message, &fds);
 	if (ret == -EAGAIN || ret == -EBADMSG)
 		return;
 	if (ret) {
@@ -352,135 +302,6 @@ static void watch(struct worker *w, uv_poll_t *handle, int fd, uv_poll_cb callba
 	uv_poll_start(handle, UV_READABLE, callback);
 }
 
-static int connect_to(const char *name, const char *suffix, pid_t *pid, struct error *err)
-{
-	struct sockaddr_un address;
-	struct ucred peer;
-	socklen_t length = sizeof(peer);
-	int fd, ret = socket_path(name, suffix, &address, err);
-
-	if (ret)
-		return ret;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return error_set(err, errno, "socket: %s", strerror(errno));
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) ||
-	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length)) {
-		int code = errno;
-
-		close(fd);
-		return error_set(err, code, "%s: %s", address.sun_path, strerror(code));
-	}
-	/* Of the process that called listen(): the worker. */
-	*pid = peer.pid;
-	return fd;
-}
-
-static int bind_socket(const char *name, struct error *err)
-{
-	struct sockaddr_un address;
-	int fd, ret = socket_path(name, NEW, &address, err);
-
-	if (ret)
-		return ret;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return error_set(err, errno, "socket: %s", strerror(errno));
-	unlink(address.sun_path);
-	if (!bind(fd, (struct sockaddr *)&address, sizeof(address)))
-		return fd;
-	ret = error_set(err, errno, "%s: %s", address.sun_path, strerror(errno));
-	close(fd);
-	return ret;
-}
-
-/* Has the service manager start one, where it has a socket for that; else does it itself. */
-static int spawn(int start, struct error *err)
-{
-	const char *const argv[] = { worker_setup.program, NULL };
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	sigset_t none, defaults;
-	pid_t pid;
-	int ret;
-
-	sigemptyset(&none);
-	sigfillset(&defaults);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&actions, start, WORKER_START_FD);
-	posix_spawnattr_init(&attributes);
-	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setsigdefault(&attributes, &defaults);
-	/* A session of its own: what is sent to ublkd's is not for it. */
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-						      POSIX_SPAWN_SETSID);
-	ret = posix_spawn(&pid, worker_setup.program, &actions, &attributes,
-			  (char *const *)(uintptr_t)argv, environ);
-	posix_spawnattr_destroy(&attributes);
-	posix_spawn_file_actions_destroy(&actions);
-	return ret ? error_set(err, ret, "%s: %s", worker_setup.program, strerror(ret)) : 0;
-}
-
-/* A connection to a worker that has just been started. */
-static int begin(struct error *err)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	uint64_t end = fiber_now_ms() + CONNECT_MS;
-	int pair[2], ret;
-
-	pair[0] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s", worker_setup.starter);
-	while (pair[0] >= 0) {
-		if (!connect(pair[0], (struct sockaddr *)&address, sizeof(address)))
-			return pair[0];
-		/* Many are being started: it has not taken them all yet. */
-		if (errno != EAGAIN || fiber_now_ms() > end)
-			break;
-		fiber_sleep(10);
-	}
-	if (pair[0] >= 0)
-		close(pair[0]);
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
-		return error_set(err, errno, "socketpair: %s", strerror(errno));
-	ret = spawn(pair[1], err);
-	close(pair[1]);
-	if (!ret)
-		return pair[0];
-	close(pair[0]);
-	return ret;
-}
-
-static bool has_closed(int fd)
-{
-	char byte;
-
-	ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-
-	return !n || (n < 0 && errno != EAGAIN && errno != EINTR);
-}
-
-/* When that process was started; 0: there is none. */
-static uint64_t start_of(pid_t pid)
-{
-	char path[32], text[1024], *at;
-	ssize_t n = -1;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		n = read(fd, text, sizeof(text) - 1);
-		close(fd);
-	}
-	text[n < 0 ? 0 : n] = 0;
-	/* Field 2 is its name in brackets, and may be anything. */
-	at = strrchr(text, ')');
-	for (unsigned field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	return at ? strtoull(at, NULL, 10) : 0;
-}
-
 /* is_it: whether that number is the process's that is meant; asked once it is watched. */
 static struct worker *create(const char *name, const struct worker_events *events, pid_t pid,
 			     bool (*is_it)(const struct worker *w, const void *context),
@@ -494,10 +315,9 @@ static struct worker *create(const char *name, const struct worker_events *event
 	w->pid = pid;
 	w->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	w->link = w->ask = -1;
-	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
-		w->kept[i] = -1;
+	kept_init(&w->kept);
 	w->events = *events;
-	w->started = start_of(pid);
+	w->started = process_started(pid);
 	if (w->pidfd >= 0 && is_it(w, context)) {
 		fcntl(w->pidfd, F_SETFD, FD_CLOEXEC);
 		watch(w, &w->watch_end, w->pidfd, ended);
@@ -513,7 +333,7 @@ static struct worker *create(const char *name, const struct worker_events *event
 static bool is_connected(const struct worker *w, const void *link)
 {
 	(void)w;
-	return !has_closed(*(const int *)link);
+	return !worker_socket_has_closed(*(const int *)link);
 }
 
 static bool is_known(const struct worker *w, const void *known)
@@ -527,61 +347,28 @@ static void use_link(struct worker *w, int link)
 	watch(w, &w->watch_link, link, link_ready);
 }
 
-/* Gives it the socket to listen at, and connects to that. */
-static int meet(int start, const char *name, int *link, pid_t *pid, struct error *err)
-{
-	int listener = bind_socket(name, err), ret;
-	uint64_t end = fiber_now_ms() + CONNECT_MS;
-
-	if (listener < 0)
-		return listener;
-	ret = link_send(start, json_pack("{s:s, s:s}", "do", "listen", "name", name), &listener, 1);
-	close(listener);
-	if (ret && ret != -EPIPE)
-		return error_set(err, ret, "its worker cannot be told: %s", strerror(-ret));
-	for (;;) {
-		/* First: it closes that once it is connected to, or dead. */
-		bool closed = has_closed(start);
-
-		*link = connect_to(name, NEW, pid, err);
-		if (*link >= 0)
-			return 0;
-		if (closed)
-			return error_set(err, EPIPE, "its worker (%s) ended at once",
-					 worker_setup.program);
-		if (fiber_now_ms() > end)
-			return error_set(err, ETIMEDOUT, "its worker (%s) does not start",
-					 worker_setup.program);
-		fiber_sleep(2);
-	}
-}
-
 int worker_start(struct worker **worker, const char *name, const struct worker_events *events,
 		 struct error *err)
 {
-	int start = begin(err), link = -1, ret;
-	struct worker *w = NULL;
+	struct worker *w;
 	pid_t pid;
+	int link = worker_launch(name, &pid, err);
 
-	if (start < 0)
-		return start;
-	ret = meet(start, name, &link, &pid, err);
-	if (!ret) {
-		w = create(name, events, pid, is_connected, &link);
-		if (!w)
-			ret = error_set(err, EPIPE, "its worker (%s) ended at once",
-					worker_setup.program);
-	}
-	/* One that has no other connection by now ends. */
-	close(start);
-	if (ret) {
-		if (link >= 0)
-			close(link);
-		return ret;
+	if (link < 0)
+		return link;
+	w = create(name, events, pid, is_connected, &link);
+	if (!w) {
+		close(link);
+		return error_set(err, EPIPE, "its worker (%s) ended at once", worker_setup.program);
 	}
 	use_link(w, link);
 	*worker = w;
 	return 0;
+}
+
+int worker_publish(struct worker *w, struct error *err)
+{
+	return worker_socket_publish(w->name, err);
 }
 
 int worker_adopt(struct worker **worker, const char *name, const struct worker_process *known,
@@ -593,9 +380,10 @@ int worker_adopt(struct worker **worker, const char *name, const struct worker_p
 
 	*worker = NULL;
 	/* Of one that an earlier ublkd was about to start: it ends with that. */
-	remove_socket(name, NEW);
+	worker_socket_remove_new(name);
 	/* One that hangs has taken no connection of those that an earlier ublkd has made. */
-	while ((link = connect_to(name, SERVING, &pid, err)) == -EAGAIN && fiber_now_ms() < end)
+	while ((link = worker_socket_connect(name, WORKER_SOCKET_SERVING, &pid, err)) == -EAGAIN &&
+	       fiber_now_ms() < end)
 		fiber_sleep(CONNECT_AGAIN_MS);
 	if (link >= 0) {
 		*worker = create(name, events, pid, is_connected, &link);
@@ -613,6 +401,13 @@ int worker_adopt(struct worker **worker, const char *name, const struct worker_p
 	if (link == -ENOENT || link == -ECONNREFUSED)
 		return error_set(err, ESRCH, "its worker is gone");
 	return link;
+}
+
+bool worker_is_there(const struct worker *w)
+{
+	struct pollfd end = { .fd = w->pidfd, .events = POLLIN };
+
+	return !w->ended && !poll(&end, 1, 0);
 }
 
 bool worker_has_ended(const struct worker *w)
@@ -642,68 +437,6 @@ struct worker_process worker_process(const struct worker *w)
 	return (struct worker_process){ w->pid, w->started };
 }
 
-/* It was made here: none that the worker could make has our user and is sealed. */
-bool worker_is_memory(int fd, uint64_t size)
-{
-	struct stat st;
-
-	return !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_uid == geteuid() && !st.st_nlink &&
-	       (uint64_t)st.st_size >= size && fcntl(fd, F_GET_SEALS) > 0;
-}
-
-static int open_memory(DIR *dir, const char *entry, uint64_t size)
-{
-	static const char name[] = "/memfd:" WORKER_MEMORY " (deleted)";
-	char target[sizeof(name)];
-	ssize_t n = readlinkat(dirfd(dir), entry, target, sizeof(target));
-	int fd;
-
-	if (n < 0)
-		return errno == EACCES || errno == EPERM ? -EACCES : -ENOENT;
-	if (n != sizeof(name) - 1 || memcmp(target, name, (size_t)n) != 0)
-		return -ENOENT;
-	/* The name alone says little: what else has it must not hold us up. */
-	fd = openat(dirfd(dir), entry, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0)
-		return -errno;
-	if (worker_is_memory(fd, size))
-		return fd;
-	close(fd);
-	return -ENOENT;
-}
-
-/* Then its number may be another process's by now. */
-static bool has_just_ended(const struct worker *w)
-{
-	struct pollfd end = { .fd = w->pidfd, .events = POLLIN };
-
-	return w->ended || poll(&end, 1, 0) != 0;
-}
-
-int worker_open_memory(const struct worker *w, uint64_t size)
-{
-	struct dirent *entry;
-	int fd = -ENOENT, one;
-	char path[32];
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)w->pid);
-	dir = opendir(path);
-	if (!dir)
-		return errno == ENOENT ? -ESRCH : -errno;
-	while (fd < 0 && (entry = readdir(dir))) {
-		one = open_memory(dir, entry->d_name, size);
-		if (one != -ENOENT)
-			fd = one;
-	}
-	closedir(dir);
-	if (!has_just_ended(w))
-		return fd;
-	if (fd >= 0)
-		close(fd);
-	return -ESRCH;
-}
-
 void worker_kill(struct worker *w)
 {
 	if (!w->ended)
@@ -727,43 +460,12 @@ int worker_finish(struct worker *w, unsigned ms)
 	return w->ended ? 0 : -ETIMEDOUT;
 }
 
-/* Whether the other side has ended it; what still comes is of no use. */
-static bool is_over(int fd)
-{
-	char scratch[4096];
-	ssize_t n;
-
-	do
-		n = recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT);
-	while (n > 0);
-	return !n || (errno != EAGAIN && errno != EINTR);
-}
-
 int worker_fence(struct worker *w, unsigned ms)
 {
-	uint64_t end = fiber_now_ms() + ms;
-	int ret = 0;
-
 	/* What it asked for last may not have been looked at. */
 	for (unsigned i = 0; w->ask >= 0 && i < 4 * HOST_CONNECTIONS; i++)
 		ask_ready(&w->watch_ask, 0, UV_READABLE);
-	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
-		if (w->kept[i] >= 0)
-			shutdown(w->kept[i], SHUT_WR);
-	for (unsigned i = 0; i < HOST_CONNECTIONS; i++) {
-		if (w->kept[i] < 0)
-			continue;
-		while (!is_over(w->kept[i])) {
-			if (fiber_now_ms() >= end) {
-				ret = -ETIMEDOUT;
-				break;
-			}
-			fiber_sleep(5);
-		}
-		link_close(w->kept[i]);
-		w->kept[i] = -1;
-	}
-	return ret;
+	return kept_fence(&w->kept, ms);
 }
 
 static void release(struct worker *w)
@@ -806,9 +508,7 @@ void worker_forget(struct worker *w)
 					    .ask = asked_in_vain };
 	w->forgotten = true;
 	reap(w);
-	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
-		if (w->kept[i] >= 0)
-			link_close(w->kept[i]);
+	kept_close(&w->kept);
 	unwatch(&w->watch_link, &w->link);
 	unwatch(&w->watch_ask, &w->ask);
 	unwatch(&w->watch_end, &w->pidfd);

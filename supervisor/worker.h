@@ -34,7 +34,7 @@ extern struct worker_setup worker_setup;
 /* Which process one is: its number may become another's, which has started later. */
 struct worker_process {
 	pid_t pid;        /* 0: none is known */
-	uint64_t started; /* /proc/PID/stat, field 22 */
+	uint64_t started; /* process_started() */
 };
 
 /*
@@ -97,6 +97,9 @@ json_t *worker_request(const char *verb);
 int worker_call_with_ask(struct worker *worker, json_t *request, unsigned ms, json_t **reply,
 			 struct link_fds *got, struct error *err);
 
+/* Whether the process is there at this moment, which the loop may not have heard of yet. */
+bool worker_is_there(const struct worker *worker);
+
 /* Whether the process is gone. */
 bool worker_has_ended(const struct worker *worker);
 
@@ -108,19 +111,6 @@ bool worker_has_refused(const struct worker *worker);
 
 pid_t worker_pid(const struct worker *worker);
 struct worker_process worker_process(const struct worker *worker);
-
-/* What the memory is called that outlives a worker (memfd_create(2)). */
-#define WORKER_MEMORY "ublkd-memory"
-
-/* Whether that is the memory that a worker was given, of that size at least. */
-bool worker_is_memory(int fd, uint64_t size);
-
-/*
- * Opens anew the memory, of size bytes or more, that it has of us: for one that is
- * not to be asked, since it does not answer.  Returns a descriptor, or -errno:
- * ENOENT (it has none), ESRCH (it has just ended), EACCES (it is not ours to see).
- */
-int worker_open_memory(const struct worker *worker, uint64_t size);
 
 /* Sends SIGKILL. */
 void worker_kill(struct worker *worker);
@@ -140,8 +130,5 @@ int worker_fence(struct worker *worker, unsigned ms);
 
 /* Releases it; a process that is alive lives on.  NULL is none. */
 void worker_forget(struct worker *worker);
-
-/* Removes the sockets that workers of that name have left. */
-void worker_remove_socket(const char *name);
 
 #endif

@@ -6,6 +6,8 @@
 #include "engine/error.h"
 #include "supervisor/fiber.h"
 #include "supervisor/worker.h"
+#include "supervisor/worker_memory.h"
+#include "supervisor/worker_socket.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>
@@ -239,7 +241,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	worker_remove_socket("a");
+	worker_socket_remove("a");
 	rmdir(folder);
 	return 0;
 }
@@ -568,7 +570,7 @@ static void has_no_socket(void)
 
 	freeze(process.pid);
 	worker_forget(w);
-	worker_remove_socket("a");
+	worker_socket_remove("a");
 	assert_int_equal(adopt(&found, NULL, &err), -ESRCH);
 	assert_int_equal(adopt(&found, &process, &err), -ETIMEDOUT);
 	end(found);

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#include "supervisor/worker_memory.h"
+#include "supervisor/worker.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* It was made here: none that the worker could make has our user and is sealed. */
+bool worker_is_memory(int fd, uint64_t size)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_uid == geteuid() && !st.st_nlink &&
+	       (uint64_t)st.st_size >= size && fcntl(fd, F_GET_SEALS) > 0;
+}
+
+static int open_memory(DIR *dir, const char *entry, uint64_t size)
+{
+	static const char name[] = "/memfd:" WORKER_MEMORY " (deleted)";
+	char target[sizeof(name)];
+	ssize_t n = readlinkat(dirfd(dir), entry, target, sizeof(target));
+	int fd;
+
+	if (n < 0)
+		return errno == EACCES || errno == EPERM ? -EACCES : -ENOENT;
+	if (n != sizeof(name) - 1 || memcmp(target, name, (size_t)n) != 0)
+		return -ENOENT;
+	/* The name alone says little: what else has it must not hold us up. */
+	fd = openat(dirfd(dir), entry, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	if (worker_is_memory(fd, size))
+		return fd;
+	close(fd);
+	return -ENOENT;
+}
+
+int worker_open_memory(const struct worker *w, uint64_t size)
+{
+	struct dirent *entry;
+	int fd = -ENOENT, one;
+	char path[32];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)worker_pid(w));
+	dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while (fd < 0 && (entry = readdir(dir))) {
+		one = open_memory(dir, entry->d_name, size);
+		if (one != -ENOENT)
+			fd = one;
+	}
+	closedir(dir);
+	/* Else its number may have been another process's. */
+	if (worker_is_there(w))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return -ESRCH;
+}
