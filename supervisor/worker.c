@@ -96,11 +96,15 @@ static void ended(uv_poll_t *watch, int status, int events)
 	w->events.ended(w, w->events.context);
 }
 
-/* It ends, or is none that could be told anything any more. */
+/*
+ * It ends, or is none that could be told anything any more.  What it has said of its
+ * connections is there until worker_fence() has read it.
+ */
 static void lose_link(struct worker *w)
 {
 	unwatch(&w->watch_link, &w->link);
-	unwatch(&w->watch_ask, &w->ask);
+	if (w->ask >= 0)
+		uv_poll_stop(&w->watch_ask);
 	worker_kill(w);
 	fiber_raise(&w->replied);
 }
@@ -220,6 +224,12 @@ struct question {
 
 static void ask_ready(uv_poll_t *watch, int status, int events);
 
+/* Whether what it asks is answered. */
+static bool is_heard(const struct worker *w)
+{
+	return w->link >= 0 && w->ask >= 0;
+}
+
 static void answer(void *context)
 {
 	struct question q = *(struct question *)context;
@@ -229,7 +239,7 @@ static void answer(void *context)
 	int ret = kind ? w->events.ask(w, kind, q.message, w->events.context) : -EINVAL;
 
 	free(context);
-	if (w->ask >= 0)
+	if (is_heard(w))
 		link_send(w->ask,
 			  json_pack("{s:O, s:i}", "answer", id ? id : json_null(), "result",
 				    ret < 0 ? ret : 0),
@@ -237,18 +247,23 @@ static void answer(void *context)
 	if (ret > 0)
 		close(ret);
 	json_decref(q.message);
-	if (w->nr_questions-- == QUESTIONS && w->ask >= 0)
+	if (w->nr_questions-- == QUESTIONS && is_heard(w))
 		uv_poll_start(&w->watch_ask, UV_READABLE, ask_ready);
 	w->nr_watches--;
 	release(w);
 }
 
-static void keep_connection(struct worker *w, const json_t *message, struct link_fds *fds)
+/* Returns false where message is about something else. */
+static bool keep_connection(struct worker *w, const json_t *message, struct link_fds *fds)
 {
+	const char *kind = json_string_value(json_object_get(message, "ask"));
 	json_int_t slot = json_integer_value(json_object_get(message, "slot"));
 
+	if (!kind || strcmp(kind, "keep") != 0)
+		return false;
 	if (slot >= 0 && slot < HOST_CONNECTIONS)
 		kept_put(&w->kept, (unsigned)slot, link_take_fd(fds, 0));
+	return true;
 }
 
 static void ask_ready(uv_poll_t *watch, int status, int events)
@@ -268,9 +283,7 @@ static void ask_ready(uv_poll_t *watch, int status, int events)
 		unwatch(&w->watch_ask, &w->ask);
 		return;
 	}
-	if (json_is_string(json_object_get(message, "ask")) &&
-	    !strcmp(json_string_value(json_object_get(message, "ask")), "keep")) {
-		keep_connection(w, message, &fds);
+	if (keep_connection(w, message, &fds)) {
 		drop(message, &fds);
 		return;
 	}
@@ -460,11 +473,26 @@ int worker_finish(struct worker *w, unsigned ms)
 	return w->ended ? 0 : -ETIMEDOUT;
 }
 
+/* What it said last may not have been looked at; nobody waits for answers any more. */
+static void take_last_connections(struct worker *w)
+{
+	for (unsigned i = 0; w->ask >= 0 && i < MESSAGES_PER_S; i++) {
+		struct link_fds fds;
+		json_t *message;
+		int ret = link_receive(w->ask, &message, &fds);
+
+		if (ret == -EBADMSG)
+			continue;
+		if (ret)
+			return;
+		keep_connection(w, message, &fds);
+		drop(message, &fds);
+	}
+}
+
 int worker_fence(struct worker *w, unsigned ms)
 {
-	/* What it asked for last may not have been looked at. */
-	for (unsigned i = 0; w->ask >= 0 && i < 4 * HOST_CONNECTIONS; i++)
-		ask_ready(&w->watch_ask, 0, UV_READABLE);
+	take_last_connections(w);
 	return kept_fence(&w->kept, ms);
 }
 

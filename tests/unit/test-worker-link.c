@@ -20,8 +20,9 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#define STUB    "UBLKD_TEST_STUB"
-#define CALL_MS 20000u
+#define STUB       "UBLKD_TEST_STUB"
+#define CONNECTION "UBLKD_TEST_CONNECTION" /* a stub's, to a server: its descriptor */
+#define CALL_MS    20000u
 
 /* ---- the stub ---- */
 
@@ -83,6 +84,23 @@ static void have_memory(void)
 		exit(4);
 }
 
+/* Once ublkd does not look; it finds all of it at once then. */
+static void keep_and_leave(int *link, int ask)
+{
+	int connection = atoi(getenv(CONNECTION));
+	char byte;
+
+	if (read(connection, &byte, 1) != 1)
+		exit(5);
+	for (int slot = 0; slot < 4; slot++)
+		link_send(ask, json_pack("{s:s, s:i}", "ask", "keep", "slot", slot), &connection,
+			  slot == 3);
+	close(*link);
+	*link = -1;
+	if (write(connection, &byte, 1) != 1)
+		exit(5);
+}
+
 static void obey(int *link, int ask, const json_t *request)
 {
 	const char *verb = json_string_value(json_object_get(request, "do"));
@@ -122,6 +140,8 @@ static void obey(int *link, int ask, const json_t *request)
 	if (!strcmp(verb, "ask"))
 		ask_much(ask);
 	link_send(*link, json_pack("{s:I, s:s}", "done", id, "verb", verb), link, 1);
+	if (!strcmp(verb, "keep"))
+		keep_and_leave(link, ask);
 }
 
 static int stub(void)
@@ -351,6 +371,42 @@ static void test_one_without_link_is_killed(void **state)
 {
 	(void)state;
 	in_fiber(leaves_its_link);
+}
+
+static void keeps_last(void)
+{
+	char byte = 0, number[16];
+	struct worker *w;
+	struct error err;
+	int pair[2], connection;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	connection = fcntl(pair[1], F_DUPFD, 100);
+	close(pair[1]);
+	snprintf(number, sizeof(number), "%d", connection);
+	setenv(CONNECTION, number, 1);
+	w = start();
+	unsetenv(CONNECTION);
+	close(connection);
+	assert_int_equal(worker_call_with_ask(w, worker_request("keep"), CALL_MS, NULL, NULL, &err),
+			 0);
+	/* The loop does not go on until all is said. */
+	assert_int_equal(write(pair[0], &byte, 1), 1);
+	assert_int_equal(read(pair[0], &byte, 1), 1);
+	assert_int_equal(worker_finish(w, CALL_MS), 0);
+	/* The server would have to end it, and does not. */
+	assert_int_equal(worker_fence(w, 20), -ETIMEDOUT);
+	/* It was told to, and there is nothing more to be waited for. */
+	assert_int_equal(read(pair[0], &byte, 1), 0);
+	assert_int_equal(worker_fence(w, 20), 0);
+	worker_forget(w);
+	close(pair[0]);
+}
+
+static void test_a_connection_kept_last_is_fenced(void **state)
+{
+	(void)state;
+	in_fiber(keeps_last);
 }
 
 static void says_no_message(void)
@@ -614,6 +670,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_dies_over_a_call, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answers_too_late, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_without_link_is_killed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_connection_kept_last_is_fenced, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_no_message_is_passed_over, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_questions_are_bounded, setup, teardown),
