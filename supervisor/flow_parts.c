@@ -148,17 +148,24 @@ static int open_char(struct managed *m, struct error *err)
 	}
 }
 
+int flow_publish(struct managed *m, struct worker *before, struct error *err)
+{
+	int ret = worker_publish(m->worker, err);
+
+	if (ret)
+		return ret;
+	/* It is on record until then: should ublkd die here, the next one ends it. */
+	if (before)
+		worker_kill(before);
+	m->process = worker_process(m->worker);
+	return managed_write(m, err);
+}
+
 int flow_serve(struct managed *m, struct error *err)
 {
 	json_t *request, *reply;
-	int fd, ret = worker_publish(m->worker, err);
+	int ret, fd = open_char(m, err);
 
-	m->process = worker_process(m->worker);
-	if (!ret)
-		ret = managed_write(m, err);
-	if (ret)
-		return ret;
-	fd = open_char(m, err);
 	if (fd < 0)
 		return fd;
 	request = worker_request("serve");
@@ -172,6 +179,19 @@ int flow_serve(struct managed *m, struct error *err)
 	close(fd);
 	if (!ret)
 		json_decref(reply);
+	return ret;
+}
+
+int flow_drain(struct managed *m, struct error *err)
+{
+	json_t *request = worker_request("drain");
+	int ret;
+
+	m->holding = m->memory_fd >= 0;
+	json_object_set_new(request, "hold", json_boolean(m->holding));
+	ret = worker_call(m->worker, request, NULL, 0, FLOW_WORKER_MS, NULL, NULL, err);
+	if (ret)
+		m->holding = false;
 	return ret;
 }
 

@@ -12,6 +12,7 @@ struct backend_limits;
 struct control;
 struct error;
 struct managed;
+struct worker;
 
 #define FLOW_WORKER_MS  20000u /* for a worker to do what it is told */
 #define FLOW_OPEN_MS    60000u /* to open its storage */
@@ -21,8 +22,20 @@ struct managed;
 int flow_open(struct managed *m, struct backend_limits *limits, char identity[96],
 	      unsigned *nr_queues, unsigned *depth, struct error *err);
 
-/* Opens /dev/ublkcN and has the worker fetch every tag. */
+/*
+ * The next ublkd finds the worker, and no more the one before it (or NULL) that has kept
+ * the memory for it: that is killed.
+ */
+int flow_publish(struct managed *m, struct worker *before, struct error *err);
+
+/* Opens /dev/ublkcN and has the worker, which is published, fetch every tag. */
 int flow_serve(struct managed *m, struct error *err);
+
+/*
+ * Has the worker finish what is in service and take no more.  It ends then, or, where
+ * there is memory that it has of ublkd, m->holding: it keeps that.
+ */
+int flow_drain(struct managed *m, struct error *err);
 
 /* A command that waits for the worker, given up when that dies. */
 int flow_unless_worker_dies(struct managed *m,

@@ -58,8 +58,7 @@ static int begin(struct managed *m, struct error *err)
 	}
 }
 
-/* Opens the storage; a worker that has held its memory is not needed any more then. */
-static int open_again(struct managed *m, struct worker *held, struct error *err)
+static int open_again(struct managed *m, struct error *err)
 {
 	struct backend_limits now;
 	unsigned nr_queues, depth;
@@ -76,15 +75,15 @@ static int open_again(struct managed *m, struct worker *held, struct error *err)
 			nr_queues, m->info.nr_hw_queues);
 	if (!ret && now.size > m->limits.size)
 		m->grow_to = now.size;
-	if (!ret && held)
-		worker_kill(held);
 	return ret;
 }
 
-static int take_over(struct managed *m, struct error *err)
+static int take_over(struct managed *m, struct worker *held, struct error *err)
 {
 	int ret = begin(m, err);
 
+	if (!ret)
+		ret = flow_publish(m, held, err);
 	if (!ret)
 		ret = flow_serve(m, err);
 	if (!ret)
@@ -131,9 +130,9 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 	if (!ret && !m->counters)
 		ret = flow_create_counters(m, err);
 	if (!ret)
-		ret = open_again(m, held, err);
+		ret = open_again(m, err);
 	if (!ret)
-		ret = take_over(m, err);
+		ret = take_over(m, held, err);
 	if (ret) {
 		refused = m->worker && worker_has_refused(m->worker);
 		flow_end_worker(m, 0, &ignored);
@@ -141,31 +140,27 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 	}
 	if (ret && held && !worker_has_ended(held)) {
 		m->worker = held; /* for the next try */
+		m->holding = true;
 		return ret;
 	}
-	worker_forget(held);
 	m->holding = false;
 	if (!ret)
 		flow_is_live(m);
+	if (held)
+		worker_finish(held, 0);
+	worker_forget(held);
 	return ret;
 }
 
 int flow_leave(struct managed *m, bool suspend, struct error *err)
 {
-	json_t *request = worker_request("drain");
-	int ret;
+	int ret = flow_drain(m, err);
 
-	m->holding = m->memory_fd >= 0;
-	json_object_set_new(request, "hold", json_boolean(m->holding));
-	ret = worker_call(m->worker, request, NULL, 0, FLOW_WORKER_MS, NULL, NULL, err);
 	/* Dead over it: there is nothing to hand over, and its requests come again. */
-	if (ret && !worker_has_ended(m->worker) && ret != -EPIPE) {
-		m->holding = false;
+	if (ret && !worker_has_ended(m->worker) && ret != -EPIPE)
 		return ret;
-	}
 	ret = 0;
 	if (!m->holding || worker_has_ended(m->worker)) {
-		m->holding = false;
 		ret = flow_end_worker(m, FLOW_WORKER_MS, err);
 		if (suspend)
 			worker_socket_remove(m->name);

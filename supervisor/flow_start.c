@@ -103,7 +103,9 @@ static int make_device(struct managed *m, unsigned nr_queues, unsigned depth, st
 	ret = name_record(NAME_RECORDS, device, m->name, err);
 	if (ret)
 		return ret;
-	ret = flow_serve(m, err);
+	ret = flow_publish(m, NULL, err);
+	if (!ret)
+		ret = flow_serve(m, err);
 	if (ret)
 		return ret;
 	managed_move(m, EXPORT_STARTING, NULL);

@@ -36,8 +36,8 @@ void keep_worker_ended(struct worker *worker, void *context)
 {
 	struct managed *m = context;
 
-	(void)worker;
-	if (m->failing)
+	/* Not one that has kept the memory for it. */
+	if (m->failing && worker == m->worker)
 		m->control.hurry = 1;
 	keep_kick(m);
 }

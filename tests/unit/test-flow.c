@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The change of an export's workers, as far as ublkd's side of it goes: the workers are
+ * this program itself, which only listen, and the kernel a fake one that has no device.
+ */
+#include "engine/error.h"
+#include "supervisor/flow.h"
+#include "supervisor/flow_parts.h"
+#include "supervisor/keep.h"
+#include "supervisor/kernel.h"
+#include "supervisor/managed.h"
+#include "supervisor/worker_socket.h"
+#include "tests/unit/fake-kernel.h"
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#define STUB    "UBLKD_TEST_STUB"
+#define WAIT_MS 20000u
+
+/* ---- the stub ---- */
+
+static int stub(void)
+{
+	struct link_fds fds;
+	json_t *message;
+	int ret;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	alarm(60);
+	while ((ret = link_receive(WORKER_START_FD, &message, &fds)) == -EAGAIN)
+		usleep(1000);
+	if (ret || listen(fds.fd[0], 4) || accept(fds.fd[0], NULL, NULL) < 0)
+		return 1;
+	for (;;)
+		pause();
+}
+
+/* ---- the kernel, for fibers ---- */
+
+static struct control driver;
+
+void kernel_control(struct control *control)
+{
+	control_share(control, &driver);
+}
+
+uint64_t kernel_features(void)
+{
+	return fake_linux_7_2.features;
+}
+
+int kernel_open_file(struct kernel_for who, const char *path, int flags, unsigned mode, unsigned ms)
+{
+	(void)who;
+	(void)path;
+	(void)flags;
+	(void)mode;
+	(void)ms;
+	return -ENOENT;
+}
+
+int kernel_unlink(struct kernel_for who, const char *path, unsigned ms)
+{
+	return kernel_open_file(who, path, 0, 0, ms);
+}
+
+void kernel_close_file(struct kernel_for who, int fd, unsigned ms)
+{
+	(void)who;
+	(void)fd;
+	(void)ms;
+}
+
+int kernel_fsync(struct kernel_for who, int fd, unsigned ms)
+{
+	(void)fd;
+	return kernel_open_file(who, NULL, 0, 0, ms);
+}
+
+int kernel_holders(const char *export, const char *block, struct holders *holders, unsigned ms)
+{
+	(void)export;
+	(void)block;
+	(void)holders;
+	(void)ms;
+	return -ENODEV;
+}
+
+int kernel_write_file(struct kernel_for who, const char *path, const char *text, unsigned ms)
+{
+	(void)text;
+	return kernel_open_file(who, path, 0, 0, ms);
+}
+
+const char *kernel_reason(int code)
+{
+	return strerror(-code);
+}
+
+/* ---- the tests ---- */
+
+static char folder[64];
+static struct managed *m;
+static struct error err;
+
+static void ignore(struct managed *changed)
+{
+	(void)changed;
+}
+
+static void nothing(void *context)
+{
+	(void)context;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	snprintf(folder, sizeof(folder), "/tmp/ublkd-test-XXXXXX");
+	assert_non_null(mkdtemp(folder));
+	managed_folder = folder;
+	managed_changed = ignore;
+	worker_setup = (struct worker_setup){
+		.program = "/proc/self/exe",
+		.starter = "/nonexistent",
+		.folder = folder,
+	};
+	fiber_setup(uv_default_loop());
+	/* Its stack is there for the next one, and is not to be the fake kernel's. */
+	assert_int_equal(fiber_start(nothing, NULL), 0);
+	setenv(STUB, "1", 1);
+	fake_start(&fake_linux_7_2);
+	assert_int_equal(control_open(&driver, 2000, &err), 0);
+	assert_int_equal(
+		managed_create(&m, "a", "memory:1M", json_object(), ORIGIN_REQUESTED, &err), 0);
+	m->state = EXPORT_RECOVERING;
+	m->has_device = true;
+	m->cookie = 1;
+	m->keeping = true;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	managed_unwrite(m);
+	managed_destroy(m);
+	worker_socket_remove("a");
+	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
+	control_close(&driver);
+	fake_stop();
+	return rmdir(folder);
+}
+
+static struct worker *start(void)
+{
+	struct worker *w = NULL;
+
+	if (worker_start(&w, "a", &(struct worker_events){ KEEP_WORKER_EVENTS(m) }, &err))
+		fail_msg("%s", err.text);
+	return w;
+}
+
+static void end(struct worker *w)
+{
+	assert_int_equal(worker_finish(w, 0), 0);
+	worker_forget(w);
+}
+
+static void run_it(void *test)
+{
+	(*(void (**)(void))test)();
+}
+
+static void in_fiber(void (*test)(void))
+{
+	assert_int_equal(fiber_start(run_it, &test), 0);
+	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
+	assert_int_equal(fiber_count(), 0);
+}
+
+static void fails_to_recover(void)
+{
+	struct worker *held = start();
+
+	m->worker = held;
+	m->holding = true;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(flow_recover(m, start(), &err), -ENODEV);
+		assert_ptr_equal(m->worker, held);
+		assert_true(m->holding);
+		assert_true(worker_is_there(held));
+	}
+	end(held);
+	m->worker = NULL;
+}
+
+static void test_the_memory_is_kept_until_a_recovery_succeeds(void **state)
+{
+	(void)state;
+	in_fiber(fails_to_recover);
+}
+
+static void publishes(void)
+{
+	struct worker *held = start(), *found = NULL;
+	struct worker_events events = { KEEP_WORKER_EVENTS(m) };
+
+	assert_int_equal(worker_publish(held, &err), 0);
+	m->process = worker_process(held);
+	m->worker = start();
+	assert_true(worker_is_there(held));
+	assert_int_equal(flow_publish(m, held, &err), 0);
+	assert_int_equal(worker_finish(held, WAIT_MS), 0);
+	worker_forget(held);
+	assert_int_equal(m->process.pid, worker_pid(m->worker));
+	assert_int_equal(worker_adopt(&found, "a", &m->process, 0, &events, &err), 0);
+	assert_int_equal(worker_pid(found), m->process.pid);
+	worker_forget(found);
+	end(m->worker);
+	m->worker = NULL;
+}
+
+static void test_one_that_is_published_takes_the_place(void **state)
+{
+	(void)state;
+	in_fiber(publishes);
+}
+
+static void dies_meanwhile(void)
+{
+	struct worker *held = start();
+
+	m->worker = start();
+	m->failing = true;
+	m->control.hurry = 0;
+	assert_int_equal(worker_finish(held, 0), 0);
+	/* Whoever waits for an end goes on first; then others hear of it. */
+	fiber_sleep(1);
+	assert_int_equal(m->control.hurry, 0);
+	assert_int_equal(worker_finish(m->worker, 0), 0);
+	fiber_sleep(1);
+	assert_int_equal(m->control.hurry, 1);
+	worker_forget(held);
+	end(m->worker);
+	m->worker = NULL;
+}
+
+static void test_only_its_own_death_ends_a_command(void **state)
+{
+	(void)state;
+	in_fiber(dies_meanwhile);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_the_memory_is_kept_until_a_recovery_succeeds,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_that_is_published_takes_the_place, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_only_its_own_death_ends_a_command, setup,
+						teardown),
+	};
+
+	if (getenv(STUB))
+		return stub();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
