@@ -13,6 +13,7 @@
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
 #include "supervisor/worker_memory.h"
+#include "supervisor/worker_socket.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -93,6 +94,7 @@ static int greet(struct managed *m, bool *serving, json_int_t *size, struct erro
 		   json_integer_value(json_object_get(reply, "device")) == m->info.dev_id;
 	*size = json_integer_value(json_object_get(reply, "size"));
 	json_decref(reply);
+	flow_drop_counters(m);
 	m->counters_fd = link_take_fd(&fds, 0);
 	m->counters = m->counters_fd < 0 ? NULL : counters_map(m->counters_fd, false);
 	memory = link_take_fd(&fds, 1);
@@ -104,25 +106,18 @@ static int greet(struct managed *m, bool *serving, json_int_t *size, struct erro
 	return 0;
 }
 
-static void take_worker(struct managed *m)
+/* What becomes of m->worker, which is there; ret and err: why it cannot be spoken to. */
+static void use_worker(struct managed *m, int ret, struct error *err)
 {
+	struct error ignored;
 	bool serving = false;
 	json_int_t size = 0;
-	struct error err;
-	int ret;
 
-	ret = worker_adopt(&m->worker, m->name, &m->process, FLOW_WORKER_MS,
-			   &(struct worker_events){ KEEP_WORKER_EVENTS(m) }, &err);
-	if (!m->worker) {
-		if (ret != -ESRCH)
-			log_warning(m->name, "its worker is not found: %s", err.text);
-		return;
-	}
 	m->process = worker_process(m->worker);
 	if (!ret)
-		ret = greet(m, &serving, &size, &err);
+		ret = greet(m, &serving, &size, err);
 	/* Whatever becomes of it: its content is not to go with it. */
-	host_save_memory(m);
+	host_save_memory(m, m->worker);
 	if (ret)
 		goto kill;
 	if (serving && m->counters && m->info.state == UBLK_DEV_LIVE) {
@@ -135,16 +130,72 @@ static void take_worker(struct managed *m)
 	m->holding = !serving && m->has_device && m->memory_fd >= 0;
 	if (m->holding)
 		return;
+	/* It was to take over, and was the only one to have that. */
+	if (serving && m->memory_fd >= 0 && m->info.state != UBLK_DEV_DEAD &&
+	    !flow_drain(m, &ignored))
+		return;
 	if (!serving)
-		error_set(&err, ESTALE, "it does not serve the device");
+		error_set(err, ESTALE, "it does not serve the device");
 	else if (!m->counters)
-		error_set(&err, ESTALE, "its counters are not to be had");
+		error_set(err, ESTALE, "its counters are not to be had");
 	else
-		error_set(&err, ESTALE, "the device is not live (state %u)", m->info.state);
+		error_set(err, ESTALE, "the device is not live (state %u)", m->info.state);
 kill:
 	log_warning(m->name, "its worker (process %d) is replaced: %s", (int)worker_pid(m->worker),
-		    err.text);
-	flow_end_worker(m, 0, &err);
+		    err->text);
+	flow_end_worker(m, 0, err);
+}
+
+/* It has kept the memory as well, in a change of workers that was cut short; NULL: none. */
+static void end_other(struct managed *m, struct worker *other)
+{
+	if (!other)
+		return;
+	host_save_memory(m, other);
+	log_info(m->name, "a worker (process %d) that another one has replaced is ended",
+		 (int)worker_pid(other));
+	worker_finish(other, 0);
+	worker_forget(other);
+}
+
+/*
+ * Of an export whose content is memory there may be two: the one that has kept it, and
+ * the one that has it by now and was to serve.  Both live on without ublkd; one is taken,
+ * and the other ended once that is done.
+ */
+static void take_of_two(struct managed *m, const struct worker_process *known,
+			const struct worker_events *events)
+{
+	struct worker *fresh = worker_adopt_new(m->name, events);
+	struct error err;
+
+	if (m->worker || !fresh) {
+		end_other(m, fresh);
+	} else {
+		m->worker = fresh;
+		use_worker(m, 0, &err);
+		if (m->worker && worker_publish(m->worker, &err))
+			log_warning(m->name, "%s", err.text);
+	}
+	if (!m->worker || worker_pid(m->worker) != known->pid)
+		end_other(m, worker_adopt_known(m->name, known, events));
+}
+
+static void take_worker(struct managed *m)
+{
+	const struct worker_events events = { KEEP_WORKER_EVENTS(m) };
+	const struct worker_process known = m->process;
+	struct error err;
+	int ret = worker_adopt(&m->worker, m->name, &known, FLOW_WORKER_MS, &events, &err);
+
+	if (m->worker)
+		use_worker(m, ret, &err);
+	else if (ret != -ESRCH)
+		log_warning(m->name, "its worker is not found: %s", err.text);
+	if (host_has_memory(m))
+		take_of_two(m, &known, &events);
+	/* Any other ends with the ublkd that has started it. */
+	worker_socket_remove_new(m->name);
 }
 
 static void find(struct managed *m, enum export_state state, const char *reason)

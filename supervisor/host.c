@@ -35,7 +35,7 @@ static int copy_of(int fd)
 	return copy < 0 ? -errno : copy;
 }
 
-static bool has_memory(const struct managed *m)
+bool host_has_memory(const struct managed *m)
 {
 	return !strcmp(m->spec.backend->scheme, "memory");
 }
@@ -68,7 +68,7 @@ static int keep_memory(struct managed *m, const json_t *question)
 {
 	unsigned flags = (unsigned)json_integer_value(json_object_get(question, "flags"));
 
-	if (!has_memory(m))
+	if (!host_has_memory(m))
 		return -EACCES;
 	/* A device that lives has it, or has lost it; a new one begins with nothing. */
 	if (m->state == EXPORT_RECOVERING)
@@ -89,18 +89,18 @@ static int keep_memory(struct managed *m, const json_t *question)
 	return copy_of(m->memory_fd);
 }
 
-void host_save_memory(struct managed *m)
+void host_save_memory(struct managed *m, const struct worker *worker)
 {
 	int fd;
 
-	if (!has_memory(m) || m->memory_fd >= 0 || !m->has_device || !m->worker)
+	if (!host_has_memory(m) || m->memory_fd >= 0 || !m->has_device)
 		return;
-	fd = worker_open_memory(m->worker, m->limits.size);
+	fd = worker_open_memory(worker, m->limits.size);
 	if (fd < 0) {
 		log_warning(
 			m->name,
 			"its content is its worker's alone (process %d), and lost with that: %s%s",
-			(int)worker_pid(m->worker), strerror(-fd),
+			(int)worker_pid(worker), strerror(-fd),
 			fd == -EACCES ? ": ublkd must be root, with CAP_SYS_PTRACE" : "");
 		return;
 	}

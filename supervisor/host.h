@@ -9,8 +9,10 @@
 #define UBLKD_SUPERVISOR_HOST_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 struct managed;
+struct worker;
 
 /* A struct worker_events' ask. */
 int host_answer(struct managed *m, const char *kind, const json_t *question);
@@ -21,11 +23,14 @@ int host_answer(struct managed *m, const char *kind, const json_t *question);
 /* Takes the export's memory back from the service manager. */
 void host_unstore_memory(const struct managed *m);
 
+/* Whether the export's content is memory, which ublkd keeps. */
+bool host_has_memory(const struct managed *m);
+
 /*
- * Takes the memory of an export with a device out of its worker, which was not asked
+ * Takes the memory of an export with a device out of a worker of it, which was not asked
  * for it, or did not answer; where that cannot be done it is told why.  Nothing is
  * done where ublkd has it, or there is none to have.
  */
-void host_save_memory(struct managed *m);
+void host_save_memory(struct managed *m, const struct worker *worker);
 
 #endif

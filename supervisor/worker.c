@@ -354,29 +354,33 @@ static bool is_known(const struct worker *w, const void *known)
 	return w->started && w->started == ((const struct worker_process *)known)->started;
 }
 
-static void use_link(struct worker *w, int link)
+/* link (taken over) is a connection to that process, or -errno. NULL: it is gone. */
+static struct worker *use_link(int link, const char *name, const struct worker_events *events,
+			       pid_t pid)
 {
-	w->link = link;
-	watch(w, &w->watch_link, link, link_ready);
+	struct worker *w = link < 0 ? NULL : create(name, events, pid, is_connected, &link);
+
+	if (w) {
+		w->link = link;
+		watch(w, &w->watch_link, link, link_ready);
+	} else if (link >= 0) {
+		close(link);
+	}
+	return w;
 }
 
 int worker_start(struct worker **worker, const char *name, const struct worker_events *events,
 		 struct error *err)
 {
-	struct worker *w;
 	pid_t pid;
 	int link = worker_launch(name, &pid, err);
 
 	if (link < 0)
 		return link;
-	w = create(name, events, pid, is_connected, &link);
-	if (!w) {
-		close(link);
-		return error_set(err, EPIPE, "its worker (%s) ended at once", worker_setup.program);
-	}
-	use_link(w, link);
-	*worker = w;
-	return 0;
+	*worker = use_link(link, name, events, pid);
+	return *worker ? 0
+		       : error_set(err, EPIPE, "its worker (%s) ended at once",
+				   worker_setup.program);
 }
 
 int worker_publish(struct worker *w, struct error *err)
@@ -384,31 +388,38 @@ int worker_publish(struct worker *w, struct error *err)
 	return worker_socket_publish(w->name, err);
 }
 
+struct worker *worker_adopt_known(const char *name, const struct worker_process *known,
+				  const struct worker_events *events)
+{
+	return known->pid > 0 ? create(name, events, known->pid, is_known, known) : NULL;
+}
+
+struct worker *worker_adopt_new(const char *name, const struct worker_events *events)
+{
+	struct error ignored;
+	pid_t pid = 0;
+	int link = worker_socket_connect(name, WORKER_SOCKET_NEW, &pid, &ignored);
+
+	return use_link(link, name, events, pid);
+}
+
 int worker_adopt(struct worker **worker, const char *name, const struct worker_process *known,
 		 unsigned ms, const struct worker_events *events, struct error *err)
 {
 	uint64_t end = fiber_now_ms() + ms;
-	pid_t pid;
+	pid_t pid = 0;
 	int link;
 
-	*worker = NULL;
-	/* Of one that an earlier ublkd was about to start: it ends with that. */
-	worker_socket_remove_new(name);
 	/* One that hangs has taken no connection of those that an earlier ublkd has made. */
 	while ((link = worker_socket_connect(name, WORKER_SOCKET_SERVING, &pid, err)) == -EAGAIN &&
 	       fiber_now_ms() < end)
 		fiber_sleep(CONNECT_AGAIN_MS);
-	if (link >= 0) {
-		*worker = create(name, events, pid, is_connected, &link);
-		if (*worker) {
-			use_link(*worker, link);
-			return 0;
-		}
-		close(link);
+	*worker = use_link(link, name, events, pid);
+	if (*worker)
+		return 0;
+	if (link >= 0)
 		link = error_set(err, ESRCH, "its worker has just gone");
-	}
-	if (known->pid > 0)
-		*worker = create(name, events, known->pid, is_known, known);
+	*worker = worker_adopt_known(name, known, events);
 	if (*worker)
 		return error_set(err, ETIMEDOUT, "it takes no connection");
 	if (link == -ENOENT || link == -ECONNREFUSED)

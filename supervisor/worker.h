@@ -64,13 +64,26 @@ int worker_start(struct worker **worker, const char *name, const struct worker_e
 
 /*
  * Finds the worker of an export that an earlier ublkd has started; tries for ms
- * milliseconds where it takes no connection.  known: what is on record of it.  The
- * socket of one that was not published goes.  Returns 0, or -errno with err filled.
- * *worker is NULL then (ESRCH: it is not there any more), or it is `known`, which is
- * there and can only be ended.
+ * milliseconds where it takes no connection.  known: what is on record of it.
+ * Returns 0, or -errno with err filled.  *worker is NULL then (ESRCH: it is not there
+ * any more), or it is `known`, which is there and can only be ended.
  */
 int worker_adopt(struct worker **worker, const char *name, const struct worker_process *known,
 		 unsigned ms, const struct worker_events *events, struct error *err);
+
+/*
+ * The process that is on record, of which worker_adopt() may have found the successor:
+ * it can only be ended.  NULL: it is not there any more.
+ */
+struct worker *worker_adopt_known(const char *name, const struct worker_process *known,
+				  const struct worker_events *events);
+
+/*
+ * One that an earlier ublkd has started to take another's place, and has not come to
+ * publish: worker_publish() does, or its socket is to be removed.  NULL: there is none
+ * that takes a connection.
+ */
+struct worker *worker_adopt_new(const char *name, const struct worker_events *events);
 
 /*
  * Has the worker do what request says (link.h; released here), with nr

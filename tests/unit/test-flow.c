@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The change of an export's workers, as far as ublkd's side of it goes: the workers are
- * this program itself, which only listen, and the kernel a fake one that has no device.
+ * this program itself, which refuse all that they are told, and the kernel a fake one that
+ * has no device.
  */
 #include "engine/error.h"
 #include "supervisor/flow.h"
@@ -24,7 +25,7 @@
 
 static int stub(void)
 {
-	struct link_fds fds;
+	struct link_fds fds, ignored;
 	json_t *message;
 	int ret;
 
@@ -32,10 +33,25 @@ static int stub(void)
 	alarm(60);
 	while ((ret = link_receive(WORKER_START_FD, &message, &fds)) == -EAGAIN)
 		usleep(1000);
-	if (ret || listen(fds.fd[0], 4) || accept(fds.fd[0], NULL, NULL) < 0)
+	if (ret || listen(fds.fd[0], 4))
 		return 1;
-	for (;;)
-		pause();
+	for (int link = -1;;) {
+		if (link < 0)
+			link = accept4(fds.fd[0], NULL, NULL, SOCK_CLOEXEC);
+		while ((ret = link_receive(link, &message, &ignored)) == -EAGAIN)
+			usleep(1000);
+		if (ret) {
+			close(link);
+			link = -1;
+			continue;
+		}
+		link_send(link,
+			  link_failure(json_integer_value(json_object_get(message, "id")),
+				       &(struct error){ .code = EPROTO, .text = "not me" }),
+			  NULL, 0);
+		json_decref(message);
+		link_close_fds(&ignored);
+	}
 }
 
 /* ---- the kernel, for fibers ---- */
@@ -230,6 +246,54 @@ static void test_one_that_is_published_takes_the_place(void **state)
 	in_fiber(publishes);
 }
 
+/* Whether the process is there; not any more, then. */
+static bool is_left(const struct worker_process *process)
+{
+	const struct worker_events events = { KEEP_WORKER_EVENTS(m) };
+	struct worker *w = worker_adopt_known("a", process, &events);
+
+	if (w)
+		end(w);
+	return w;
+}
+
+/* Two workers, of which one was to replace the other when an ublkd died. */
+static void adopt_after(bool published)
+{
+	struct worker *held = start(), *fresh;
+	struct worker_process was = worker_process(held), is;
+	char path[80];
+
+	assert_int_equal(worker_publish(held, &err), 0);
+	fresh = start();
+	is = worker_process(fresh);
+	if (published)
+		assert_int_equal(worker_publish(fresh, &err), 0);
+	worker_forget(held);
+	worker_forget(fresh);
+	m->process = was;
+	m->state = EXPORT_RECOVERING;
+	flow_adopt(m);
+	assert_int_equal(m->state, EXPORT_DECLARED);
+	assert_null(m->worker);
+	assert_int_equal(is_left(&was) + is_left(&is), 0);
+	snprintf(path, sizeof(path), "%s/a.new", folder);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
+static void adopts_both(void)
+{
+	m->has_device = false;
+	adopt_after(false);
+	adopt_after(true);
+}
+
+static void test_a_change_that_was_cut_short_leaves_nobody(void **state)
+{
+	(void)state;
+	in_fiber(adopts_both);
+}
+
 static void dies_meanwhile(void)
 {
 	struct worker *held = start();
@@ -262,6 +326,8 @@ int main(void)
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_that_is_published_takes_the_place, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_a_change_that_was_cut_short_leaves_nobody,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_only_its_own_death_ends_a_command, setup,
 						teardown),
 	};

@@ -490,10 +490,9 @@ static void is_adopted(void)
 	char unpublished[200];
 
 	snprintf(unpublished, sizeof(unpublished), "%s/a.new", worker_setup.folder);
-	/* One that was not published is not found, and leaves nothing. */
+	/* One that was not published is not found as that. */
 	assert_int_equal(access(unpublished, F_OK), 0);
 	assert_int_equal(adopt(&found, NULL, &err), -ESRCH);
-	assert_int_equal(access(unpublished, F_OK), -1);
 	end(old);
 	old = start();
 	pid = worker_pid(old);
@@ -504,6 +503,7 @@ static void is_adopted(void)
 	assert_int_equal(access(unpublished, F_OK), 0);
 	worker_forget(old);
 	assert_int_equal(adopt(&found, NULL, &err), 0);
+	worker_socket_remove_new("a");
 	assert_int_equal(access(unpublished, F_OK), -1);
 	assert_int_equal(worker_pid(found), pid);
 	assert_int_equal(call(found, "echo", CALL_MS, &err), 0);
@@ -523,6 +523,49 @@ static void test_the_one_that_serves_is_adopted(void **state)
 {
 	(void)state;
 	in_fiber(is_adopted);
+}
+
+/* Those of a change of workers that ublkd's death has cut short. */
+static void both_are_found(void)
+{
+	struct worker *old = start(), *fresh, *found = NULL;
+	struct worker_process process = worker_process(old);
+	pid_t pid;
+	struct error err;
+
+	assert_int_equal(worker_publish(old, &err), 0);
+	assert_null(worker_adopt_new("a", &events));
+	fresh = start();
+	pid = worker_pid(fresh);
+	worker_forget(old);
+	worker_forget(fresh);
+	assert_int_equal(adopt(&found, NULL, &err), 0);
+	assert_int_equal(worker_pid(found), process.pid);
+	fresh = worker_adopt_new("a", &events);
+	assert_non_null(fresh);
+	assert_int_equal(worker_pid(fresh), pid);
+	assert_int_equal(call(fresh, "echo", CALL_MS, &err), 0);
+	/* Now it is the other one that nobody finds, but for the record. */
+	assert_int_equal(worker_publish(fresh, &err), 0);
+	worker_forget(fresh);
+	worker_forget(found);
+	assert_null(worker_adopt_new("a", &events));
+	assert_int_equal(adopt(&found, &process, &err), 0);
+	assert_int_equal(worker_pid(found), pid);
+	old = worker_adopt_known("a", &process, &events);
+	assert_non_null(old);
+	assert_int_equal(worker_pid(old), process.pid);
+	end(old);
+	end(found);
+	assert_null(worker_adopt_known("a", &process, &events));
+	process.pid = 0;
+	assert_null(worker_adopt_known("a", &process, &events));
+}
+
+static void test_both_of_a_change_are_found(void **state)
+{
+	(void)state;
+	in_fiber(both_are_found);
 }
 
 static void loses_no_memory(void)
@@ -677,6 +720,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_questions_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_one_that_serves_is_adopted, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_both_of_a_change_are_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_that_floods_is_killed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory_of_one_that_hangs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_that_takes_no_connection_is_known, setup,
