@@ -224,6 +224,9 @@ int flow_end_worker(struct managed *m, unsigned ms, struct error *err)
 
 	if (!m->worker)
 		return 0;
+	/* One that only holds the memory does not end by itself. */
+	if (m->holding)
+		ms = 0;
 	m->holding = false;
 	if (worker_finish(m->worker, ms))
 		ret = error_set(

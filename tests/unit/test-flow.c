@@ -294,6 +294,37 @@ static void test_a_change_that_was_cut_short_leaves_nobody(void **state)
 	in_fiber(adopts_both);
 }
 
+static bool waited;
+
+static void wait_no_more(uv_timer_t *timer)
+{
+	(void)timer;
+	waited = true;
+	worker_kill(m->worker);
+}
+
+static void ends_a_holder(void)
+{
+	uv_timer_t timer;
+
+	m->worker = start();
+	m->holding = true;
+	uv_timer_init(uv_default_loop(), &timer);
+	uv_timer_start(&timer, wait_no_more, WAIT_MS, 0);
+	assert_int_equal(flow_end_worker(m, 2 * WAIT_MS, &err), 0);
+	uv_close((uv_handle_t *)&timer, NULL);
+	fiber_sleep(1);
+	assert_false(waited);
+	assert_false(m->holding);
+	assert_null(m->worker);
+}
+
+static void test_who_holds_is_not_waited_for(void **state)
+{
+	(void)state;
+	in_fiber(ends_a_holder);
+}
+
 static void dies_meanwhile(void)
 {
 	struct worker *held = start();
@@ -328,6 +359,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_change_that_was_cut_short_leaves_nobody,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_who_holds_is_not_waited_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_only_its_own_death_ends_a_command, setup,
 						teardown),
 	};
