@@ -99,7 +99,7 @@ static int greet(struct managed *m, bool *serving, json_int_t *size, struct erro
 	m->counters = m->counters_fd < 0 ? NULL : counters_map(m->counters_fd, false);
 	memory = link_take_fd(&fds, 1);
 	if (m->memory_fd < 0 && memory >= 0 && worker_is_memory(memory, m->limits.size))
-		m->memory_fd = memory;
+		host_take_memory(m, memory);
 	else if (memory >= 0)
 		link_close(memory);
 	link_close_fds(&fds);

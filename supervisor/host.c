@@ -45,11 +45,12 @@ static void memory_name(const struct managed *m, char *out, size_t size)
 	snprintf(out, size, HOST_MEMORY_PREFIX "%s", m->name);
 }
 
-/* To the service manager, under which it outlives ublkd. */
-static void store_memory(const struct managed *m)
+void host_take_memory(struct managed *m, int fd)
 {
 	char name[NAME_MAX_LENGTH + 16], text[NAME_MAX_LENGTH + 48];
 
+	m->memory_fd = fd;
+	/* To the service manager, under which it outlives ublkd. */
 	memory_name(m, name, sizeof(name));
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
 	sd_pid_notify_with_fds(0, 0, text, &m->memory_fd, 1);
@@ -67,6 +68,7 @@ void host_unstore_memory(const struct managed *m)
 static int keep_memory(struct managed *m, const json_t *question)
 {
 	unsigned flags = (unsigned)json_integer_value(json_object_get(question, "flags"));
+	int fd;
 
 	if (!host_has_memory(m))
 		return -EACCES;
@@ -82,10 +84,11 @@ static int keep_memory(struct managed *m, const json_t *question)
 		host_unstore_memory(m);
 		close(m->memory_fd);
 	}
-	m->memory_fd = host_memfd(WORKER_MEMORY, flags);
-	if (m->memory_fd < 0)
-		return m->memory_fd;
-	store_memory(m);
+	m->memory_fd = -1;
+	fd = host_memfd(WORKER_MEMORY, flags);
+	if (fd < 0)
+		return fd;
+	host_take_memory(m, fd);
 	return copy_of(m->memory_fd);
 }
 
@@ -104,8 +107,7 @@ void host_save_memory(struct managed *m, const struct worker *worker)
 			fd == -EACCES ? ": ublkd must be root, with CAP_SYS_PTRACE" : "");
 		return;
 	}
-	m->memory_fd = fd;
-	store_memory(m);
+	host_take_memory(m, fd);
 }
 
 int host_answer(struct managed *m, const char *kind, const json_t *question)

@@ -26,6 +26,9 @@ void host_unstore_memory(const struct managed *m);
 /* Whether the export's content is memory, which ublkd keeps. */
 bool host_has_memory(const struct managed *m);
 
+/* fd (taken over) is the export's memory, of which ublkd had none. */
+void host_take_memory(struct managed *m, int fd);
+
 /*
  * Takes the memory of an export with a device out of a worker of it, which was not asked
  * for it, or did not answer; where that cannot be done it is told why.  Nothing is

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The change of an export's workers, as far as ublkd's side of it goes: the workers are
- * this program itself, which refuse all that they are told, and the kernel a fake one that
- * has no device.
+ * this program itself, which refuse what they are told, or have content, and the kernel a
+ * fake one that has no device.
  */
 #include "engine/error.h"
 #include "supervisor/flow.h"
@@ -15,13 +15,31 @@
 #include "tests/unit/test.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
-#define STUB    "UBLKD_TEST_STUB"
-#define WAIT_MS 20000u
+#define STUB        "UBLKD_TEST_STUB"
+#define HAS_CONTENT "UBLKD_TEST_HAS_CONTENT"
+#define WAIT_MS     20000u
 
 /* ---- the stub ---- */
+
+static void refuse(int link, json_int_t id)
+{
+	link_send(link, link_failure(id, &(struct error){ .code = EPROTO, .text = "not me" }), NULL,
+		  0);
+}
+
+/* With the content, but no counters. */
+static void greet(int link, json_int_t id)
+{
+	int fd = memfd_create("content", MFD_CLOEXEC), fds[2] = { fd, fd };
+
+	link_send(link, json_pack("{s:I}", "done", id), fds, 2);
+	close(fd);
+}
 
 static int stub(void)
 {
@@ -45,10 +63,8 @@ static int stub(void)
 			link = -1;
 			continue;
 		}
-		link_send(link,
-			  link_failure(json_integer_value(json_object_get(message, "id")),
-				       &(struct error){ .code = EPROTO, .text = "not me" }),
-			  NULL, 0);
+		(getenv(HAS_CONTENT) ? greet : refuse)(
+			link, json_integer_value(json_object_get(message, "id")));
 		json_decref(message);
 		link_close_fds(&ignored);
 	}
@@ -294,6 +310,37 @@ static void test_a_change_that_was_cut_short_leaves_nobody(void **state)
 	in_fiber(adopts_both);
 }
 
+static void adopts_content(void)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	char text[200] = "";
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s/manager", folder);
+	assert_int_equal(bind(manager, (struct sockaddr *)&at, sizeof(at)), 0);
+	setenv("NOTIFY_SOCKET", at.sun_path, 1);
+	setenv(HAS_CONTENT, "1", 1);
+	m->worker = start();
+	unsetenv(HAS_CONTENT);
+	assert_int_equal(worker_publish(m->worker, &err), 0);
+	worker_forget(m->worker);
+	m->worker = NULL;
+	m->has_device = false;
+	flow_adopt(m);
+	unsetenv("NOTIFY_SOCKET");
+	unlink(at.sun_path);
+	assert_true(m->memory_fd >= 0);
+	assert_true(recv(manager, text, sizeof(text) - 1, 0) > 0);
+	assert_string_equal(text, "FDSTORE=1\nFDNAME=memory-a\nFDPOLL=0");
+	close(manager);
+}
+
+static void test_content_that_is_found_is_stored(void **state)
+{
+	(void)state;
+	in_fiber(adopts_content);
+}
+
 static bool waited;
 
 static void wait_no_more(uv_timer_t *timer)
@@ -359,6 +406,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_change_that_was_cut_short_leaves_nobody,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_content_that_is_found_is_stored, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_who_holds_is_not_waited_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_only_its_own_death_ends_a_command, setup,
 						teardown),
