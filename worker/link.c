@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define TRIES       4u   /* of what a signal, or the news of the peer's end, has cut short */
 #define MESSAGE_FDS 253u /* SCM_MAX_FD, include/net/scm.h of Linux 6.12 */
 
 int link_send(int socket, json_t *message, const int *fds, unsigned nr)
@@ -88,16 +89,19 @@ int link_receive(int socket, json_t **message, struct link_fds *fds)
 				 .msg_iovlen = 1,
 				 .msg_control = control.bytes,
 				 .msg_controllen = sizeof(control.bytes) };
-	ssize_t got;
+	ssize_t got = -1;
 	int ret = 0;
 
 	*message = NULL;
 	fds->nr = 0;
 	if (!part.iov_base)
 		return -ENOMEM;
-	do
+	/* A peer that closed before it had read all is told of once; what it sent is there. */
+	for (unsigned i = 0; i < TRIES; i++) {
 		got = recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (got < 0 && errno == EINTR);
+		if (got >= 0 || (errno != EINTR && errno != ECONNRESET))
+			break;
+	}
 	if (got < 0) {
 		ret = errno == ECONNRESET ? -EPIPE : -errno;
 	} else {

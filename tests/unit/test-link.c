@@ -134,6 +134,23 @@ static void test_what_is_no_message(void **state)
 	json_decref(message);
 }
 
+/* It had not read all that was sent to it, which is told before what it has sent. */
+static void test_last_words_of_one_that_did_not_listen(void **state)
+{
+	struct link_fds fds;
+	json_t *message;
+
+	(void)state;
+	assert_int_equal(link_send(pair[0], json_pack("{s:i}", "heard", 1), NULL, 0), 0);
+	assert_int_equal(link_send(pair[1], json_pack("{s:i}", "never", 1), NULL, 0), 0);
+	close(pair[0]);
+	assert_int_equal(link_receive(pair[1], &message, &fds), 0);
+	assert_int_equal(json_integer_value(json_object_get(message, "heard")), 1);
+	json_decref(message);
+	assert_int_equal(link_receive(pair[1], &message, &fds), -EPIPE);
+	pair[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 static void test_the_other_side_is_gone_or_full(void **state)
 {
 	struct link_fds got;
@@ -190,6 +207,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_message_with_descriptors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_descriptors_too_many, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_no_message, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_last_words_of_one_that_did_not_listen, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_the_other_side_is_gone_or_full, setup,
 						teardown),
 		cmocka_unit_test(test_failures),
