@@ -50,13 +50,10 @@ const struct option_def nbd_options[] = {
 };
 
 static const char *const nbd_gauges[] = {
-	[NBD_GAUGE_CONNECTIONS] = "connections",
-	[NBD_GAUGE_CONNECTED] = "connected",
-	[NBD_GAUGE_RECONNECTS] = "reconnects",
-	[NBD_GAUGE_RETAINED] = "retained-bytes",
-	[NBD_GAUGE_REPLAYED] = "replayed",
-	[NBD_GAUGE_SUSPENDED] = "suspended",
-	NULL,
+	[NBD_GAUGE_CONNECTIONS] = "connections", [NBD_GAUGE_CONNECTED] = "connected",
+	[NBD_GAUGE_RECONNECTS] = "reconnects",   [NBD_GAUGE_RETAINED] = "retained-bytes",
+	[NBD_GAUGE_REPLAYED] = "replayed",       [NBD_GAUGE_SUSPENDED] = "suspended",
+	[NBD_GAUGE_IN_DOUBT] = "in-doubt",       NULL,
 };
 
 void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change)
@@ -71,6 +68,39 @@ void nbd_set_lost(struct nbd *nbd, int code, const char *what)
 			  "%s: %s: acknowledged writes may be lost, so every flush fails from now "
 			  "on: export it anew",
 			  what, strerror(code));
+}
+
+/* Whether there may be something that only a flush makes last. */
+static bool flush_matters(const struct nbd *nbd)
+{
+	return nbd->facts.flush && nbd->retain != NBD_RETAIN_TRUST &&
+	       !nbd->export->limits.read_only && !export_lost(nbd->export);
+}
+
+static uint64_t *doubt_gauge(const struct nbd *nbd)
+{
+	return &nbd->export->gauges[NBD_GAUGE_IN_DOUBT];
+}
+
+void nbd_doubt(struct nbd *nbd)
+{
+	if (!flush_matters(nbd) || !nbd_ledger_owes(&nbd->ledger))
+		return;
+	pthread_mutex_lock(&nbd->gate);
+	nbd->doubted = atomic_load(&nbd->ledger.order);
+	__atomic_store_n(doubt_gauge(nbd), 1, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&nbd->gate);
+}
+
+void nbd_flushed(struct nbd *nbd, uint64_t covered)
+{
+	nbd_ledger_flushed(&nbd->ledger, covered);
+	if (__builtin_expect(!__atomic_load_n(doubt_gauge(nbd), __ATOMIC_RELAXED), 1))
+		return;
+	pthread_mutex_lock(&nbd->gate);
+	if (atomic_load(&nbd->ledger.stable) >= nbd->doubted && !atomic_load(&nbd->owed))
+		__atomic_store_n(doubt_gauge(nbd), 0, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&nbd->gate);
 }
 
 /* ---- an export that grows ---- */
@@ -261,13 +291,6 @@ static int nothing_in_flight(struct nbd_handle *h)
 	return nbd_aio_in_flight(h) == 0;
 }
 
-/* Whether there may be something that only a flush makes last. */
-static bool flush_matters(const struct nbd *nbd)
-{
-	return nbd->facts.flush && nbd->retain != NBD_RETAIN_TRUST &&
-	       !nbd->export->limits.read_only && !export_lost(nbd->export);
-}
-
 /*
  * Flushes, and waits for that and all else that is in flight.  Returns 0 once it is
  * flushed, or -errno with err filled; result is the server's, EINPROGRESS: none so far,
@@ -306,7 +329,7 @@ static void last_flush(struct nbd_queue *q)
 		log_error(nbd->export->name,
 			  "the last flush failed: %s: what it covers may be lost", err.text);
 	else
-		nbd_ledger_flushed(&nbd->ledger, covers);
+		nbd_flushed(nbd, covers);
 }
 
 /*
@@ -322,6 +345,12 @@ static void first_flush(struct nbd *nbd)
 
 	if (!nbd->export->resumed || !flush_matters(nbd))
 		return;
+	if (__atomic_exchange_n(doubt_gauge(nbd), 0, __ATOMIC_RELAXED)) {
+		nbd_set_lost(nbd, EIO,
+			     "a connection was lost, and then the process that kept what the "
+			     "server may have lost with it");
+		return;
+	}
 	nbd->is_heir = true;
 	atomic_store(&nbd->ledger.order, NBD_HERITAGE + 1);
 	do {
@@ -508,7 +537,7 @@ static int nbd_check(const struct export *export, struct error *err)
 	return nbd_server_check(export, err);
 }
 
-/* What tells how things stand is left as it was with an earlier server's end. */
+/* What tells how things stand is left as it was with an earlier server's end; see first_flush(). */
 static void reset_gauges(struct export *export)
 {
 	static const enum nbd_gauge now[] = { NBD_GAUGE_CONNECTIONS, NBD_GAUGE_CONNECTED,

@@ -47,6 +47,12 @@ enum nbd_gauge {
 	NBD_GAUGE_RETAINED,
 	NBD_GAUGE_REPLAYED,
 	NBD_GAUGE_SUSPENDED,
+	/*
+	 * 1: a connection was lost, maybe with its server, and of what that had acknowledged
+	 * and not flushed only this process can tell.  One that finds it there when it takes
+	 * the device over knows that it is lost.
+	 */
+	NBD_GAUGE_IN_DOUBT,
 };
 
 enum nbd_retain {
@@ -177,7 +183,8 @@ struct nbd {
 	pthread_mutex_t gate;      /* guards what follows; taken only while I/O waits anyway */
 	struct nbd_queue **queues; /* by index; NULL: not serving */
 	unsigned nr_serving, nr_parked;
-	uint64_t halts; /* how often everything was let go again, plus 1 */
+	uint64_t doubted; /* NBD_GAUGE_IN_DOUBT is about what has a number below it */
+	uint64_t halts;   /* how often everything was let go again, plus 1 */
 	uint64_t replays_begun, replays_done;
 	_Atomic(struct nbd_queue *) leader; /* that sends again; NULL: nobody */
 	/* The leader's own: */
@@ -207,6 +214,10 @@ static inline bool nbd_has_heritage(struct nbd *nbd)
 {
 	return nbd->is_heir && atomic_load(&nbd->ledger.stable) <= NBD_HERITAGE;
 }
+/* A connection is lost: whether with the server, only a flush will tell. */
+void nbd_doubt(struct nbd *nbd);
+/* A flush has succeeded that covers so much, or an earlier loss was told. */
+void nbd_flushed(struct nbd *nbd, uint64_t covered);
 /* A flush or replay failed for good: what was acknowledged may be lost. */
 void nbd_set_lost(struct nbd *nbd, int code, const char *what);
 

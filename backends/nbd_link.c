@@ -219,6 +219,7 @@ void nbd_link_lost(struct nbd_link *link, const char *reason)
 			link->trouble_ns = now_of(link);
 		link->told = 0;
 		nbd_gauge_add(q->nbd, NBD_GAUGE_CONNECTED, -1);
+		nbd_doubt(q->nbd);
 	}
 	drop_handle(link);
 	nbd_replay_abandon(link);

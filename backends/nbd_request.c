@@ -104,7 +104,7 @@ static int answered(void *user_data, int *error)
 		return 1;
 	}
 	if (io->op == IO_FLUSH)
-		nbd_ledger_flushed(&nbd->ledger, n->covers);
+		nbd_flushed(nbd, n->covers);
 	else if (io->op != IO_READ)
 		acknowledged(q, n);
 	end_request(q, n, (int)io->length);
@@ -180,8 +180,10 @@ static bool ends_here(struct nbd_queue *q, struct nbd_link *link, struct nbd_io 
 	if (n->io->op != IO_FLUSH)
 		return false;
 	ret = export_lost(nbd->export);
-	if (!ret && atomic_load_explicit(&nbd->owed, memory_order_relaxed))
+	if (!ret && atomic_load_explicit(&nbd->owed, memory_order_relaxed)) {
 		ret = atomic_exchange(&nbd->owed, 0);
+		nbd_flushed(nbd, 0);
+	}
 	if (!ret && nbd->facts.flush)
 		return false;
 	end_request(q, n, ret); /* without a flush every write was FUA */
@@ -327,7 +329,7 @@ static int flushed(void *user_data, int *error)
 	if (*error)
 		nbd_set_lost(nbd, *error, "the server's flush failed");
 	else
-		nbd_ledger_flushed(&nbd->ledger, q->flush_covers);
+		nbd_flushed(nbd, q->flush_covers);
 	q->flush_link = NULL;
 	atomic_store(&nbd->flushing, false);
 	/* Each queue lets go of its own part, and may have waited for that. */

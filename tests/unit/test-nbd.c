@@ -94,14 +94,20 @@ static void finish(struct served *s)
 	remote_end();
 }
 
-static uint64_t gauge(const struct served *s, const char *name)
+static unsigned gauge_index(const char *name)
 {
-	const char *const *names = s->spec.backend->gauges;
+	const char *const *names = backend_find("nbd")->gauges;
 	unsigned i = 0;
 
 	while (strcmp(names[i], name) != 0)
 		i++;
-	return __atomic_load_n(&s->device.serving.export.gauges[i], __ATOMIC_RELAXED);
+	return i;
+}
+
+static uint64_t gauge(const struct served *s, const char *name)
+{
+	return __atomic_load_n(&s->device.serving.export.gauges[gauge_index(name)],
+			       __ATOMIC_RELAXED);
 }
 
 /*
@@ -461,6 +467,7 @@ static void test_gauges_are_those_of_who_serves(void **state)
 	start_memory("1M");
 	for (unsigned i = 0; i < EXPORT_GAUGES; i++)
 		left[i] = 250 << 10;
+	left[gauge_index("in-doubt")] = 0;
 	begin_as_heir(&s, "-oretain=256K");
 	assert_int_equal(gauge(&s, "connections"), 2);
 	assert_int_equal(gauge(&s, "connected"), 2);
@@ -475,6 +482,52 @@ static void test_gauges_are_those_of_who_serves(void **state)
 	assert_int_equal(gauge(&s, "replayed"), 250 << 10);
 	finish(&s);
 	memset(left, 0, sizeof(left));
+}
+
+/* What may be lost with a server is kept, and is lost if who keeps it dies before. */
+static void test_a_doubt_outlives_who_has_it(void **state)
+{
+	struct served s;
+
+	(void)state;
+	temp_file("disk.img", SIZE);
+	start_file(NULL);
+	begin(&s, "");
+	remote_kill();
+	wait_for(&s, "connected", 0);
+	assert_int_equal(gauge(&s, "in-doubt"), 0);
+	start_file(NULL);
+	wait_for(&s, "connected", 2);
+	write_block(0, 0, 0, 0x11);
+	remote_kill();
+	wait_for(&s, "connected", 0);
+	assert_int_equal(gauge(&s, "in-doubt"), 1);
+	start_file(NULL);
+	wait_for(&s, "connected", 2);
+	flush(1);
+	assert_int_equal(gauge(&s, "in-doubt"), 0);
+	finish(&s);
+
+	start_file(NULL);
+	begin(&s, "-oretain=0");
+	write_block(0, 0, 0, 0x22);
+	remote_kill();
+	start_file(NULL);
+	wait_for(&s, "reconnects", 2);
+	assert_int_equal(gauge(&s, "in-doubt"), 1);
+	assert_int_equal(fake_request(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL), -EIO);
+	assert_int_equal(gauge(&s, "in-doubt"), 0);
+	finish(&s);
+
+	start_file(NULL);
+	left[gauge_index("in-doubt")] = 1;
+	begin_as_heir(&s, "");
+	left[gauge_index("in-doubt")] = 0;
+	reads_as(0, 0, 0x22);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(fake_request(0, i % 2, UBLK_OP_FLUSH, 0, 0, 0, NULL), -EIO);
+	assert_int_equal(gauge(&s, "in-doubt"), 0);
+	finish(&s);
 }
 
 /* A server whose flushes, each a line in began_path, wait for a file. */
@@ -819,6 +872,7 @@ int main(void)
 		CASE(test_nothing_kept_fails_one_flush),
 		CASE(test_a_server_that_is_trusted),
 		CASE(test_gauges_are_those_of_who_serves),
+		CASE(test_a_doubt_outlives_who_has_it),
 		CASE(test_a_server_that_dies_over_the_first_flush),
 		CASE(test_a_connection_breaks_over_the_first_flush),
 		CASE(test_a_server_that_is_long_over_the_first_flush),
