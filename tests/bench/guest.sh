@@ -29,6 +29,9 @@ echo "fact fio $(fio --version)"
 echo "fact cpu $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
 # Room for a file of each of seven competitors.
 ram_disks $((SIZE * 15 / 2))
+# Who has a session of his own, as ublkd's workers have, would be scheduled as a group of
+# his own: who serves is to be the only difference.
+! [[ -e /proc/sys/kernel/sched_autogroup_enabled ]] || echo 0 >/proc/sys/kernel/sched_autogroup_enabled
 mkdir -p /run/bench
 cd /run/bench || exit
 "$what" "$@"
