@@ -28,9 +28,10 @@ disorder() {
 	while read -r name state pid device reason; do
 		names+=("$name")
 		disks+=("${device#/dev/}")
+		# Of those that are suspended, the ones that hold memory have one.
+		[[ $pid == null ]] || { serving+=("$name") processes+=("$pid"); }
 		case $state in
-		live) serving+=("$name") processes+=("$pid") ;;
-		suspended) ;;
+		live | suspended) ;;
 		*) echo "$name $state $pid $device $reason" ;;
 		esac
 		[[ -L /dev/ublk/$name && /dev/ublk/$name -ef $device ]] || echo "/dev/ublk/$name is not $device"
