@@ -41,7 +41,7 @@ int ask_memory(void)
 }
 
 /* Waits for the answer to id.  Returns its result, and its descriptor in place of 0. */
-static int wait_answer(json_int_t id)
+static int wait_answer(json_int_t id, int ms)
 {
 	struct pollfd ready = { .fd = socket_fd, .events = POLLIN };
 	struct link_fds fds;
@@ -49,7 +49,7 @@ static int wait_answer(json_int_t id)
 	int ret;
 
 	for (;;) {
-		ret = poll(&ready, 1, ASK_MS);
+		ret = poll(&ready, 1, ms);
 		if (ret < 0 && errno == EINTR)
 			continue;
 		if (ret <= 0)
@@ -74,7 +74,7 @@ static int wait_answer(json_int_t id)
 }
 
 /* question is released. */
-static int ask(json_t *question)
+static int ask(json_t *question, int ms)
 {
 	int ret = -ENOTCONN;
 
@@ -84,7 +84,7 @@ static int ask(json_t *question)
 	if (socket_fd >= 0) {
 		json_object_set_new(question, "id", json_integer(++last_id));
 		ret = link_send(socket_fd, question, NULL, 0);
-		ret = ret ? -ENOTCONN : wait_answer(last_id);
+		ret = ret ? -ENOTCONN : wait_answer(last_id, ms);
 	} else {
 		json_decref(question);
 	}
@@ -96,12 +96,13 @@ static int ask_open(struct export *export, const char *path, int flags, unsigned
 {
 	(void)export;
 	return ask(json_pack("{s:s, s:s, s:i, s:i}", "ask", "open", "path", path, "flags", flags,
-			     "mode", (int)mode));
+			     "mode", (int)mode),
+		   ASK_MS);
 }
 
 static void ask_remove(struct export *export, const char *path)
 {
-	int ret = ask(json_pack("{s:s, s:s}", "ask", "remove", "path", path));
+	int ret = ask(json_pack("{s:s, s:s}", "ask", "remove", "path", path), ASK_MS);
 
 	if (ret < 0)
 		log_warning(export->name, "%s was made, and is left behind", path);
@@ -110,12 +111,12 @@ static void ask_remove(struct export *export, const char *path)
 static int ask_connect(const struct export *export, const char *path)
 {
 	(void)export;
-	return ask(json_pack("{s:s, s:s}", "ask", "connect", "path", path));
+	return ask(json_pack("{s:s, s:s}", "ask", "connect", "path", path), ASK_CONNECT_MS);
 }
 
 static int ask_keep_memory(struct export *export, unsigned flags)
 {
-	int fd = ask(json_pack("{s:s, s:i}", "ask", "memory", "flags", (int)flags));
+	int fd = ask(json_pack("{s:s, s:i}", "ask", "memory", "flags", (int)flags), ASK_MS);
 
 	(void)export;
 	if (fd < 0)

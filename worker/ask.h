@@ -12,6 +12,8 @@
 
 /* What ublkd needs for an answer at the most. */
 #define ASK_MS 10000
+/* The same for a connection: a queue's thread waits for it, and its other ones with that. */
+#define ASK_CONNECT_MS 2000
 
 extern const struct backend_host ask_host;
 
