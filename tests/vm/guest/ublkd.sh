@@ -183,16 +183,22 @@ load_goes_on() {
 
 # stands_still NAME: what can be seen of why.
 stands_still() {
-	local task pid
 	echo "in flight: $(cat "$(sysfs_of "${load_device[$1]}")/inflight")"
 	timeout -k 1 5 ublkctl show "$1" || true
-	for pid in $(pgrep -x 'ublkd-worker|nbdkit'); do
-		for task in /proc/"$pid"/task/*; do
+	where_they_are
+}
+
+# where_they_are: what ublkd, its workers and NBD servers wait for.
+where_they_are() {
+	local process task
+	for process in /proc/[0-9]*; do
+		[[ $(cat "$process/comm") =~ ^(ublkd|ublkd-worker|nbdkit)$ ]] || continue
+		for task in "$process"/task/*; do
 			echo "$task $(<"$task/comm")"
-			cat "$task/stack" || true
+			cat "$task/stack"
 		done
-		grep -h -A20 '^PollList' /proc/"$pid"/fdinfo/* || true
-	done
+		grep -h -A20 '^PollList' "$process"/fdinfo/*
+	done || true
 }
 
 load_is_well() {
