@@ -3,7 +3,6 @@
 #
 # Exports made and removed over and over, some held open meanwhile: nothing is left,
 # neither in ublkd (memory, descriptors) nor in the kernel (slabs).
-# vm: when-named
 # vm: own-boot timeout=600 mem=2048
 # shellcheck source=lib.sh
 . /lab/lib.sh

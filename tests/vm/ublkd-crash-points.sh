@@ -6,7 +6,6 @@
 # another export never notices. On the newest kernel it dies before the first step, the
 # third and so on, on 6.12 after them, so that the two have each moment once; with
 # CRASH_ALL=yes it is every step on either.
-# vm: when-named
 # vm: timeout=900
 # shellcheck source=lib.sh
 . /lab/lib.sh
