@@ -25,15 +25,16 @@ worker_is() {
 ticks() { sed 's/.*) //' "/proc/$UBLKD/stat" | awk '{ print $12 + $13 }'; }
 descriptors() { find "/proc/$UBLKD/fd" -mindepth 1 | wc -l; }
 
-# gives_up NAME WORDS: in the end, with this reason, and cheaply, while nobody asks it.
+# gives_up NAME WORDS PERCENT: in the end, with this reason, and for so much of a processor
+# at the most, while nobody asks it.
 gives_up() {
 	local name=$1 before began=$SECONDS used
 	before=$(ticks)
 	sleep 20
 	used=$(($(ticks) - before))
 	echo "$name: $used ticks in $((SECONDS - began)) s"
-	# Of which there are a hundred a second; an emulated processor takes ten times as long.
-	((used <= (SECONDS - began) * 10)) ||
+	# Of which there are a hundred a second.
+	((used <= (SECONDS - began) * $3)) ||
 		fail "ublkd used $used ticks in $((SECONDS - began)) s"
 	becomes "$name" failed 120
 	[[ $(reason_of "$name") == *"$2"* ]] || fail "$name: reason '$(reason_of "$name")'"
@@ -66,7 +67,7 @@ echo "at $SECONDS s: dies at once"
 worker_is 'exit 1'
 before=$(descriptors)
 kill -KILL "$(worker_of disk)"
-gives_up disk 'ended at once'
+gives_up disk 'ended at once' 5
 refuses 1 'ended at once' resume disk
 (($(descriptors) <= before + 4)) || fail "$before descriptors, then $(descriptors)"
 load_is_well disk
@@ -77,7 +78,8 @@ echo "at $SECONDS s: dies when it serves"
 worker_is "(exec 3<&-; sleep 1; kill -KILL \$\$) &" "exec $good"
 before=$(descriptors)
 kill -KILL "$(worker_of disk)"
-gives_up disk 'has died'
+# Each time is a whole recovery; two emulated machines on two processors inflate it.
+gives_up disk 'has died' 10
 (($(descriptors) <= before + 4)) || fail "$before descriptors, then $(descriptors)"
 load_is_well disk
 goes_on disk
