@@ -12,10 +12,14 @@
 #include "worker/limits.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#define POLL_MS 10u
+#define POLL_MS         10u
+#define SETTLE_MS       5000u
+#define SETTLE_BLIND_MS 200u /* where the kernel does not let us wait for it */
 
 static int check_same(struct managed *m, const struct backend_limits *now, const char *identity,
 		      struct error *err)
@@ -38,21 +42,50 @@ static int find_living(struct managed *m, struct error *err)
 	return ret;
 }
 
+/*
+ * Until 6.16 the driver cancels a dead server's commands once more after it has said that
+ * the device is quiesced (ublk_quiesce_work_fn() in drivers/block/ublk_drv.c of 6.12). A
+ * recovery that had begun by then was an oops, or the end of the new server's commands,
+ * and the device had no server for ever.  That work was queued before the last of the
+ * server's references went: once it is gone, what is queued is waited for.
+ */
+static int wait_for_last_cancel(struct managed *m)
+{
+	struct kernel_for who = { m->name, KERNEL_DEVICE };
+	char path[32];
+	int fd;
+
+	if (kernel_features() & UBLK_FEAT_QUIESCE)
+		return 0;
+	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", m->info.dev_id);
+	fd = kernel_open_file(who, path, O_RDWR, 0, SETTLE_MS);
+	if (fd < 0)
+		return fd == -EBUSY ? fd : 0; /* START_USER_RECOVERY tells */
+	if (kernel_settle(who, SETTLE_MS))
+		fiber_sleep(SETTLE_BLIND_MS);
+	kernel_close_file(who, fd, SETTLE_MS);
+	return 0;
+}
+
 /* The kernel lets go of a dead server when the last of its references is gone. */
 static int begin(struct managed *m, struct error *err)
 {
 	uint64_t end = fiber_now_ms() + FLOW_RELEASE_MS;
+	bool last;
 	int ret;
 
 	for (;;) {
+		last = fiber_now_ms() > end;
 		ret = find_living(m, err);
 		if (ret)
 			return ret;
-		ret = control_start_recovery(&m->control, m->info.dev_id, err);
+		ret = wait_for_last_cancel(m);
+		if (!ret || last)
+			ret = control_start_recovery(&m->control, m->info.dev_id, err);
 		/* Begun before, by a server that died over it: all is as it should be. */
 		if (ret == -EINVAL && m->info.state == UBLK_DEV_QUIESCED)
 			return 0;
-		if (ret != -EBUSY || fiber_now_ms() > end)
+		if (ret != -EBUSY || last)
 			return ret;
 		fiber_sleep(POLL_MS);
 	}

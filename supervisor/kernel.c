@@ -109,6 +109,7 @@ enum task_kind {
 	TASK_FSYNC,
 	TASK_WRITE,
 	TASK_HOLDERS,
+	TASK_SETTLE,
 	TASK_CLOSE
 };
 
@@ -150,6 +151,20 @@ static int write_file(const struct task *t)
 	return ret;
 }
 
+/* It has each CPU's work queue do something, behind what is there, and waits for that. */
+static int settle(void)
+{
+	int fd = open("/proc/sys/vm/stat_refresh", O_RDONLY | O_CLOEXEC), ret = 0;
+	char ignored;
+
+	if (fd < 0)
+		return -errno;
+	if (read(fd, &ignored, 1) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
 static int find_holders(struct task *t)
 {
 	pid_t self = getpid();
@@ -184,6 +199,9 @@ static void work(struct task *t)
 		return;
 	case TASK_HOLDERS:
 		t->result = find_holders(t);
+		return;
+	case TASK_SETTLE:
+		t->result = settle();
 		return;
 	case TASK_CLOSE:
 		break;
@@ -507,4 +525,11 @@ int kernel_holders(const char *export, const char *block, struct holders *holder
 
 	*holders = ret ? (struct holders){ 0 } : t.holders;
 	return ret;
+}
+
+int kernel_settle(struct kernel_for who, unsigned ms)
+{
+	struct task t = { .kind = TASK_SETTLE, .fd = -1 };
+
+	return run(who, &t, ms);
 }

@@ -64,6 +64,11 @@ int kernel_fsync(struct kernel_for who, int fd, unsigned ms);
  * look through.
  */
 int kernel_holders(const char *export, const char *block, struct holders *holders, unsigned ms);
+/*
+ * Waits until the kernel is done with what it had put on its common work queue by now
+ * (system_wq: kernel/workqueue.c of Linux 6.12; schedule_on_each_cpu() in mm/vmstat.c).
+ */
+int kernel_settle(struct kernel_for who, unsigned ms);
 /* Writes text to an attribute of sysfs. */
 int kernel_write_file(struct kernel_for who, const char *path, const char *text, unsigned ms);
 

@@ -112,6 +112,11 @@ int kernel_fsync(struct kernel_for who, int fd, unsigned ms)
 	return kernel_open_file(who, NULL, 0, 0, ms);
 }
 
+int kernel_settle(struct kernel_for who, unsigned ms)
+{
+	return kernel_open_file(who, NULL, 0, 0, ms);
+}
+
 int kernel_holders(const char *export, const char *block, struct holders *holders, unsigned ms)
 {
 	(void)export;
