@@ -80,7 +80,7 @@ for options in '--queues 1' '--queues 2 -o connections=2'; do
 	writes=$!
 	defer "kill $writes 2>/dev/null"
 	load_device[slow]=$DEV
-	for _ in 1 2 3; do
+	for _ in 1 2; do
 		retry 30 has_done slow $(($(done_by slow) + 30)) || fail "nothing is written"
 		timeout -k 5 60 ublkctl upgrade slow || fail "$options: the upgrade"
 	done

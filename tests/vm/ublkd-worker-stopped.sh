@@ -33,6 +33,17 @@ export_start nbd "$URI"
 export_start slow /dev/mapper/slow
 idle=$(worker_of idle)
 
+echo "at $SECONDS s: storage that lets them wait"
+load_start nbd
+load_start slow
+load_goes_on nbd
+load_goes_on slow
+remote=$(worker_of nbd)
+slow=$(worker_of slow)
+server_freeze main
+dmsetup suspend --nolockfs --noflush slow
+waits_since=$SECONDS
+
 echo "at $SECONDS s: stopped at work, and idle"
 load_start file
 load_goes_on file
@@ -52,16 +63,8 @@ load_goes_on memory
 load_stop memory
 load_stop file
 
-echo "at $SECONDS s: storage that lets them wait"
-load_start nbd
-load_start slow
-load_goes_on nbd
-load_goes_on slow
-remote=$(worker_of nbd)
-slow=$(worker_of slow)
-server_freeze main
-dmsetup suspend --nolockfs --noflush slow
-sleep 40
+while ((SECONDS - waits_since < 40)); do sleep 1; done
+echo "at $SECONDS s: it has let them wait"
 untouched nbd "$remote"
 untouched slow "$slow"
 server_thaw main
