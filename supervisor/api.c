@@ -97,7 +97,7 @@ static void busy(struct varlink_call *call, struct managed *m, const struct erro
 {
 	struct holders holders;
 
-	managed_holders(m, &holders);
+	managed_holders(m, &holders, MANAGED_TELL_MS);
 	varlink_error(call, "Busy",
 		      json_pack("{s:s, s:s, s:o}", "name", m->name, "message", err->text, "holders",
 				describe_holders(&holders)));
@@ -318,7 +318,7 @@ static bool is_held(const struct managed *m)
 	struct holders holders;
 	bool held;
 
-	managed_holders(m, &holders);
+	managed_holders(m, &holders, MANAGED_TELL_MS);
 	held = holders.nr;
 	holders_close(&holders);
 	return held;

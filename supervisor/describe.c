@@ -252,7 +252,7 @@ static json_t *holders_of(const struct managed *m)
 	struct holders holders;
 	json_t *array;
 
-	managed_holders(m, &holders);
+	managed_holders(m, &holders, MANAGED_TELL_MS);
 	array = describe_holders(&holders);
 	holders_close(&holders);
 	return array;

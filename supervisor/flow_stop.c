@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #define FLUSH_MS      60000u
+#define HOLDERS_MS    30000u /* it is refused then: with thousands of processes it takes long */
 #define FORCED_MS     5000u
 #define BRIEF_MS      1000u /* for who opens it for a moment, as what probes new devices */
 #define BRIEF_POLL_MS 50u
@@ -46,7 +47,7 @@ static bool are_processes(const struct holders *holders)
 static int look_for_holders(struct managed *m, bool *brief, struct error *err)
 {
 	struct holders holders;
-	int ret = managed_holders(m, &holders);
+	int ret = managed_holders(m, &holders, HOLDERS_MS);
 
 	if (ret)
 		ret = error_set(

@@ -17,7 +17,6 @@
 
 #define RECORD_VERSION 1
 #define UNFINISHED     ".new" /* behind a record's name, while it is written */
-#define HOLDERS_MS     10000u
 
 const char *managed_folder;
 void (*managed_changed)(struct managed *m);
@@ -187,7 +186,7 @@ void managed_device(const struct managed *m, char *out, size_t size)
 		snprintf(out, size, UBLK_BLOCK_PREFIX "%u", m->info.dev_id);
 }
 
-int managed_holders(const struct managed *m, struct holders *holders)
+int managed_holders(const struct managed *m, struct holders *holders, unsigned ms)
 {
 	char block[32];
 	int ret;
@@ -196,7 +195,7 @@ int managed_holders(const struct managed *m, struct holders *holders)
 	if (!m->has_device)
 		return 0;
 	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
-	ret = kernel_holders(m->name, block, holders, HOLDERS_MS);
+	ret = kernel_holders(m->name, block, holders, ms);
 	/* Not started, or stopped already: there is nothing to be open. */
 	return ret == -ENODEV ? 0 : ret;
 }

@@ -148,11 +148,15 @@ void managed_note(struct managed *m, const char *reason);
 /* Keeps why it is not as it should be; NULL: it is. */
 void managed_set_fault(struct managed *m, const struct error *err);
 
+/* For managed_holders(), where somebody waits to be told. */
+#define MANAGED_TELL_MS 10000u
+
 /*
- * Who has its device open.  Returns 0, also where there is none, or -errno and nobody:
- * then it is not known.  From a fiber; holders_close() is due in either case.
+ * Who has its device open, looked for up to ms milliseconds.  Returns 0, also where there
+ * is none, or -errno and nobody: then it is not known.  From a fiber; holders_close() is
+ * due in either case.
  */
-int managed_holders(const struct managed *m, struct holders *holders);
+int managed_holders(const struct managed *m, struct holders *holders, unsigned ms);
 
 /* "/dev/ublkb0"; "" without a device. */
 void managed_device(const struct managed *m, char *out, size_t size);
