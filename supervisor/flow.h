@@ -41,7 +41,7 @@ int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct
 /*
  * Has the server finish what it has begun, and end; I/O waits from then on.  The state
  * is suspended or recovering, as asked for.  -ETIMEDOUT: its backend does not answer;
- * it serves on.
+ * any other error as well: it serves on.
  */
 int flow_leave(struct managed *m, bool suspend, struct error *err);
 

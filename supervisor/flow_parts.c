@@ -148,6 +148,18 @@ static int open_char(struct managed *m, struct error *err)
 	}
 }
 
+void flow_record(const struct managed *m)
+{
+	struct error err;
+
+	if (managed_write(m, &err))
+		log_error(
+			m->name,
+			"%s: it is served all the same, and an ublkd that is started before there "
+			"is room knows of it what it was before",
+			err.text);
+}
+
 int flow_publish(struct managed *m, struct worker *before, struct error *err)
 {
 	int ret = worker_publish(m->worker, err);
@@ -158,7 +170,8 @@ int flow_publish(struct managed *m, struct worker *before, struct error *err)
 	if (before)
 		worker_kill(before);
 	m->process = worker_process(m->worker);
-	return managed_write(m, err);
+	flow_record(m);
+	return 0;
 }
 
 int flow_serve(struct managed *m, struct error *err)
@@ -323,14 +336,12 @@ void flow_is_live(struct managed *m)
 {
 	bool is_new = m->state == EXPORT_STARTING;
 	char device[32];
-	struct error err;
 
 	managed_device(m, device, sizeof(device));
 	managed_move(m, EXPORT_LIVE, NULL);
 	m->live_since_ms = fiber_now_ms();
 	flow_finish(m, is_new);
 	/* On record when it is done: an ublkd that dies over it leaves it to the next. */
-	if (managed_write(m, &err))
-		log_error(m->name, "%s", err.text);
+	flow_record(m);
 	log_info(m->name, "%s is live", device);
 }

@@ -22,6 +22,9 @@ struct worker;
 int flow_open(struct managed *m, struct backend_limits *limits, char identity[96],
 	      unsigned *nr_queues, unsigned *depth, struct error *err);
 
+/* Writes the record; a device that needs its server is not let wait for that. */
+void flow_record(const struct managed *m);
+
 /*
  * The next ublkd finds the worker, and no more the one before it (or NULL) that has kept
  * the memory for it: that is killed.

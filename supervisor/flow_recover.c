@@ -156,7 +156,7 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 		ret = find_living(m, err);
 	managed_look_lost(m);
 	if (!ret)
-		ret = managed_write(m, err);
+		flow_record(m);
 	if (!ret && !m->worker)
 		ret = flow_prepare(m, true, &m->worker, err);
 	/* Lost with the last server, if ublkd was not there to keep them. */
@@ -187,8 +187,12 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 
 int flow_leave(struct managed *m, bool suspend, struct error *err)
 {
-	int ret = flow_drain(m, err);
+	/* It has to be on record: where there is no room for that, the server serves on. */
+	int ret = managed_write(m, err);
 
+	if (ret)
+		return ret;
+	ret = flow_drain(m, err);
 	/* Dead over it: there is nothing to hand over, and its requests come again. */
 	if (ret && !worker_has_ended(m->worker) && ret != -EPIPE)
 		return ret;

@@ -142,6 +142,12 @@ crash_all resume
 ublkctl features --json | jq -e '.features | any(.name == "update-size" and .available)' >/dev/null &&
 	crash_all resize
 
+# Its content is with two processes while they change.
+ask remove x
+ask export x=memory:16M
+dd if=content of=/dev/ublk/x bs=1M oflag=direct status=none
+crash_all upgrade
+
 kill -TERM "$writer" || fail "the neighbour's writer has ended: $(cat neighbour.writer)"
 retry 60 lab_gone "$writer" || fail "the neighbour's writer does not end"
 promise_kept neighbour /dev/ublk/neighbour
