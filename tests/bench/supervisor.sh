@@ -20,7 +20,10 @@ took() {
 }
 
 export_quietly() { ublkctl export "$@" >exported; }
-remove_all() { for name; do ublkctl remove "$name" || fail "$name cannot be removed"; done; }
+remove_all() {
+	local one
+	for one; do ublkctl remove "$one" || fail "$one cannot be removed"; done
+}
 
 # figures NAME UNIT COMMAND...: COMMAND sets TOOK, once a round.
 figures() {
@@ -52,7 +55,10 @@ one_after_other() {
 	took each_of "${names[@]}"
 	remove_all "${names[@]}"
 }
-each_of() { for name; do export_quietly "$name=null:1G" --queues 1; done; }
+each_of() {
+	local one
+	for one; do export_quietly "$one=null:1G" --queues 1; done
+}
 
 at_once() {
 	local i names=()
@@ -61,8 +67,8 @@ at_once() {
 	remove_all "${names[@]}"
 }
 all_of() {
-	local jobs=() job
-	for name; do export_quietly "$name=null:1G" --queues 1 & jobs+=($!); done
+	local jobs=() job one
+	for one; do export_quietly "$one=null:1G" --queues 1 & jobs+=($!); done
 	for job in "${jobs[@]}"; do wait "$job"; done
 }
 
