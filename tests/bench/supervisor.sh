@@ -155,6 +155,8 @@ supervisor() {
 	ROUNDS=$1
 	# shellcheck source=../vm/guest/ublkd.sh
 	. /lab/ublkd.sh
+	# ublkd has some five descriptors open for each export, and as many as it may have.
+	ulimit -Hn 65536 && ulimit -n 65536
 	ublkd_start
 	truncate -s "$SIZE" image
 	figures export-null us export_once null:1G
