@@ -146,7 +146,7 @@ idle_ones() {
 	ublkd_start
 	many_are_live || fail "not all are adopted"
 	echo "figure idle-adopted us $(($(now_us) - began))"
-	took ublkd_stop
+	ublkd_stop_seconds=900 took ublkd_stop
 	echo "figure idle-removed us $TOOK"
 }
 kib_of_machine() { awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo; }

@@ -24,6 +24,8 @@
 UBLKD=
 # Options that it is started with.
 ublkd_options=()
+# For all of its exports to be removed.
+ublkd_stop_seconds=90
 
 # ublkd_start: start it, until it answers. Sets UBLKD to the process.
 ublkd_start() {
@@ -55,7 +57,7 @@ ublkd_end() {
 
 # ublkd_stop: remove all exports, which must be let, and end it; nothing may be left.
 ublkd_stop() {
-	timeout -k 5 90 ublkctl shutdown --remove || fail "not all could be removed"
+	timeout -k 5 "$ublkd_stop_seconds" ublkctl shutdown --remove || fail "not all could be removed"
 	retry 30 lab_gone "$UBLKD" || fail "ublkd has not ended 30 s after its last export"
 	wait "$UBLKD" || fail "ublkd's exit status: $?"
 	expect '' "$(ls /run/ublkd/exports)" "records left"
