@@ -195,7 +195,10 @@ static void take_worker(struct managed *m)
 	if (host_has_memory(m))
 		take_of_two(m, &known, &events);
 	/* Any other ends with the ublkd that has started it. */
-	worker_socket_remove_new(m->name);
+	if (!m->worker && ret == -ESRCH)
+		worker_socket_remove(m->name);
+	else
+		worker_socket_remove_new(m->name);
 }
 
 static void find(struct managed *m, enum export_state state, const char *reason)
