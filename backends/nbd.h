@@ -5,6 +5,7 @@
  *   nbd.c          the backend: its options, its start, rounds and end
  *   nbd_request.c  a request: sent, answered, sent again
  *   nbd_link.c     one connection: made, watched, lost, made again
+ *   nbd_ghost.c    old connections, whose server may still carry out their requests
  *   nbd_replay.c   what must happen before a new connection may be used
  *   nbd_retain.c   what was acknowledged and not flushed
  *   nbd_cover.c    which parts of a read have come
@@ -279,6 +280,17 @@ void nbd_link_lost(struct nbd_link *link, const char *reason);
  * that was no answer: the link is lost by the end of libnbd's call.
  */
 bool nbd_link_answered(struct nbd_link *link, uint64_t sent_ns, int error);
+
+/* ---- nbd_ghost.c ---- */
+
+/* A link begins: it has no old connection. */
+void nbd_ghost_start(struct nbd_link *link);
+/* The link's connection, link->fd, is given up with requests in flight: takes the socket over. */
+void nbd_ghost_make(struct nbd_link *link);
+/* Every so often: gives an old connection up when the server is there and does not end it. */
+void nbd_ghost_tick(struct nbd_link *link);
+/* The old connection has ended, or is given up. */
+void nbd_ghost_end(struct nbd_link *link);
 
 /* ---- nbd_replay.c ---- */
 

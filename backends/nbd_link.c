@@ -9,11 +9,7 @@
  * libnbd's socket is watched by the queue's own ring, with one-shot polls: one
  * that is armed while data is there fires at once, so nothing is missed.
  *
- * Ghost writes: what an old connection has sent may still be carried out by a
- * server after a newer write of the same blocks.  So a lost connection's socket is
- * not closed: it is shut for sending, and nothing is sent again, on whatever
- * connection, before the server has ended the old one, or has been there for
- * NBD_LINGER_MS without doing so.
+ * The socket of a lost connection with requests in flight goes to nbd_ghost.c.
  */
 #include "backends/nbd.h"
 
@@ -82,49 +78,6 @@ static void keep_socket(struct nbd_link *link)
 					      link->fd);
 }
 
-/* The old socket has ended, or is given up. */
-static void close_old(struct nbd_link *link)
-{
-	struct nbd *nbd = link->owner->nbd;
-
-	if (link->polls_old)
-		queue_cancel(link->owner->queue, &link->old_ended);
-	if (link->old_fd >= 0)
-		close(link->old_fd);
-	link->old_fd = -1;
-	if (link->ghost && atomic_fetch_sub(&nbd->ghosts, 1) == 1)
-		nbd_replay_wake(nbd);
-	link->ghost = false;
-}
-
-static void watch_old(struct nbd_link *link)
-{
-	if (link->old_fd < 0 || link->polls_old)
-		return;
-	link->polls_old = true;
-	queue_poll(link->owner->queue, &link->old_ended, link->old_fd, POLLIN | POLLRDHUP);
-}
-
-static void old_ended(struct ring_op *op, int result)
-{
-	struct nbd_link *link = member_of(op, struct nbd_link, old_ended);
-	char scratch[4096];
-	ssize_t n;
-
-	(void)result;
-	link->polls_old = false;
-	if (link->old_fd < 0)
-		return;
-	/* Answers that came too late are of no use; behind them is its end. */
-	do
-		n = recv(link->old_fd, scratch, sizeof(scratch), MSG_DONTWAIT);
-	while (n > 0);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		watch_old(link);
-	else
-		close_old(link);
-}
-
 static void drop_polls(struct nbd_link *link)
 {
 	if (link->polls_read)
@@ -143,14 +96,7 @@ static void drop_handle(struct nbd_link *link)
 	if (link->state >= NBD_LINK_SETTLING)
 		atomic_fetch_sub(&nbd->nr_up, 1);
 	if (link->fd >= 0 && link->in_flight) {
-		/* Nothing is sent before the last one's end, so there is none. */
-		close_old(link);
-		shutdown(link->fd, SHUT_WR);
-		link->old_fd = link->fd;
-		link->ghost = true;
-		link->ghost_ns = 0;
-		atomic_fetch_add(&nbd->ghosts, 1);
-		watch_old(link);
+		nbd_ghost_make(link);
 	} else if (link->fd >= 0) {
 		close(link->fd);
 	}
@@ -503,27 +449,12 @@ static bool is_silent(const struct nbd_link *link)
 	       (link->overtaken_ns > oldest && link->overtaken_ns - oldest >= timeout);
 }
 
-/* An old socket is given up when the server is there, and still does not end it. */
-static void look_at_ghost(struct nbd_link *link)
-{
-	uint64_t now = now_of(link);
-
-	if (!link->ghost)
-		return;
-	if (!atomic_load(&link->owner->nbd->nr_up))
-		link->ghost_ns = 0;
-	else if (!link->ghost_ns)
-		link->ghost_ns = now;
-	else if (now - link->ghost_ns >= NBD_LINGER_MS * (uint64_t)NBD_NS_PER_MS)
-		close_old(link);
-}
-
 void nbd_link_tick(struct nbd_link *link)
 {
 	uint64_t now = now_of(link);
 	struct error err;
 
-	look_at_ghost(link);
+	nbd_ghost_tick(link);
 	switch (link->state) {
 	case NBD_LINK_DOWN:
 		if (now >= link->next_ns ||
@@ -561,11 +492,10 @@ int nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned numb
 		.handle = handle,
 		.facts = owner->nbd->facts,
 		.fd = -1,
-		.old_fd = -1,
 		.readable.done = readable,
 		.writable.done = writable,
-		.old_ended.done = old_ended,
 	};
+	nbd_ghost_start(link);
 	link->answered_ns = link->lost_ns = link->trouble_ns = now_of(link);
 	if (nbd_link_is_dead(handle)) {
 		nbd_close(handle);
@@ -610,5 +540,5 @@ void nbd_link_end(struct nbd_link *link, uint64_t until_ms)
 	}
 	if (link->fd >= 0)
 		close(link->fd);
-	close_old(link);
+	nbd_ghost_end(link);
 }
