@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # Discard and write-zeroes reach an exported block device: its blocks go, or are
 # kept, as asked, and nothing beside the range changes, nor beside the device.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # A file system on an exported block device keeps its content, on each I/O path,
 # and is the block device's own.

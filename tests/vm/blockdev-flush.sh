@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=6.12
 #
 # Each flush, and each write that must be on stable storage, reaches the device
 # behind an export, and no other write asks for that: counted at that device.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # Another program maps a server's counters while it is at work, sees them grow, and
 # in the end they and the JSON summary say what was done.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # Without the driver, the right or io_uring, every verb that needs it says so in one
 # line, with what to do.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=6.12
 #
 # Where a file system has no direct I/O the page cache serves, which is said once;
 # where direct I/O is asked for, that is refused. What the file system cannot do

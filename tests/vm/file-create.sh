@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # --create makes a sparse file of just that size, and touches nothing that exists;
 # where no device comes of it, no file is left.

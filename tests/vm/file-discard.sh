@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # A discard punches a hole into the file, write-zeroes zeroes it and keeps the
 # blocks where it is told to, and nothing beside the range changes. Holes that are

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # A file system that is full under a sparse file: the write fails with ENOSPC, the
 # device stays live and its data as it was, and once there is space it goes on.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # A file system in a file keeps its content, on each I/O path, and is there
 # again when the file is exported again.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=6.12
 #
 # Each flush, and each write that must be on stable storage, becomes a sync of the
 # file: counted at the device that the file system is on.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # What a file or block device is shows in sysfs: its size without a tail, its
 # blocks, a write cache, what it can discard and zero.

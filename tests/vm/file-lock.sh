@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # Storage is exported once for writing, or any number of times for reading.
 # shellcheck source=lib.sh

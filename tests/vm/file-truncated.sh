@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # A file that is made shorter under its device: reads beyond its end fail with EIO,
 # what is left is served on, under load, without a crash.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # After one failed flush every further flush of the export fails, though the
 # storage is well again: what was lost cannot be told from what was not. A new

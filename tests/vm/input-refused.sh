@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # What makes no sense or cannot be is refused: with exit status 2 (it was asked for
 # wrongly) or 1 (it failed), one line that names the thing, nothing on stdout, no

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # The lab's kernel has the driver that everything here is about, and what tests
 # build on: RAM disks that take direct I/O.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # A memory disk takes memory when it is written, gives it back on discard and
 # write-zeroes, keeps it where it is told to, and nothing beside the range changes.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # A file system on a memory disk keeps its content, on each I/O path.
 # shellcheck source=lib.sh

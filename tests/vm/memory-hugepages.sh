@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: own-boot append=hugepages=8
+# vm: own-boot append=hugepages=8 once=newest
 #
 # A memory disk of huge pages: they are taken as it is written and given back when
 # it is discarded; when the machine has no more, writes fail with ENOSPC, nobody

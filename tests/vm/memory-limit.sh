@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # A memory disk with a limit: a write beyond it fails with ENOSPC, what is there
 # stays and can be written over, and what is discarded can be used again.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # Where the memory of a memory disk comes from can be said, on a machine with one
 # node too, and with every size of shard.

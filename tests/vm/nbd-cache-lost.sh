@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180
+# vm: timeout=180 once=6.12
 #
 # The server dies and loses what it had acknowledged and not yet written back. What
 # was written and not flushed is sent again; without that (retain=0) the next flush

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # An NBD server's error reaches the application: EIO, ENOSPC and EPERM for each
 # operation, as the kernel hands them on, which makes EIO of an errno that it has

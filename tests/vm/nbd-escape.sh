@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # What a server says of itself, names, descriptions, error messages, does not
 # reach the terminal as it is: control characters are escaped.

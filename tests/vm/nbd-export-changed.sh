@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180
+# vm: timeout=180 once=newest
 #
 # What answers on the server's address when it is back is another export: smaller,
 # read-only, without flush, of larger blocks. It is refused, this is said, nothing

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# vm: timeout=300
+# vm: timeout=300 once=6.12
 #
 # A server that breaks the protocol (R10): cut at every kind of message and inside
 # each, silent, garbage, wrong in each field, answering what was not asked. At the

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # A server sits on a write while its connection is given up. The write is sent again
 # on a new one, and the block written anew; then the first write comes to its end

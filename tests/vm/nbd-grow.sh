@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180
+# vm: timeout=180 once=newest
 #
 # Storage that grows under a writer: on "ublkctl resize" and, an NBD export, when its
 # server is back, the device grows with it and has what is there; the writer hears

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # nbd-list tells a server's exports and what each can do; as JSON, too.
 # shellcheck source=lib.sh

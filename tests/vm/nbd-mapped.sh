@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # What an NBD server says that it is and can do is what sysfs shows of the device,
 # and trims, zeroes, flushes and FUA writes arrive at the server as they were sent.

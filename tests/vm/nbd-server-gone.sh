@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=6.12
 #
 # The server is gone for good: I/O fails once reconnect-deadline has passed, at once
 # with 0, and waits with "forever". When the server is back, so is the device.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180
+# vm: timeout=180 once=6.12
 #
 # The server dies (SIGKILL) again and again under writers, and comes back, at once
 # or after five seconds: no application hears of it, and nothing is lost.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180
+# vm: timeout=180 once=6.12
 #
 # A server that hangs, and a network that carries nothing any more: found after
 # request-timeout, connected again when there is one that answers, and nothing lost.

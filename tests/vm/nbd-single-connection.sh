@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: own-boot smp=4
+# vm: own-boot smp=4 once=6.12
 #
 # One connection to a server that does not have multi-conn, whatever was asked for;
 # to one that has, one a queue; read-only, likewise. Also after the server was gone.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=6.12
 #
 # A server that is slow, and a link that is slow and loses packets, are not taken
 # for dead.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=6.12
 #
 # TLS: with the right key or certificate a device is served; a wrong key, an expired
 # certificate, one of another name and a server without TLS are refused within

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=240
+# vm: timeout=240 once=6.12
 #
 # What is written to an NBD server is what is read back, by each server and kind
 # of socket: nbdkit, qemu-nbd, the reference server; and it is in the server's file.

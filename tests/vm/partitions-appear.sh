@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=newest
 #
 # Partitions on a device appear, are used, are there again when it is exported
 # again, and are not looked for where that was asked.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: system=trixie
+# vm: system=trixie once=newest
 # shellcheck source=lib.sh
 . /lab/lib.sh
 # shellcheck source=guest/disks.sh

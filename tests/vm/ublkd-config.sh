@@ -4,7 +4,7 @@
 # Declared exports: they come up when ublkd starts, each on its own; what is wrong with
 # one is said with file and line and holds no other; one whose file is missing comes
 # when the file does; reload adds and removes; what is persistent is there again.
-# vm: timeout=240
+# vm: timeout=240 once=6.12
 # shellcheck source=lib.sh
 . /lab/lib.sh
 # shellcheck source=guest/disks.sh

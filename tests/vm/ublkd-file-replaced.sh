@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180
+# vm: timeout=180 once=6.12
 #
 # A file that is replaced, removed or made too small behind its device, and then the
 # worker dies: the next one refuses what is there and touches nothing, I/O waits, and

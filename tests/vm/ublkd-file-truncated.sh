@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180
+# vm: timeout=180 once=newest
 #
 # A file that is made shorter under load: what is beyond its end fails, the rest is
 # served on by the same worker, and another export does not notice.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180
+# vm: timeout=180 once=newest
 #
 # A write that a killed worker had sent, and that its NBD server holds back, does not
 # land after a newer one of the same block: the next worker serves once the server has

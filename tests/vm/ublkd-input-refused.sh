@@ -4,7 +4,7 @@
 # What is asked of ublkd and makes no sense, or cannot be, is refused: with exit status
 # 2 (it was asked for wrongly) or 1 (it failed), one line that names the thing, nothing
 # on stdout and no device; the exports that there are never notice.
-# vm: timeout=300
+# vm: timeout=300 once=newest
 # shellcheck source=lib.sh
 . /lab/lib.sh
 # shellcheck source=guest/disks.sh

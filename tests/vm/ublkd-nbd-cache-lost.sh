@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180
+# vm: timeout=180 once=newest
 #
 # What an NBD server acknowledged and has not written back yet outlives the worker that
 # wrote it, whatever becomes of the server afterwards: after a worker's death the next

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
+# vm: once=6.12
 #
 # No room is left for the state of exports: what would change it is refused and changes
 # nothing, and an export whose worker dies is served again all the same.

@@ -5,7 +5,7 @@
 # frames of 100 MB, cut ones, garbage, wrong types, clients that do not read. All of it
 # is refused or cut off, others are served meanwhile, an export under load never
 # notices, and ublkd is none the bigger afterwards.
-# vm: timeout=400
+# vm: timeout=400 once=newest
 # shellcheck source=lib.sh
 . /lab/lib.sh
 # shellcheck source=guest/disks.sh

@@ -5,7 +5,7 @@
 # that needs one fails by the command's deadline and says so; meanwhile other exports
 # are made, served and removed, "list" answers, and ublkd's watchdog is content. Once
 # the kernel answers again all of them can be removed.
-# vm: timeout=400
+# vm: timeout=400 once=6.12
 # shellcheck source=lib.sh
 . /lab/lib.sh
 # shellcheck source=guest/disks.sh

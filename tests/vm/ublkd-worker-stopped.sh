@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=300
+# vm: timeout=300 once=6.12
 #
 # A worker that hangs (SIGSTOP) while there is work is found within 30 seconds and
 # replaced, and nothing is lost, whether it had work when it was stopped or got it

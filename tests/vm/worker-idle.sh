@@ -4,7 +4,7 @@
 # A device of four queues of 128 that nobody uses takes less than 8 MiB and no CPU;
 # its threads are named, pinned where their queue is, marked as those who write back,
 # and their memory is locked.
-# vm: smp=4
+# vm: smp=4 once=6.12
 # shellcheck source=lib.sh
 . /lab/lib.sh
 # shellcheck source=guest/disks.sh
