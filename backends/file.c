@@ -13,6 +13,7 @@
  * uses and no other queue can take the report from; and from the first failed
  * flush on every flush of the export fails, until it is opened anew.
  */
+#include "backends/file_content.h"
 #include "engine/backend.h"
 
 #include <errno.h>
@@ -46,6 +47,8 @@ static const struct option_def file_options[] = {
 	{ "create", OPTION_SIZE, NULL, NULL, 512, 0, "make a new, sparse file of this size" },
 	{ "direct", OPTION_CHOICE, "auto|on|off", "auto", 0, 0,
 	  "bypass the page cache; auto: where the file system can" },
+	{ "discard", OPTION_CHOICE, "on|off", "on", 0, 0,
+	  "off: refuse discards and never punch holes, so that allocated space stays allocated" },
 	{ .name = NULL },
 };
 
@@ -55,9 +58,12 @@ struct file {
 	int *flush_fds; /* one a queue */
 	unsigned nr_flush_fds;
 	uint32_t device_block; /* a block device's own logical block size; else 0 */
+	uint32_t block;        /* the exported device's */
 	struct stat stat;
 	bool created;
 	bool direct;
+	bool punches;                /* holes may be punched */
+	bool zeroes_kept;            /* FALLOC_FL_ZERO_RANGE works */
 	atomic_bool discard_command; /* a block device, and the ring takes discards for it */
 };
 
@@ -299,28 +305,110 @@ static int open_quietly(struct export *export, int flags)
 	return fd == -EPERM ? export->host->open_file(export, f->path, flags, 0) : fd;
 }
 
+/* Reads an image's start: the block size that its content was made for. */
+static int learn_content(struct export *export, int fd, struct error *err)
+{
+	struct file *f = export->private;
+	uint8_t *head = aligned_alloc(PROBE_BYTES, CONTENT_HEAD);
+	const char *reason;
+	ssize_t n;
+
+	if (!head)
+		return error_set(err, ENOMEM, "no memory");
+	do
+		n = pread(fd, head, CONTENT_HEAD, 0);
+	while (n < 0 && errno == EINTR);
+	if (n < 0) {
+		error_set(err, errno, "%s: cannot read its first %u bytes: %s", f->path,
+			  CONTENT_HEAD, strerror(errno));
+		free(head);
+		return -err->code;
+	}
+	f->block = content_block_size(head, (size_t)n, &reason);
+	if (reason)
+		log_info(export->name, "has blocks of %u bytes: its content is %s", f->block,
+			 reason);
+	free(head);
+	return 0;
+}
+
+/* The device's block size: as asked for, as the disk has it, or as the image was made. */
+static int choose_block(struct export *export, int fd, struct error *err)
+{
+	struct file *f = export->private;
+	unsigned logical = 512;
+
+	f->block = export->block_size;
+	if (S_ISBLK(f->stat.st_mode)) {
+		if (ioctl(fd, BLKSSZGET, &logical))
+			return error_set(err, errno, "%s: cannot determine its block size: %s",
+					 f->path, strerror(errno));
+		f->device_block = logical;
+		if (!f->block)
+			f->block = logical;
+	}
+	/* A device that lives keeps its block size, whatever was written to it since. */
+	if (!f->block)
+		f->block = export->resumed_block;
+	return f->block ? 0 : learn_content(export, fd, err);
+}
+
+/*
+ * Whether f->fd, opened with O_DIRECT, can serve: *refusal says why it cannot.  Returns 0,
+ * or -errno with err filled where the storage cannot be served at all.
+ */
+static int try_direct(struct export *export, uint32_t *offset_align, const char **refusal,
+		      struct error *err)
+{
+	struct file *f = export->private;
+	int ret = 0;
+
+	*refusal = "direct I/O needs larger blocks than the device has";
+	if (direct_alignment(f->fd, offset_align, &export->limits.dma_align))
+		*refusal = "its file system has no direct I/O";
+	else if (*offset_align <= PROBE_BYTES)
+		ret = choose_block(export, f->fd, err);
+	if (f->block && f->block >= *offset_align)
+		*refusal = NULL;
+	return ret;
+}
+
+static void tell_of_page_cache(const struct export *export, const char *refusal,
+			       uint32_t offset_align)
+{
+	const struct file *f = export->private;
+
+	if (export->block_size || export->resumed || f->block >= offset_align)
+		log_info(export->name, "goes through the page cache: %s", refusal);
+	else
+		log_warning(export->name,
+			    "goes through the page cache: direct I/O needs blocks of %u bytes "
+			    "here, and the device has %u, as images have by default; if the "
+			    "content was made for blocks of %u, give --block-size %u",
+			    offset_align, f->block, offset_align, offset_align);
+}
+
 /* Opens the file with direct I/O if that is wanted and there; else buffered. */
-static int open_data(struct export *export, uint32_t *block, struct error *err)
+static int open_data(struct export *export, struct error *err)
 {
 	struct file *f = export->private;
 	enum direct wanted = (enum direct)export_option(export, "direct")->word;
-	int exclusive = 0, flags = access_mode(export);
-	uint32_t offset_align = 512, memory_align = 0;
+	int exclusive = 0, flags = access_mode(export), ret;
+	uint32_t offset_align = 512;
 	const char *refusal = NULL;
 
 	if (S_ISBLK(f->stat.st_mode) && !export->read_only)
 		exclusive = O_EXCL;
 	f->fd = -EINVAL;
+	f->block = 0;
 	if (wanted != DIRECT_OFF) {
 		f->fd = open_quietly(export, flags | exclusive | O_DIRECT);
 		if (f->fd == -EINVAL) {
 			refusal = "its file system has no direct I/O";
 		} else if (f->fd >= 0) {
-			if (direct_alignment(f->fd, &offset_align, &memory_align))
-				refusal = "its file system has no direct I/O";
-			else if (offset_align > 4096 ||
-				 (export->block_size && export->block_size < offset_align))
-				refusal = "direct I/O needs larger blocks than the device has";
+			ret = try_direct(export, &offset_align, &refusal, err);
+			if (ret)
+				goto close;
 			if (refusal)
 				close(f->fd);
 		}
@@ -331,18 +419,24 @@ static int open_data(struct export *export, uint32_t *block, struct error *err)
 						 : "give direct=auto or off");
 	}
 	f->direct = wanted != DIRECT_OFF && !refusal;
-	if (refusal)
-		log_info(export->name, "goes through the page cache: %s", refusal);
 	if (!f->direct) {
-		offset_align = 512;
-		memory_align = 0;
 		f->fd = open_quietly(export, flags | exclusive);
+		export->limits.dma_align = 0;
 	}
 	if (f->fd < 0)
 		return open_failed(export, f->path, f->fd, err);
-	export->limits.dma_align = memory_align;
-	*block = offset_align < 512 ? 512 : offset_align;
+	if (!f->block) {
+		ret = choose_block(export, f->fd, err);
+		if (ret)
+			goto close;
+	}
+	if (refusal)
+		tell_of_page_cache(export, refusal, offset_align);
 	return 0;
+
+close:
+	close(f->fd);
+	return ret;
 }
 
 /* ---- what it can do ---- */
@@ -380,32 +474,41 @@ static void learn_backing_device(struct export *export)
 	}
 }
 
+static bool allows_discard(const struct export *export)
+{
+	return !export_option(export, "discard")->word;
+}
+
 /*
- * Both are tried behind the end of the file, which then has its length and content
+ * Each is tried behind the end of the file, which then has its length and content
  * as before (blocks that somebody preallocated there are given back).
  * A file system that cannot even say (no space left, say) counts as unable.
  */
 static void learn_file_operations(struct export *export)
 {
-	const struct file *f = export->private;
+	struct file *f = export->private;
 	struct backend_limits *l = &export->limits;
 	uint64_t behind = ((uint64_t)f->stat.st_size + PROBE_BYTES) / PROBE_BYTES * PROBE_BYTES;
-	bool punch, zero;
+	bool allocates;
 
 	if (behind > INT64_MAX - PROBE_BYTES)
 		return;
-	punch = !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)behind,
-			   PROBE_BYTES);
-	zero = punch && !fallocate(f->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)behind,
-				   PROBE_BYTES);
+	f->punches = allows_discard(export) &&
+		     !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)behind,
+				PROBE_BYTES);
+	f->zeroes_kept = !fallocate(f->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+				    (off_t)behind, PROBE_BYTES);
+	/* In place of that a hole, which is then allocated: tmpfs. */
+	allocates = f->punches && !f->zeroes_kept &&
+		    !fallocate(f->fd, FALLOC_FL_KEEP_SIZE, (off_t)behind, PROBE_BYTES);
 	/* ext4 punches nothing behind the end; cutting there frees what the try allocated. */
-	if (zero && ftruncate(f->fd, f->stat.st_size))
+	if ((f->zeroes_kept || allocates) && ftruncate(f->fd, f->stat.st_size))
 		log_warning(export->name,
 			    "a block was allocated behind its end, to see whether that works, "
 			    "and cannot be given back: %s",
 			    strerror(errno));
-	l->max_discard = punch ? 1u << 30 : 0;
-	l->max_write_zeroes = zero ? 1u << 30 : 0;
+	l->max_discard = f->punches ? 1u << 30 : 0;
+	l->max_write_zeroes = f->zeroes_kept || allocates ? 1u << 30 : 0;
 	l->discard_granularity = (uint32_t)f->stat.st_blksize;
 	if (l->discard_granularity & (l->discard_granularity - 1) ||
 	    l->discard_granularity > 1u << 20)
@@ -429,39 +532,31 @@ static void learn_device_operations(struct export *export)
 	/* Through the page cache the device's blocks may be larger than ours. */
 	if (l->logical_block < f->device_block)
 		return;
+	f->punches = allows_discard(export);
+	f->zeroes_kept = true;
 	l->max_write_zeroes = bounded(zeroes);
-	l->max_discard = bounded(discard);
+	l->max_discard = f->punches ? bounded(discard) : 0;
 	l->discard_granularity = bounded(granularity);
 	f->discard_command = true;
 }
 
-static int learn_size(struct export *export, uint32_t block, struct error *err)
+static int learn_size(struct export *export, struct error *err)
 {
 	struct file *f = export->private;
 	struct backend_limits *l = &export->limits;
 	off_t size = lseek(f->fd, 0, SEEK_END);
-	unsigned physical = 0, optimal = 0, logical = 0;
+	unsigned physical = 4096, optimal = 0;
 	uint64_t tail;
 
 	if (size < 0)
 		return error_set(err, errno, "%s: its size is not to be had: %s", f->path,
 				 strerror(errno));
 	if (S_ISBLK(f->stat.st_mode)) {
-		ioctl(f->fd, BLKSSZGET, &logical);
+		physical = 0;
 		ioctl(f->fd, BLKPBSZGET, &physical);
 		ioctl(f->fd, BLKIOOPT, &optimal);
-		if (block < logical)
-			block = logical;
-		f->device_block = logical;
-	} else {
-		physical = 4096;
 	}
-	l->logical_block = export->block_size ? export->block_size : block;
-	if (f->direct && l->logical_block < block)
-		return error_set(
-			err, EINVAL,
-			"%s: block size %u is below the %u bytes that it takes: give --block-size %u",
-			f->path, l->logical_block, block, block);
+	l->logical_block = f->block;
 	l->physical_block = physical > l->logical_block ? physical : l->logical_block;
 	l->opt_io = optimal;
 	tail = (uint64_t)size % l->logical_block;
@@ -540,10 +635,10 @@ static int open_flush_fds(struct export *export, struct error *err)
 }
 
 /* Opens the data, for nobody else: -EBUSY where somebody has it. */
-static int take_data(struct export *export, uint32_t *block, struct error *err)
+static int take_data(struct export *export, struct error *err)
 {
 	struct file *f = export->private;
-	int ret = open_data(export, block, err);
+	int ret = open_data(export, err);
 
 	if (ret)
 		return ret;
@@ -561,14 +656,14 @@ static int take_data(struct export *export, uint32_t *block, struct error *err)
  * Of a server that has ended the kernel keeps the files a little longer: it frees a
  * ring, and what is registered there, when it comes to it.
  */
-static int take_data_over(struct export *export, uint32_t *block, struct error *err)
+static int take_data_over(struct export *export, struct error *err)
 {
 	static const struct timespec pause = { .tv_nsec = RELEASE_PAUSE_MS * 1000000 };
-	int ret = take_data(export, block, err);
+	int ret = take_data(export, err);
 
 	for (unsigned ms = 0; ret == -EBUSY && ms < RELEASE_MS; ms += RELEASE_PAUSE_MS) {
 		nanosleep(&pause, NULL);
-		ret = take_data(export, block, err);
+		ret = take_data(export, err);
 	}
 	return ret;
 }
@@ -577,7 +672,6 @@ static int file_open(struct export *export, struct error *err)
 {
 	struct file *f = export->private;
 	struct backend_limits *l = &export->limits;
-	uint32_t block = 512;
 	int ret = 0;
 
 	f->path = path_of(export);
@@ -590,11 +684,10 @@ static int file_open(struct export *export, struct error *err)
 		ret = look_at_type(export, err);
 	if (ret)
 		goto remove;
-	ret = export->resumed ? take_data_over(export, &block, err)
-			      : take_data(export, &block, err);
+	ret = export->resumed ? take_data_over(export, err) : take_data(export, err);
 	if (ret)
 		goto remove;
-	ret = learn_size(export, block, err);
+	ret = learn_size(export, err);
 	if (ret)
 		goto close;
 	l->read_only = export->read_only;
@@ -744,19 +837,36 @@ static void discarded(struct io *io, int result)
 	deallocate(io);
 }
 
+/* The range is a hole by now, which was to stay allocated. */
+static void punched(struct io *io, int result)
+{
+	struct file_queue *fq = queue_private(io->queue);
+
+	if (result < 0)
+		io_complete(io, result);
+	else
+		io_fallocate(io, fq->file, FALLOC_FL_KEEP_SIZE, io->offset, io->length,
+			     deallocated);
+}
+
 static void deallocate(struct io *io)
 {
 	struct file *f = queue_export(io->queue)->private;
 	struct file_queue *fq = queue_private(io->queue);
-	bool keep = io->op == IO_WRITE_ZEROES && io->flags & IO_KEEP;
+	bool keep = io->op == IO_WRITE_ZEROES && (io->flags & IO_KEEP || !f->punches);
+	int mode = FALLOC_FL_PUNCH_HOLE;
 
-	if (io->op == IO_DISCARD && f->discard_command)
+	/* It was not offered; a hole must not be punched for it in any case. */
+	if (!f->punches && (io->op == IO_DISCARD || !f->zeroes_kept)) {
+		io_complete(io, -EOPNOTSUPP);
+	} else if (io->op == IO_DISCARD && f->discard_command) {
 		io_blkdiscard(io, fq->file, io->offset, io->length, discarded);
-	else
-		io_fallocate(io, fq->file,
-			     (keep ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE) |
-				     FALLOC_FL_KEEP_SIZE,
-			     io->offset, io->length, deallocated);
+	} else {
+		if (keep && f->zeroes_kept)
+			mode = FALLOC_FL_ZERO_RANGE;
+		io_fallocate(io, fq->file, mode | FALLOC_FL_KEEP_SIZE, io->offset, io->length,
+			     keep && !f->zeroes_kept ? punched : deallocated);
+	}
 }
 
 static void file_submit(struct io *io)

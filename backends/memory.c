@@ -105,6 +105,13 @@ static int memory_check(const struct export *export, struct error *err)
 	if (shard & (shard - 1))
 		return error_set(err, EINVAL, "shard: '%s' does not fit: give a power of 2",
 				 export_option(export, "shard")->text);
+	/* The memory consists of whole shards, and is a file of the kernel's. */
+	if (size > INT64_MAX - (shard - 1))
+		return error_set(err, EINVAL,
+				 "'%s': in whole shards of %s it is too large: give a size below "
+				 "8E, as in %s:512M",
+				 export->name, size_format(shard, text, sizeof(text)),
+				 export->backend->scheme);
 	if (export_option(export, "limit")->word < 0 &&
 	    export_option(export, "limit")->number < shard)
 		return error_set(

@@ -239,6 +239,8 @@ struct export
 	unsigned nr_queues;  /* at the most; the kernel may make fewer */
 	unsigned depth;      /* tags a queue */
 	uint32_t max_io;     /* bytes of the largest request, asked for */
+	/* The live device's logical block size, where resumed; else 0. */
+	uint32_t resumed_block;
 	struct backend_limits limits;
 	uint64_t grown;  /* bytes that the storage has by now; 0: limits.size.  Atomic */
 	int grown_event; /* an eventfd, written with it */

@@ -45,6 +45,7 @@ int serving_open(struct serving *s, const struct serving_of *of, struct error *e
 		s->export.name = of->name;
 	s->export.resumed = of->resumed;
 	s->export.restored = of->restored;
+	s->export.resumed_block = of->resumed_block;
 	s->export.host = of->host;
 	s->export.gauges = of->counters->gauges;
 	s->export.lost = &of->counters->lost;

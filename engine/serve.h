@@ -54,6 +54,7 @@ struct serving_of {
 	const struct spec *spec; /* checked */
 	const char *name;        /* for messages; NULL: the URI */
 	bool resumed, restored;  /* see struct export */
+	uint32_t resumed_block;  /* the same */
 	const struct backend_host *host;
 	struct counters *counters;
 };

@@ -75,6 +75,8 @@ int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct
 	json_object_set_new(request, "uid", json_integer(worker_setup.uid));
 	json_object_set_new(request, "gid", json_integer(worker_setup.gid));
 	json_object_set_new(request, "resumed", json_boolean(resumed));
+	if (resumed)
+		json_object_set_new(request, "block", json_integer(m->limits.logical_block));
 	json_object_set_new(request, "restored", json_boolean(m->origin != ORIGIN_REQUESTED));
 	ret = worker_call_with_ask(*worker, request, FLOW_WORKER_MS, NULL, NULL, err);
 	if (!ret)

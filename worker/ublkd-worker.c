@@ -46,6 +46,7 @@ struct worker {
 	struct spec spec;
 	char name[80];
 	bool resumed, restored;
+	uint32_t resumed_block;
 	struct counters *counters;
 	int counters_fd, char_fd;
 	struct serving serving;
@@ -120,6 +121,7 @@ static int do_setup(struct worker *w, const json_t *request, struct link_fds *fd
 	snprintf(w->name, sizeof(w->name), "%s", name ? name : "?");
 	w->resumed = json_is_true(json_object_get(request, "resumed"));
 	w->restored = json_is_true(json_object_get(request, "restored"));
+	w->resumed_block = (uint32_t)json_integer_value(json_object_get(request, "block"));
 	ask_use(link_take_fd(fds, 0));
 	ret = read_spec(w, request, err);
 	if (ret)
@@ -151,6 +153,7 @@ static int do_open(struct worker *w, const json_t *request, struct link_fds *fds
 				   .name = w->name,
 				   .resumed = w->resumed,
 				   .restored = w->restored,
+				   .resumed_block = w->resumed_block,
 				   .host = &ask_host,
 				   .counters = w->counters,
 			   },

@@ -635,9 +635,42 @@ int __wrap_ftruncate(int fd, off_t length)
 	return fails("ftruncate", ENOSPC) ? -1 : __real_ftruncate(fd, length);
 }
 
+static void (*statx_change)(struct statx *stx);
+static int fallocate_lacks;
+
+void fake_statx(void (*change)(struct statx *stx))
+{
+	statx_change = change;
+}
+
+void fake_no_fallocate(int mode)
+{
+	fallocate_lacks = mode;
+}
+
+bool fake_fallocate_lacks(int mode)
+{
+	return mode & fallocate_lacks;
+}
+
+int __real_statx(int dir, const char *path, int flags, unsigned mask, struct statx *stx);
+int __wrap_statx(int dir, const char *path, int flags, unsigned mask, struct statx *stx);
+int __wrap_statx(int dir, const char *path, int flags, unsigned mask, struct statx *stx)
+{
+	int ret = __real_statx(dir, path, flags, mask, stx);
+
+	if (!ret && statx_change)
+		statx_change(stx);
+	return ret;
+}
+
 int __wrap_fallocate(int fd, int mode, off_t offset, off_t length);
 int __wrap_fallocate(int fd, int mode, off_t offset, off_t length)
 {
+	if (fake_fallocate_lacks(mode)) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
 	return fails("fallocate", EOPNOTSUPP) ? -1 : __real_fallocate(fd, mode, offset, length);
 }
 

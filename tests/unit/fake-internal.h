@@ -105,6 +105,8 @@ bool fake_ring_has_commands(const struct fake_ring *ring, bool hung_too);
 void fake_deliver_requests(struct fake_ring *ring);
 /* The ring goes away, with what it fetched. */
 void fake_forget_ring(struct fake_ring *ring);
+/* Whether fallocate(2) was told to lack one of the mode's bits. */
+bool fake_fallocate_lacks(int mode);
 
 struct fake_device *fake_find_device(unsigned id);
 bool fake_device_is_live(const struct fake_device *device);

@@ -114,6 +114,12 @@ void fake_refuse(uint32_t op, int code);
 /* Every n-th automatic buffer registration fails; 0: none. */
 void fake_registration_fails(unsigned every);
 
+/* What statx(2) says is passed through this; NULL (and fake_start()): nothing is changed. */
+struct statx;
+void fake_statx(void (*change)(struct statx *stx));
+/* fallocate(2) with any of these bits fails with EOPNOTSUPP, as does a ring's; 0: none. */
+void fake_no_fallocate(int mode);
+
 /*
  * Work of a ring's opcode (READ and WRITE for their FIXED kinds too): after
  * `skip` more, the next `times` end with `result`: -errno, or so many bytes done.

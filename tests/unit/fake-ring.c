@@ -363,6 +363,8 @@ static int do_work(struct fake_ring *ring, const struct io_uring_sqe *sqe, int f
 			      : 0;
 		break;
 	case IORING_OP_FALLOCATE:
+		if (fake_fallocate_lacks((int)sqe->len))
+			return -EOPNOTSUPP;
 		ret = __real_fallocate(fd, (int)sqe->len, (off_t)sqe->off, (off_t)sqe->addr)
 			      ? -errno
 			      : 0;

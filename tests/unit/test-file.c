@@ -57,6 +57,17 @@ static int flush(unsigned queue)
 	return fake_request(0, queue, UBLK_OP_FLUSH, 0, 0, 0, NULL);
 }
 
+static bool reads_as(uint64_t offset, uint32_t length, uint8_t byte)
+{
+	uint8_t *got = fake_data(length, (uint8_t)~byte);
+	bool same;
+
+	assert_int_equal(fake_request(0, 0, UBLK_OP_READ, 0, offset, length, got), 0);
+	same = got[0] == byte && !memcmp(got, got + 1, length - 1);
+	fake_data_free(got);
+	return same;
+}
+
 static uint64_t blocks_taken(void)
 {
 	struct stat st;
@@ -208,9 +219,8 @@ static void test_what_the_file_system_cannot_is_not_offered(void **state)
 		}
 		fake_fail(NULL, 0, 0);
 		assert_int_equal(!!s.device.serving.export.limits.max_discard, n == 2);
-		assert_int_equal(s.device.serving.export.limits.max_write_zeroes, 0);
-		assert_int_equal(fake_request(0, 0, UBLK_OP_WRITE_ZEROES, 0, 0, 4096, NULL),
-				 -EOPNOTSUPP);
+		/* Either will do for zeroes. */
+		assert_int_equal(s.device.serving.export.limits.max_write_zeroes, 1u << 30);
 		assert_int_equal(blocks_taken(), 0);
 		finish(&s);
 	}
@@ -264,6 +274,154 @@ static void test_a_file_that_is_cut_off(void **state)
 		assert_int_equal(request(0, UBLK_OP_READ, 0, 4 * MIB, 4096, 1), 0);
 		finish(&s);
 	}
+}
+
+/* tmpfs: a hole where that will do, and one that is filled again where it must not stay. */
+static void test_write_zeroes_without_zero_range(void **state)
+{
+	struct served s;
+
+	(void)state;
+	fake_no_fallocate(FALLOC_FL_ZERO_RANGE);
+	begin(&s, "");
+	assert_int_equal(s.device.serving.export.limits.max_write_zeroes, 1u << 30);
+	assert_int_equal(blocks_taken(), 0);
+	assert_int_equal(request(0, UBLK_OP_WRITE, 0, 0, MIB, 7), 0);
+	assert_int_equal(request(0, UBLK_OP_WRITE, 0, MIB, MIB, 7), 0);
+	assert_int_equal(fake_request(0, 0, UBLK_OP_WRITE_ZEROES, UBLK_REQ_NOUNMAP, 0, MIB, NULL),
+			 0);
+	assert_true(reads_as(0, MIB, 0) && reads_as(MIB, MIB, 7));
+	assert_true(blocks_taken() >= 2 * MIB);
+	assert_int_equal(fake_request(0, 0, UBLK_OP_WRITE_ZEROES, 0, MIB, MIB, NULL), 0);
+	assert_true(reads_as(MIB, MIB, 0));
+	assert_true(blocks_taken() <= MIB + 64 * KIB);
+	/* A hole that cannot be filled again: it is zero, and the promise is not kept. */
+	fake_work(IORING_OP_FALLOCATE, 1, 1, -ENOSPC);
+	assert_int_equal(fake_request(0, 0, UBLK_OP_WRITE_ZEROES, UBLK_REQ_NOUNMAP, 0, MIB, NULL),
+			 -ENOSPC);
+	finish(&s);
+	fake_no_fallocate(0);
+}
+
+static void test_discard_off_gives_no_block_back(void **state)
+{
+	struct served s;
+
+	(void)state;
+	for (int lacks = 0; lacks <= FALLOC_FL_ZERO_RANGE; lacks += FALLOC_FL_ZERO_RANGE) {
+		bool zeroes = !lacks;
+
+		fake_no_fallocate(lacks);
+		begin(&s, "-odiscard=off");
+		assert_int_equal(s.device.serving.export.limits.max_discard, 0);
+		assert_int_equal(s.device.serving.export.limits.max_write_zeroes,
+				 zeroes ? 1u << 30 : 0);
+		assert_int_equal(request(0, UBLK_OP_WRITE, 0, 0, MIB, 7), 0);
+		assert_int_equal(fake_request(0, 0, UBLK_OP_DISCARD, 0, 0, MIB, NULL), -EOPNOTSUPP);
+		assert_true(reads_as(0, MIB, 7));
+		assert_int_equal(fake_request(0, 0, UBLK_OP_WRITE_ZEROES, 0, 0, MIB, NULL),
+				 zeroes ? 0 : -EOPNOTSUPP);
+		assert_true(reads_as(0, MIB, zeroes ? 0 : 7));
+		assert_true(blocks_taken() >= MIB);
+		finish(&s);
+	}
+	fake_no_fallocate(0);
+}
+
+/* ---- the block size ---- */
+
+static void needs_4096(struct statx *stx)
+{
+	stx->stx_mask |= STATX_DIOALIGN;
+	stx->stx_dio_offset_align = 4096;
+	stx->stx_dio_mem_align = 512;
+}
+
+static void put(uint64_t offset, const void *bytes, size_t length)
+{
+	int fd = open(temp_path("disk.img"), O_WRONLY);
+
+	assert_int_equal(pwrite(fd, bytes, length, (off_t)offset), length);
+	close(fd);
+}
+
+static void put_gpt(uint64_t offset)
+{
+	uint8_t header[92] = "EFI PART\0\0\1\0\x5c";
+
+	header[24] = 1;
+	put(offset, header, sizeof(header));
+}
+
+/* Begins on disk.img as it is. */
+static int start_on(struct served *s, const char *options)
+{
+	char words[700];
+
+	snprintf(words, sizeof(words), "%s queues=1 depth=4 %s", temp_path("disk.img"), options);
+	fake_start(&fake_linux_7_2);
+	served_open(s, words);
+	return served_start(s);
+}
+
+static void has_blocks(const char *options, uint32_t block, bool direct)
+{
+	struct served s;
+
+	if (start_on(&s, options))
+		fail_msg("%s: %s", options, s.err.text);
+	assert_int_equal(s.device.serving.export.limits.logical_block, block);
+	/* Only direct I/O asks anything of memory. */
+	assert_int_equal(s.device.serving.export.limits.dma_align, direct ? 512 : 0);
+	assert_int_equal(request(0, UBLK_OP_WRITE, UBLK_REQ_FUA, block, block, 0x5a), 0);
+	assert_true(reads_as(block, block, 0x5a));
+	finish(&s);
+}
+
+static void test_an_image_has_the_same_blocks_wherever_it_lies(void **state)
+{
+	struct served s;
+
+	(void)state;
+	fake_statx(needs_4096);
+	temp_file("disk.img", 8 * MIB);
+	has_blocks("", 512, false);
+	has_blocks("block-size=4096", 4096, true);
+	has_blocks("block-size=512", 512, false);
+	assert_int_equal(start_on(&s, "-odirect=on"), -EINVAL);
+	assert_non_null(strstr(s.err.text, "--block-size"));
+	served_close(&s);
+	fake_stop();
+	/* Made on a disk with blocks of 4096; then anew on one of 512. */
+	temp_file("disk.img", 8 * MIB);
+	put_gpt(4096);
+	has_blocks("", 4096, true);
+	put_gpt(4096);
+	put_gpt(512);
+	has_blocks("", 512, false);
+	fake_statx(NULL);
+	temp_file("disk.img", 8 * MIB);
+	put_gpt(4096);
+	assert_int_equal(start_on(&s, ""), 0);
+	assert_int_equal(s.device.serving.export.limits.logical_block, 4096);
+	finish(&s);
+}
+
+/* An image whose start cannot be read might be of either kind. */
+static void test_an_image_that_cannot_be_read_is_refused(void **state)
+{
+	struct served s;
+
+	(void)state;
+	temp_file("disk.img", 8 * MIB);
+	fake_start(&fake_linux_7_2);
+	served_open(&s, temp_path("disk.img"));
+	fake_fail("pread", 1, EIO);
+	assert_int_equal(served_start(&s), -EIO);
+	assert_non_null(strstr(s.err.text, "cannot read"));
+	fake_fail(NULL, 0, 0);
+	served_close(&s);
+	fake_stop();
 }
 
 /* ---- direct and not ---- */
@@ -406,6 +564,10 @@ int main(void)
 		cmocka_unit_test(test_what_the_file_system_cannot_is_not_offered),
 		cmocka_unit_test(test_a_tail_that_is_no_block_is_left_out),
 		cmocka_unit_test(test_a_file_that_is_cut_off),
+		cmocka_unit_test(test_write_zeroes_without_zero_range),
+		cmocka_unit_test(test_discard_off_gives_no_block_back),
+		cmocka_unit_test(test_an_image_has_the_same_blocks_wherever_it_lies),
+		cmocka_unit_test(test_an_image_that_cannot_be_read_is_refused),
 		cmocka_unit_test(test_without_direct_io),
 		cmocka_unit_test(test_what_cannot_be_served),
 		cmocka_unit_test(test_one_writer_or_many_readers),
