@@ -42,6 +42,11 @@ struct control {
 	 * the calling thread blocks.
 	 */
 	int (*wait)(struct control *control, uint64_t number, unsigned ms, int *result);
+	/*
+	 * Writes an attribute of a device in /sys, which may wait for requests in flight
+	 * (attribute.h). Returns 0 or -errno. NULL: the calling thread writes it.
+	 */
+	int (*write_attribute)(struct control *control, const char *path, const char *value);
 };
 
 /* A command that only asks and never waits for a server is answered within this. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/device.h"
+#include "engine/attribute.h"
 #include "engine/params.h"
 
 #include <errno.h>
@@ -128,25 +129,28 @@ static int open_char(struct device *d, struct error *err)
 
 static void write_attribute(const struct device *d, const char *attribute, const char *value)
 {
+	struct control *control = d->control;
 	char path[96];
-	int fd;
+	int ret;
 
 	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/%s", d->info.dev_id, attribute);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+	ret = control->write_attribute ? control->write_attribute(control, path, value)
+				       : attribute_write_file(path, value);
+	if (ret)
 		log_debug(d->serving.export.name, "%s: cannot set it to %s: %s", path, value,
-			  strerror(errno));
-	if (fd >= 0)
-		close(fd);
+			  strerror(-ret));
 }
 
 static void tune_block_device(const struct device *d)
 {
-	/* A device of one queue gets mq-deadline, which only adds work here. */
-	write_attribute(d, "scheduler", "none");
-	/* Until 6.16 a dead server is noticed only when a request times out (30 s). */
+	/*
+	 * Until 6.16 a dead server is noticed only when a request times out (30 s). First,
+	 * since the next one may wait for storage that does not answer.
+	 */
 	if (!notices_dead_server(d))
 		write_attribute(d, "io_timeout", "1000");
+	/* A device of one queue gets mq-deadline, which only adds work here. */
+	write_attribute(d, "scheduler", "none");
 }
 
 /* ---- queues ---- */

@@ -2,6 +2,8 @@
 #include "engine/process.h"
 #include "engine/log.h"
 
+#include <dirent.h>
+#include <unistd.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,4 +88,26 @@ uint64_t process_started(pid_t pid)
 	for (unsigned field = 2; at && field < 22; field++)
 		at = strchr(at + 1, ' ');
 	return at ? strtoull(at, NULL, 10) : 0;
+}
+
+bool process_has_open(pid_t pid, const char *path)
+{
+	char folder[32], target[256];
+	struct dirent *entry;
+	bool found = false;
+	DIR *dir;
+
+	snprintf(folder, sizeof(folder), "/proc/%d/fd", (int)pid);
+	dir = opendir(folder);
+	while (dir && !found && (entry = readdir(dir))) {
+		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+
+		if (n < 0)
+			continue;
+		target[n] = 0;
+		found = !strcmp(target, path);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
 }

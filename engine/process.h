@@ -6,6 +6,7 @@
 #ifndef UBLKD_PROCESS_H
 #define UBLKD_PROCESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -29,5 +30,8 @@ const char *process_name(pid_t pid, char *out, size_t size);
  * 0: there is no such process.  Together with its number it is no other's.  Any thread.
  */
 uint64_t process_started(pid_t pid);
+
+/* Whether the process has the file of that path open, as /proc/PID/fd has it.  Any thread. */
+bool process_has_open(pid_t pid, const char *path);
 
 #endif

@@ -7,7 +7,7 @@
 #include "engine/error.h"
 #include "engine/log.h"
 #include "supervisor/describe.h"
-#include "supervisor/holders.h"
+#include "engine/holders.h"
 #include "supervisor/interfaces.h"
 #include "supervisor/keep.h"
 #include "supervisor/supervisor.h"

@@ -3,7 +3,7 @@
 #include "engine/cpus.h"
 #include "engine/devices.h"
 #include "engine/error.h"
-#include "supervisor/holders.h"
+#include "engine/holders.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
 #include "supervisor/supervisor.h"

@@ -325,11 +325,14 @@ void flow_finish(struct managed *m, bool partitions)
 		log_debug(m->name, "%s", err.text);
 	if (name_link(m->name, device, &err))
 		log_warning(m->name, "%s", err.text);
-	/* A device of one queue gets mq-deadline, which only adds work here. */
-	set_attribute(m, "scheduler", "none");
-	/* Until 6.16 a dead server is noticed only when a request times out (30 s). */
+	/*
+	 * Until 6.16 a dead server is noticed only when a request times out (30 s). First,
+	 * since the next one may wait for storage that does not answer.
+	 */
 	if (!(kernel_features() & UBLK_FEAT_QUIESCE))
 		set_attribute(m, "io_timeout", "1000");
+	/* A device of one queue gets mq-deadline, which only adds work here. */
+	set_attribute(m, "scheduler", "none");
 	if (partitions && m->partitions)
 		add_partitions(m, device);
 }

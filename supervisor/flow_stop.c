@@ -7,7 +7,7 @@
 #include "engine/log.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
-#include "supervisor/holders.h"
+#include "engine/holders.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
 #include "supervisor/worker_socket.h"

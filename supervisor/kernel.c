@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/kernel.h"
+#include "engine/attribute.h"
 #include "engine/error.h"
+#include "engine/holders.h"
 #include "engine/log.h"
 #include "supervisor/fiber.h"
-#include "supervisor/holders.h"
 #include "supervisor/name.h"
 
 #include <errno.h>
@@ -139,18 +140,6 @@ struct task {
 	struct fiber_event event;
 };
 
-static int write_file(const struct task *t)
-{
-	int fd = open(t->path, O_WRONLY | O_CLOEXEC), ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, t->text, strlen(t->text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
 /* It has each CPU's work queue do something, behind what is there, and waits for that. */
 static int settle(void)
 {
@@ -195,7 +184,7 @@ static void work(struct task *t)
 		ret = fsync(t->fd);
 		break;
 	case TASK_WRITE:
-		t->result = write_file(t);
+		t->result = attribute_write_file(t->path, t->text);
 		return;
 	case TASK_HOLDERS:
 		t->result = find_holders(t);

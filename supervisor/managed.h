@@ -23,7 +23,7 @@
 #include "engine/spec.h"
 #include "engine/state.h"
 #include "supervisor/fiber.h"
-#include "supervisor/holders.h"
+#include "engine/holders.h"
 #include "supervisor/name.h"
 #include "supervisor/worker.h"
 

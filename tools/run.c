@@ -2,6 +2,7 @@
 /*
  * ublkctl run: one device, served from the foreground until a signal.
  */
+#include "engine/attribute.h"
 #include "engine/device.h"
 #include "engine/host.h"
 #include "engine/log.h"
@@ -17,6 +18,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+/* For an attribute to be written before the device's path is printed. */
+#define ATTRIBUTE_MS 300u
 
 static const struct option_def run_options[] = {
 	OPTION_DEF_CREATE,
@@ -277,6 +281,14 @@ static void print_summary(struct device *d)
 
 /* ---- the verb ---- */
 
+static struct attribute_writer attributes;
+
+static int write_attribute(struct control *control, const char *path, const char *value)
+{
+	(void)control;
+	return attribute_write(&attributes, path, value, ATTRIBUTE_MS);
+}
+
 static int serve(struct run *run, struct control *control)
 {
 	struct device device;
@@ -315,12 +327,16 @@ static int run_main(const struct verb *verb, int argc, char **argv)
 		return cli_fail(EXIT_USAGE, &err);
 	}
 	log_setup("ublkctl", run.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
-	if (control_open(&control, CONTROL_DEADLINE_MS, &err)) {
+	/* Before the control ring is there: the process that it starts must not have it. */
+	if (attribute_start(&attributes, &err) ||
+	    control_open(&control, CONTROL_DEADLINE_MS, &err)) {
 		status = cli_fail(EXIT_FAILED, &err);
 	} else {
+		control.write_attribute = write_attribute;
 		status = serve(&run, &control);
 		control_close(&control);
 	}
+	attribute_end(&attributes);
 	spec_close(&run.spec);
 	return status;
 }

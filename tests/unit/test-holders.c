@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/unit/temp.h"
 #include "tests/unit/test.h"
-#include "supervisor/holders.h"
+#include "engine/holders.h"
 
 #include <errno.h>
 #include <fcntl.h>

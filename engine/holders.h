@@ -55,6 +55,14 @@ void holders_close(struct holders *holders);
 int holders_find_in(const char *root, const char *block, const pid_t *ignored, unsigned nr_ignored,
 		    struct holders *holders);
 
+/*
+ * Puts "process 12 (fio), mount /mnt" into out (size bytes), texts escaped, what does not
+ * fit cut off.  Returns out.
+ */
+const char *holders_text(const struct holders *holders, char *out, size_t size);
+/* Whether all of them are processes, which may let go of it at any time. */
+bool holders_are_processes(const struct holders *holders);
+
 /* "process", "mount", "swap" or "device". */
 const char *holder_kind_name(enum holder_kind kind);
 

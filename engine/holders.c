@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "supervisor/holders.h"
+#include "engine/holders.h"
+#include "engine/error.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -454,6 +455,35 @@ void holders_close(struct holders *holders)
 		free(holders->list[i].path);
 	free(holders->list);
 	*holders = (struct holders){ 0 };
+}
+
+const char *holders_text(const struct holders *holders, char *out, size_t size)
+{
+	size_t used = 0;
+
+	out[0] = 0;
+	for (unsigned i = 0; i < holders->nr && used < size; i++) {
+		const struct holder *h = &holders->list[i];
+		char command[80], path[400], pid[24] = "";
+
+		if (h->pid)
+			snprintf(pid, sizeof(pid), " %d", (int)h->pid);
+		used += (size_t)snprintf(out + used, size - used, "%s%s%s%s%s%s%s%s", i ? ", " : "",
+					 holder_kind_name(h->kind), pid, h->pid ? " (" : "",
+					 h->pid ? text_escape(h->command, command, sizeof(command))
+						: "",
+					 h->pid ? ")" : "", h->path ? " " : "",
+					 h->path ? text_escape(h->path, path, sizeof(path)) : "");
+	}
+	return out;
+}
+
+bool holders_are_processes(const struct holders *holders)
+{
+	for (unsigned i = 0; i < holders->nr; i++)
+		if (holders->list[i].kind != HOLDER_PROCESS)
+			return false;
+	return true;
 }
 
 const char *holder_kind_name(enum holder_kind kind)

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/attribute.h"
+#include "engine/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ORDER_BYTES 200 /* path, NUL, value, NUL */
+#define END_MS      200
+
+int attribute_write_file(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, value, strlen(value)) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+/* The process: one order a message, until the other end is closed. */
+static void serve(int fd)
+{
+	char order[ORDER_BYTES + 1];
+	ssize_t n;
+
+	while ((n = recv(fd, order, sizeof(order) - 1, 0)) > 0) {
+		const char *value;
+		int ret;
+
+		order[n] = 0;
+		value = order + strlen(order) + 1;
+		ret = value < order + n ? attribute_write_file(order, value) : -EINVAL;
+		if (send(fd, &ret, sizeof(ret), MSG_NOSIGNAL) < 0)
+			break;
+	}
+}
+
+/* Everything but its socket: a terminal, a lock or a device must not live on in it. */
+static void close_all_but(int fd)
+{
+	if (fd > 3)
+		syscall(SYS_close_range, 3u, (unsigned)fd - 1, 0u);
+	syscall(SYS_close_range, (unsigned)fd + 1, ~0u, 0u);
+	for (int i = 0; i < 3; i++) {
+		int null = open("/dev/null", O_RDWR);
+
+		if (null >= 0 && null != i) {
+			dup2(null, i);
+			close(null);
+		}
+	}
+}
+
+int attribute_start(struct attribute_writer *writer, struct error *err)
+{
+	int pair[2];
+	pid_t pid;
+
+	*writer = (struct attribute_writer){ .fd = -1 };
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return error_set(err, errno, "socketpair: %s", strerror(errno));
+	pid = fork();
+	if (pid < 0) {
+		int code = errno;
+
+		close(pair[0]);
+		close(pair[1]);
+		return error_set(err, code, "fork: %s", strerror(code));
+	}
+	if (!pid) {
+		/* The terminal's signals are for the server. Nobody reaps the second one. */
+		setsid();
+		if (fork())
+			_exit(0);
+		close_all_but(pair[1]);
+		serve(pair[1]);
+		_exit(0);
+	}
+	close(pair[1]);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	writer->fd = pair[0];
+	return 0;
+}
+
+int attribute_write(struct attribute_writer *writer, const char *path, const char *value,
+		    unsigned ms)
+{
+	struct pollfd poll_fd = { .fd = writer->fd, .events = POLLIN };
+	char order[ORDER_BYTES];
+	int n = snprintf(order, sizeof(order), "%s%c%s", path, 0, value), ret;
+
+	if (n < 0 || n + 1 > ORDER_BYTES)
+		return -EINVAL;
+	if (writer->fd < 0)
+		return -ENOTCONN;
+	/* An answer that came too late is of an earlier order. */
+	while (recv(writer->fd, &ret, sizeof(ret), MSG_DONTWAIT) > 0)
+		;
+	if (send(writer->fd, order, (size_t)n + 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return -errno;
+	if (poll(&poll_fd, 1, (int)ms) <= 0)
+		return -ETIMEDOUT;
+	return recv(writer->fd, &ret, sizeof(ret), MSG_DONTWAIT) == sizeof(ret) ? ret : -EPIPE;
+}
+
+void attribute_end(struct attribute_writer *writer)
+{
+	struct pollfd poll_fd = { .fd = writer->fd, .events = POLLIN };
+
+	if (writer->fd < 0)
+		return;
+	shutdown(writer->fd, SHUT_WR);
+	poll(&poll_fd, 1, END_MS);
+	close(writer->fd);
+	writer->fd = -1;
+}
