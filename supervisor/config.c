@@ -23,7 +23,7 @@ const struct option_def config_options[] = {
 	[CONFIG_ON_STOP] = { "on-stop", OPTION_CHOICE, "keep|remove", "keep", 0, 0,
 			     "what becomes of exports when ublkd is stopped" },
 	[CONFIG_MAX_JOBS] = { "max-jobs", OPTION_COUNT, NULL, "16", 1, 1024,
-			      "exports that are started, recovered or removed at a time" },
+			      "exports that are started at a time, and as many that are recovered" },
 	[CONFIG_OPTIONS] = { .name = NULL },
 };
 

@@ -22,6 +22,7 @@
 #define FLUSH_MS      60000u
 #define HOLDERS_MS    30000u /* it is refused then: with thousands of processes it takes long */
 #define FORCED_MS     5000u
+#define CLAIM_MS      5000u
 #define BRIEF_MS      1000u /* for who opens it for a moment, as what probes new devices */
 #define BRIEF_POLL_MS 50u
 
@@ -34,14 +35,6 @@ static uint64_t requests_done(void *context)
 		sum += __atomic_load_n(&counters_queue(m->counters, i)->completed,
 				       __ATOMIC_RELAXED);
 	return sum;
-}
-
-static bool are_processes(const struct holders *holders)
-{
-	for (unsigned i = 0; i < holders->nr; i++)
-		if (holders->list[i].kind != HOLDER_PROCESS)
-			return false;
-	return true;
 }
 
 static int look_for_holders(struct managed *m, bool *brief, struct error *err)
@@ -57,30 +50,96 @@ static int look_for_holders(struct managed *m, bool *brief, struct error *err)
 	else if (holders.nr)
 		ret = error_set(err, EBUSY,
 				"%s is in use: end that first, or give --wait or --force", m->name);
-	*brief = are_processes(&holders);
+	*brief = holders_are_processes(&holders);
 	holders_close(&holders);
 	return ret;
 }
 
-static int refuse_if_held(struct managed *m, struct error *err)
+/* How the users of a device are kept away while it is stopped.  Owner: flow_stop(). */
+struct claim {
+	struct managed *m;
+	int fd; /* of the block device; -1: it is not claimed */
+};
+
+static void release(struct claim *claim)
+{
+	if (claim->fd >= 0)
+		kernel_close_file((struct kernel_for){ claim->m->name, KERNEL_DEVICE }, claim->fd,
+				  CLAIM_MS);
+	claim->fd = -1;
+}
+
+/*
+ * Opens the device as a mount does (O_EXCL): from then on nothing can mount it, and what
+ * is mounted or held by another device is refused here.  -EBUSY: it is in use; 0 also
+ * where it has no disk.
+ */
+static int take(struct claim *claim, struct error *err)
+{
+	struct managed *m = claim->m;
+	char device[32];
+	int fd;
+
+	if (claim->fd >= 0)
+		return 0;
+	managed_device(m, device, sizeof(device));
+	fd = kernel_open_file((struct kernel_for){ m->name, KERNEL_DEVICE }, device,
+			      O_RDONLY | O_EXCL, 0, CLAIM_MS);
+	if (fd >= 0)
+		claim->fd = fd;
+	if (fd >= 0 || fd == -ENOENT || fd == -ENXIO)
+		return 0;
+	if (fd == -EBUSY)
+		return error_set(err, EBUSY,
+				 "%s is in use: who holds it is not to be seen: give --wait or "
+				 "--force",
+				 m->name);
+	return error_set(err, fd, "%s: %s: give --force to remove it all the same", device,
+			 kernel_reason(fd));
+}
+
+/* Claims the device and refuses with -EBUSY where it is open; brief: for a moment, maybe. */
+static int claim_unused(struct claim *claim, bool *brief, struct error *err)
+{
+	struct error held;
+	int ret = look_for_holders(claim->m, brief, err);
+
+	if (ret)
+		return ret;
+	ret = take(claim, err);
+	/* Who came before the claim is seen now. */
+	if (!ret)
+		return look_for_holders(claim->m, brief, err);
+	*brief = true;
+	if (ret == -EBUSY && look_for_holders(claim->m, brief, &held) == -EBUSY)
+		*err = held;
+	return ret;
+}
+
+static int refuse_if_held(struct claim *claim, struct error *err)
 {
 	uint64_t end = fiber_now_ms() + BRIEF_MS;
 	bool brief;
 	int ret;
 
-	while ((ret = look_for_holders(m, &brief, err)) == -EBUSY && brief && fiber_now_ms() < end)
+	while ((ret = claim_unused(claim, &brief, err)) == -EBUSY && brief && fiber_now_ms() < end)
 		fiber_sleep(BRIEF_POLL_MS);
 	return ret;
 }
 
-/* -EBUSY: it is open, or was opened again all the time. */
-static int stop_unless_open(struct managed *m, struct error *err)
+/*
+ * The driver refuses a device that is open (Linux 7.0), the claim included.  -EBUSY: it is
+ * open, or was opened again all the time.
+ */
+static int stop_unless_open(struct claim *claim, struct error *err)
 {
+	struct managed *m = claim->m;
 	uint64_t end = fiber_now_ms() + BRIEF_MS;
 	int ret;
 
+	release(claim);
 	while ((ret = control_try_stop(&m->control, m->info.dev_id, err)) == -EBUSY) {
-		if (refuse_if_held(m, err)) {
+		if (refuse_if_held(claim, err)) {
 			err->code = EBUSY;
 			return -EBUSY;
 		}
@@ -89,40 +148,36 @@ static int stop_unless_open(struct managed *m, struct error *err)
 					 "%s is in use: who has it open is not to be seen: "
 					 "give --wait or --force",
 					 m->name);
+		release(claim);
 		fiber_sleep(BRIEF_POLL_MS);
 	}
 	return ret;
 }
 
 /* What applications have written and not flushed is written now, while there is time. */
-static int flush(struct managed *m, struct error *err)
+static int flush(const struct claim *claim, struct error *err)
 {
-	struct kernel_for who = { m->name, KERNEL_DEVICE };
-	char device[32];
-	int fd, ret;
+	struct managed *m = claim->m;
+	int ret;
 
-	managed_device(m, device, sizeof(device));
-	fd = kernel_open_file(who, device, O_RDONLY, 0, FLUSH_MS);
-	if (fd < 0)
-		return fd == -ENOENT || fd == -ENXIO
-			       ? 0
-			       : error_set(err, fd, "%s: %s", device, kernel_reason(fd));
-	ret = kernel_fsync(who, fd, FLUSH_MS);
-	kernel_close_file(who, fd, FLUSH_MS);
+	if (claim->fd < 0)
+		return 0;
+	ret = kernel_fsync((struct kernel_for){ m->name, KERNEL_DEVICE }, claim->fd, FLUSH_MS);
 	return ret ? error_set(err, ret,
 			       "%s: what was written cannot be flushed: %s: give --force "
 			       "to remove it all the same",
-			       device, kernel_reason(ret))
+			       m->name, kernel_reason(ret))
 		   : 0;
 }
 
 /* The kernel's side, while the worker serves.  -EBUSY: it is open. */
-static int stop_device(struct managed *m, struct error *err)
+static int stop_device(struct claim *claim, struct error *err)
 {
+	struct managed *m = claim->m;
 	int ret;
 
 	if (!m->force && kernel_features() & UBLK_FEAT_SAFE_STOP) {
-		ret = stop_unless_open(m, err);
+		ret = stop_unless_open(claim, err);
 		if (ret == -EBUSY)
 			return ret;
 		if (!ret || ret == -ENODEV)
@@ -161,13 +216,14 @@ static int delete_device(struct managed *m, struct error *err)
 	return 0;
 }
 
-static int stop_and_delete(struct managed *m, struct error *err)
+static int stop_and_delete(struct claim *claim, struct error *err)
 {
+	struct managed *m = claim->m;
 	struct error ignored;
 	int ret;
 
 	if (m->worker && !worker_has_ended(m->worker)) {
-		ret = stop_device(m, err);
+		ret = stop_device(claim, err);
 		if (ret == -EBUSY || (ret && !m->force))
 			return ret;
 		/* It sees its queues stop, and ends; what hangs in it is given up by force. */
@@ -181,11 +237,13 @@ static int stop_and_delete(struct managed *m, struct error *err)
 		return 0;
 	/* Without a server requests that wait are failed by this. */
 	control_stop(&m->control, m->info.dev_id, &ignored);
+	release(claim);
 	return delete_device(m, err);
 }
 
 int flow_stop(struct managed *m, struct error *err)
 {
+	struct claim claim = { .m = m, .fd = -1 };
 	bool live = m->state == EXPORT_LIVE;
 	struct error ignored;
 	int ret = 0;
@@ -193,16 +251,19 @@ int flow_stop(struct managed *m, struct error *err)
 	kernel_control(&m->control);
 	/* Without a server, too: what its users wait for would be lost. */
 	if (m->has_device && !m->force)
-		ret = refuse_if_held(m, err);
+		ret = refuse_if_held(&claim, err);
 	if (!ret && live && !m->force)
-		ret = flush(m, err);
-	if (ret)
+		ret = flush(&claim, err);
+	if (ret) {
+		release(&claim);
 		return ret;
+	}
 	if (m->state != EXPORT_DECLARED && m->state != EXPORT_FAILED)
 		managed_move(m, EXPORT_STOPPING, NULL);
 	managed_write(m, &ignored);
 	if (m->has_device || m->worker)
-		ret = stop_and_delete(m, err);
+		ret = stop_and_delete(&claim, err);
+	release(&claim);
 	if (ret == -EBUSY && live) {
 		managed_move(m, EXPORT_LIVE, err->text);
 		managed_write(m, &ignored);

@@ -5,17 +5,30 @@
  * without a server left.
  */
 #include "engine/control.h"
+#include "engine/holders.h"
 #include "engine/log.h"
+#include "engine/process.h"
+#include "tools/claim.h"
 #include "tools/client.h"
 #include "tools/verbs.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define WAIT_STEP_MS 500u
+/* A process that has it open for a moment, as udev does, is waited for. */
+#define BRIEF_STEP_MS 100u
+#define BRIEF_STEPS   10u
+#define CLAIM_MS      5000u
+/* By force: for the kernel to stop it; for its server to end by a signal. */
+#define FORCED_MS    5000u
+#define END_FIRST_MS 1000u
+#define END_MS       10000u
 
 static const struct option_def remove_options[] = {
 	{ "force", OPTION_FLAG, NULL, "off", 0, 0,
@@ -24,55 +37,190 @@ static const struct option_def remove_options[] = {
 	{ .name = NULL },
 };
 
-/* An exclusive open is refused while a mount, swap or another device holds it. */
-static int check_unused(uint32_t id, struct error *err)
-{
+/* A device of the kernel's, whoever serves it. */
+struct target {
+	struct control control;
+	uint64_t features; /* the driver's */
+	uint32_t id;
 	char path[32];
-	int fd;
+	bool brief; /* it was refused over processes alone, which may let go of it */
+};
 
-	snprintf(path, sizeof(path), UBLK_BLOCK_PREFIX "%u", id);
-	fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
-	if (fd >= 0)
-		close(fd);
-	else if (errno == EBUSY)
-		return error_set(err, EBUSY,
-				 "%s is in use (mounted, or held by another device): let go of "
-				 "it first, or give --force or --wait",
-				 path);
-	return 0;
+/* Refuses with -EBUSY where somebody but this process and `own` has it open. */
+static int check_holders(struct target *t, pid_t own, struct error *err)
+{
+	const pid_t ignored[] = { getpid(), own };
+	struct holders holders;
+	char text[400];
+	int ret = holders_find(t->path + strlen("/dev/"), ignored, 2, &holders);
+
+	if (ret == -ENODEV)
+		return 0; /* it has no disk */
+	if (ret)
+		return error_set(
+			err, -ret,
+			"cannot determine who uses %s: %s: end its users, and give --force",
+			t->path, strerror(-ret));
+	if (holders.nr)
+		ret = error_set(err, EBUSY,
+				"%s is in use by %s: end that first, or give --force or --wait",
+				t->path, holders_text(&holders, text, sizeof(text)));
+	t->brief = holders_are_processes(&holders);
+	holders_close(&holders);
+	return ret;
+}
+
+static int refuse_unseen(struct target *t, struct error *err)
+{
+	t->brief = true;
+	return error_set(err, EBUSY,
+			 "%s is in use, by a mount or device that cannot be seen from here: let go "
+			 "of it first, or give --force or --wait",
+			 t->path);
+}
+
+/*
+ * Before Linux 7.0 the driver stops a device that is in use. So the device is claimed
+ * first: from then on nothing can mount it.
+ */
+static int stop_claimed(struct target *t, struct error *err)
+{
+	struct claim claim;
+	int ret = claim_take(&claim, t->path, CLAIM_MS);
+
+	if (ret == -ENOENT || ret == -ENXIO)
+		return control_stop(&t->control, t->id, err);
+	if (ret == -EBUSY)
+		return check_holders(t, 0, err) ? -EBUSY : refuse_unseen(t, err);
+	if (ret)
+		return error_set(err, -ret,
+				 "%s cannot be opened to keep others away: %s: give --force to "
+				 "remove it all the same",
+				 t->path, strerror(-ret));
+	ret = check_holders(t, claim.pid, err);
+	if (!ret)
+		ret = control_stop(&t->control, t->id, err);
+	claim_release(&claim);
+	return ret;
+}
+
+/* -EBUSY: it is in use. */
+static int stop_unused(struct target *t, struct error *err)
+{
+	int ret = check_holders(t, 0, err);
+
+	if (ret)
+		return ret;
+	if (!(t->features & UBLK_FEAT_SAFE_STOP))
+		return stop_claimed(t, err);
+	ret = control_try_stop(&t->control, t->id, err);
+	if (ret == -EBUSY)
+		return refuse_unseen(t, err);
+	/* It was never started. */
+	return ret == -ENODEV ? control_stop(&t->control, t->id, err) : ret;
+}
+
+static int stop_when_unused(struct target *t, bool wait, struct error *err)
+{
+	struct ublk_dev_info info;
+	unsigned tries = 0;
+	int ret;
+
+	while ((ret = stop_unused(t, err)) == -EBUSY) {
+		if (!wait && (!t->brief || ++tries > BRIEF_STEPS))
+			return ret;
+		usleep((wait ? WAIT_STEP_MS : BRIEF_STEP_MS) * 1000);
+		ret = control_get_info(&t->control, t->id, &info, err);
+		if (ret)
+			return ret;
+	}
+	return ret;
+}
+
+static bool has_ended(int process, unsigned ms)
+{
+	struct pollfd end = { .fd = process, .events = POLLIN };
+
+	return poll(&end, 1, (int)ms) == 1;
+}
+
+/* Ends the server, if that is the process which has ublkcN open.  Returns whether it did. */
+static bool end_server(const struct target *t, pid_t pid)
+{
+	/* ublkctl run gives up on what is in service with the second one. */
+	static const int signals[] = { SIGTERM, SIGTERM, SIGKILL };
+	char path[32];
+	int process;
+	bool ended = false;
+
+	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", t->id);
+	process = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	if (process < 0)
+		return false;
+	/* Asked once the descriptor is there: the number may be another process's by now. */
+	if (process_has_open(pid, path))
+		for (unsigned i = 0; !ended && i < sizeof(signals) / sizeof(*signals); i++) {
+			syscall(SYS_pidfd_send_signal, process, signals[i], NULL, 0);
+			ended = has_ended(process, i ? END_MS : END_FIRST_MS);
+		}
+	close(process);
+	return ended;
+}
+
+/*
+ * STOP_DEV waits for requests that the server has. Where that does not answer, only its
+ * end ends them.
+ */
+static int stop_forced(struct target *t, pid_t server, struct error *err)
+{
+	int ret;
+
+	t->control.deadline_ms = FORCED_MS;
+	ret = control_stop(&t->control, t->id, err);
+	if (ret == -ETIMEDOUT && end_server(t, server)) {
+		log_warning(
+			NULL,
+			"%s: its server, process %d, had requests that it did not answer, and was ended",
+			t->path, (int)server);
+		ret = control_stop(&t->control, t->id, err);
+		/* The server may have removed its device as it ended. */
+		if (ret == -ENODEV)
+			ret = 0;
+	}
+	t->control.deadline_ms = CONTROL_DEADLINE_MS;
+	return ret;
+}
+
+static int remove_target(struct target *t, bool force, bool wait, struct error *err)
+{
+	struct ublk_dev_info info;
+	int ret = control_get_features(&t->control, &t->features, err);
+
+	if (!ret)
+		ret = control_get_info(&t->control, t->id, &info, err);
+	if (!ret)
+		ret = force ? stop_forced(t, info.server_pid, err) : stop_when_unused(t, wait, err);
+	if (ret)
+		return ret;
+	/* By force it goes now, and the rest of it when its user lets go. */
+	ret = force ? control_delete_async(&t->control, t->id, err) : -EOPNOTSUPP;
+	if (ret == -EOPNOTSUPP)
+		ret = control_delete(&t->control, t->id, err);
+	/* A server that sees its device stop removes it by itself, and may be first. */
+	return ret == -ENODEV ? 0 : ret;
 }
 
 static int remove_device(const char *text, bool force, bool wait)
 {
-	struct ublk_dev_info info;
-	struct control control;
+	struct target t = { 0 };
 	struct error err;
-	int ret;
-	uint32_t id;
+	int ret = client_open_driver(text, &t.control, &t.id);
 
-	ret = client_open_driver(text, &control, &id);
 	if (ret)
 		return ret;
-	ret = control_get_info(&control, id, &info, &err);
-	while (!ret && !force) {
-		ret = check_unused(id, &err);
-		if (ret != -EBUSY || !wait)
-			break;
-		usleep(WAIT_STEP_MS * 1000);
-		ret = control_get_info(&control, id, &info, &err);
-	}
-	if (!ret)
-		ret = control_stop(&control, id, &err);
-	if (!ret) {
-		/* By force it goes now, and the rest of it when its user lets go. */
-		ret = force ? control_delete_async(&control, id, &err) : -EOPNOTSUPP;
-		if (ret == -EOPNOTSUPP)
-			ret = control_delete(&control, id, &err);
-		/* A server that sees its device stop removes it by itself, and may be first. */
-		if (ret == -ENODEV)
-			ret = 0;
-	}
-	control_close(&control);
+	snprintf(t.path, sizeof(t.path), UBLK_BLOCK_PREFIX "%u", t.id);
+	ret = remove_target(&t, force, wait, &err);
+	control_close(&t.control);
 	return ret ? cli_fail(EXIT_FAILED, &err) : EXIT_DONE;
 }
 
