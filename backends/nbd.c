@@ -32,6 +32,9 @@ const struct option_def nbd_options[] = {
 	  "what is kept of acknowledged writes until a flush covers them, to send them again to a "
 	  "server that has lost them; 0: nothing, then the next flush fails; trust: nothing, the "
 	  "server never loses them" },
+	{ "ghost-wait", OPTION_TIME, "forever", "forever", 0, 0,
+	  "how long I/O waits for the end of a connection that was given up, where it overlaps "
+	  "writes that the server may still carry out; after a TIME old data may overwrite new" },
 	{ "keepalive", OPTION_FLAG, NULL, "on", 0, 0, "probe idle TCP connections" },
 	{ "structured", OPTION_FLAG, NULL, "off", 0, 0,
 	  "structured replies: holes are not sent as zeroes, but each read costs more" },
@@ -50,10 +53,15 @@ const struct option_def nbd_options[] = {
 };
 
 static const char *const nbd_gauges[] = {
-	[NBD_GAUGE_CONNECTIONS] = "connections", [NBD_GAUGE_CONNECTED] = "connected",
-	[NBD_GAUGE_RECONNECTS] = "reconnects",   [NBD_GAUGE_RETAINED] = "retained-bytes",
-	[NBD_GAUGE_REPLAYED] = "replayed",       [NBD_GAUGE_SUSPENDED] = "suspended",
-	[NBD_GAUGE_IN_DOUBT] = "in-doubt",       NULL,
+	[NBD_GAUGE_CONNECTIONS] = "connections",
+	[NBD_GAUGE_CONNECTED] = "connected",
+	[NBD_GAUGE_RECONNECTS] = "reconnects",
+	[NBD_GAUGE_RETAINED] = "retained-bytes",
+	[NBD_GAUGE_REPLAYED] = "replayed",
+	[NBD_GAUGE_SUSPENDED] = "suspended",
+	[NBD_GAUGE_IN_DOUBT] = "in-doubt",
+	[NBD_GAUGE_GHOSTS] = "ghost-writes",
+	NULL,
 };
 
 void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change)
@@ -151,7 +159,7 @@ static bool has_work(const struct nbd_queue *q)
 		return true;
 	for (unsigned i = 0; i < q->nr_links; i++)
 		if (q->links[i].state != NBD_LINK_READY || q->links[i].in_flight ||
-		    q->links[i].ghost)
+		    q->links[i].nr_ghosts)
 			return true;
 	return false;
 }
@@ -198,6 +206,8 @@ static void ticked(struct ring_op *op, int result)
 	q->ticks = false;
 	for (unsigned i = 0; i < q->nr_links; i++)
 		nbd_link_tick(&q->links[i]);
+	if (atomic_load(&q->nbd->ghosts))
+		nbd_fail_held(q);
 	nbd_log_trim(q->log);
 	/* The room may be held by what an idle queue does not need to keep any more. */
 	if (q->waiting.first && nbd_is_full(q))
@@ -496,7 +506,7 @@ static int open_logs(struct nbd *nbd, struct error *err)
 	nbd->logs = calloc(nbd->nr_logs, sizeof(*nbd->logs));
 	nbd->queues = calloc(nbd->nr_logs, sizeof(*nbd->queues));
 	nbd->cursors = calloc(nbd->nr_logs, sizeof(*nbd->cursors));
-	if (!nbd->logs || !nbd->queues || !nbd->cursors)
+	if (!nbd->logs || !nbd->queues || !nbd->cursors || nbd_ghost_open(nbd))
 		return error_set(err, ENOMEM, "no memory for %u queues", nbd->nr_logs);
 	for (unsigned i = 0; i < nbd->nr_logs; i++)
 		if (nbd_log_open(&nbd->logs[i], &nbd->ledger, export->limits.max_io, nbd->nr_logs))
@@ -513,6 +523,7 @@ static void close_logs(struct nbd *nbd)
 	free(nbd->logs);
 	free(nbd->queues);
 	free(nbd->cursors);
+	nbd_ghost_close(nbd);
 }
 
 static void tell_what_is_missing(const struct nbd *nbd)
@@ -541,7 +552,8 @@ static int nbd_check(const struct export *export, struct error *err)
 static void reset_gauges(struct export *export)
 {
 	static const enum nbd_gauge now[] = { NBD_GAUGE_CONNECTIONS, NBD_GAUGE_CONNECTED,
-					      NBD_GAUGE_RETAINED, NBD_GAUGE_SUSPENDED };
+					      NBD_GAUGE_RETAINED, NBD_GAUGE_SUSPENDED,
+					      NBD_GAUGE_GHOSTS };
 
 	for (unsigned i = 0; i < sizeof(now) / sizeof(*now); i++)
 		__atomic_store_n(&export->gauges[now[i]], 0, __ATOMIC_RELAXED);
@@ -557,6 +569,7 @@ static int nbd_open(struct export *export, struct error *err)
 	nbd->ledger.bytes = &export->gauges[NBD_GAUGE_RETAINED];
 	nbd->deadline_ns = time_of(export, "reconnect-deadline");
 	nbd->timeout_ns = time_of(export, "request-timeout");
+	nbd->ghost_wait_ns = time_of(export, "ghost-wait");
 	nbd->fast_zero = export_option(export, "fast-zero")->number;
 	nbd->halts = 1;
 	nbd->handles[0] = connect_one(nbd, &nbd->facts, err);
@@ -616,6 +629,12 @@ static int nbd_settled(struct export *export, struct error *err)
 {
 	struct nbd *nbd = export->private;
 
+	/* The next process would not know which requests have to wait for that. */
+	if (atomic_load(&nbd->ghosts))
+		return error_set(err, EAGAIN,
+				 "%s: the server may still carry out writes of a connection that "
+				 "was given up: try again once the server has ended it",
+				 export->name);
 	if (!flush_matters(nbd) || !nbd_ledger_owes(&nbd->ledger))
 		return 0;
 	atomic_store(&nbd->flush_soon, true);

@@ -33,8 +33,9 @@
 #define NBD_BACKOFF_MAX_MS 5000u
 /* A connection that was up for so long was not broken by what it was made for. */
 #define NBD_LASTED_MS 5000u
-/* For the old socket of a lost connection to end, once the server answers again. */
-#define NBD_LINGER_MS 5000u
+/* Old connections of a link at the same time; then it is not connected before one is over. */
+#define NBD_GHOSTS 3u
+#define NBD_SLOTS  (NBD_GHOSTS + 1) /* of a link, for keep_connection() */
 
 /* The number in the ledger of all that an earlier server of the device left unflushed. */
 #define NBD_HERITAGE 0u
@@ -54,6 +55,7 @@ enum nbd_gauge {
 	 * the device over knows that it is lost.
 	 */
 	NBD_GAUGE_IN_DOUBT,
+	NBD_GAUGE_GHOSTS, /* writes of old connections that may still be carried out */
 };
 
 enum nbd_retain {
@@ -65,7 +67,6 @@ enum nbd_retain {
 enum nbd_link_state {
 	NBD_LINK_DOWN,       /* waits for the time to try again */
 	NBD_LINK_CONNECTING, /* libnbd connects and negotiates */
-	NBD_LINK_SETTLING,   /* waits for the former connection's end */
 	NBD_LINK_JOINING,    /* waits for a replay */
 	NBD_LINK_READY,      /* takes requests */
 };
@@ -91,12 +92,8 @@ struct nbd_link {
 	int fd; /* our own descriptor of its socket; -1: none */
 	struct ring_op readable, writable;
 	bool polls_read, polls_write; /* the ops are with the ring */
-	int old_fd;          /* the socket of a connection before, until its end; -1: none */
-	unsigned generation; /* connections that it has had */
-	bool ghost;          /* it carries what may still be carried out; counted in nbd->ghosts */
-	uint64_t ghost_ns;   /* since when the server is to be reached, and it has not ended */
-	struct ring_op old_ended;
-	bool polls_old;
+	unsigned slot;                /* of keep_connection(), that has its socket */
+	unsigned nr_ghosts;           /* its old connections that are not over */
 
 	uint64_t ready_ns;     /* when it was last made READY */
 	uint64_t trouble_ns;   /* since when it has not lasted */
@@ -116,10 +113,34 @@ struct nbd_io {
 	struct io *io;
 	struct nbd_link *link; /* that has it; NULL: none */
 	uint64_t sent_ns;
-	uint64_t covers;        /* a flush: what it covers */
-	uint32_t room;          /* set aside in the ledger */
-	bool garbled;           /* a structured read: its chunks overlap */
+	uint64_t held_ns; /* since when it waits for an old connection's end; 0: it does not */
+	uint64_t covers;  /* a flush: what it covers */
+	uint32_t room;    /* set aside in the ledger */
+	bool garbled;     /* a structured read: its chunks overlap */
 	struct nbd_cover cover; /* a structured read: what has come */
+};
+
+/* What an old connection may still write. */
+struct nbd_ghost_range {
+	uint64_t offset; /* bytes, as is length */
+	uint64_t order;  /* a replayed write's number in the ledger */
+	uint32_t length;
+};
+
+/*
+ * An old connection of a link (nbd_ghost.c).  Owner: the export; that link's queue, on its
+ * thread.  The ranges are read by every queue, with the gate held.
+ */
+struct nbd_ghost {
+	struct nbd_link *link;
+	unsigned nr_ranges; /* 0: it is over, or there is none */
+	struct nbd_ghost_range *ranges;
+	struct old_socket socket;
+	unsigned slot; /* of keep_connection() */
+	uint64_t since_ms;
+	bool told; /* in the log */
+	struct ring_op readable;
+	bool polls; /* the op is with the ring */
 };
 
 struct nbd_list {
@@ -163,7 +184,7 @@ struct nbd {
 	enum nbd_retain retain;
 	bool fua_always; /* a server with FUA and without flush */
 	bool fast_zero;
-	uint64_t deadline_ns, timeout_ns; /* NBD_FOREVER: none */
+	uint64_t deadline_ns, timeout_ns, ghost_wait_ns; /* NBD_FOREVER: none */
 	unsigned nr_links;
 	struct nbd_handle *handles[NBD_LINKS_MAX]; /* from open() until a queue takes them */
 	struct nbd_ledger ledger;
@@ -177,9 +198,11 @@ struct nbd {
 	_Atomic uint64_t seen_size; /* the largest that a link was told of */
 	_Atomic uint64_t link_sizes[NBD_LINKS_MAX]; /* that each link was told of */
 	atomic_uint returns;                        /* how often a connection was made again */
-	atomic_uint nr_up;  /* links that are connected: SETTLING, JOINING, READY */
-	atomic_uint ghosts; /* old sockets that may still write */
-	atomic_bool halt;   /* every queue is to hold still */
+	atomic_uint nr_up;                          /* links that are connected: JOINING, READY */
+	atomic_uint ghosts;                         /* old connections that are not over */
+	struct nbd_ghost *ghost;                    /* NBD_GHOSTS a link */
+	struct nbd_ghost_range *ghost_ranges;
+	atomic_bool halt; /* every queue is to hold still */
 
 	pthread_mutex_t gate;      /* guards what follows; taken only while I/O waits anyway */
 	struct nbd_queue **queues; /* by index; NULL: not serving */
@@ -203,6 +226,11 @@ static inline unsigned nbd_connect_ms(const struct nbd *nbd)
 	uint64_t ms = nbd->timeout_ns / NBD_NS_PER_MS;
 
 	return ms < NBD_CONNECT_MS ? (unsigned)ms : NBD_CONNECT_MS;
+}
+/* How long an old connection is waited for; UINT64_MAX: without bound. */
+static inline uint64_t nbd_ghost_wait_ms(const struct nbd *nbd)
+{
+	return nbd->ghost_wait_ns == NBD_FOREVER ? UINT64_MAX : nbd->ghost_wait_ns / NBD_NS_PER_MS;
 }
 /* A gauge of the export's. */
 void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change);
@@ -229,6 +257,8 @@ void nbd_list_init(struct nbd_list *list);
 void nbd_submit(struct io *io);
 /* Sends what waits, as far as it goes. */
 void nbd_send_waiting(struct nbd_queue *q);
+/* Fails what has waited for the end of an old connection for longer than reconnect-deadline. */
+void nbd_fail_held(struct nbd_queue *q);
 /* Ends all that waits with result, -errno. */
 void nbd_fail_waiting(struct nbd_queue *q, int result);
 /* The link that has least to do; NULL: none is ready, or all hold still. */
@@ -283,14 +313,32 @@ bool nbd_link_answered(struct nbd_link *link, uint64_t sent_ns, int error);
 
 /* ---- nbd_ghost.c ---- */
 
-/* A link begins: it has no old connection. */
-void nbd_ghost_start(struct nbd_link *link);
-/* The link's connection, link->fd, is given up with requests in flight: takes the socket over. */
-void nbd_ghost_make(struct nbd_link *link);
-/* Every so often: gives an old connection up when the server is there and does not end it. */
+/* Memory for the old connections of all links.  Returns 0 or -ENOMEM; close is due in either case. */
+int nbd_ghost_open(struct nbd *nbd);
+void nbd_ghost_close(struct nbd *nbd);
+/*
+ * The link's connection (link->fd, link->slot) is given up, before its requests are taken
+ * back.  Returns true where it becomes an old connection, which has the socket from now
+ * on; false: nothing in flight on it changes data, and the socket stays the caller's.
+ */
+bool nbd_ghost_make(struct nbd_link *link);
+/* Whether a connection may be made: it could become an old one. */
+bool nbd_ghost_has_room(const struct nbd_link *link);
+/* A slot for keep_connection() that none of the link's old connections has. */
+unsigned nbd_ghost_free_slot(const struct nbd_link *link);
+/* Every so often: looks whether the link's old connections are over. */
 void nbd_ghost_tick(struct nbd_link *link);
-/* The old connection has ended, or is given up. */
-void nbd_ghost_end(struct nbd_link *link);
+/* The link's queue ends: nobody watches its old connections any more. */
+void nbd_ghost_leave(struct nbd_link *link);
+/* Whether a request has to wait for an old connection's end.  Any queue's thread. */
+bool nbd_ghost_overlaps(struct nbd *nbd, const struct io *io);
+static inline bool nbd_ghost_blocks(struct nbd *nbd, const struct io *io)
+{
+	return __builtin_expect(atomic_load_explicit(&nbd->ghosts, memory_order_relaxed), 0) &&
+	       nbd_ghost_overlaps(nbd, io);
+}
+/* Whether an old connection may still carry out the replay of a write older than kept. */
+bool nbd_ghost_precedes(struct nbd *nbd, const struct nbd_kept *kept);
 
 /* ---- nbd_replay.c ---- */
 
@@ -298,7 +346,7 @@ void nbd_replay_open_queue(struct nbd_queue *q);
 void nbd_replay_close_queue(struct nbd_queue *q);
 /* Has every queue do a round. */
 void nbd_replay_wake(struct nbd *nbd);
-/* A link of q is connected, and its former connection is over. */
+/* A link of q is connected. */
 void nbd_replay_join(struct nbd_queue *q, struct nbd_link *link);
 /* At the end of a round: holds still, leads, goes on, as it is due. */
 void nbd_replay_round(struct nbd_queue *q);

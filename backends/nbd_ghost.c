@@ -3,89 +3,331 @@
  * Old connections: given up with requests in flight, which their server may still
  * carry out after a newer write of the same blocks (ghost writes).
  *
- * So the socket of such a connection is not closed: it is shut for sending, and
- * nothing is sent again, on whatever connection, before the server has ended the
- * old one, or has been there for NBD_LINGER_MS without doing so.
+ * So the socket of such a connection is shut for sending and not closed.  Until that
+ * socket tells that the connection is over (engine/old_socket.h), no request that
+ * overlaps one of its writes, zeroings or trims is sent on any connection of the export:
+ *
+ *   - not the same request again, so it is not acknowledged before;
+ *   - no newer write, zeroing or trim: the old one could land on it;
+ *   - no read: it could show the block as it was before, and the next read the old
+ *     write, although its writer was told that it had failed (reconnect-deadline).
+ *
+ * All other requests go on.  So do flushes: a flush covers what was acknowledged, and
+ * the old connection's requests are not.
+ *
+ * The replay (nbd_replay.c) sends acknowledged writes again, and need not wait for an
+ * old connection's requests.  Where both are of the same blocks, the request was sent
+ * beside or after the acknowledged write, it has not been acknowledged, and nothing reads
+ * the blocks before it was: the two may land in either order.  What an abandoned replay
+ * itself has sent is different: it must not land on a write that was acknowledged later.
+ * So the next replay does not send such a later write before the connection is over;
+ * sending the same write twice does no harm.
+ *
+ * With ghost-wait=TIME the user has a connection count as over after that time.
  */
 #include "backends/nbd.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
-#include <sys/socket.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define member_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
-void nbd_ghost_end(struct nbd_link *link)
+/* The order of a request that is not acknowledged: none that is comes after it. */
+#define NOT_ACKNOWLEDGED (UINT64_MAX - 1)
+#define ANY_ORDER        UINT64_MAX
+/* An old connection that ends by itself mostly does so at once: nothing to report. */
+#define TELL_MS 1000u
+#define CURE                                                                       \
+	"restart the server if it never does, or set -o ghost-wait=TIME to go on " \
+	"after that time (older data may then overwrite newer data)"
+
+static uint64_t now_ms(const struct nbd_ghost *g)
+{
+	return queue_now_ns(g->link->owner->queue) / NBD_NS_PER_MS;
+}
+
+/* ---- what it covers ---- */
+
+static bool overlaps(const struct nbd_ghost_range *r, uint64_t offset, uint64_t length)
+{
+	return offset < r->offset + r->length && r->offset < offset + length;
+}
+
+/* Whether a range of an old connection overlaps whose order is below `before`. */
+static bool any_overlaps(struct nbd *nbd, uint64_t offset, uint64_t length, uint64_t before)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&nbd->gate);
+	for (unsigned i = 0; i < nbd->nr_links * NBD_GHOSTS && !found; i++)
+		for (unsigned r = 0; r < nbd->ghost[i].nr_ranges && !found; r++)
+			found = overlaps(&nbd->ghost[i].ranges[r], offset, length) &&
+				nbd->ghost[i].ranges[r].order < before;
+	pthread_mutex_unlock(&nbd->gate);
+	return found;
+}
+
+bool nbd_ghost_overlaps(struct nbd *nbd, const struct io *io)
+{
+	return io->op != IO_FLUSH && any_overlaps(nbd, io->offset, io->length, ANY_ORDER);
+}
+
+bool nbd_ghost_precedes(struct nbd *nbd, const struct nbd_kept *kept)
+{
+	return any_overlaps(nbd, kept->offset, kept->length, kept->order);
+}
+
+static void add_range(struct nbd_ghost *g, uint64_t offset, uint32_t length, uint64_t order)
+{
+	g->ranges[g->nr_ranges++] = (struct nbd_ghost_range){ offset, order, length };
+}
+
+/* What the link has in flight that changes data. */
+static void take_ranges(struct nbd_ghost *g)
+{
+	struct nbd_queue *q = g->link->owner;
+	struct nbd *nbd = q->nbd;
+
+	for (unsigned tag = 0; tag < nbd->export->depth; tag++) {
+		const struct nbd_io *n = q->ios[tag];
+
+		if (n && n->link == g->link && n->io->op != IO_READ && n->io->op != IO_FLUSH)
+			add_range(g, n->io->offset, n->io->length, NOT_ACKNOWLEDGED);
+	}
+	if (nbd->leader != q || nbd->replay_link != g->link)
+		return;
+	for (unsigned i = 0; i < NBD_REPLAYS; i++) {
+		const struct nbd_kept *kept = nbd->slots[i].kept;
+
+		if (kept)
+			add_range(g, kept->offset, kept->length, kept->order);
+	}
+}
+
+static const char *ranges_text(const struct nbd_ghost *g, char *out, size_t size)
+{
+	size_t at = 0;
+
+	for (unsigned i = 0; i < g->nr_ranges && i < 4 && at < size; i++)
+		at += (size_t)snprintf(out + at, size - at, "%s%" PRIu64 "+%" PRIu32, i ? ", " : "",
+				       g->ranges[i].offset, g->ranges[i].length);
+	if (g->nr_ranges > 4 && at < size)
+		snprintf(out + at, size - at, " and %u more", g->nr_ranges - 4);
+	return out;
+}
+
+/* ---- its end ---- */
+
+static void end_ghost(struct nbd_ghost *g)
+{
+	struct nbd *nbd = g->link->owner->nbd;
+
+	if (g->polls)
+		queue_cancel(g->link->owner->queue, &g->readable);
+	close(g->socket.fd);
+	if (nbd->export->host->keep_connection)
+		nbd->export->host->keep_connection(nbd->export, g->slot, -1, 0);
+	nbd_gauge_add(nbd, NBD_GAUGE_GHOSTS, -(int64_t)g->nr_ranges);
+	pthread_mutex_lock(&nbd->gate);
+	g->nr_ranges = 0;
+	pthread_mutex_unlock(&nbd->gate);
+	g->link->nr_ghosts--;
+	atomic_fetch_sub(&nbd->ghosts, 1);
+	/* Requests of any queue may have waited for it. */
+	nbd_replay_wake(nbd);
+}
+
+static void tell(struct nbd_ghost *g, enum old_socket_state state)
+{
+	const struct nbd *nbd = g->link->owner->nbd;
+	char ranges[160];
+
+	g->told = true;
+	log_warning(nbd->export->name,
+		    "connection %u was given up with %u writes that the server may still carry "
+		    "out (offset+length: %s): %s, so I/O that overlaps them waits%s: " CURE,
+		    g->link->number, g->nr_ranges, ranges_text(g, ranges, sizeof(ranges)),
+		    old_socket_state_text(state),
+		    nbd->deadline_ns == NBD_FOREVER ? "" : " (and fails after reconnect-deadline)");
+}
+
+/* When the server last answered on a connection of this queue; 0: it has none. */
+static uint64_t last_answer_ms(const struct nbd_ghost *g)
+{
+	const struct nbd_queue *q = g->link->owner;
+	uint64_t last = 0, now = now_ms(g);
+
+	for (unsigned i = 0; i < q->nr_links; i++) {
+		const struct nbd_link *link = &q->links[i];
+		struct old_socket_tcp tcp;
+
+		if (link->state < NBD_LINK_JOINING)
+			continue;
+		if (link->answered_ns / NBD_NS_PER_MS > last)
+			last = link->answered_ns / NBD_NS_PER_MS;
+		/* A keepalive's answer counts, too: the rest may be idle. */
+		if (old_socket_ask_tcp(link->fd, now, &tcp) && tcp.heard_ms > last)
+			last = tcp.heard_ms;
+	}
+	return last;
+}
+
+static void check_ghost(struct nbd_ghost *g)
+{
+	struct nbd *nbd = g->link->owner->nbd;
+	uint64_t now = now_ms(g), age_ms = now - g->since_ms;
+	enum old_socket_state state = old_socket_check(&g->socket, last_answer_ms(g), now);
+	const char *name = nbd->export->name;
+
+	if (old_socket_is_over(state)) {
+		if (g->told || state == OLD_SOCKET_UNREACHABLE)
+			log_warning(name,
+				    "connection %u: %s, %" PRIu64 ".%" PRIu64
+				    " s after it was given up: I/O that waited for it goes on",
+				    g->link->number, old_socket_state_text(state), age_ms / 1000,
+				    age_ms / 100 % 10);
+		end_ghost(g);
+	} else if (age_ms * NBD_NS_PER_MS >= nbd->ghost_wait_ns) {
+		log_error(name,
+			  "connection %u: %s within ghost-wait: I/O goes on, and if the server "
+			  "carries out one of the %u old writes now, it overwrites newer data",
+			  g->link->number, old_socket_state_text(state), g->nr_ranges);
+		end_ghost(g);
+	} else if (!g->told && age_ms >= TELL_MS) {
+		tell(g, state);
+	}
+}
+
+static void watch(struct nbd_ghost *g)
+{
+	/* A socket that the kernel has given up is ready all the time, and tells nothing. */
+	if (!g->nr_ranges || g->polls || g->socket.deaf)
+		return;
+	g->polls = true;
+	queue_poll(g->link->owner->queue, &g->readable, g->socket.fd, POLLIN | POLLRDHUP);
+}
+
+static void readable(struct ring_op *op, int result)
+{
+	struct nbd_ghost *g = member_of(op, struct nbd_ghost, readable);
+
+	g->polls = false;
+	if (result == -ECANCELED || !g->nr_ranges)
+		return;
+	check_ghost(g);
+	watch(g);
+}
+
+/* ---- a link's ---- */
+
+static struct nbd_ghost *ghosts_of(const struct nbd_link *link)
+{
+	return &link->owner->nbd->ghost[link->number * NBD_GHOSTS];
+}
+
+/* A poll that was cancelled may not have come back yet: its place is not free before. */
+static bool is_free(const struct nbd_ghost *g)
+{
+	return !g->nr_ranges && !g->polls;
+}
+
+bool nbd_ghost_has_room(const struct nbd_link *link)
+{
+	for (unsigned i = 0; i < NBD_GHOSTS; i++)
+		if (is_free(&ghosts_of(link)[i]))
+			return true;
+	return false;
+}
+
+unsigned nbd_ghost_free_slot(const struct nbd_link *link)
+{
+	unsigned first = link->number * NBD_SLOTS, used = 0, i;
+
+	_Static_assert(NBD_LINKS_MAX * NBD_SLOTS <= HOST_CONNECTIONS, "each link has its own");
+	for (i = 0; i < NBD_GHOSTS; i++)
+		if (ghosts_of(link)[i].nr_ranges)
+			used |= 1u << (ghosts_of(link)[i].slot - first);
+	for (i = 0; used & 1u << i; i++)
+		;
+	return first + i;
+}
+
+bool nbd_ghost_make(struct nbd_link *link)
 {
 	struct nbd *nbd = link->owner->nbd;
+	struct nbd_ghost *g = ghosts_of(link);
 
-	if (link->polls_old)
-		queue_cancel(link->owner->queue, &link->old_ended);
-	if (link->old_fd >= 0)
-		close(link->old_fd);
-	link->old_fd = -1;
-	if (link->ghost && atomic_fetch_sub(&nbd->ghosts, 1) == 1)
-		nbd_replay_wake(nbd);
-	link->ghost = false;
-}
-
-static void watch_old(struct nbd_link *link)
-{
-	if (link->old_fd < 0 || link->polls_old)
-		return;
-	link->polls_old = true;
-	queue_poll(link->owner->queue, &link->old_ended, link->old_fd, POLLIN | POLLRDHUP);
-}
-
-static void old_ended(struct ring_op *op, int result)
-{
-	struct nbd_link *link = member_of(op, struct nbd_link, old_ended);
-	char scratch[4096];
-	ssize_t n;
-
-	(void)result;
-	link->polls_old = false;
-	if (link->old_fd < 0)
-		return;
-	/* Answers that came too late are of no use; behind them is its end. */
-	do
-		n = recv(link->old_fd, scratch, sizeof(scratch), MSG_DONTWAIT);
-	while (n > 0);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		watch_old(link);
-	else
-		nbd_ghost_end(link);
-}
-
-void nbd_ghost_start(struct nbd_link *link)
-{
-	link->old_fd = -1;
-	link->old_ended.done = old_ended;
-}
-
-void nbd_ghost_make(struct nbd_link *link)
-{
-	/* Nothing is sent before the last one's end, so there is none. */
-	nbd_ghost_end(link);
-	shutdown(link->fd, SHUT_WR);
-	link->old_fd = link->fd;
-	link->ghost = true;
-	link->ghost_ns = 0;
-	atomic_fetch_add(&link->owner->nbd->ghosts, 1);
-	watch_old(link);
+	if (!link->in_flight)
+		return false;
+	while (!is_free(g))
+		g++; /* a link without room is not connected */
+	g->link = link;
+	g->readable.done = readable;
+	g->told = false;
+	pthread_mutex_lock(&nbd->gate);
+	take_ranges(g);
+	pthread_mutex_unlock(&nbd->gate);
+	if (!g->nr_ranges)
+		return false;
+	atomic_fetch_add(&nbd->ghosts, 1);
+	link->nr_ghosts++;
+	nbd_gauge_add(nbd, NBD_GAUGE_GHOSTS, g->nr_ranges);
+	g->slot = link->slot;
+	g->since_ms = now_ms(g);
+	old_socket_shut(&g->socket, link->fd, g->since_ms);
+	/* That of a server that has died has ended before. */
+	check_ghost(g);
+	watch(g);
+	return true;
 }
 
 void nbd_ghost_tick(struct nbd_link *link)
 {
-	uint64_t now = queue_now_ns(link->owner->queue);
+	for (unsigned i = 0; link->nr_ghosts && i < NBD_GHOSTS; i++)
+		if (ghosts_of(link)[i].nr_ranges)
+			check_ghost(&ghosts_of(link)[i]);
+}
 
-	if (!link->ghost)
-		return;
-	if (!atomic_load(&link->owner->nbd->nr_up))
-		link->ghost_ns = 0;
-	else if (!link->ghost_ns)
-		link->ghost_ns = now;
-	else if (now - link->ghost_ns >= NBD_LINGER_MS * (uint64_t)NBD_NS_PER_MS)
-		nbd_ghost_end(link);
+void nbd_ghost_leave(struct nbd_link *link)
+{
+	for (unsigned i = 0; link->nr_ghosts && i < NBD_GHOSTS; i++) {
+		struct nbd_ghost *g = &ghosts_of(link)[i];
+
+		if (!g->nr_ranges)
+			continue;
+		if (g->polls)
+			queue_cancel(link->owner->queue, &g->readable);
+		log_warning(link->owner->nbd->export->name,
+			    "connection %u: it ends here, and the server may still carry out %u "
+			    "old writes of a connection that was given up",
+			    link->number, g->nr_ranges);
+	}
+}
+
+/* ---- the export's ---- */
+
+int nbd_ghost_open(struct nbd *nbd)
+{
+	unsigned nr = nbd->nr_links * NBD_GHOSTS, ranges = nbd->export->depth + NBD_REPLAYS;
+
+	nbd->ghost = calloc(nr, sizeof(*nbd->ghost));
+	nbd->ghost_ranges = calloc((size_t)nr * ranges, sizeof(*nbd->ghost_ranges));
+	if (!nbd->ghost || !nbd->ghost_ranges)
+		return -ENOMEM;
+	for (unsigned i = 0; i < nr; i++)
+		nbd->ghost[i].ranges = &nbd->ghost_ranges[(size_t)i * ranges];
+	return 0;
+}
+
+void nbd_ghost_close(struct nbd *nbd)
+{
+	for (unsigned i = 0; nbd->ghost && i < nbd->nr_links * NBD_GHOSTS; i++)
+		if (nbd->ghost[i].nr_ranges)
+			close(nbd->ghost[i].socket.fd);
+	free(nbd->ghost);
+	free(nbd->ghost_ranges);
 }

@@ -2,19 +2,21 @@
 /*
  * One connection to the server.
  *
- *   DOWN -> CONNECTING -> SETTLING -> JOINING -> READY
- *    ^          |             |           |         |
- *    +----------+-------------+-----------+---------+   it is lost, or refused
+ *   DOWN -> CONNECTING -> JOINING -> READY
+ *    ^          |            |         |
+ *    +----------+------------+---------+   it is lost, or refused
  *
  * libnbd's socket is watched by the queue's own ring, with one-shot polls: one
  * that is armed while data is there fires at once, so nothing is missed.
  *
- * The socket of a lost connection with requests in flight goes to nbd_ghost.c.
+ * The socket of a lost connection with writes in flight goes to nbd_ghost.c, and new
+ * connections need not wait for its end: only requests that overlap those writes do.
  */
 #include "backends/nbd.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -23,6 +25,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/* An idle connection is given up after request-timeout and so much silence. */
+#define USER_TIMEOUT_MORE_MS 60000u
 
 #define member_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
@@ -49,6 +54,18 @@ static void set_keepalive(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
 }
 
+/*
+ * The kernel is not to give the connection up before request-timeout does: of one that
+ * it has given up nothing tells whether the server still carries out its requests.
+ */
+static void set_user_timeout(int fd, const struct nbd *nbd)
+{
+	uint64_t ms = nbd->timeout_ns / NBD_NS_PER_MS + USER_TIMEOUT_MORE_MS;
+	unsigned value = ms < INT_MAX ? (unsigned)ms : INT_MAX;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &value, sizeof(value));
+}
+
 void nbd_link_cork(struct nbd_link *link, bool on)
 {
 	int value = on;
@@ -70,12 +87,11 @@ static void keep_socket(struct nbd_link *link)
 		return;
 	if (export_option(export, "keepalive")->number)
 		set_keepalive(link->fd);
-	/* Two for a link in turn: the old one may not be over when the new one is there. */
-	_Static_assert(2 * NBD_LINKS_MAX <= HOST_CONNECTIONS, "each link has its own two");
-	link->generation++;
+	set_user_timeout(link->fd, link->owner->nbd);
+	link->slot = nbd_ghost_free_slot(link);
 	if (export->host->keep_connection)
-		export->host->keep_connection(export, 2 * link->number + link->generation % 2,
-					      link->fd);
+		export->host->keep_connection(export, link->slot, link->fd,
+					      nbd_ghost_wait_ms(link->owner->nbd));
 }
 
 static void drop_polls(struct nbd_link *link)
@@ -88,18 +104,24 @@ static void drop_polls(struct nbd_link *link)
 
 /* ---- down ---- */
 
+/* Nothing on it matters any more; the host's copy does not keep the connection either. */
+static void close_socket(struct nbd_link *link)
+{
+	const struct export *export = link->owner->nbd->export;
+
+	shutdown(link->fd, SHUT_RDWR);
+	close(link->fd);
+	if (export->host->keep_connection)
+		export->host->keep_connection(export, link->slot, -1, 0);
+}
+
 static void drop_handle(struct nbd_link *link)
 {
-	struct nbd *nbd = link->owner->nbd;
-
 	drop_polls(link);
-	if (link->state >= NBD_LINK_SETTLING)
-		atomic_fetch_sub(&nbd->nr_up, 1);
-	if (link->fd >= 0 && link->in_flight) {
-		nbd_ghost_make(link);
-	} else if (link->fd >= 0) {
-		close(link->fd);
-	}
+	if (link->state >= NBD_LINK_JOINING)
+		atomic_fetch_sub(&link->owner->nbd->nr_up, 1);
+	if (link->fd >= 0 && !nbd_ghost_make(link))
+		close_socket(link);
 	link->fd = -1;
 	nbd_close(link->handle);
 	link->handle = NULL;
@@ -201,13 +223,10 @@ static void connect_it(struct nbd_link *link)
 		/* Without its host it has asked nobody: that may be back at any time. */
 		if (err.code == ENOTCONN)
 			link->next_ns = now_of(link) + NBD_BACKOFF_MIN_MS * (uint64_t)NBD_NS_PER_MS;
+		return;
 	}
-}
-
-static void join(struct nbd_link *link)
-{
-	link->state = NBD_LINK_JOINING;
-	nbd_replay_join(link->owner, link);
+	/* A quick server has answered all by now, and nothing more would wake us. */
+	nbd_link_look(link);
 }
 
 /* It is negotiated: whether this is still our export. */
@@ -232,12 +251,11 @@ static void settle(struct nbd_link *link)
 		return;
 	}
 	link->answered_ns = now_of(link);
-	link->state = NBD_LINK_SETTLING;
+	link->state = NBD_LINK_JOINING;
 	atomic_fetch_add(&nbd->nr_up, 1);
 	/* The server is there: the others need not wait for their time. */
 	atomic_fetch_add(&nbd->returns, 1);
-	if (!atomic_load(&nbd->ghosts))
-		join(link);
+	nbd_replay_join(link->owner, link);
 }
 
 void nbd_link_ready(struct nbd_link *link)
@@ -457,8 +475,9 @@ void nbd_link_tick(struct nbd_link *link)
 	nbd_ghost_tick(link);
 	switch (link->state) {
 	case NBD_LINK_DOWN:
-		if (now >= link->next_ns ||
-		    link->returns_seen != atomic_load(&link->owner->nbd->returns))
+		if ((now >= link->next_ns ||
+		     link->returns_seen != atomic_load(&link->owner->nbd->returns)) &&
+		    nbd_ghost_has_room(link))
 			connect_it(link);
 		break;
 	case NBD_LINK_CONNECTING:
@@ -467,10 +486,6 @@ void nbd_link_tick(struct nbd_link *link)
 		error_set(&err, ETIMEDOUT, "the server does not answer");
 		tell(link, &err, false);
 		back_off(link);
-		break;
-	case NBD_LINK_SETTLING:
-		if (!atomic_load(&link->owner->nbd->ghosts))
-			join(link);
 		break;
 	case NBD_LINK_JOINING:
 	case NBD_LINK_READY:
@@ -495,7 +510,6 @@ int nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned numb
 		.readable.done = readable,
 		.writable.done = writable,
 	};
-	nbd_ghost_start(link);
 	link->answered_ns = link->lost_ns = link->trouble_ns = now_of(link);
 	if (nbd_link_is_dead(handle)) {
 		nbd_close(handle);
@@ -532,7 +546,7 @@ void nbd_link_end(struct nbd_link *link, uint64_t until_ms)
 			nbd_server_run(link->handle,
 				       until_ms > now ? (unsigned)(until_ms - now) : 0,
 				       nbd_aio_is_closed, NULL);
-		if (link->state >= NBD_LINK_SETTLING)
+		if (link->state >= NBD_LINK_JOINING)
 			atomic_fetch_sub(&link->owner->nbd->nr_up, 1);
 		if (link->state == NBD_LINK_READY)
 			nbd_gauge_add(link->owner->nbd, NBD_GAUGE_CONNECTED, -1);
@@ -540,5 +554,5 @@ void nbd_link_end(struct nbd_link *link, uint64_t until_ms)
 	}
 	if (link->fd >= 0)
 		close(link->fd);
-	nbd_ghost_end(link);
+	nbd_ghost_leave(link);
 }

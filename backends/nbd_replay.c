@@ -9,7 +9,8 @@
  *      has sent was answered, or its connection was lost;
  *   2. one queue with a usable connection leads: it sends all that is kept, of all
  *      queues, in the order in which it was acknowledged;
- *   3. every queue goes on: first with what was never answered.
+ *   3. every queue goes on: first with what was never answered, unless it overlaps what
+ *      an old connection may still write (nbd_ghost.c).
  *
  * Nothing goes on between 2 and 3 unless 2 was finished: half of it may have put
  * an older write over a newer one.  When the leader's connection is lost, another
@@ -121,11 +122,14 @@ static const struct nbd_kept *next_kept(const struct nbd *nbd, unsigned *log)
 	return oldest;
 }
 
-/* A free slot, if nothing that overlaps is under way. */
+/* A free slot, if nothing that overlaps is under way, nor may be on an old connection. */
 static struct nbd_replay_slot *slot_for(struct nbd *nbd, const struct nbd_kept *kept)
 {
 	struct nbd_replay_slot *free_slot = NULL;
 
+	/* Its end wakes this queue.  Until then all queues hold still. */
+	if (atomic_load(&nbd->ghosts) && nbd_ghost_precedes(nbd, kept))
+		return NULL;
 	for (unsigned i = 0; i < NBD_REPLAYS; i++) {
 		const struct nbd_kept *other = nbd->slots[i].kept;
 
@@ -281,9 +285,7 @@ static void hold_still(struct nbd_queue *q)
 			q->parked = nbd->halts;
 			last = ++nbd->nr_parked == nbd->nr_serving;
 		}
-		/* What an abandoned replay has sent must not come after the next one. */
-		if (nbd->nr_parked == nbd->nr_serving && !nbd->leader &&
-		    !atomic_load(&nbd->ghosts)) {
+		if (nbd->nr_parked == nbd->nr_serving && !nbd->leader) {
 			if (link)
 				lead(q, link);
 			else if (last)

@@ -40,6 +40,18 @@ static void list_put_back(struct nbd_list *list, struct nbd_io *n)
 		list->last = &n->next;
 }
 
+/* first, with all that it has, goes before list, and is empty then. */
+static void list_prepend(struct nbd_list *list, struct nbd_list *first)
+{
+	if (!first->first)
+		return;
+	*first->last = list->first;
+	if (!list->first)
+		list->last = first->last;
+	list->first = first->first;
+	nbd_list_init(first);
+}
+
 /* ---- requests ---- */
 
 static void end_request(struct nbd_queue *q, struct nbd_io *n, int result)
@@ -215,6 +227,7 @@ static bool send_request(struct nbd_queue *q, struct nbd_io *n)
 		return false;
 	n->link = link;
 	n->sent_ns = queue_now_ns(q->queue);
+	n->held_ns = 0;
 	link->in_flight++;
 	if (call(q, link, n) < 0) {
 		link->in_flight--;
@@ -235,6 +248,7 @@ void nbd_submit(struct io *io)
 	struct nbd_io *n = io_private(io);
 
 	n->io = io;
+	n->held_ns = 0;
 	q->ios[io->tag] = n;
 	if (q->failing)
 		end_request(q, n, -EIO);
@@ -245,28 +259,34 @@ void nbd_submit(struct io *io)
 /* Sends what is in the list, as far as it goes.  Returns how many. */
 static unsigned send_list(struct nbd_queue *q, struct nbd_list *list)
 {
+	struct nbd_list held;
 	unsigned sent = 0;
 
+	nbd_list_init(&held);
 	while (list->first && nbd_free_link(q)) {
 		struct nbd_io *n = list_take(list);
 
+		if (nbd_ghost_blocks(q->nbd, n->io)) {
+			if (!n->held_ns)
+				n->held_ns = queue_now_ns(q->queue);
+			list_add(&held, n);
+			continue;
+		}
 		if (!send_request(q, n)) {
 			list_put_back(list, n);
 			break;
 		}
 		sent++;
 	}
+	list_prepend(list, &held);
 	return sent;
 }
 
 void nbd_send_waiting(struct nbd_queue *q)
 {
-	unsigned again = 0;
+	unsigned again = send_list(q, &q->again);
 	bool several;
 
-	/* A newer write must not be overtaken by what an old connection has sent. */
-	if (!atomic_load(&q->nbd->ghosts))
-		again = send_list(q, &q->again);
 	several = q->waiting.first && q->waiting.first->next;
 	for (unsigned i = 0; several && i < q->nr_links; i++)
 		nbd_link_cork(&q->links[i], true);
@@ -275,6 +295,31 @@ void nbd_send_waiting(struct nbd_queue *q)
 		nbd_link_cork(&q->links[i], false);
 	if (again)
 		nbd_gauge_add(q->nbd, NBD_GAUGE_REPLAYED, again);
+}
+
+static void fail_held(struct nbd_queue *q, struct nbd_list *list)
+{
+	uint64_t now = queue_now_ns(q->queue);
+	struct nbd_list rest;
+
+	nbd_list_init(&rest);
+	while (list->first) {
+		struct nbd_io *n = list_take(list);
+
+		if (n->held_ns && now - n->held_ns >= q->nbd->deadline_ns)
+			end_request(q, n, -EIO);
+		else
+			list_add(&rest, n);
+	}
+	list_prepend(list, &rest);
+}
+
+void nbd_fail_held(struct nbd_queue *q)
+{
+	if (q->nbd->deadline_ns == NBD_FOREVER)
+		return;
+	fail_held(q, &q->again);
+	fail_held(q, &q->waiting);
 }
 
 void nbd_fail_waiting(struct nbd_queue *q, int result)

@@ -22,6 +22,7 @@
 
 #include "engine/error.h"
 #include "engine/log.h"
+#include "engine/old_socket.h"
 #include "engine/option.h"
 #include "engine/ring_op.h"
 
@@ -186,12 +187,14 @@ struct backend_host {
 	int (*keep_memory)(struct export *export, unsigned flags);
 	/*
 	 * Optional.  Tells of a connection on which writes go to a server: should this
-	 * process die, the host shuts it, and lets no other serve the device before the
-	 * server has ended it too (or had the time to), so that nothing old is carried out
-	 * after something newer.  slot (below HOST_CONNECTIONS) takes the place of the one
-	 * before it there.  fd stays the caller's.  Any thread; does not wait.
+	 * process die, the host shuts it, and lets no other process serve the device before
+	 * that connection is over (old_socket.h), or wait_ms have passed since (UINT64_MAX:
+	 * without bound), so that nothing old is carried out after something newer.  slot
+	 * (below HOST_CONNECTIONS): fd takes the place of the connection before it there; -1:
+	 * that one is over.  fd stays the caller's.  Any thread; does not wait.
 	 */
-	void (*keep_connection)(const struct export *export, unsigned slot, int fd);
+	void (*keep_connection)(const struct export *export, unsigned slot, int fd,
+				uint64_t wait_ms);
 	/*
 	 * Connects to the Unix socket at a path that the export's locator or options name.
 	 * Returns a stream socket, close-on-exec and non-blocking, that the caller owns,
@@ -201,7 +204,7 @@ struct backend_host {
 	int (*connect_unix)(const struct export *export, const char *path);
 };
 
-#define HOST_CONNECTIONS 128u
+#define HOST_CONNECTIONS 256u
 
 /* What a backend needs of its surroundings; with a path where one is said. */
 enum backend_need {

@@ -439,6 +439,9 @@ static void lead_to(struct task *task, enum managed_want want, enum export_state
 		fail(task->call, &err);
 	} else {
 		m->want = want;
+		/* Who resumes one that waits for it has seen why. */
+		if (want == WANT_LIVE && m->state != EXPORT_SUSPENDED)
+			m->unfenced = false;
 		keep_retry(m);
 		supervisor_settle(m);
 		why(m, &err);

@@ -31,9 +31,17 @@ int flow_start(struct managed *m, struct error *err);
  * Puts a new server under the device: `ready` (one that flow_prepare() made, taken
  * over in any case), or NULL: a fresh one.  On failure the device stays as it is, its
  * I/O waits, and the state is recovering.  -ENODEV: the device is gone; -EPIPE and
- * -ETIMEDOUT: the server has died of it, or hung; -ENODATA: what it had is lost.
+ * -ETIMEDOUT: the server has died of it, or hung; -ENODATA: what it had is lost;
+ * -EINPROGRESS: as flow_fence(), which went before it.
  */
 int flow_recover(struct managed *m, struct worker *ready, struct error *err);
+
+/*
+ * Ends the server, if it has not ended, and looks whether the connections of all former
+ * servers are over.  -EINPROGRESS: one is not, so that an old write may still be carried
+ * out, and no other server may serve.  Does not wait for that.
+ */
+int flow_fence(struct managed *m, struct error *err);
 
 /* Starts a server that only has to open the storage. */
 int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct error *err);

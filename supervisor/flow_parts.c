@@ -23,7 +23,6 @@
 
 #define ATTRIBUTE_MS 5000u
 #define LIVE_MS      5000u
-#define FENCE_MS     5000u /* for a server to end a dead worker's connections */
 #define PARTX_MS     5000u
 
 void flow_drop_counters(struct managed *m)
@@ -249,9 +248,8 @@ int flow_end_worker(struct managed *m, unsigned ms, struct error *err)
 			"its worker (process %d) does not end, though it was killed: it waits "
 			"for a disk, or for the kernel",
 			(int)worker_pid(m->worker));
-	else if (worker_fence(m->worker, FENCE_MS))
-		log_warning(m->name, "the server has not ended the old connection: what was sent "
-				     "on it may still be carried out");
+	else
+		worker_give_connections(m->worker, &m->fence);
 	worker_forget(m->worker);
 	m->worker = NULL;
 	return ret;

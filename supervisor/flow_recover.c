@@ -21,6 +21,45 @@
 #define SETTLE_MS       5000u
 #define SETTLE_BLIND_MS 200u /* where the kernel does not let us wait for it */
 
+/* After how long waiting is worth a word; a server mostly ends a connection at once. */
+#define FENCE_TELL_MS 1000u
+
+/* Whether old connections are left; what of: err. */
+static int check_fence(struct managed *m, bool silent_too, struct error *err)
+{
+	unsigned there, nr = fence_check(&m->fence, m->name, m->reached_ms, &there);
+
+	if (!(silent_too ? nr : there))
+		return 0;
+	error_set(err, EINPROGRESS,
+		  "the server has not ended %u connections of the former worker, and may still "
+		  "carry out writes that were sent on them: restart the server if it never does, "
+		  "or export it with -o ghost-wait=TIME",
+		  nr);
+	if (!m->fence_told && fiber_now_ms() - m->fence.since_ms >= FENCE_TELL_MS) {
+		m->fence_told = true;
+		flow_record(m);
+	}
+	return -EINPROGRESS;
+}
+
+int flow_fence(struct managed *m, struct error *err)
+{
+	/* One that holds the memory for the next has no server. */
+	int ret = m->holding ? 0 : flow_end_worker(m, 0, err);
+
+	if (ret)
+		return ret;
+	if (m->unfenced)
+		return error_set(err, EINPROGRESS,
+				 "the server had not ended connections of a dead worker when ublkd "
+				 "ended: see that it has by now (restart it), then "
+				 "'ublkctl resume %s'",
+				 m->name);
+	/* Whether a silent server is reached, only opening the storage tells. */
+	return check_fence(m, false, err);
+}
+
 static int check_same(struct managed *m, const struct backend_limits *now, const char *identity,
 		      struct error *err)
 {
@@ -164,6 +203,11 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 		ret = flow_create_counters(m, err);
 	if (!ret)
 		ret = open_again(m, err);
+	m->reached_ms = ret ? 0 : fiber_now_ms();
+	if (!ret)
+		ret = check_fence(m, true, err);
+	if (!ret)
+		m->fence_told = false;
 	if (!ret)
 		ret = take_over(m, held, err);
 	if (ret) {
@@ -189,6 +233,7 @@ int flow_leave(struct managed *m, bool suspend, struct error *err)
 {
 	/* It has to be on record: where there is no room for that, the server serves on. */
 	int ret = managed_write(m, err);
+	bool drained;
 
 	if (ret)
 		return ret;
@@ -196,12 +241,16 @@ int flow_leave(struct managed *m, bool suspend, struct error *err)
 	/* Dead over it: there is nothing to hand over, and its requests come again. */
 	if (ret && !worker_has_ended(m->worker) && ret != -EPIPE)
 		return ret;
+	drained = !ret;
 	ret = 0;
 	if (!m->holding || worker_has_ended(m->worker)) {
 		ret = flow_end_worker(m, FLOW_WORKER_MS, err);
 		if (suspend)
 			worker_socket_remove(m->name);
 	}
+	/* It had nothing in flight, and no old connection either. */
+	if (drained)
+		fence_close(&m->fence);
 	/* Nobody else has it, once ublkd dies too. */
 	managed_look_lost(m);
 	managed_move(m, suspend ? EXPORT_SUSPENDED : EXPORT_RECOVERING,

@@ -121,6 +121,8 @@ static void undo(struct managed *m)
 		worker_call(m->worker, worker_request("end"), NULL, 0, FLOW_WORKER_MS, NULL, NULL,
 			    &err);
 	flow_end_worker(m, FLOW_WORKER_MS, &err);
+	/* The device was never live: no write was sent. */
+	fence_close(&m->fence);
 	if (m->has_device) {
 		managed_device(m, device, sizeof(device));
 		if (control_delete(&m->control, m->info.dev_id, &err) && err.code != ENODEV)

@@ -23,6 +23,8 @@
 #define HOLDERS_MS    30000u /* it is refused then: with thousands of processes it takes long */
 #define FORCED_MS     5000u
 #define CLAIM_MS      5000u
+#define FENCE_MS      5000u /* for a server to end the last connections */
+#define FENCE_POLL_MS 5u
 #define BRIEF_MS      1000u /* for who opens it for a moment, as what probes new devices */
 #define BRIEF_POLL_MS 50u
 
@@ -216,6 +218,23 @@ static int delete_device(struct managed *m, struct error *err)
 	return 0;
 }
 
+/* Nobody serves the device again, so this is only not to surprise who exports the storage next. */
+static void end_fence(struct managed *m)
+{
+	uint64_t end = fiber_now_ms() + FENCE_MS;
+
+	while (fence_check(&m->fence, m->name, 0, NULL) && fiber_now_ms() < end)
+		fiber_sleep(FENCE_POLL_MS);
+	if (m->fence.nr)
+		log_warning(
+			m->name,
+			"the server has not ended %u connections: it may still carry out writes "
+			"that were sent on them, over newer ones of another client",
+			m->fence.nr);
+	fence_close(&m->fence);
+	m->fence_told = m->unfenced = false;
+}
+
 static int stop_and_delete(struct claim *claim, struct error *err)
 {
 	struct managed *m = claim->m;
@@ -233,6 +252,7 @@ static int stop_and_delete(struct claim *claim, struct error *err)
 	}
 	if (ret && !m->force)
 		return ret;
+	end_fence(m);
 	if (!m->has_device)
 		return 0;
 	/* Without a server requests that wait are failed by this. */

@@ -19,7 +19,9 @@
 #define START_DELAY_MS   60000u /* the same for a device that is not there yet */
 #define STABLE_MS        10000u /* who lived so long did not die at once */
 #define GROW_EVERY_MS    1000u
-#define DEATHS_MAX       10u /* in a row; then it is given up */
+#define FENCE_OPEN_MS    2000u
+#define FENCE_TELL_MS    1000u /* a server mostly ends a dead worker's connections sooner */
+#define DEATHS_MAX       10u   /* in a row; then it is given up */
 
 unsigned keep_max_jobs = 8;
 void (*keep_gone)(struct managed *m);
@@ -175,6 +177,24 @@ static void lose_device(struct managed *m)
 	log_error(m->name, "%s: 'ublkctl resume %s' makes it anew", err.text, m->name);
 }
 
+/* Looks again after `least` milliseconds, and less often the longer it lasts. */
+static void wait_for_fence(struct managed *m, unsigned least, const struct error *err)
+{
+	uint64_t age = m->fence.nr ? fiber_now_ms() - m->fence.since_ms : FENCE_TELL_MS;
+	unsigned delay = age < FENCE_TELL_MS ? 10 : age < 20 * FENCE_TELL_MS ? 100 : 500;
+
+	if (delay < least)
+		delay = least;
+	if (age >= FENCE_TELL_MS) {
+		if (!m->fault || strcmp(m->fault->text, err->text) != 0)
+			log_error(m->name, "%s; I/O waits", err->text);
+		managed_set_fault(m, err);
+	}
+	m->retry_at_ms = fiber_now_ms() + delay;
+	uv_update_time(m->retry.loop);
+	uv_timer_start(&m->retry, retry, delay, 0);
+}
+
 /* With a job begun. */
 static bool recover_now(struct managed *m, struct worker *ready)
 {
@@ -185,6 +205,11 @@ static bool recover_now(struct managed *m, struct worker *ready)
 	if (!ret) {
 		managed_set_fault(m, NULL);
 		return true;
+	}
+	/* Its server is opened anew each time, to hear whether it is there. */
+	if (ret == -EINPROGRESS) {
+		wait_for_fence(m, FENCE_OPEN_MS, &err);
+		return false;
 	}
 	/* Each reason is told once. */
 	if (!m->fault || strcmp(m->fault->text, err.text) != 0)
@@ -207,8 +232,14 @@ static bool recover_now(struct managed *m, struct worker *ready)
 
 static bool recover(struct managed *m)
 {
+	struct error err;
 	bool done;
 
+	/* Without a job: it may last, and others have theirs to do. */
+	if (flow_fence(m, &err) == -EINPROGRESS) {
+		wait_for_fence(m, 0, &err);
+		return false;
+	}
 	begin_job(&recoveries);
 	done = recover_now(m, NULL);
 	end_job(&recoveries);
@@ -264,7 +295,14 @@ static void upgrade(struct managed *m)
 	}
 	m->retry_at_ms = 0;
 	m->failures = 0;
-	recover_now(m, ready);
+	/* The old one may have died over it, with requests in flight. */
+	if (flow_fence(m, &err) == -EINPROGRESS) {
+		worker_finish(ready, 0);
+		worker_forget(ready);
+		wait_for_fence(m, 0, &err);
+	} else {
+		recover_now(m, ready);
+	}
 	end_job(&recoveries);
 }
 

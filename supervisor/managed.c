@@ -120,6 +120,7 @@ static void timer_closed(uv_handle_t *handle)
 void managed_destroy(struct managed *m)
 {
 	worker_forget(m->worker);
+	fence_close(&m->fence);
 	if (m->counters)
 		counters_destroy(m->counters);
 	if (m->counters_fd >= 0)
@@ -227,6 +228,8 @@ static json_t *to_json(const struct managed *m)
 		json_object_set_new(json, "max-io", json_integer(m->max_io));
 		json_object_set_new(json, "recoveries", json_integer(m->recoveries));
 		json_object_set_new(json, "lost", json_integer(m->lost));
+		if (m->unfenced || (m->fence_told && m->fence.nr))
+			json_object_set_new(json, "unfenced", json_true());
 		json_object_set_new(json, "worker",
 				    json_pack("{s:i, s:I}", "pid", (int)m->process.pid, "started",
 					      (json_int_t)m->process.started));
@@ -353,6 +356,7 @@ static int read_device(struct managed *m, const json_t *json)
 	m->max_io = (uint32_t)json_integer_value(json_object_get(json, "max-io"));
 	m->recoveries = (unsigned)json_integer_value(json_object_get(json, "recoveries"));
 	m->lost = (int)json_integer_value(json_object_get(json, "lost"));
+	m->unfenced = json_is_true(json_object_get(json, "unfenced"));
 	read_process(m, json_object_get(json, "worker"));
 	m->path = (enum io_path)path;
 	m->path_reason = "as the device was made";

@@ -22,6 +22,7 @@
 #include "engine/io_path.h"
 #include "engine/spec.h"
 #include "engine/state.h"
+#include "supervisor/fence.h"
 #include "supervisor/fiber.h"
 #include "engine/holders.h"
 #include "supervisor/name.h"
@@ -105,8 +106,12 @@ struct managed {
 	/* Its server. */
 	struct worker *worker;         /* or NULL */
 	struct worker_process process; /* that serves, or did; on record */
-	bool holding; /* it serves no more, and keeps the memory for the next one */
-	bool failing; /* its death is to be noticed by the command under way */
+	bool holding;        /* it serves no more, and keeps the memory for the next one */
+	struct fence fence;  /* connections of former workers, which may still write */
+	bool fence_told;     /* that they are waited for, on record, too */
+	bool unfenced;       /* they were an earlier ublkd's: nothing tells whether they are over */
+	uint64_t reached_ms; /* when a worker has last opened the storage */
+	bool failing;        /* its death is to be noticed by the command under way */
 	struct counters *counters;
 	int counters_fd;
 	int lost;             /* what the counters have of it: flushes fail, see export_lost() */

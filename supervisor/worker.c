@@ -98,7 +98,7 @@ static void ended(uv_poll_t *watch, int status, int events)
 
 /*
  * It ends, or is none that could be told anything any more.  What it has said of its
- * connections is there until worker_fence() has read it.
+ * connections is there until worker_give_connections() has read it.
  */
 static void lose_link(struct worker *w)
 {
@@ -258,11 +258,14 @@ static bool keep_connection(struct worker *w, const json_t *message, struct link
 {
 	const char *kind = json_string_value(json_object_get(message, "ask"));
 	json_int_t slot = json_integer_value(json_object_get(message, "slot"));
+	const json_t *wait = json_object_get(message, "wait");
 
 	if (!kind || strcmp(kind, "keep") != 0)
 		return false;
 	if (slot >= 0 && slot < HOST_CONNECTIONS)
-		kept_put(&w->kept, (unsigned)slot, link_take_fd(fds, 0));
+		kept_put(&w->kept, (unsigned)slot, link_take_fd(fds, 0),
+			 wait && json_integer_value(wait) >= 0 ? (uint64_t)json_integer_value(wait)
+							       : UINT64_MAX);
 	return true;
 }
 
@@ -501,10 +504,10 @@ static void take_last_connections(struct worker *w)
 	}
 }
 
-int worker_fence(struct worker *w, unsigned ms)
+void worker_give_connections(struct worker *w, struct fence *fence)
 {
 	take_last_connections(w);
-	return kept_fence(&w->kept, ms);
+	kept_give(&w->kept, fence);
 }
 
 static void release(struct worker *w)

@@ -19,6 +19,7 @@
 #include "worker/link.h"
 
 struct error;
+struct fence;
 struct worker;
 
 /* What all workers are started with; set once, before the first. */
@@ -134,12 +135,8 @@ void worker_kill(struct worker *worker);
  */
 int worker_finish(struct worker *worker, unsigned ms);
 
-/*
- * It has ended: makes sure that what it has sent to servers is over, by their ending
- * of its connections; waits for that, ms milliseconds at most.  Returns 0, or
- * -ETIMEDOUT: a server has not ended one.
- */
-int worker_fence(struct worker *worker, unsigned ms);
+/* It has ended: its connections to servers are the fence's from now on. */
+void worker_give_connections(struct worker *worker, struct fence *fence);
 
 /* Releases it; a process that is alive lives on.  NULL is none. */
 void worker_forget(struct worker *worker);

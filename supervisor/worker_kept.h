@@ -2,7 +2,7 @@
 /*
  * A worker's connections to servers, which it gives ublkd a copy of, each in a slot
  * (backend.h, keep_connection()): what was sent on them may be carried out after the
- * worker's death, until the server has ended them.
+ * worker's death, until they are over (fence.h).
  *
  * Owner: the worker's struct.  Thread: the loop's.
  */
@@ -10,22 +10,20 @@
 #define UBLKD_WORKER_KEPT_H
 
 #include "engine/backend.h"
+#include "supervisor/fence.h"
 
 struct kept {
 	int fd[HOST_CONNECTIONS]; /* -1: none */
+	uint64_t wait_ms[HOST_CONNECTIONS];
 };
 
 void kept_init(struct kept *kept);
 
-/* fd takes the place of what was in the slot, and is kept's; -1: none does. */
-void kept_put(struct kept *kept, unsigned slot, int fd);
+/* fd takes the place of the connection in the slot, and is kept's; -1: none does. */
+void kept_put(struct kept *kept, unsigned slot, int fd, uint64_t wait_ms);
 
-/*
- * From a fiber, when the worker has ended: has the servers end all of them, and closes
- * them; waits for that, ms milliseconds at most.  Returns 0, or -ETIMEDOUT: a server has
- * not ended one.
- */
-int kept_fence(struct kept *kept, unsigned ms);
+/* The worker has ended: the connections are the fence's from now on. */
+void kept_give(struct kept *kept, struct fence *fence);
 
 void kept_close(struct kept *kept);
 

@@ -14,13 +14,18 @@ static int socket_fd = -1; /* guarded by gate, as is the rest */
 static json_int_t last_id;
 static int memory = -1;
 static int kept[HOST_CONNECTIONS]; /* connections, for the next ublkd */
+static uint64_t kept_wait_ms[HOST_CONNECTIONS];
 static bool is_kept[HOST_CONNECTIONS];
 
 static void tell_kept(unsigned slot)
 {
 	if (socket_fd >= 0)
-		link_send(socket_fd, json_pack("{s:s, s:i}", "ask", "keep", "slot", (int)slot),
-			  &kept[slot], 1);
+		link_send(socket_fd,
+			  json_pack("{s:s, s:i, s:I}", "ask", "keep", "slot", (int)slot, "wait",
+				    kept_wait_ms[slot] > INT64_MAX
+					    ? (json_int_t)-1
+					    : (json_int_t)kept_wait_ms[slot]),
+			  &kept[slot], is_kept[slot]);
 }
 
 void ask_use(int socket)
@@ -126,11 +131,12 @@ static int ask_keep_memory(struct export *export, unsigned flags)
 	return fd;
 }
 
-static void ask_keep_connection(const struct export *export, unsigned slot, int fd)
+static void ask_keep_connection(const struct export *export, unsigned slot, int fd,
+				uint64_t wait_ms)
 {
-	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
-	if (copy < 0) {
+	if (fd >= 0 && copy < 0) {
 		log_warning(export->name, "a connection cannot be kept: no descriptor is left");
 		return;
 	}
@@ -138,7 +144,8 @@ static void ask_keep_connection(const struct export *export, unsigned slot, int 
 	if (is_kept[slot])
 		close(kept[slot]);
 	kept[slot] = copy;
-	is_kept[slot] = true;
+	kept_wait_ms[slot] = wait_ms;
+	is_kept[slot] = copy >= 0;
 	tell_kept(slot);
 	pthread_mutex_unlock(&gate);
 }

@@ -38,7 +38,8 @@
  *   {"ask": "open", "id": N, "path": ..., "flags": ..., "mode": ...}
  *   {"ask": "remove", "id": N, "path": ...}
  *   {"ask": "connect", "id": N, "path": ...}
- *   {"ask": "keep", "slot": N} +connection                  no answer; see keep_connection()
+ *   {"ask": "keep", "slot": N, "wait": MS or -1} +connection  no answer; see
+ *                    keep_connection(); without a connection: that in the slot is over
  *   {"ask": "memory", "id": N, "flags": ...}                the content that outlives it
  *                    ->  {"answer": N, "result": 0 or -ERRNO} +descriptor
  *

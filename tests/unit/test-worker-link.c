@@ -4,6 +4,7 @@
  * STUB in its environment: it does as it is told, and much that no worker should.
  */
 #include "engine/error.h"
+#include "supervisor/fence.h"
 #include "supervisor/fiber.h"
 #include "supervisor/worker.h"
 #include "supervisor/worker_memory.h"
@@ -376,8 +377,10 @@ static void test_one_without_link_is_killed(void **state)
 static void keeps_last(void)
 {
 	char byte = 0, number[16];
+	struct fence fence = { 0 };
 	struct worker *w;
 	struct error err;
+	unsigned there;
 	int pair[2], connection;
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -394,13 +397,15 @@ static void keeps_last(void)
 	assert_int_equal(write(pair[0], &byte, 1), 1);
 	assert_int_equal(read(pair[0], &byte, 1), 1);
 	assert_int_equal(worker_finish(w, CALL_MS), 0);
-	/* The server would have to end it, and does not. */
-	assert_int_equal(worker_fence(w, 20), -ETIMEDOUT);
-	/* It was told to, and there is nothing more to be waited for. */
-	assert_int_equal(read(pair[0], &byte, 1), 0);
-	assert_int_equal(worker_fence(w, 20), 0);
+	worker_give_connections(w, &fence);
 	worker_forget(w);
+	/* The server is told that nothing more comes, and does not end the connection. */
+	assert_int_equal(read(pair[0], &byte, 1), 0);
+	assert_int_equal(fence_check(&fence, "test", 0, &there), 1);
+	assert_int_equal(there, 1);
 	close(pair[0]);
+	assert_int_equal(fence_check(&fence, "test", 0, &there), 0);
+	fence_close(&fence);
 }
 
 static void test_a_connection_kept_last_is_fenced(void **state)
