@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180 once=newest
+# vm: timeout=300 once=newest
 #
 # A write that a killed worker had sent, and that its NBD server holds back, does not
 # land on a newer one of the same block: no worker serves before the server has ended
