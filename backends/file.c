@@ -14,6 +14,7 @@
  * flush on every flush of the export fails, until it is opened anew.
  */
 #include "backends/file_content.h"
+#include "backends/file_identity.h"
 #include "engine/backend.h"
 
 #include <errno.h>
@@ -49,6 +50,8 @@ static const struct option_def file_options[] = {
 	  "bypass the page cache; auto: where the file system can" },
 	{ "discard", OPTION_CHOICE, "on|off", "on", 0, 0,
 	  "off: refuse discards and never punch holes, so that allocated space stays allocated" },
+	{ "disk", OPTION_TEXT, NULL, NULL, 0, 0,
+	  "refuse a block device that has not this identifier (--persist records it)" },
 	{ .name = NULL },
 };
 
@@ -217,15 +220,18 @@ static int make_file(struct export *export, struct error *err)
 	return ret;
 }
 
-/* Whether fd is the file that was looked at. */
-static int check_same_file(const struct file *f, int fd, struct error *err)
+/*
+ * Whether fd is the file that was looked at, which f->stat is of from then on: a number
+ * may have gone to another file meanwhile, until the first descriptor holds it.
+ */
+static int check_same_file(struct file *f, int fd, struct error *err)
 {
-	struct stat st;
+	struct stat was = f->stat;
 
-	if (fstat(fd, &st))
+	if (fstat(fd, &f->stat))
 		return error_set(err, errno, "%s: %s", f->path, strerror(errno));
-	if (st.st_dev != f->stat.st_dev || st.st_ino != f->stat.st_ino ||
-	    st.st_rdev != f->stat.st_rdev)
+	if (was.st_dev != f->stat.st_dev || was.st_ino != f->stat.st_ino ||
+	    was.st_rdev != f->stat.st_rdev || (was.st_mode & S_IFMT) != (f->stat.st_mode & S_IFMT))
 		return error_set(err, ESTALE,
 				 "%s: it was replaced while it was being opened: try again",
 				 f->path);
@@ -668,6 +674,38 @@ static int take_data_over(struct export *export, struct error *err)
 	return ret;
 }
 
+/* The disk at this path may be another one than when the export was declared. */
+static int check_disk(const struct export *export, struct error *err)
+{
+	const struct option_value *wanted = export_option(export, "disk");
+	const struct file *f = export->private;
+	char disk[IDENTITY_BYTES];
+
+	if (!wanted->set)
+		return 0;
+	if (!S_ISBLK(f->stat.st_mode))
+		return error_set(err, EINVAL, "%s: disk=%s: it is no block device: leave disk= out",
+				 f->path, wanted->text);
+	file_identity_fact(export->identity, "disk", disk, sizeof(disk));
+	if (!strcmp(disk, wanted->text))
+		return 0;
+	return error_set(err, ESTALE,
+			 "%s: it is another disk (%s) than the export is for (disk=%s): name it by "
+			 "its path in /dev/disk/by-id, or remove the export and make it anew",
+			 f->path, *disk ? disk : "without an identifier", wanted->text);
+}
+
+static bool file_record(const char *option, const struct backend_limits *limits,
+			const char *identity, char *value, size_t size)
+{
+	bool device = !strncmp(identity, "block device ", strlen("block device "));
+
+	if (!strcmp(option, "disk"))
+		return device && file_identity_fact(identity, "disk", value, size);
+	snprintf(value, size, "%u", limits->logical_block);
+	return !device;
+}
+
 static int file_open(struct export *export, struct error *err)
 {
 	struct file *f = export->private;
@@ -687,7 +725,10 @@ static int file_open(struct export *export, struct error *err)
 	ret = export->resumed ? take_data_over(export, err) : take_data(export, err);
 	if (ret)
 		goto remove;
-	ret = learn_size(export, err);
+	file_identity(export, f->fd, &f->stat);
+	ret = check_disk(export, err);
+	if (!ret)
+		ret = learn_size(export, err);
 	if (ret)
 		goto close;
 	l->read_only = export->read_only;
@@ -700,10 +741,6 @@ static int file_open(struct export *export, struct error *err)
 	ret = open_flush_fds(export, err);
 	if (ret)
 		goto close;
-	snprintf(export->identity, sizeof(export->identity), "%s %llu:%llu:%llu",
-		 S_ISBLK(f->stat.st_mode) ? "block device" : "file",
-		 (unsigned long long)f->stat.st_dev, (unsigned long long)f->stat.st_ino,
-		 (unsigned long long)f->stat.st_rdev);
 	return 0;
 
 close:
@@ -889,6 +926,8 @@ static void file_submit(struct io *io)
 	}
 }
 
+static const char *const file_recorded[] = { "block-size", "disk", NULL };
+
 static const struct backend file_backend = {
 	.scheme = "file",
 	.syntax = "file:PATH",
@@ -896,6 +935,7 @@ static const struct backend file_backend = {
 	.access = ACCESS_RING,
 	.partitions = true,
 	.options = file_options,
+	.recorded = file_recorded,
 	.export_size = sizeof(struct file),
 	.queue_size = sizeof(struct file_queue),
 	.io_size = sizeof(struct file_io),
@@ -905,6 +945,8 @@ static const struct backend file_backend = {
 	.close = file_close,
 	.resize = file_resize,
 	.set_size = file_set_size,
+	.differs = file_identity_differs,
+	.record = file_record,
 	.queue_open = file_queue_open,
 	.submit = file_submit,
 };

@@ -216,14 +216,16 @@ enum backend_need {
 	NEED_HOST_FILE,     /* path: the host opens this file, for writing unless read-only */
 	NEED_HOST_NEW_FILE, /* path: the host may make it first, and remove what it made */
 	NEED_HOST_READ,     /* path: the host opens this file or folder for reading */
-	NEED_HOST_QUEUE,    /* the host opens, for reading, what /sys says of block devices' queues:
-			       /sys/dev/block/MAJOR:MINOR/queue/NAME, or ../queue/NAME for a partition */
+	NEED_HOST_QUEUE,    /* the host opens, for reading, what /sys says of block devices' queues
+			       and identifiers: /sys/dev/block/MAJOR:MINOR/queue/NAME, diskseq,
+			       wwid ..., or ../queue/NAME and so on for a partition */
 	NEED_HOST_SOCKET,   /* path: the host connects to this Unix socket */
 };
 /* path is valid during the call; NULL where the need has none. */
 typedef void backend_need_callback(void *context, enum backend_need need, const char *path);
 
-#define EXPORT_GAUGES 8
+#define EXPORT_GAUGES  8
+#define IDENTITY_BYTES 384
 
 /* Owner: the device.  Constant after open(), limits.size, grown and gauges aside. */
 struct export
@@ -252,7 +254,7 @@ struct export
 	 * What makes it the same storage if it is opened again by another server;
 	 * filled by open(), empty where nothing tells.
 	 */
-	char identity[96];
+	char identity[IDENTITY_BYTES];
 	int *lost;        /* see export_lost() */
 	uint64_t *gauges; /* one for each name in backend->gauges, EXPORT_GAUGES at most;
 				   any thread, with relaxed atomics */
@@ -328,6 +330,7 @@ struct backend {
 	bool partitions;                  /* scan for partitions unless told otherwise */
 	const struct option_def *options; /* NULL: none */
 	const char *const *gauges;        /* names, NULL-terminated; NULL: none */
+	const char *const *recorded;      /* options that record() knows, likewise */
 	size_t export_size, queue_size, io_size;
 
 	/*
@@ -374,6 +377,20 @@ struct backend {
 	 * asked again soon) or -errno, with err filled.
 	 */
 	int (*settled)(struct export *export, struct error *err);
+	/*
+	 * Optional: the texts are compared.  Why storage of the identity `now` is not, or
+	 * cannot be shown to be, the one of the identity `was`: a constant that begins with
+	 * "it is"; NULL: it is the same.  Either may come from another version, or from
+	 * a worker that nobody trusts.  Pure.
+	 */
+	const char *(*differs)(const char *was, const char *now);
+	/*
+	 * Optional, with `recorded`.  The value of one of these options with which a later
+	 * open() makes the same device of the same storage, or none (false): written down
+	 * where an export is declared without it.  Pure; value has IDENTITY_BYTES.
+	 */
+	bool (*record)(const char *option, const struct backend_limits *limits,
+		       const char *identity, char *value, size_t size);
 	/* Optional.  Returns 0, or -errno with err filled and nothing held. */
 	int (*queue_open)(struct queue *queue, struct error *err);
 	void (*queue_close)(struct queue *queue);

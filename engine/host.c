@@ -91,9 +91,12 @@ static const char *skip_device_number(const char *text)
 	return n ? text + n : NULL;
 }
 
-/* /sys/dev/block/MAJOR:MINOR/[../]queue/NAME */
+/* /sys/dev/block/MAJOR:MINOR/[../]queue/NAME, or one that tells which disk it is */
 static bool is_queue_attribute(const char *path)
 {
+	static const char *const identifiers[] = { "/wwid",    "/device/wwid", "/dm/uuid",
+						   "/md/uuid", "/serial",      "/device/cid",
+						   "/diskseq", "/partition",   "/start" };
 	static const char folder[] = "/sys/dev/block/";
 
 	if (strncmp(path, folder, sizeof(folder) - 1) != 0)
@@ -103,6 +106,9 @@ static bool is_queue_attribute(const char *path)
 		return false;
 	if (!strncmp(path, "/..", 3))
 		path += 3;
+	for (unsigned i = 0; i < sizeof(identifiers) / sizeof(*identifiers); i++)
+		if (!strcmp(path, identifiers[i]))
+			return true;
 	if (strncmp(path, "/queue/", 7) != 0)
 		return false;
 	path += 7;

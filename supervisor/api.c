@@ -211,27 +211,71 @@ static void stats(struct task *task)
 
 /* ---- Export ---- */
 
-static int persist(struct managed *m, struct error *err)
+/* Writes an export's declaration, or sees that it can be written. */
+static int declare(const char *name, const char *uri, json_t *options, bool check_only,
+		   struct error *err)
 {
-	unsigned nr = (unsigned)json_object_size(m->options), i = 0;
+	unsigned nr = (unsigned)json_object_size(options), i = 0;
 	struct config_pair *pairs = calloc(nr ? nr : 1, sizeof(*pairs));
-	const char *name;
+	const char *option;
 	json_t *value;
 	int ret;
 
 	if (!pairs)
 		return error_set(err, ENOMEM, "no memory for that");
-	json_object_foreach(m->options, name, value) {
-		pairs[i].name = (char *)(uintptr_t)name;
+	json_object_foreach(options, option, value) {
+		pairs[i].name = (char *)(uintptr_t)option;
 		pairs[i++].value = (char *)(uintptr_t)json_string_value(value);
 	}
-	ret = config_write_export(supervisor_paths.config, m->name, m->uri, pairs, nr, err);
+	ret = (check_only ? config_check_export : config_write_export)(supervisor_paths.config,
+								       name, uri, pairs, nr, err);
 	free(pairs);
+	return ret;
+}
+
+/* What the backend has chosen, so that it chooses the same at the next boot. */
+static int record_choices(struct managed *m, struct error *err)
+{
+	const struct backend *backend = m->spec.backend;
+	const char *const *option = backend->recorded;
+	char value[IDENTITY_BYTES];
+	int ret = 0;
+
+	for (; option && *option && !ret; option++)
+		if (!json_object_get(m->options, *option) &&
+		    backend->record(*option, &m->limits, m->identity, value, sizeof(value)))
+			ret = managed_record(m, *option, value, err);
+	return ret;
+}
+
+static int persist(struct managed *m, struct error *err)
+{
+	int ret = record_choices(m, err);
+
+	if (!ret)
+		ret = declare(m->name, m->uri, m->options, false, err);
 	if (!ret && m->origin == ORIGIN_REQUESTED) {
 		m->origin = ORIGIN_PERSISTENT;
 		ret = managed_write(m, err);
 	}
 	return ret;
+}
+
+/*
+ * Before a device is made that is to come up at boot: whether it could.  What is wrong
+ * with the export itself is told first.
+ */
+static int check_persist(const char *name, const char *uri, json_t *options, struct error *err)
+{
+	struct managed *m;
+	int ret = managed_create(&m, name, uri, json_copy(options), ORIGIN_REQUESTED, err);
+
+	if (ret)
+		return ret;
+	managed_destroy(m);
+	ret = declare(name, uri, options, true, err);
+	return ret ? error_prefix(err, "it could not come up by itself at boot, so it is not made")
+		   : 0;
 }
 
 static void exists(struct varlink_call *call, const char *name)
@@ -300,6 +344,11 @@ static void export_it(struct task *task)
 		m->want = WANT_LIVE;
 		keep_retry(m);
 	} else {
+		if (flag(task, "persist") && check_persist(name, uri, options, &err)) {
+			json_decref(options);
+			fail(task->call, &err);
+			return;
+		}
 		if (supervisor_add(name, uri, options, ORIGIN_REQUESTED, &m, &err)) {
 			fail(task->call, &err);
 			return;
@@ -460,7 +509,20 @@ static void suspend(struct task *task)
 
 static void resume(struct task *task)
 {
+	struct managed *m = supervisor_find(text(task, "name"));
+	bool accept = m && m->state != EXPORT_LIVE && flag(task, "accept_storage");
+
+	/* For this try alone: nobody has seen what a later one may find. */
+	if (accept) {
+		supervisor_hold(m);
+		supervisor_settle(m);
+		m->accept = true;
+	}
 	lead_to(task, WANT_LIVE, EXPORT_LIVE);
+	if (accept) {
+		m->accept = false;
+		supervisor_release(m);
+	}
 }
 
 static void begin_upgrade(struct managed *m)

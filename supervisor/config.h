@@ -108,6 +108,10 @@ const struct config_export *config_find(const struct config *config, const char 
 int config_write_export(const char *folder, const char *name, const char *uri,
 			const struct config_pair *options, unsigned nr_options, struct error *err);
 
+/* Whether that would succeed now, by writing as much and removing it again. */
+int config_check_export(const char *folder, const char *name, const char *uri,
+			const struct config_pair *options, unsigned nr_options, struct error *err);
+
 /*
  * Removes what config_write_export() wrote; 0 where there is none.  Returns 0, or with
  * err filled: -EEXIST (the file is somebody else's), or what the system said.

@@ -154,8 +154,9 @@ static int write_all(int fd, const char *text, size_t size)
 	return fsync(fd) ? -errno : 0;
 }
 
+/* check_only: nothing is replaced, and what was written to see that it can be goes again. */
 static int replace_file(const char *folder, const char *name, bool there, const char *text,
-			size_t size, struct error *err)
+			size_t size, bool check_only, struct error *err)
 {
 	char path[PATH_MAX + 80], temporary[PATH_MAX + 80];
 	int fd, ret;
@@ -168,7 +169,14 @@ static int replace_file(const char *folder, const char *name, bool there, const 
 	if (fd < 0)
 		return error_set(err, errno, "%s: it cannot be made: %m", temporary);
 	ret = fchmod(fd, 0644) ? -errno : write_all(fd, text, size);
+	/* Twice the room: what is written later has recorded options, too. */
+	if (!ret && check_only)
+		ret = write_all(fd, text, size);
 	close(fd);
+	if (!ret && check_only) {
+		unlink(temporary);
+		return 0;
+	}
 	if (!ret && renameat2(AT_FDCWD, temporary, AT_FDCWD, path, there ? 0 : RENAME_NOREPLACE))
 		ret = -errno;
 	if (!ret)
@@ -177,8 +185,9 @@ static int replace_file(const char *folder, const char *name, bool there, const 
 	return error_set(err, ret, "%s: it cannot be written: %s", path, strerror(-ret));
 }
 
-int config_write_export(const char *folder, const char *name, const char *uri,
-			const struct config_pair *options, unsigned nr_options, struct error *err)
+static int write_export(const char *folder, const char *name, const char *uri,
+			const struct config_pair *options, unsigned nr_options, bool check_only,
+			struct error *err)
 {
 	char exports[PATH_MAX], path[PATH_MAX + 80], *text;
 	bool there;
@@ -200,9 +209,21 @@ int config_write_export(const char *folder, const char *name, const char *uri,
 	if (!ret)
 		ret = folder_make(exports, FOLDER_MODE, err);
 	if (!ret)
-		ret = replace_file(exports, name, there, text, size, err);
+		ret = replace_file(exports, name, there, text, size, check_only, err);
 	free(text);
 	return ret == 1 ? 0 : ret;
+}
+
+int config_write_export(const char *folder, const char *name, const char *uri,
+			const struct config_pair *options, unsigned nr_options, struct error *err)
+{
+	return write_export(folder, name, uri, options, nr_options, false, err);
+}
+
+int config_check_export(const char *folder, const char *name, const char *uri,
+			const struct config_pair *options, unsigned nr_options, struct error *err)
+{
+	return write_export(folder, name, uri, options, nr_options, true, err);
 }
 
 int config_remove_export(const char *folder, const char *name, struct error *err)

@@ -86,7 +86,7 @@ int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct
 	return ret;
 }
 
-int flow_open(struct managed *m, struct backend_limits *limits, char identity[96],
+int flow_open(struct managed *m, struct backend_limits *limits, char identity[IDENTITY_BYTES],
 	      unsigned *nr_queues, unsigned *depth, struct error *err)
 {
 	struct export asked;
@@ -100,7 +100,7 @@ int flow_open(struct managed *m, struct backend_limits *limits, char identity[96
 	*nr_queues = (unsigned)json_integer_value(json_object_get(reply, "queues"));
 	*depth = (unsigned)json_integer_value(json_object_get(reply, "depth"));
 	text = json_string_value(json_object_get(reply, "identity"));
-	snprintf(identity, 96, "%s", text ? text : "");
+	snprintf(identity, IDENTITY_BYTES, "%s", text ? text : "");
 	/* It goes into the record, which is UTF-8, and may have been cut in a character. */
 	text_make_printable(identity);
 	spec_to_export(&m->spec, &asked);

@@ -8,7 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct backend_limits;
+#include "engine/backend.h"
+
 struct control;
 struct error;
 struct managed;
@@ -19,7 +20,7 @@ struct worker;
 #define FLOW_RELEASE_MS 40000u /* for the kernel to let go of a dead server */
 
 /* The worker opens the storage: what that is. */
-int flow_open(struct managed *m, struct backend_limits *limits, char identity[96],
+int flow_open(struct managed *m, struct backend_limits *limits, char identity[IDENTITY_BYTES],
 	      unsigned *nr_queues, unsigned *depth, struct error *err);
 
 /* Writes the record; a device that needs its server is not let wait for that. */

@@ -4,6 +4,7 @@
  * has handed over.
  */
 #include "engine/error.h"
+#include "engine/log.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "supervisor/kernel.h"
@@ -60,16 +61,36 @@ int flow_fence(struct managed *m, struct error *err)
 	return check_fence(m, false, err);
 }
 
+static const char *why_other(const struct managed *m, const char *identity)
+{
+	if (!*m->identity)
+		return NULL;
+	if (m->spec.backend->differs)
+		return m->spec.backend->differs(m->identity, identity);
+	return strcmp(m->identity, identity) ? "it is another one" : NULL;
+}
+
+/* Whether the storage is the device's; it is known by this identity from then on. */
 static int check_same(struct managed *m, const struct backend_limits *now, const char *identity,
 		      struct error *err)
 {
-	if (*m->identity && strcmp(m->identity, identity) != 0)
+	const char *other = why_other(m, identity);
+	int ret;
+
+	if (other && !m->accept)
 		return error_set(err, ESTALE,
-				 "the storage is not what the device was made for (%s, not %s): it "
-				 "was replaced: bring the right one back, or remove the export and "
-				 "make it anew",
-				 identity, m->identity);
-	return limits_fit(&m->limits, now, err);
+				 "the storage is not what the device was made for: %s: it was "
+				 "replaced: bring the right one back, or, if this is the one to "
+				 "serve, 'ublkctl resume %s --accept-storage' has it so",
+				 other, m->name);
+	ret = limits_fit(&m->limits, now, err);
+	if (ret)
+		return ret;
+	if (other)
+		log_warning(m->name, "other storage is accepted, as asked for: %s (%s, not %s)",
+			    other, identity, m->identity);
+	snprintf(m->identity, sizeof(m->identity), "%s", identity);
+	return 0;
 }
 
 static int find_living(struct managed *m, struct error *err)
@@ -134,7 +155,7 @@ static int open_again(struct managed *m, struct error *err)
 {
 	struct backend_limits now;
 	unsigned nr_queues, depth;
-	char identity[96];
+	char identity[IDENTITY_BYTES];
 	int ret = flow_open(m, &now, identity, &nr_queues, &depth, err);
 
 	if (!ret)

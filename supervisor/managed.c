@@ -139,7 +139,25 @@ void managed_destroy(struct managed *m)
 
 bool managed_is_same(const struct managed *m, const char *uri, const json_t *options)
 {
-	return !strcmp(m->uri, uri) && json_equal(m->options, options);
+	const char *const *recorded = m->spec.backend->recorded;
+	json_t *asked = json_copy(m->options);
+	bool same;
+
+	for (unsigned i = 0; recorded && recorded[i]; i++)
+		if (!json_object_get(options, recorded[i]))
+			json_object_del(asked, recorded[i]);
+	same = !strcmp(m->uri, uri) && json_equal(asked, options);
+	json_decref(asked);
+	return same;
+}
+
+int managed_record(struct managed *m, const char *option, const char *value, struct error *err)
+{
+	int ret = spec_set_any(&m->spec, option, value, err);
+
+	if (!ret && json_object_set_new(m->options, option, json_string(value)))
+		ret = error_set(err, ENOMEM, "no memory for an option");
+	return ret;
 }
 
 void managed_note(struct managed *m, const char *reason)

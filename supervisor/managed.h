@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "engine/backend.h"
 #include "engine/control.h"
 #include "engine/counters.h"
 #include "engine/error.h"
@@ -65,6 +66,7 @@ struct managed {
 
 	enum managed_want want;
 	bool force;       /* WANT_GONE: requests may fail */
+	bool accept;      /* other storage than before may serve it */
 	bool anew;        /* WANT_GONE: it was declared since, and is made once it is gone */
 	bool upgrade;     /* a new server is wanted */
 	bool look;        /* its worker may be stuck */
@@ -97,7 +99,7 @@ struct managed {
 	struct ublk_dev_info info;
 	struct control control; /* of the fiber at work */
 	struct backend_limits limits;
-	char identity[96];
+	char identity[IDENTITY_BYTES];
 	enum io_path path;
 	const char *path_reason;
 	uint32_t max_io;
@@ -138,8 +140,14 @@ int managed_create(struct managed **managed, const char *name, const char *uri, 
 /* Nothing of it may be at work. */
 void managed_destroy(struct managed *m);
 
-/* Whether uri and options ask for the same. */
+/*
+ * Whether uri and options ask for the same; options that --persist has recorded may be
+ * missing among those.
+ */
 bool managed_is_same(const struct managed *m, const char *uri, const json_t *options);
+
+/* Sets an option of the backend's `recorded` ones, for later openings too.  -errno. */
+int managed_record(struct managed *m, const char *option, const char *value, struct error *err);
 
 /* "declared", "requested", "persistent". */
 const char *managed_origin_name(enum managed_origin origin);

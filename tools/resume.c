@@ -1,24 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl resume: a suspended export goes on, and one that failed is tried again.
+ * ublkctl resume: a suspended export goes on, and one that failed is tried again; if
+ * told so, with other storage than before.
  */
 #include "tools/client.h"
 #include "tools/verbs.h"
 
+static const struct option_def resume_options[] = {
+	{ "accept-storage", OPTION_FLAG, NULL, "off", 0, 0,
+	  "also with storage that cannot be shown to be the same" },
+	{ .name = NULL },
+};
+
 static int resume_main(const struct verb *verb, int argc, char **argv)
 {
-	struct client_words words = { 0 };
+	bool accept = false;
+	const struct client_flag flags[] = { { "accept-storage", &accept }, { .name = NULL } };
+	struct client_words words = { .flags = flags };
+	json_t *parameters;
 	int operand, status;
 
-	status = client_parse(verb, NULL, &words, argc, argv, 1, 1, "one export", &operand);
+	status = client_parse(verb, resume_options, &words, argc, argv, 1, 1, "one export",
+			      &operand);
 	if (status)
 		return status;
-	return client_ask_about(words.socket, "Resume", argv[operand], NULL, CLIENT_FOR_EVER, NULL);
+	/* An ublkd that does not know it is not asked for it. */
+	parameters = accept ? json_pack("{s:b}", "accept_storage", 1) : NULL;
+	return client_ask_about(words.socket, "Resume", argv[operand], parameters, CLIENT_FOR_EVER,
+				NULL);
 }
 
 const struct verb verb_resume = {
 	.name = "resume",
-	.arguments = "NAME",
+	.arguments = "[--accept-storage] NAME",
 	.summary = "have an export's I/O go on, also one that failed",
 	.main = resume_main,
 };

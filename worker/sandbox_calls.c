@@ -54,7 +54,7 @@ static const char *const always[] = {
 	"io_uring_register",
 	/* paths, which lead nowhere but in the sandbox */
 	"stat", "stat64", "lstat", "newfstatat", "fstatat64", "statx", "access", "faccessat",
-	"faccessat2", "readlink", "readlinkat", "getcwd",
+	"faccessat2", "readlink", "readlinkat", "getcwd", "name_to_handle_at",
 	/* waiting */
 	"poll", "ppoll", "ppoll_time64", "select", "pselect6", "epoll_create1", "epoll_ctl",
 	"epoll_wait", "epoll_pwait", "epoll_pwait2", "timerfd_create", "timerfd_settime",

@@ -401,6 +401,25 @@ static void what_others_wrote_stays(void **state)
 	assert_int_equal(access(temp_path("exports.d/bad.conf"), F_OK), 0);
 }
 
+/* Whether it could be written is found out without a trace. */
+static void what_could_be_written_is_found_out(void **state)
+{
+	(void)state;
+	assert_int_equal(config_check_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
+	load();
+	assert_int_equal(config.nr_exports, 0);
+	assert_int_equal(rmdir(temp_path("exports.d")), 0);
+	put("exports.d/mine.conf", "# by hand\nuri = null:1G\n");
+	assert_int_equal(config_check_export(folder, "mine", "null:2G", NULL, 0, &err), -EEXIST);
+	assert_int_equal(config_check_export(folder, "mine", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(config_check_export(folder, "a", "/a\nb", NULL, 0, &err), -EINVAL);
+	/* What ublkd wrote stays as it is. */
+	assert_int_equal(config_write_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(config_check_export(folder, "disk", "null:2G", NULL, 0, &err), 0);
+	load();
+	assert_string_equal(config_find(&config, "disk")->uri, "null:1G");
+}
+
 static void a_half_written_file_is_no_hindrance(void **state)
 {
 	(void)state;
@@ -513,6 +532,7 @@ int main(void)
 		WITH_FOLDER(what_is_no_folder_is_told),
 		WITH_FOLDER(an_export_is_written_and_removed),
 		WITH_FOLDER(what_others_wrote_stays),
+		WITH_FOLDER(what_could_be_written_is_found_out),
 		WITH_FOLDER(a_half_written_file_is_no_hindrance),
 		WITH_FOLDER(what_no_file_can_hold_is_refused),
 		WITH_FOLDER(any_path_comes_back_or_is_refused),

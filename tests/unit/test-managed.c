@@ -61,6 +61,33 @@ static void give_device(struct managed *m)
 	snprintf(m->identity, sizeof(m->identity), "\xc3\xa9 1:2");
 }
 
+/* What --persist has recorded is no other export. */
+static void test_recorded_options_may_be_left_out(void **state)
+{
+	json_t *asked = json_pack("{s:s}", "direct", "off");
+	struct managed *m = make("/x", json_copy(asked));
+	struct error err;
+
+	(void)state;
+	assert_int_equal(managed_record(m, "block-size", "512", &err), 0);
+	assert_int_equal(managed_record(m, "disk", "naa.1", &err), 0);
+	assert_int_equal(m->spec.values[SPEC_BLOCK_SIZE].number, 512);
+	assert_true(managed_is_same(m, "/x", m->options));
+	assert_true(managed_is_same(m, "/x", asked));
+	assert_false(managed_is_same(m, "/y", asked));
+	json_object_set_new(asked, "block-size", json_string("4096"));
+	assert_false(managed_is_same(m, "/x", asked));
+	json_object_set_new(asked, "block-size", json_string("512"));
+	assert_true(managed_is_same(m, "/x", asked));
+	json_object_del(asked, "direct");
+	assert_false(managed_is_same(m, "/x", asked));
+	json_object_set_new(asked, "direct", json_string("off"));
+	json_object_set_new(asked, "queues", json_string("1"));
+	assert_false(managed_is_same(m, "/x", asked));
+	json_decref(asked);
+	managed_destroy(m);
+}
+
 static void test_round_trip(void **state)
 {
 	struct managed *m = make("null:4M", json_pack("{s:s, s:n}", "queues", "2", "read-only")),
@@ -258,6 +285,8 @@ static void test_failed_flush_is_kept(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_recorded_options_may_be_left_out, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_without_device, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_that_was_not_finished, setup, teardown),

@@ -34,7 +34,7 @@ root_nbdkit_filters=(blocksize blocksize-policy cache cow delay error exportname
 # kernel asks for most others by itself (a file system, a dm target).
 root_modules=(virtio_blk virtio_net ublk_drv loop nbd brd null_blk dm-mod
 	dm-flakey dm-delay dm-log-writes sch_netem tcp_diag tls xfs btrfs
-	overlay vsock vmw_vsock_virtio_transport autofs4 binfmt_misc)
+	vfat nls_cp437 nls_iso8859-1 nls_ascii nls_utf8 overlay vsock vmw_vsock_virtio_transport autofs4 binfmt_misc)
 
 # root_in_guest PATH: the same path without the links of a merged /usr.
 root_in_guest() {
