@@ -100,7 +100,7 @@ static int make_device(struct managed *m, unsigned nr_queues, unsigned depth, st
 		return ret;
 	managed_device(m, device, sizeof(device));
 	/* Before the device is there, so that udev finds it. */
-	ret = name_record(NAME_RECORDS, device, m->name, err);
+	ret = name_record(NAME_RECORDS, device, m->name, m->spec.backend->scheme, err);
 	if (ret)
 		return ret;
 	ret = flow_publish(m, NULL, err);

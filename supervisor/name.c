@@ -235,8 +235,8 @@ int name_unlink(const char *name, const char *device, struct error *err)
 
 /* ---- records ---- */
 
-/* The property that udev takes from there. */
-static const char record_key[] = "UBLKD_NAME=";
+/* The properties that udev takes from there. */
+static const char record_key[] = "UBLKD_NAME=", backend_key[] = "UBLKD_BACKEND=";
 
 static int record_path(char path[PATH_MAX], const char *folder, const char *device,
 		       struct error *err)
@@ -250,10 +250,11 @@ static int record_path(char path[PATH_MAX], const char *folder, const char *devi
 	return name_path(path, folder, block, err);
 }
 
-int name_record(const char *folder, const char *device, const char *name, struct error *err)
+int name_record(const char *folder, const char *device, const char *name, const char *backend,
+		struct error *err)
 {
 	char path[PATH_MAX], temporary[PATH_MAX + 16],
-		line[sizeof(record_key) + NAME_MAX_LENGTH + 1];
+		line[sizeof(record_key) + NAME_MAX_LENGTH + sizeof(backend_key) + 32];
 	int fd, length, ret = name_check(name, err);
 	ssize_t n;
 
@@ -263,7 +264,8 @@ int name_record(const char *folder, const char *device, const char *name, struct
 		ret = folder_make(folder, 0755, err);
 	if (ret)
 		return ret;
-	length = snprintf(line, sizeof(line), "%s%s\n", record_key, name);
+	length = snprintf(line, sizeof(line), "%s%s\n%s%.24s\n", record_key, name, backend_key,
+			  backend);
 	snprintf(temporary, sizeof(temporary), "%s/.%s", folder, last_component(device));
 	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0)

@@ -44,11 +44,13 @@ int name_link_in(const char *folder, const char *name, const char *device, struc
 int name_unlink_in(const char *folder, const char *name, const char *device, struct error *err);
 
 /*
- * Puts name on record as that of device, for udev: before the device is started, and
- * for as long as it is there, or else udev would take its link away.
+ * Puts name and backend (a scheme of at most 24 characters) on record as those of device,
+ * for udev: before the device is started, and for as long as it is there, or else udev
+ * would take its links away.
  * folder: NAME_RECORDS but in tests.  Returns 0, or what the system said with err filled.
  */
-int name_record(const char *folder, const char *device, const char *name, struct error *err);
+int name_record(const char *folder, const char *device, const char *name, const char *backend,
+		struct error *err);
 
 /* Removes that record; 0 where there is none. */
 int name_forget(const char *folder, const char *device, struct error *err);

@@ -62,19 +62,36 @@ if ! command -v systemd-analyze >/dev/null; then
 	echo "systemd-analyze is not here: units were not looked at"
 	exit 77
 fi
+# systemd reads this setting in [Unit] only, and ignores it elsewhere with a warning.
+unit_of() { sed -n "/^\\[$1\\]/,/^\\[/p" "$build/deploy/ublkd-worker@.service"; }
+unit_of Unit | grep -qx 'SurviveFinalKillSignal=yes' ||
+	complain "ublkd-worker@.service: no SurviveFinalKillSignal in [Unit]"
+
 # Programs that are there; words that an older systemd has not learnt yet are no fault.
 mkdir "$tmp/units"
 for unit in "$build"/deploy/*.service "$source"/deploy/*.socket; do
 	sed -E 's#=(-?)/[^ ]*/(ublkctl|ublkd|ublkd-worker)( |$)#=\1/bin/true\3#' "$unit" \
 		>"$tmp/units/${unit##*/}"
 done
-newer='notify-reload|FileDescriptorStorePreserve|SurviveFinalKillSignal|PollLimit'
+# Each with the version that brought it, and the section that it belongs to.
+newer=$(
+	version=$(systemd-analyze --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+	while read -r since section name; do
+		((version >= since)) || echo "Unknown key (name )?'$name' in section .?$section"
+	done <<-'END'
+		254 Service FileDescriptorStorePreserve
+		255 Unit SurviveFinalKillSignal
+		255 Socket PollLimitIntervalSec
+		255 Socket PollLimitBurst
+	END
+	((version >= 253)) || echo 'notify-reload'
+)
 for unit in "$tmp"/units/*; do
 	name=${unit/@./@1.}
 	[[ $name == "$unit" ]] || cp "$unit" "$name"
 	SYSTEMD_UNIT_PATH=$tmp/units: timeout 60 systemd-analyze verify --man=no "$name" \
 		>"$tmp/said" 2>&1 || true
-	! grep -F "$tmp/units/" "$tmp/said" | grep -vE "$newer" || complain "${unit##*/}: see above"
+	! grep -F "$tmp/units/" "$tmp/said" | grep -vE -f <(echo "${newer:-nothing is newer}") || complain "${unit##*/}: see above"
 done
 level=$(timeout 60 systemd-analyze security --offline=yes --no-pager "$tmp/units/ublkd.service" \
 	2>/dev/null | sed -nE 's/.*Overall exposure level.*: ([0-9.]+) .*/\1/p')
