@@ -10,6 +10,7 @@
 #include "tests/unit/test.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 /* ---- the choice ---- */
 
@@ -90,14 +91,16 @@ struct set {
 	struct buffers buffers;
 };
 
+static int driver = -1; /* ublkcN; a file where its content counts */
+
 static void begin(struct set *s, enum io_path path, enum backend_access access)
 {
 	struct error err;
 
 	fake_start(&fake_linux_7_2);
 	assert_int_equal(ring_open(&s->ring, 16, RING_OP(IORING_OP_NOP), &err), 0);
-	assert_int_equal(buffers_open(&s->buffers, path, access, 0, -1, DEPTH, MAX_IO, &s->ring),
-			 0);
+	assert_int_equal(
+		buffers_open(&s->buffers, path, access, 0, driver, DEPTH, MAX_IO, &s->ring), 0);
 }
 
 static void finish(struct set *s)
@@ -197,6 +200,33 @@ static void test_tags_have_their_own(void **state)
 		for (unsigned i = 0; i < MAX_IO; i++)
 			assert_int_equal(driver_buffer(&s, tag)[i], tag + 1);
 	finish(&s);
+}
+
+/* Each byte of a request has a place of its own in ublkcN (ublk_abi.h). */
+static void test_user_copy_knows_the_place_in_a_request(void **state)
+{
+	struct io io = an_io(1, IO_READ, 8192);
+	uint8_t data[4096], found[4096];
+	struct set s;
+
+	(void)state;
+	driver = memfd_create("ublkc", MFD_CLOEXEC);
+	assert_true(driver >= 0);
+	begin(&s, IO_PATH_USER_COPY, ACCESS_MEMORY);
+	memset(data, 0xaa, sizeof(data));
+	assert_int_equal(buffers_copy_to(&s.buffers, &io, 4096, data, sizeof(data)), 0);
+	assert_int_equal(pread(driver, found, sizeof(found),
+			       (off_t)UBLK_USER_COPY_OFFSET(0, 1, 4096)),
+			 sizeof(found));
+	assert_memory_equal(found, data, sizeof(data));
+	assert_int_equal(pread(driver, found, 1, (off_t)UBLK_USER_COPY_OFFSET(0, 1, 0)), 1);
+	assert_int_equal(found[0], 0);
+	memset(found, 0, sizeof(found));
+	assert_int_equal(buffers_copy_from(&s.buffers, &io, 4096, found, sizeof(found)), 0);
+	assert_memory_equal(found, data, sizeof(data));
+	finish(&s);
+	close(driver);
+	driver = -1;
 }
 
 static void test_addresses_of_each_path(void **state)
@@ -342,6 +372,7 @@ int main(void)
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_zeroes_after_anything),
 		cmocka_unit_test(test_tags_have_their_own),
+		cmocka_unit_test(test_user_copy_knows_the_place_in_a_request),
 		cmocka_unit_test(test_addresses_of_each_path),
 		cmocka_unit_test(test_file_io_goes_to_the_requests_pages),
 		cmocka_unit_test(test_file_io_goes_to_the_tags_buffer),

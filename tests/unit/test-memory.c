@@ -3,13 +3,16 @@
  * The memory backend beyond what every backend must do: what it costs, what it
  * gives back, its limit, and all queues at once on the same shards.
  */
+#include "engine/host.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #define KIB 1024u
@@ -520,6 +523,57 @@ static void test_a_shard_is_counted_once(void **state)
 	finish(&s);
 }
 
+/* ---- the content of an earlier server ---- */
+
+static int kept_fd;
+
+static int keep_for_the_next(struct export *export, unsigned flags)
+{
+	(void)export;
+	(void)flags;
+	return fcntl(kept_fd, F_DUPFD_CLOEXEC, 0);
+}
+
+/* Serves memory:4M with what an earlier server has kept in size bytes. */
+static int take_over(off_t size, struct served *s, struct serving *serving)
+{
+	struct backend_host host = host_here;
+	struct serving_of of = { .host = &host, .resumed = true };
+	int ret, counters_fd;
+
+	host.keep_memory = keep_for_the_next;
+	kept_fd = memfd_create("kept", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(kept_fd, size), 0);
+	assert_int_equal(pwrite(kept_fd, "kept", 4, MIB), 4);
+	fake_start(&fake_linux_7_2);
+	served_open(s, "memory:4M queues=1 depth=2 -oshard=1M");
+	of.spec = &s->spec;
+	of.counters = counters_create(1, s->spec.backend->gauges, &counters_fd);
+	assert_non_null(of.counters);
+	ret = serving_open(serving, &of, &s->err);
+	close(counters_fd);
+	close(kept_fd);
+	if (!ret) {
+		/* The one shard that holds something is known to do so. */
+		assert_int_equal(of.counters->gauges[0], MIB);
+		serving_close(serving);
+	}
+	counters_destroy(of.counters);
+	served_close(s);
+	fake_stop();
+	return ret;
+}
+
+static void test_content_that_was_kept_is_taken_over(void **state)
+{
+	struct serving serving;
+	struct served s;
+
+	(void)state;
+	assert_int_equal(take_over(4 * MIB, &s, &serving), 0);
+	assert_int_equal(take_over(8 * MIB, &s, &serving), -ESTALE);
+}
+
 static void test_huge_pages(void **state)
 {
 	struct served s;
@@ -565,6 +619,7 @@ int main(void)
 		cmocka_unit_test(test_all_queues_at_once),
 		cmocka_unit_test(test_all_queues_at_once_at_the_limit),
 		cmocka_unit_test(test_a_shard_is_counted_once),
+		cmocka_unit_test(test_content_that_was_kept_is_taken_over),
 		cmocka_unit_test(test_huge_pages),
 	};
 

@@ -14,6 +14,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
 #include <netdb.h>
@@ -275,9 +276,27 @@ static int signals_its_parent(void)
 	return kill(getppid(), 0);
 }
 
+/* The filter's own refusal: the kernel would find no such process. */
+static int is_filtered(long ret)
+{
+	return ret < 0 && errno == EPERM ? -1 : 0;
+}
+
 static int signals_a_thread_elsewhere(void)
 {
-	return (int)syscall(SYS_tgkill, getppid(), getppid(), 0);
+	return is_filtered(syscall(SYS_tgkill, INT_MAX, INT_MAX, 0));
+}
+
+static int reads_limits_elsewhere(void)
+{
+	struct rlimit limit;
+
+	return is_filtered(syscall(SYS_prlimit64, INT_MAX, RLIMIT_CORE, NULL, &limit));
+}
+
+static int makes_a_socket_of_a_rare_kind(void)
+{
+	return is_filtered(socket(AF_ALG, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
 }
 
 static int traces(void)
@@ -355,6 +374,8 @@ static void test_what_it_cannot_do(void **state)
 		{ forks, "memory:1M", false },
 		{ signals_its_parent, "memory:1M", true },
 		{ signals_a_thread_elsewhere, "memory:1M", false },
+		{ reads_limits_elsewhere, "memory:1M", false },
+		{ makes_a_socket_of_a_rare_kind, "nbd://127.0.0.1/", false },
 		{ traces, "memory:1M", true },
 		{ leaves_its_namespace, "memory:1M", true },
 		{ makes_code, "memory:1M", false },

@@ -39,7 +39,7 @@ echo "UUID=$uuid /mnt/by-uuid ext4 noauto,x-systemd.device-timeout=30 0 0" >>/et
 defer "sed -i /by-uuid/d /etc/fstab; systemctl daemon-reload"
 systemctl daemon-reload
 systemctl start mnt-by\\x2duuid.mount || fail "$(systemctl status mnt-by\\x2duuid.mount)"
-findmnt --source "$device" /mnt/by-uuid || fail "something else is mounted"
+expect "$device" "$(findmnt -no SOURCE /mnt/by-uuid)" "what is mounted by UUID"
 systemctl stop mnt-by\\x2duuid.mount
 ublkctl remove data
 
