@@ -10,13 +10,34 @@
 #include <string.h>
 
 #define WORD_BITS (8 * sizeof(unsigned long))
+#define WORDS     (CPUS_MAX / WORD_BITS)
 
 bool cpus_empty(const struct cpus *cpus)
 {
-	for (unsigned i = 0; i < sizeof(cpus->bits) / sizeof(*cpus->bits); i++)
-		if (cpus->bits[i])
-			return false;
-	return true;
+	return !cpus_count(cpus);
+}
+
+unsigned cpus_count(const struct cpus *cpus)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < WORDS; i++)
+		n += (unsigned)__builtin_popcountl(cpus->bits[i]);
+	return n;
+}
+
+bool cpus_overlap(const struct cpus *a, const struct cpus *b)
+{
+	for (unsigned i = 0; i < WORDS; i++)
+		if (a->bits[i] & b->bits[i])
+			return true;
+	return false;
+}
+
+void cpus_add(struct cpus *cpus, const struct cpus *more)
+{
+	for (unsigned i = 0; i < WORDS; i++)
+		cpus->bits[i] |= more->bits[i];
 }
 
 static bool number(const char **text, unsigned long *n)
@@ -87,12 +108,11 @@ const char *cpus_format(const struct cpus *cpus, char *out, unsigned out_size)
 unsigned cpus_available(void)
 {
 	struct cpus cpus = { 0 };
-	unsigned n = 0;
+	unsigned n;
 
 	if (sched_getaffinity(0, sizeof(cpus), (cpu_set_t *)&cpus))
 		return 1;
-	for (unsigned i = 0; i < sizeof(cpus.bits) / sizeof(*cpus.bits); i++)
-		n += (unsigned)__builtin_popcountl(cpus.bits[i]);
+	n = cpus_count(&cpus);
 	return n ? n : 1;
 }
 
@@ -102,9 +122,17 @@ bool cpus_usable(const struct cpus *cpus)
 
 	if (sched_getaffinity(0, sizeof(ours), (cpu_set_t *)&ours))
 		return true; /* it will show when a thread is pinned */
-	for (unsigned i = 0; i < sizeof(ours.bits) / sizeof(*ours.bits); i++)
-		ours.bits[i] &= cpus->bits[i];
-	return !cpus_empty(&ours);
+	return cpus_overlap(&ours, cpus);
+}
+
+void cpus_limit(struct cpus *cpus)
+{
+	struct cpus ours = { 0 };
+
+	if (sched_getaffinity(0, sizeof(ours), (cpu_set_t *)&ours))
+		return;
+	for (unsigned i = 0; i < WORDS; i++)
+		cpus->bits[i] &= ours.bits[i];
 }
 
 int cpus_pin(const struct cpus *cpus)

@@ -17,6 +17,10 @@ struct cpus {
 };
 
 bool cpus_empty(const struct cpus *cpus);
+unsigned cpus_count(const struct cpus *cpus);
+bool cpus_overlap(const struct cpus *a, const struct cpus *b);
+/* Adds all of `more`. */
+void cpus_add(struct cpus *cpus, const struct cpus *more);
 
 /* Parses "0-3,8".  Returns 0, or -EINVAL with err filled. */
 int cpus_parse(const char *list, struct cpus *cpus, struct error *err);
@@ -29,6 +33,9 @@ unsigned cpus_available(void);
 
 /* Whether this process may run on any of them. */
 bool cpus_usable(const struct cpus *cpus);
+
+/* Removes the CPUs that the calling thread may not run on now: a mask of its own, or offline. */
+void cpus_limit(struct cpus *cpus);
 
 /* Pins the calling thread.  Returns 0 or -errno (EINVAL: none of them is online). */
 int cpus_pin(const struct cpus *cpus);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/device.h"
 #include "engine/attribute.h"
+#include "engine/nodes.h"
 #include "engine/params.h"
 
 #include <errno.h>
@@ -164,12 +165,16 @@ static struct cpus *choose_cpus(struct device *d)
 
 	for (unsigned i = 0; cpus && i < nr; i++) {
 		cpus[i] = d->cpus;
-		if (cpus_empty(&cpus[i]) && control_get_affinity(d->control, d->info.dev_id, i,
-								 &cpus[i], sizeof(*cpus), &err)) {
+		if (!cpus_empty(&cpus[i]))
+			continue;
+		if (control_get_affinity(d->control, d->info.dev_id, i, &cpus[i], sizeof(*cpus),
+					 &err)) {
 			log_debug(d->serving.export.name, "queue %u is not pinned: %s", i,
 				  err.text);
 			cpus[i] = (struct cpus){ 0 };
+			continue;
 		}
+		nodes_widen(&cpus[i], NODES_FOLDER);
 	}
 	return cpus;
 }
@@ -295,6 +300,7 @@ int device_start(struct device *d, const struct spec *spec, const struct backend
 	ret = serving_open(&d->serving,
 			   &(struct serving_of){
 				   .spec = spec,
+				   .shape.nr_queues = counters_nr_queues(d->counters),
 				   .host = host,
 				   .counters = d->counters,
 			   },

@@ -30,7 +30,7 @@ struct device {
 	enum io_path path;
 	const char *path_reason;
 	uint32_t max_io;
-	struct cpus cpus; /* for every queue; empty: the kernel's choice for each */
+	struct cpus cpus; /* for every queue; empty: those of the queue's node */
 	bool partitions;
 	bool scan_by_privilege; /* partitions are kept off by fetching without CAP_SYS_ADMIN */
 

@@ -699,6 +699,23 @@ static void move_to(struct queue *q, enum queue_phase phase, const struct error 
 	pthread_mutex_unlock(&q->gate);
 }
 
+/*
+ * The device decides how many queues there are, CPUs only where their threads run: where
+ * none of the wanted CPUs is online or allowed, the thread runs where it may.
+ */
+static void pin_thread(const struct queue *q)
+{
+	struct cpus cpus = q->setup.cpus;
+
+	if (cpus_empty(&cpus))
+		return;
+	cpus_limit(&cpus);
+	if (cpus_empty(&cpus) || cpus_pin(&cpus))
+		log_debug(q->setup.export->name,
+			  "queue %u: not pinned: none of its CPUs is online and allowed",
+			  q->setup.index);
+}
+
 static void *queue_main(void *arg)
 {
 	struct queue *q = arg;
@@ -712,9 +729,7 @@ static void *queue_main(void *arg)
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	snprintf(name, sizeof(name), "ublk-queue%u", q->setup.index);
 	pthread_setname_np(pthread_self(), name);
-	if (!cpus_empty(&q->setup.cpus) && cpus_pin(&q->setup.cpus))
-		log_debug(q->setup.export->name,
-			  "queue %u: not pinned: its CPUs are not there for us", q->setup.index);
+	pin_thread(q);
 	if ((q->setup.unprivileged && drop_sys_admin(&err)) || open_queue(q, &err)) {
 		error_prefix(&err, "queue %u", q->setup.index);
 		move_to(q, QUEUE_ENDED, &err);

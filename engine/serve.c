@@ -41,6 +41,12 @@ int serving_open(struct serving *s, const struct serving_of *of, struct error *e
 
 	*s = (struct serving){ .counters = of->counters, .end_event = -1 };
 	spec_to_export(of->spec, &s->export);
+	if (of->shape.nr_queues)
+		s->export.nr_queues = of->shape.nr_queues;
+	if (of->shape.depth)
+		s->export.depth = of->shape.depth;
+	if (of->shape.max_io)
+		s->export.max_io = of->shape.max_io;
 	if (of->name)
 		s->export.name = of->name;
 	s->export.resumed = of->resumed;

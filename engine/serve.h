@@ -51,10 +51,11 @@ struct serving_setup {
 
 /* What is served, and how; all of it must stay until serving_close(). */
 struct serving_of {
-	const struct spec *spec; /* checked */
-	const char *name;        /* for messages; NULL: the URI */
-	bool resumed, restored;  /* see struct export */
-	uint32_t resumed_block;  /* the same */
+	const struct spec *spec;   /* checked */
+	const char *name;          /* for messages; NULL: the URI */
+	bool resumed, restored;    /* see struct export */
+	uint32_t resumed_block;    /* the same */
+	struct device_shape shape; /* of a device that exists; 0: as spec says */
 	const struct backend_host *host;
 	struct counters *counters;
 };

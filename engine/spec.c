@@ -28,8 +28,8 @@ const struct option_def spec_options[] = {
 	[SPEC_IO_PATH] = { "io-path", OPTION_CHOICE, "copy|user-copy|zero-copy|auto", "auto", 0, 0,
 			   "how data crosses between kernel and server; auto: the cheapest there is" },
 	[SPEC_CPUS] = { "cpus", OPTION_TEXT, NULL, NULL, 0, 0,
-			"CPUs for the queues' threads, as in 0-3,8 (default: the kernel's own choice "
-			"for each queue)" },
+			"CPUs for the queues' threads, as in 0-3,8 (default: those of the node that "
+			"submits to the queue)" },
 	[SPEC_PARTITIONS] = { "partitions", OPTION_CHOICE, "on|off", NULL, 0, 0,
 			      "look for partitions on the device (default: as suits the backend)" },
 	[SPEC_OPTIONS] = { .name = NULL },
@@ -244,16 +244,23 @@ int spec_check(const struct spec *spec, struct error *err)
 				 max_io->text);
 	if (cpu_list->set && cpus_parse(cpu_list->text, &cpus, err))
 		return error_prefix(err, "cpus");
-	if (cpu_list->set && !cpus_usable(&cpus))
-		return error_set(
-			err, EINVAL,
-			"cpus: '%s': this process may run on none of them: give others, or leave "
-			"--cpus out",
-			cpu_list->text);
 	if (!spec->backend->check)
 		return 0;
 	spec_to_export(spec, &export);
 	return spec->backend->check(&export, err);
+}
+
+int spec_check_cpus(const struct spec *spec, struct error *err)
+{
+	const struct option_value *list = &spec->values[SPEC_CPUS];
+	struct cpus cpus;
+
+	if (!list->set || (!cpus_parse(list->text, &cpus, err) && cpus_usable(&cpus)))
+		return 0;
+	return error_set(err, EINVAL,
+			 "cpus: '%s': this process may run on none of them: give others, or leave "
+			 "--cpus out",
+			 list->text);
 }
 
 void spec_to_export(const struct spec *spec, struct export *export)

@@ -64,7 +64,26 @@ int spec_set_any(struct spec *spec, const char *name, const char *text, struct e
  */
 int spec_check(const struct spec *spec, struct error *err);
 
-/* Fills in an export as the spec says it; it points into spec. */
+/*
+ * For a new device alone: whether this process may run on any of the CPUs asked for.
+ * A device that exists is served wherever its server may run.  Returns 0, or -EINVAL
+ * with err filled.
+ */
+int spec_check_cpus(const struct spec *spec, struct error *err);
+
+/*
+ * What of a device is fixed when it is made.  Whoever opens storage for a device that exists
+ * must not work it out anew: CPUs, defaults and limits may have changed.
+ */
+struct device_shape {
+	unsigned nr_queues, depth;
+	uint32_t max_io;
+};
+
+/*
+ * Fills in an export as the spec says it; it points into spec.  The number of queues is
+ * that of a new device: "auto" depends on the CPUs of this moment.
+ */
 void spec_to_export(const struct spec *spec, struct export *export);
 
 #endif

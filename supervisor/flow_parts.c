@@ -3,6 +3,7 @@
 #include "engine/cpus.h"
 #include "engine/error.h"
 #include "engine/log.h"
+#include "engine/nodes.h"
 #include "engine/params.h"
 #include "supervisor/flow.h"
 #include "supervisor/host.h"
@@ -35,13 +36,30 @@ void flow_drop_counters(struct managed *m)
 	m->counters_fd = -1;
 }
 
-int flow_create_counters(struct managed *m, struct error *err)
+/*
+ * A device that exists has its shape; for a new one ublkd decides, once: the CPUs that it
+ * and its worker may run on need not be the same, and may change between two looks.
+ */
+static void shape_of(const struct managed *m, struct device_shape *shape)
 {
 	struct export export;
 
-	flow_drop_counters(m);
 	spec_to_export(&m->spec, &export);
-	m->counters = counters_create(export.nr_queues, m->spec.backend->gauges, &m->counters_fd);
+	*shape = (struct device_shape){ export.nr_queues, export.depth, export.max_io };
+	if (m->has_device)
+		*shape = (struct device_shape){ m->info.nr_hw_queues, m->info.queue_depth,
+						m->max_io };
+	else if (m->counters)
+		shape->nr_queues = counters_nr_queues(m->counters);
+}
+
+int flow_create_counters(struct managed *m, struct error *err)
+{
+	struct device_shape shape;
+
+	flow_drop_counters(m);
+	shape_of(m, &shape);
+	m->counters = counters_create(shape.nr_queues, m->spec.backend->gauges, &m->counters_fd);
 	if (!m->counters)
 		return error_set(err, errno, "memory for counters: %s", strerror(errno));
 	m->counters->lost = m->lost;
@@ -89,12 +107,16 @@ int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct
 int flow_open(struct managed *m, struct backend_limits *limits, char identity[IDENTITY_BYTES],
 	      unsigned *nr_queues, unsigned *depth, struct error *err)
 {
-	struct export asked;
+	json_t *request = worker_request("open"), *reply;
+	struct device_shape asked;
 	const char *text;
-	json_t *reply;
-	int ret = worker_call(m->worker, worker_request("open"), &m->counters_fd, 1, FLOW_OPEN_MS,
-			      &reply, NULL, err);
+	int ret;
 
+	shape_of(m, &asked);
+	json_object_set_new(request, "queues", json_integer(asked.nr_queues));
+	json_object_set_new(request, "depth", json_integer(asked.depth));
+	json_object_set_new(request, "max-io", json_integer(asked.max_io));
+	ret = worker_call(m->worker, request, &m->counters_fd, 1, FLOW_OPEN_MS, &reply, NULL, err);
 	if (ret)
 		return ret;
 	*nr_queues = (unsigned)json_integer_value(json_object_get(reply, "queues"));
@@ -103,7 +125,6 @@ int flow_open(struct managed *m, struct backend_limits *limits, char identity[ID
 	snprintf(identity, IDENTITY_BYTES, "%s", text ? text : "");
 	/* It goes into the record, which is UTF-8, and may have been cut in a character. */
 	text_make_printable(identity);
-	spec_to_export(&m->spec, &asked);
 	ret = limits_from_json(json_object_get(reply, "limits"), limits);
 	json_decref(reply);
 	/* The worker was told by a server that nobody trusts: it is looked at once more. */
@@ -122,10 +143,14 @@ static json_t *queue_cpus(struct managed *m)
 	for (unsigned i = 0; i < m->info.nr_hw_queues; i++) {
 		struct cpus cpus = { 0 };
 
-		if (asked->set ? cpus_parse(asked->text, &cpus, &err)
-			       : control_get_affinity(&m->control, m->info.dev_id, i, &cpus,
-						      sizeof(cpus), &err))
-			cpus = (struct cpus){ 0 };
+		if (asked->set) {
+			cpus_parse(asked->text, &cpus, &err);
+		} else {
+			if (control_get_affinity(&m->control, m->info.dev_id, i, &cpus,
+						 sizeof(cpus), &err))
+				cpus = (struct cpus){ 0 };
+			nodes_widen(&cpus, NODES_FOLDER);
+		}
 		json_array_append_new(array, json_string(cpus_format(&cpus, text, sizeof(text))));
 	}
 	return array;

@@ -24,6 +24,7 @@ static int choose(struct managed *m, struct error *err)
 {
 	const struct option_value *v = m->spec.values;
 	uint64_t features = kernel_features();
+	int ret;
 
 	m->max_io = (uint32_t)v[SPEC_MAX_IO].number;
 	if (!(features & UBLK_FEAT_RECOVERY))
@@ -31,6 +32,9 @@ static int choose(struct managed *m, struct error *err)
 			err, EOPNOTSUPP,
 			"this kernel's ublk keeps no device over its server's death: Linux "
 			"6.5 or later is needed ('ublkctl run' works without)");
+	ret = spec_check_cpus(&m->spec, err);
+	if (ret)
+		return ret;
 	return io_path_choose((enum io_path)v[SPEC_IO_PATH].word, m->spec.backend->access, features,
 			      &m->path, &m->path_reason, err);
 }

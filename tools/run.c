@@ -164,8 +164,10 @@ static int parse_arguments(struct run *run, const struct verb *verb, int argc, c
 		.set_backend = set_backend_option,
 		.context = run,
 	};
+	int ret;
 
-	return cli_parse_uri(&cli, argc, argv, &run->spec, &run->have_spec, err);
+	ret = cli_parse_uri(&cli, argc, argv, &run->spec, &run->have_spec, err);
+	return ret ? ret : spec_check_cpus(&run->spec, err);
 }
 
 /* ---- what it prints ---- */

@@ -14,7 +14,8 @@
  *
  *   setup    name, uri, options, uid, gid, resumed, restored: what it is to serve;
  *            it gives up its privilege; +the socket to ask by
- *   open     +counters: opens the storage     -> queues, depth, limits, identity
+ *   open     queues, depth, max-io: of the device (0: as the options say); +counters:
+ *            opens the storage                -> queues, depth, limits, identity
  *   serve    device, queues, depth, path, max-io, cpus; +/dev/ublkcN:
  *            fetches every tag
  *   hello    +the socket to ask by  -> serving, device, size; +counters +memory, if there is one

@@ -9,6 +9,7 @@
 #include "engine/log.h"
 #include "engine/process.h"
 #include "engine/serve.h"
+#include "engine/ublk_abi.h"
 #include "worker/ask.h"
 #include "worker/limits.h"
 #include "worker/link.h"
@@ -134,15 +135,32 @@ static int do_setup(struct worker *w, const json_t *request, struct link_fds *fd
 	return ret;
 }
 
+/* The device's; 0 for what an earlier ublkd leaves to the worker. */
+static int read_shape(const json_t *request, struct device_shape *shape)
+{
+	json_int_t queues = json_integer_value(json_object_get(request, "queues"));
+	json_int_t depth = json_integer_value(json_object_get(request, "depth"));
+	json_int_t max_io = json_integer_value(json_object_get(request, "max-io"));
+
+	if (queues < 0 || queues > UBLK_QUEUES_MAX || depth < 0 || depth > UBLK_DEPTH_MAX ||
+	    max_io < 0 || max_io > UBLK_IO_MAX)
+		return -EPROTO;
+	*shape = (struct device_shape){ (unsigned)queues, (unsigned)depth, (uint32_t)max_io };
+	return 0;
+}
+
 static int do_open(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		   struct error *err)
 {
 	const struct export *e = &w->serving.export;
+	struct device_shape shape;
 	int ret = in_state(w, WORKER_SET_UP, err);
 
-	(void)request;
 	if (ret)
 		return ret;
+	ret = read_shape(request, &shape);
+	if (ret)
+		return error_set(err, EPROTO, "no device has this shape");
 	w->counters_fd = link_take_fd(fds, 0);
 	w->counters = counters_map(w->counters_fd, true);
 	if (!w->counters)
@@ -154,6 +172,7 @@ static int do_open(struct worker *w, const json_t *request, struct link_fds *fds
 				   .resumed = w->resumed,
 				   .restored = w->restored,
 				   .resumed_block = w->resumed_block,
+				   .shape = shape,
 				   .host = &ask_host,
 				   .counters = w->counters,
 			   },

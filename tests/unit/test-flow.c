@@ -13,6 +13,7 @@
 #include "supervisor/worker_socket.h"
 #include "tests/unit/fake-kernel.h"
 #include "tests/unit/test.h"
+#include "worker/limits.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -22,6 +23,7 @@
 
 #define STUB        "UBLKD_TEST_STUB"
 #define HAS_CONTENT "UBLKD_TEST_HAS_CONTENT"
+#define OPENS       "UBLKD_TEST_OPENS"
 #define WAIT_MS     20000u
 
 /* ---- the stub ---- */
@@ -39,6 +41,18 @@ static void greet(int link, json_int_t id)
 
 	link_send(link, json_pack("{s:I}", "done", id), fds, 2);
 	close(fd);
+}
+
+/* As it is told to. */
+static void open_storage(int link, const json_t *request)
+{
+	const struct backend_limits limits = { .size = 1 << 20, .logical_block = 512 };
+
+	link_send(link,
+		  json_pack("{s:O, s:O, s:O, s:o}", "done", json_object_get(request, "id"),
+			    "queues", json_object_get(request, "queues"), "depth",
+			    json_object_get(request, "depth"), "limits", limits_to_json(&limits)),
+		  NULL, 0);
 }
 
 static int stub(void)
@@ -63,8 +77,11 @@ static int stub(void)
 			link = -1;
 			continue;
 		}
-		(getenv(HAS_CONTENT) ? greet : refuse)(
-			link, json_integer_value(json_object_get(message, "id")));
+		if (getenv(OPENS))
+			open_storage(link, message);
+		else
+			(getenv(HAS_CONTENT) ? greet : refuse)(
+				link, json_integer_value(json_object_get(message, "id")));
 		json_decref(message);
 		link_close_fds(&ignored);
 	}
@@ -402,6 +419,41 @@ static void test_only_its_own_death_ends_a_command(void **state)
 	in_fiber(dies_meanwhile);
 }
 
+static void opens_with_shape(void)
+{
+	struct backend_limits limits;
+	unsigned nr_queues, depth;
+	char identity[sizeof(m->identity)];
+
+	setenv(OPENS, "1", 1);
+	m->worker = start();
+	unsetenv(OPENS);
+	/* Its counters as well, where they were lost. */
+	assert_int_equal(flow_create_counters(m, &err), 0);
+	assert_int_equal(counters_nr_queues(m->counters), 3000);
+	assert_int_equal(flow_open(m, &limits, identity, &nr_queues, &depth, &err), 0);
+	assert_int_equal(nr_queues, 3000);
+	assert_int_equal(depth, 4000);
+	/* A new one: as many as there is room to count, whatever CPUs there are by now. */
+	m->has_device = false;
+	assert_int_equal(flow_open(m, &limits, identity, &nr_queues, &depth, &err), 0);
+	assert_int_equal(nr_queues, 3000);
+	assert_int_equal(depth, 128);
+	flow_drop_counters(m);
+	end(m->worker);
+	m->worker = NULL;
+}
+
+/* More queues than this machine has CPUs, and another depth than the default. */
+static void test_a_device_keeps_its_shape(void **state)
+{
+	(void)state;
+	m->info.nr_hw_queues = 3000;
+	m->info.queue_depth = 4000;
+	m->max_io = 4096;
+	in_fiber(opens_with_shape);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -416,6 +468,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_who_holds_is_not_waited_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_only_its_own_death_ends_a_command, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_a_device_keeps_its_shape, setup, teardown),
 	};
 
 	if (getenv(STUB))

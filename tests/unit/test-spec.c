@@ -261,6 +261,24 @@ static void test_read_only_with_create(void **state)
 	spec_close(&spec);
 }
 
+/* A declaration outlives a CPU that is offline now; only a new device asks for one. */
+static void test_cpus_that_are_not_there_refuse_a_new_device_only(void **state)
+{
+	struct error err = { 0 };
+	struct spec spec;
+
+	(void)state;
+	assert_int_equal(spec_open(&spec, "memory:8M", &err), 0);
+	assert_int_equal(spec_check_cpus(&spec, &err), 0);
+	assert_int_equal(spec_set(&spec, "cpus", "4095", &err), 0);
+	assert_int_equal(spec_check(&spec, &err), 0);
+	assert_int_equal(spec_check_cpus(&spec, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "4095"));
+	assert_int_equal(spec_set(&spec, "cpus", "0-4095", &err), 0);
+	assert_int_equal(spec_check_cpus(&spec, &err), 0);
+	spec_close(&spec);
+}
+
 /* What every backend must state so that users, and the other tests, can rely on it. */
 static void test_every_backend_describes_itself(void **state)
 {
@@ -304,6 +322,7 @@ int main(void)
 		cmocka_unit_test(test_the_words_of_io_path),
 		cmocka_unit_test(test_refuses_bad_input),
 		cmocka_unit_test(test_read_only_with_create),
+		cmocka_unit_test(test_cpus_that_are_not_there_refuse_a_new_device_only),
 		cmocka_unit_test(test_every_backend_describes_itself),
 	};
 
