@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/ring.h"
 #include "engine/error.h"
+#include "engine/ring_policy.h"
 
+#include <cap-ng.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
 	unsigned flags;
@@ -16,32 +19,27 @@ static const struct {
 	{ 0, "plain" },
 };
 
+static bool is_privileged(void)
+{
+	return !capng_get_caps_process() && capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_ADMIN);
+}
+
 int ring_refused(struct error *err, int code)
 {
-	char setting[16] = "";
-	FILE *f;
-
 	code = code < 0 ? -code : code;
-	f = fopen("/proc/sys/kernel/io_uring_disabled", "re");
-	if (f) {
-		if (!fgets(setting, sizeof(setting), f))
-			setting[0] = 0;
-		fclose(f);
-		setting[strcspn(setting, "\n")] = 0;
-	}
-	if (code == EPERM && *setting && strcmp(setting, "0"))
-		return error_set(err, code,
-				 "io_uring is switched off (kernel.io_uring_disabled is %s): "
-				 "sysctl kernel.io_uring_disabled=0",
-				 setting);
-	if (code == EPERM)
+	ring_policy_read(NULL);
+	if (code == EPERM && ring_policy_refuses(getegid(), is_privileged(), err))
+		return -code;
+	/*
+	 * ENOSYS as well: whoever comes here has opened the ublk driver, which no kernel
+	 * without io_uring can have.
+	 */
+	if (code == EPERM || code == ENOSYS)
 		return error_set(
 			err, code,
-			"io_uring is not permitted here: a seccomp filter or a security module "
-			"forbids it (container runtimes do by default)");
-	if (code == ENOSYS)
-		return error_set(err, code,
-				 "this kernel has no io_uring: Linux 6.4 or later is needed");
+			"io_uring is not permitted here (%s): a seccomp filter or a security "
+			"module forbids it (container runtimes do by default)",
+			strerror(code));
 	if (code == ENOMEM)
 		return error_set(err, code,
 				 "no memory for an io_uring: raise the limit of locked memory "

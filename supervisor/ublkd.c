@@ -9,6 +9,7 @@
 #include "engine/error.h"
 #include "engine/log.h"
 #include "engine/process.h"
+#include "engine/ring_policy.h"
 #include "supervisor/api.h"
 #include "supervisor/folder.h"
 #include "supervisor/host.h"
@@ -352,6 +353,16 @@ static void watch(void)
 		uv_timer_start(&watchdog, keep_alive, usec / 2000, usec / 2000);
 }
 
+/* ublkd itself may have io_uring where its workers, without privilege, may not. */
+static void warn_of_policy(void)
+{
+	struct error err;
+
+	ring_policy_read(NULL);
+	if (ring_policy_refuses(worker_setup.gid, false, &err))
+		log_warning(NULL, "no export can be served: %s", err.text);
+}
+
 int main(int argc, char **argv)
 {
 	struct error err;
@@ -382,6 +393,7 @@ int main(int argc, char **argv)
 		return EXIT_FAILED;
 	}
 	process_prepare_for_io(NULL);
+	warn_of_policy();
 	watch();
 	fiber_start(begin, &socket);
 	uv_run(loop, UV_RUN_DEFAULT);

@@ -8,6 +8,7 @@
  */
 #include "engine/log.h"
 #include "engine/process.h"
+#include "engine/ring_policy.h"
 #include "engine/serve.h"
 #include "engine/ublk_abi.h"
 #include "worker/ask.h"
@@ -128,6 +129,7 @@ static int do_setup(struct worker *w, const json_t *request, struct link_fds *fd
 	if (ret)
 		return ret;
 	spec_to_export(&w->spec, &export);
+	ring_policy_read(NULL);
 	ret = sandbox_enter(&sandbox, err);
 	keep_signals_away();
 	if (!ret)

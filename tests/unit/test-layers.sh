@@ -14,9 +14,9 @@ trap 'rm -rf "$tmp"' EXIT
 # The engine's headers that a folder may include, by what they are without .h.
 # What those include themselves comes with them.
 backends_may='backend error log old_socket option ring_op'
-control_may='ublk_abi attribute control devices holders spec state params counters process log error option backend cpus nodes'
+control_may='ublk_abi attribute control devices holders spec state params counters process log error option backend cpus nodes ring_policy'
 supervisor_may="$control_may io_path host old_socket"
-worker_may='backend spec serve counters cpus state process log error option io_path ublk_abi'
+worker_may='ring_policy backend spec serve counters cpus state process log error option io_path ublk_abi'
 tools_may="$control_may buffer device host"
 # Those that start a device by themselves, while there is no daemon to do it.
 tools_with_device='tools/run.c'

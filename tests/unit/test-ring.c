@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/error.h"
 #include "engine/ring.h"
+#include "engine/ring_policy.h"
 #include "tests/unit/fake-kernel.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"
@@ -41,8 +42,8 @@ static void test_says_why_there_is_none(void **state)
 		int code;
 		const char *about;
 	} refusals[] = {
-		{ EPERM, "io_uring" }, { ENOSYS, "Linux" },  { ENOMEM, "ulimit -l" },
-		{ EINVAL, "set up" },  { EMFILE, "set up" },
+		{ EPERM, "seccomp" }, { ENOSYS, "seccomp" }, { ENOMEM, "ulimit -l" },
+		{ EINVAL, "set up" }, { EMFILE, "set up" },
 	};
 	struct ring ring;
 	struct error err;
@@ -60,6 +61,62 @@ static void test_says_why_there_is_none(void **state)
 		fake_stop();
 		assert_int_equal(ring_refused(&err, -refusals[i].code), -refusals[i].code);
 	}
+}
+
+/* The settings as they would be read, the group NULL where the kernel has none. */
+static void set_policy(const char *disabled, const char *group)
+{
+	char folder[] = "/tmp/ublkd-test-XXXXXX", path[64];
+	const char *const names[] = { "io_uring_disabled", "io_uring_group" };
+	const char *const values[] = { disabled, group };
+	FILE *f;
+
+	assert_non_null(mkdtemp(folder));
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+		if (!values[i])
+			continue;
+		f = fopen(path, "w");
+		assert_non_null(f);
+		fprintf(f, "%s\n", values[i]);
+		fclose(f);
+	}
+	ring_policy_read(folder);
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+		unlink(path);
+	}
+	assert_int_equal(rmdir(folder), 0);
+}
+
+static void test_names_the_setting_that_refuses(void **state)
+{
+	struct error err;
+
+	(void)state;
+	set_policy("0", "-1");
+	assert_false(ring_policy_refuses(77, false, &err));
+	set_policy("1", "-1");
+	assert_true(ring_policy_refuses(77, false, &err));
+	assert_int_equal(err.code, EPERM);
+	assert_non_null(strstr(err.text, "kernel.io_uring_disabled is 1"));
+	assert_non_null(strstr(err.text, "sysctl kernel.io_uring_group=77"));
+	set_policy("1", "77");
+	assert_false(ring_policy_refuses(77, false, &err));
+	assert_true(ring_policy_refuses(78, false, &err));
+	assert_false(ring_policy_refuses(78, true, &err));
+	set_policy("1", NULL);
+	assert_true(ring_policy_refuses(77, false, &err));
+	/* Nobody, whatever the group and the privilege. */
+	set_policy("2", "77");
+	assert_true(ring_policy_refuses(77, true, &err));
+	assert_true(ring_policy_refuses(77, false, &err));
+	assert_non_null(strstr(err.text, "kernel.io_uring_disabled is 2"));
+	/* What was read stays where there is nothing to read: a worker's root. */
+	ring_policy_read("/nonexistent");
+	assert_true(ring_policy_refuses(77, false, &err));
+	set_policy("0", NULL);
+	assert_false(ring_policy_refuses(77, false, &err));
 }
 
 /* ---- a round ---- */
@@ -275,6 +332,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_takes_the_best_that_there_is),
+		cmocka_unit_test(test_names_the_setting_that_refuses),
 		cmocka_unit_test(test_says_why_there_is_none),
 		cmocka_unit_test(test_each_completion_goes_to_its_own),
 		cmocka_unit_test(test_does_only_what_it_was_opened_for),
