@@ -248,7 +248,7 @@ void flow_adopt(struct managed *m)
 	if (m->worker && !m->holding) {
 		find(m, EXPORT_LIVE, "found");
 		m->unfenced = false;
-		m->live_since_ms = fiber_now_ms();
+		managed_note_live(m);
 		managed_write(m, &err);
 		/* Else its settings may be somebody's choice by now. */
 		if (!finished)

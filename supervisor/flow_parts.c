@@ -367,7 +367,7 @@ void flow_is_live(struct managed *m)
 
 	managed_device(m, device, sizeof(device));
 	managed_move(m, EXPORT_LIVE, NULL);
-	m->live_since_ms = fiber_now_ms();
+	managed_note_live(m);
 	flow_finish(m, is_new);
 	/* On record when it is done: an ublkd that dies over it leaves it to the next. */
 	flow_record(m);

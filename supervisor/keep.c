@@ -17,7 +17,9 @@
 #define FIRST_DELAY_MS   100u
 #define RECOVER_DELAY_MS 5000u  /* the longest between two tries */
 #define START_DELAY_MS   60000u /* the same for a device that is not there yet */
-#define STABLE_MS        10000u /* who lived so long did not die at once */
+#define STABLE_MS        10000u /* a worker that lived so long did not die at once */
+#define WORKING_MS       2000u  /* nor one that lived so long and served so much */
+#define WORKING_SERVED   100u
 #define GROW_EVERY_MS    1000u
 #define FENCE_OPEN_MS    2000u
 #define FENCE_TELL_MS    1000u /* a server mostly ends a dead worker's connections sooner */
@@ -246,11 +248,17 @@ static bool recover(struct managed *m)
 	return done;
 }
 
+bool keep_died_at_once(uint64_t lived_ms, uint64_t served)
+{
+	return lived_ms < WORKING_MS || (lived_ms < STABLE_MS && served < WORKING_SERVED);
+}
+
 /* Its server is gone, or has said that it goes. */
 static void notice_death(struct managed *m)
 {
+	uint64_t now = fiber_now_ms(), lived = now > m->live_since_ms ? now - m->live_since_ms : 0;
+	bool at_once = keep_died_at_once(lived, managed_served(m) - m->live_served);
 	struct error err;
-	bool at_once = fiber_now_ms() - m->live_since_ms < STABLE_MS;
 
 	if (!worker_fault(m->worker, &err))
 		error_set(&err, EPIPE, "its worker (process %d) has died",

@@ -34,6 +34,14 @@ bool keep_is_settled(const struct managed *m);
  */
 void keep_watch(uv_loop_t *loop, struct managed *const *list);
 
+/*
+ * Whether a worker that died had done no work worth the name, so that the next one may die
+ * of the same; such deaths in a row end in giving up.  A worker that is killed every few
+ * seconds and serves in between is no reason for that.  A minimum of time bounds what
+ * recoveries cost, whatever a worker's counters say.
+ */
+bool keep_died_at_once(uint64_t lived_ms, uint64_t served);
+
 /* A struct worker_events of an export. */
 void keep_worker_ended(struct worker *worker, void *context);
 void keep_worker_grown(struct worker *worker, uint64_t size, void *context);

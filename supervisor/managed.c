@@ -265,6 +265,25 @@ bool managed_look_lost(struct managed *m)
 	return true;
 }
 
+uint64_t managed_served(const struct managed *m)
+{
+	struct op_counters sum;
+	uint64_t served = 0;
+
+	/* Not the queues' sums: a new worker adds to them what the last one did not answer. */
+	for (unsigned op = 0; m->counters && op < IO_OPS; op++) {
+		counters_sum(m->counters, (enum io_op)op, &sum);
+		served += sum.completed;
+	}
+	return served;
+}
+
+void managed_note_live(struct managed *m)
+{
+	m->live_since_ms = fiber_now_ms();
+	m->live_served = managed_served(m);
+}
+
 int managed_write(const struct managed *m, struct error *err)
 {
 	char path[200], fresh[208], *text;

@@ -91,6 +91,7 @@ struct managed {
 	bool dropped;      /* gone from the table; goes when its last user lets go */
 	unsigned users;    /* fibers that have it in their hands */
 	uint64_t retry_at_ms, live_since_ms;
+	uint64_t live_served; /* requests that had been served when it became live */
 	unsigned recoveries;
 
 	/* The device. */
@@ -176,6 +177,12 @@ void managed_device(const struct managed *m, char *out, size_t size);
 
 /* Looks whether a flush has failed, which no later server may forget.  Whether that is news. */
 bool managed_look_lost(struct managed *m);
+
+/* Requests that its workers have answered so far, by their counters. */
+uint64_t managed_served(const struct managed *m);
+
+/* Its worker serves from now on. */
+void managed_note_live(struct managed *m);
 
 /* Writes the record, whole or not at all.  Returns 0, or -errno with err filled. */
 int managed_write(const struct managed *m, struct error *err);

@@ -170,6 +170,11 @@ static void nothing(void *context)
 	(void)context;
 }
 
+static void another(void *context)
+{
+	assert_int_equal(fiber_start(nothing, context), 0);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -183,8 +188,8 @@ static int setup(void **state)
 		.folder = folder,
 	};
 	fiber_setup(uv_default_loop());
-	/* Its stack is there for the next one, and is not to be the fake kernel's. */
-	assert_int_equal(fiber_start(nothing, NULL), 0);
+	/* Their stacks are there for the next ones, and are not to be the fake kernel's. */
+	assert_int_equal(fiber_start(another, NULL), 0);
 	setenv(STUB, "1", 1);
 	fake_start(&fake_linux_7_2);
 	assert_int_equal(control_open(&driver, 2000, &err), 0);
@@ -454,6 +459,54 @@ static void test_a_device_keeps_its_shape(void **state)
 	in_fiber(opens_with_shape);
 }
 
+/* What becomes of an export whose worker has died nine times in a row, and dies again. */
+static enum export_state after_the_tenth_death(int64_t lived_ms, uint64_t served)
+{
+	m->worker = start();
+	assert_int_equal(worker_finish(m->worker, 0), 0);
+	m->state = EXPORT_LIVE;
+	m->failures = 9;
+	m->given_up = false;
+	m->live_since_ms = fiber_now_ms() - (uint64_t)lived_ms;
+	m->live_served = managed_served(m);
+	counters_queue(m->counters, 1)->op[IO_WRITE].completed += served;
+	/* So that no recovery is tried. */
+	m->want = WANT_SUSPENDED;
+	m->keeping = false;
+	keep_kick(m);
+	while (m->keeping)
+		fiber_wait(&m->moved, 1000);
+	m->keeping = true;
+	worker_forget(m->worker);
+	m->worker = NULL;
+	assert_int_equal(m->failures, m->state == EXPORT_FAILED ? 10 : 0);
+	return m->state;
+}
+
+static void dies_often(void)
+{
+	assert_int_equal(flow_create_counters(m, &err), 0);
+	/* It is to become live in a minute only: however slow this test is, it died at once. */
+	assert_int_equal(after_the_tenth_death(-60000, 0), EXPORT_FAILED);
+	assert_int_equal(after_the_tenth_death(-60000, 1000000), EXPORT_FAILED);
+	assert_int_equal(after_the_tenth_death(4000, 100), EXPORT_SUSPENDED);
+	assert_int_equal(after_the_tenth_death(60000, 0), EXPORT_SUSPENDED);
+	flow_drop_counters(m);
+}
+
+static void test_a_worker_that_served_has_not_died_in_a_row(void **state)
+{
+	(void)state;
+	assert_true(keep_died_at_once(0, 0));
+	assert_true(keep_died_at_once(1999, 1000000));
+	assert_true(keep_died_at_once(9999, 99));
+	assert_false(keep_died_at_once(2000, 100));
+	assert_false(keep_died_at_once(10000, 0));
+	m->info.nr_hw_queues = 2;
+	m->info.queue_depth = 8;
+	in_fiber(dies_often);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -469,6 +522,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_only_its_own_death_ends_a_command, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_device_keeps_its_shape, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_worker_that_served_has_not_died_in_a_row,
+						setup, teardown),
 	};
 
 	if (getenv(STUB))
