@@ -1206,6 +1206,13 @@ void fake_refuse(uint32_t op, int code)
 	pthread_mutex_unlock(&fake_lock);
 }
 
+void fake_quiesce(unsigned id)
+{
+	pthread_mutex_lock(&fake_lock);
+	fake_find_device(id)->info.state = UBLK_DEV_QUIESCED;
+	pthread_mutex_unlock(&fake_lock);
+}
+
 void fake_other_stops(unsigned id, bool delete_too)
 {
 	static const uint32_t ops[] = { UBLK_CTRL_STOP_DEV, UBLK_CTRL_DEL_DEV };

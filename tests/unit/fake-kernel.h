@@ -63,6 +63,8 @@ const char *fake_attribute(unsigned id, const char *name);
 struct ublk_dev_info;
 struct ublk_dev_params;
 bool fake_device(unsigned id, struct ublk_dev_info *info, struct ublk_dev_params *params);
+/* Its server has died, and the driver keeps it for the next one. */
+void fake_quiesce(unsigned id);
 /* Another process sends STOP_DEV, and DEL_DEV if `delete`; neither is waited for. */
 void fake_other_stops(unsigned id, bool delete);
 

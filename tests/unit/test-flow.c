@@ -5,6 +5,7 @@
  * fake one that has no device.
  */
 #include "engine/error.h"
+#include "engine/params.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "supervisor/keep.h"
@@ -43,15 +44,16 @@ static void greet(int link, json_int_t id)
 	close(fd);
 }
 
+static const struct backend_limits stub_limits = { .size = 1 << 20, .logical_block = 512 };
+
 /* As it is told to. */
 static void open_storage(int link, const json_t *request)
 {
-	const struct backend_limits limits = { .size = 1 << 20, .logical_block = 512 };
-
 	link_send(link,
 		  json_pack("{s:O, s:O, s:O, s:o}", "done", json_object_get(request, "id"),
 			    "queues", json_object_get(request, "queues"), "depth",
-			    json_object_get(request, "depth"), "limits", limits_to_json(&limits)),
+			    json_object_get(request, "depth"), "limits",
+			    limits_to_json(&stub_limits)),
 		  NULL, 0);
 }
 
@@ -96,19 +98,39 @@ void kernel_control(struct control *control)
 	control_share(control, &driver);
 }
 
+static const struct fake_kernel *release = &fake_linux_7_2;
+
 uint64_t kernel_features(void)
 {
-	return fake_linux_7_2.features;
+	return release->features;
+}
+
+/* What was done of it, in order; how often ublkcN is still taken. */
+static char done[64];
+static unsigned still_busy;
+
+static void note(const char *what)
+{
+	struct ublk_ctrl_cmd payload;
+
+	/* All of it before a recovery begins. */
+	assert_int_not_equal(fake_last_command(&payload), UBLK_CTRL_START_USER_RECOVERY);
+	snprintf(done + strlen(done), sizeof(done) - strlen(done), "%s ", what);
 }
 
 int kernel_open_file(struct kernel_for who, const char *path, int flags, unsigned mode, unsigned ms)
 {
 	(void)who;
-	(void)path;
 	(void)flags;
 	(void)mode;
 	(void)ms;
-	return -ENOENT;
+	if (!path || strncmp(path, UBLK_CHAR_PREFIX, strlen(UBLK_CHAR_PREFIX)) != 0)
+		return -ENOENT;
+	note(still_busy ? "busy" : "open");
+	if (!still_busy)
+		return 1000;
+	still_busy--;
+	return -EBUSY;
 }
 
 int kernel_unlink(struct kernel_for who, const char *path, unsigned ms)
@@ -119,8 +141,9 @@ int kernel_unlink(struct kernel_for who, const char *path, unsigned ms)
 void kernel_close_file(struct kernel_for who, int fd, unsigned ms)
 {
 	(void)who;
-	(void)fd;
 	(void)ms;
+	assert_int_equal(fd, 1000);
+	note("close");
 }
 
 int kernel_fsync(struct kernel_for who, int fd, unsigned ms)
@@ -131,7 +154,10 @@ int kernel_fsync(struct kernel_for who, int fd, unsigned ms)
 
 int kernel_settle(struct kernel_for who, unsigned ms)
 {
-	return kernel_open_file(who, NULL, 0, 0, ms);
+	(void)who;
+	(void)ms;
+	note("settle");
+	return 0;
 }
 
 int kernel_holders(const char *export, const char *block, struct holders *holders, unsigned ms)
@@ -507,6 +533,54 @@ static void test_a_worker_that_served_has_not_died_in_a_row(void **state)
 	in_fiber(dies_often);
 }
 
+static const char *expected;
+
+static void begins_recovery(void)
+{
+	struct ublk_ctrl_cmd payload;
+	struct worker *ready;
+
+	setenv(OPENS, "1", 1);
+	ready = start();
+	unsetenv(OPENS);
+	fake_refuse(UBLK_CTRL_START_USER_RECOVERY, EIO);
+	assert_int_equal(flow_recover(m, ready, &err), -EIO);
+	assert_int_equal(fake_last_command(&payload), UBLK_CTRL_START_USER_RECOVERY);
+	assert_string_equal(done, expected);
+	flow_drop_counters(m);
+}
+
+/* A device whose worker has died; what is done before the kernel is told of the next one. */
+static void recovers_on(const struct fake_kernel *kernel, const char *steps)
+{
+	release = kernel;
+	expected = steps;
+	done[0] = 0;
+	m->info = (struct ublk_dev_info){ .dev_id = UBLK_ID_AUTO,
+					  .nr_hw_queues = 1,
+					  .queue_depth = 4,
+					  .max_io_buf_bytes = 4096,
+					  .server_flags = m->cookie,
+					  .flags = UBLK_FEAT_RECOVERY };
+	m->max_io = 4096;
+	m->limits = stub_limits;
+	assert_int_equal(params_complete_limits(&m->limits, &err), 0);
+	assert_int_equal(control_add(&driver, &m->info, &err), 0);
+	fake_quiesce(m->info.dev_id);
+	in_fiber(begins_recovery);
+	assert_int_equal(control_delete(&driver, m->info.dev_id, &err), 0);
+	release = &fake_linux_7_2;
+}
+
+static void test_6_12_is_done_with_a_dead_worker_before_the_next(void **state)
+{
+	(void)state;
+	recovers_on(&fake_linux_6_12, "open settle close ");
+	still_busy = 2;
+	recovers_on(&fake_linux_6_12, "busy busy open settle close ");
+	recovers_on(&fake_linux_7_2, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -522,6 +596,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_only_its_own_death_ends_a_command, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_device_keeps_its_shape, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_6_12_is_done_with_a_dead_worker_before_the_next, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_worker_that_served_has_not_died_in_a_row,
 						setup, teardown),
 	};

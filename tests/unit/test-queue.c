@@ -8,6 +8,7 @@
 #include "tests/unit/test.h"
 
 #include <errno.h>
+#include <sys/eventfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/mman.h>
@@ -1314,9 +1315,41 @@ static void test_a_wake_before_the_first_round(void **state)
 	}
 }
 
+/*
+ * A round that was under way when the drain began may have seen none, and may have taken a
+ * request that it has not counted yet: equal counters say nothing before the next round
+ * has ended as well.
+ */
+static void test_is_drained_after_two_rounds_only(void **state)
+{
+	struct queue_counters counters = { .rounds = 5, .started = 7, .completed = 7 };
+	struct queue q = { .counters = &counters, .wake = eventfd(0, EFD_CLOEXEC) };
+	uint64_t wakes;
+
+	(void)state;
+	assert_true(q.wake >= 0);
+	queue_drain(&q, true);
+	assert_false(queue_is_drained(&q));
+	counters.rounds = 6;
+	assert_false(queue_is_drained(&q));
+	/* It has the thread do these rounds. */
+	assert_int_equal(read(q.wake, &wakes, sizeof(wakes)), sizeof(wakes));
+	assert_int_equal(wakes, 3);
+	counters.rounds = 7;
+	counters.started = 8;
+	assert_false(queue_is_drained(&q));
+	counters.completed = 8;
+	assert_true(queue_is_drained(&q));
+	queue_drain(&q, false);
+	counters.rounds = 9;
+	assert_false(queue_is_drained(&q));
+	close(q.wake);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_is_drained_after_two_rounds_only),
 		cmocka_unit_test(test_data_of_every_access_on_every_path),
 		cmocka_unit_test(test_failed_registrations_fall_back),
 		cmocka_unit_test(test_small_and_large_reads_share_a_buffer),
