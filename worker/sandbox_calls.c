@@ -49,8 +49,8 @@ static const char *const always[] = {
 	/* open files */
 	"read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2",
 	"pwritev2", "close", "close_range", "lseek", "_llseek", "fstat", "fstat64", "fstatfs",
-	"fstatfs64", "fcntl", "fcntl64", "flock", "fsync", "fdatasync", "ftruncate", "ftruncate64",
-	"fallocate", "fadvise64", "dup", "pipe2", "eventfd2", "io_uring_setup", "io_uring_enter",
+	"fstatfs64", "flock", "fsync", "fdatasync", "ftruncate", "ftruncate64", "fallocate",
+	"fadvise64", "dup", "pipe2", "eventfd2", "io_uring_setup", "io_uring_enter",
 	"io_uring_register",
 	/* paths, which lead nowhere but in the sandbox */
 	"stat", "stat64", "lstat", "newfstatat", "fstatat64", "statx", "access", "faccessat",
@@ -81,7 +81,8 @@ static const char *const always[] = {
 /* With some arguments only: argument_rules(). */
 static const char *const sometimes[] = { "mmap",      "mmap2",  "mprotect",
 					 "clone",     "tgkill", "sched_setaffinity",
-					 "prlimit64", "prctl",  "ioctl" };
+					 "prlimit64", "prctl",  "ioctl",
+					 "fcntl",     "fcntl64" };
 
 /* Where the backend opens files by itself, for reading; else there are none. */
 static const char *const opening[] = { "open", "openat" };
@@ -152,6 +153,14 @@ static void argument_rules(struct rules *r)
 					   BLKIOOPT, BLKGETSIZE64, FIONREAD };
 	static const uint64_t spaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
 				       CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+	/*
+	 * No F_SETOWN and no F_SETSIG: with them the kernel sends any signal to any process
+	 * of the same user, which all workers are.
+	 */
+	static const uint32_t fcntls[] = { F_DUPFD,     F_DUPFD_CLOEXEC, F_GETFD,     F_SETFD,
+					   F_GETFL,     F_SETFL,         F_GETLK,     F_SETLK,
+					   F_OFD_GETLK, F_OFD_SETLK,     F_ADD_SEALS, F_GET_SEALS,
+					   F_GETPIPE_SZ };
 	struct scmp_arg_cmp own_limits[] = { SCMP_CMP64(0, SCMP_CMP_MASKED_EQ, UINT32_MAX, 0),
 					     SCMP_CMP64(2, SCMP_CMP_MASKED_EQ, UINT64_MAX, 0) };
 
@@ -167,6 +176,12 @@ static void argument_rules(struct rules *r)
 		each_of(i, prctls) allow_word(r, "prctl", 0, prctls[i]);
 	for
 		each_of(i, ioctls) allow_word(r, "ioctl", 1, ioctls[i]);
+	for
+		each_of(i, fcntls)
+		{
+			allow_word(r, "fcntl", 1, fcntls[i]);
+			allow_word(r, "fcntl64", 1, fcntls[i]);
+		}
 }
 
 static void opening_rules(struct rules *r, bool opens)

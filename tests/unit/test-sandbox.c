@@ -30,6 +30,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -179,7 +180,8 @@ static void be_child(const char *words, child_body *body)
 	served_open(&s, words);
 	spec_to_export(&s.spec, &export);
 	start_broker(&export);
-	if (sandbox_enter(&(struct sandbox){ WORKER, WORKER, &export }, &err)) {
+	if (sandbox_enter(&(struct sandbox){ .uid = WORKER, .gid = WORKER, .export = &export },
+			  &err)) {
 		fprintf(stderr, "%s: %s\n", words, err.text);
 		_exit(REFUSED);
 	}
@@ -299,6 +301,43 @@ static int makes_a_socket_of_a_rare_kind(void)
 	return is_filtered(socket(AF_ALG, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
 }
 
+/* Signals of other processes, by what a descriptor does when it becomes ready. */
+static int aims_signals_at_its_parent(void)
+{
+	int pair[2];
+
+	if (pipe(pair))
+		return 0;
+	return fcntl(pair[0], F_SETOWN, getppid());
+}
+
+static int chooses_the_signal(void)
+{
+	int pair[2];
+
+	if (pipe(pair))
+		return 0;
+	return fcntl(pair[0], F_SETSIG, SIGKILL);
+}
+
+static int reads_its_parent(void)
+{
+	char byte;
+	struct iovec here = { &byte, 1 }, there = { (void *)(uintptr_t)&given, 1 };
+
+	return (int)syscall(SYS_process_vm_readv, getppid(), &here, 1, &there, 1, 0);
+}
+
+static int gets_hold_of_its_parent(void)
+{
+	return (int)syscall(SYS_pidfd_open, getppid(), 0);
+}
+
+static int opens_by_handle(void)
+{
+	return (int)syscall(SYS_open_by_handle_at, AT_FDCWD, NULL, O_RDONLY);
+}
+
 static int traces(void)
 {
 	return (int)ptrace(PTRACE_TRACEME, 0, NULL, NULL);
@@ -377,6 +416,11 @@ static void test_what_it_cannot_do(void **state)
 		{ reads_limits_elsewhere, "memory:1M", false },
 		{ makes_a_socket_of_a_rare_kind, "nbd://127.0.0.1/", false },
 		{ traces, "memory:1M", true },
+		{ aims_signals_at_its_parent, "memory:1M", false },
+		{ chooses_the_signal, "memory:1M", false },
+		{ reads_its_parent, "memory:1M", true },
+		{ gets_hold_of_its_parent, "memory:1M", true },
+		{ opens_by_handle, "memory:1M", true },
 		{ leaves_its_namespace, "memory:1M", true },
 		{ makes_code, "memory:1M", false },
 		{ turns_data_into_code, "memory:1M", false },
