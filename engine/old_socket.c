@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
+#define READS_A_CHECK 64u
+
 /* The kernel probes a silent connection so often; a host that has restarted answers with a reset. */
 static void keep_asking(int fd)
 {
@@ -82,16 +84,18 @@ enum old_socket_state old_socket_judge(struct old_socket *s, const struct old_so
 	return OLD_SOCKET_UNREACHABLE;
 }
 
-/* Drops what has come.  Returns 0 at the stream's end, or -errno: EAGAIN where it goes on. */
+/*
+ * Drops what has come.  Returns 0 at the stream's end, or -errno: EAGAIN where it goes on.
+ * A server that sends without end must not keep the thread for itself.
+ */
 static int drain(int fd)
 {
 	char scratch[4096];
-	ssize_t n;
+	ssize_t n = 1;
 
-	do
+	for (unsigned i = 0; i < READS_A_CHECK && (n > 0 || (n < 0 && errno == EINTR)); i++)
 		n = recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT);
-	while (n > 0 || (n < 0 && errno == EINTR));
-	return n < 0 ? -errno : 0;
+	return n > 0 ? -EAGAIN : n < 0 ? -errno : 0;
 }
 
 enum old_socket_state old_socket_check(struct old_socket *s, uint64_t elsewhere_ms, uint64_t now_ms)

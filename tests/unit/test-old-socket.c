@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/old_socket.h"
+#include "tests/unit/endless.h"
 #include "tests/unit/test.h"
 
 #include <arpa/inet.h>
@@ -151,9 +152,29 @@ static void test_a_deaf_socket_is_waited_for(void **state)
 			 OLD_SOCKET_UNREACHABLE);
 }
 
+/* What it sends is dropped a part at a time: others have their turn. */
+static void test_a_server_that_sends_without_end_is_left(void **state)
+{
+	struct old_socket s;
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	old_socket_shut(&s, pair[0], 1000);
+	endless_reads = 0;
+	endless_fd = pair[0];
+	old_socket_check(&s, 0, 1001);
+	endless_fd = -1;
+	assert_true(endless_reads > 0);
+	assert_true(endless_reads <= 1000);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_server_that_sends_without_end_is_left),
 		cmocka_unit_test(test_a_server_is_there_until_it_ends_the_stream),
 		cmocka_unit_test(test_a_reset_is_the_end),
 		cmocka_unit_test(test_silence_counts_beside_answers_elsewhere),
