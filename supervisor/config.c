@@ -116,6 +116,21 @@ static bool ends_in(const char *text, const char *end)
 	return n > m && !strcmp(text + n - m, end);
 }
 
+/*
+ * Whoever can write a file or its directory decides what root opens.  The group root
+ * is root's own.
+ */
+static int check_writers(const struct stat *status, struct error *err)
+{
+	mode_t others = S_IWOTH | (status->st_gid ? S_IWGRP : 0);
+
+	if ((!status->st_uid || status->st_uid == geteuid()) && !(status->st_mode & others))
+		return 0;
+	return error_set(err, EPERM,
+			 "others than root can write it: give it to root, and take that right from "
+			 "the group and from others (chown root, chmod go-w)");
+}
+
 int config_read_file(const char *path, char **text, size_t *size, struct error *err)
 {
 	struct stat status;
@@ -132,11 +147,10 @@ int config_read_file(const char *path, char **text, size_t *size, struct error *
 		ret = error_set(err, errno, "it cannot be read: %m");
 	} else if (!S_ISREG(status.st_mode)) {
 		ret = error_set(err, EINVAL, "it is no regular file");
-	} else if ((status.st_uid && status.st_uid != geteuid()) || status.st_mode & S_IWOTH) {
-		ret = error_set(err, EPERM,
-				"others may write it: give it to root, with no right to write for "
-				"others (chown root, chmod o-w)");
 	} else {
+		ret = check_writers(&status, err);
+	}
+	if (!ret) {
 		*text = malloc(CONFIG_FILE_MAX + 1);
 		ret = *text ? 0 : error_set(err, ENOMEM, "no memory");
 	}
@@ -251,17 +265,33 @@ int config_path_in(char path[PATH_MAX], const char *folder, const char *sub, str
 	return 0;
 }
 
+/* Adds an error where others can write this directory; one that is absent is none. */
+static int check_directory(struct config *config, const char *path, bool *usable)
+{
+	struct stat status;
+	struct error err;
+
+	*usable = stat(path, &status) || !S_ISDIR(status.st_mode) || !check_writers(&status, &err);
+	return *usable ? 0 : config_add_error(config, path, 0, NULL, err.text);
+}
+
 int config_load(const char *folder, struct config *config)
 {
 	char path[PATH_MAX];
 	struct error err;
+	bool usable;
 	int ret;
 
 	config_init(config);
 	if (config_path_in(path, folder, CONFIG_EXPORTS_FOLDER, &err))
 		return config_add_error(config, folder, 0, NULL, err.text);
+	ret = check_directory(config, folder, &usable);
+	if (ret || !usable)
+		return ret;
 	config_path_in(path, folder, CONFIG_MAIN_FILE, &err);
 	ret = config_load_file(config, path, NULL);
 	config_path_in(path, folder, CONFIG_EXPORTS_FOLDER, &err);
-	return ret ? ret : load_exports(config, path);
+	if (!ret)
+		ret = check_directory(config, path, &usable);
+	return ret || !usable ? ret : load_exports(config, path);
 }

@@ -7,7 +7,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char *folder;
 static struct config config;
@@ -339,6 +341,60 @@ static void files_are_told_apart(void **state)
 	}
 }
 
+/* Loads, and expects one error, which is about path and tells what to do. */
+static void is_refused(const char *path)
+{
+	load();
+	assert_int_equal(config.nr_exports, 0);
+	assert_int_equal(config.nr_errors, 1);
+	assert_string_equal(config.errors[0].file, path);
+	assert_non_null(strstr(config.errors[0].text, "chmod go-w"));
+}
+
+static void a_file_that_others_can_write_is_refused(void **state)
+{
+	static const mode_t modes[] = { 0602, 0620, 0666 };
+	char path[PATH_MAX];
+
+	(void)state;
+	put("exports.d/a.conf", "uri = null:1G\n");
+	snprintf(path, sizeof(path), "%s", temp_path("exports.d/a.conf"));
+	if (geteuid() == 0) /* group 0 is root's own */
+		assert_int_equal(chown(path, 0, 12345), 0);
+	for (unsigned i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+		assert_int_equal(chmod(path, modes[i]), 0);
+		is_refused(path);
+	}
+	assert_int_equal(chmod(path, 0640), 0);
+	load();
+	assert_int_equal(config.nr_errors, 0);
+	assert_int_equal(config.nr_exports, 1);
+}
+
+static void a_directory_that_others_can_write_is_refused(void **state)
+{
+	char exports[PATH_MAX];
+
+	(void)state;
+	put("exports.d/a.conf", "uri = null:1G\n");
+	snprintf(exports, sizeof(exports), "%s", temp_path("exports.d"));
+	assert_int_equal(chmod(exports, 01777), 0);
+	is_refused(exports);
+	assert_int_equal(chmod(exports, 0755), 0);
+	assert_int_equal(chmod(folder, 0777), 0);
+	is_refused(folder);
+	if (geteuid() == 0) {
+		assert_int_equal(chmod(folder, 0755), 0);
+		assert_int_equal(chown(exports, 12345, 0), 0);
+		is_refused(exports);
+		assert_int_equal(chown(exports, 0, 0), 0);
+	}
+	assert_int_equal(chmod(folder, 0700), 0);
+	load();
+	assert_int_equal(config.nr_errors, 0);
+	assert_int_equal(config.nr_exports, 1);
+}
+
 static void what_is_no_folder_is_told(void **state)
 {
 	(void)state;
@@ -530,6 +586,8 @@ int main(void)
 		WITH_FOLDER(long_values_are_read_whole),
 		WITH_FOLDER(files_are_told_apart),
 		WITH_FOLDER(what_is_no_folder_is_told),
+		WITH_FOLDER(a_file_that_others_can_write_is_refused),
+		WITH_FOLDER(a_directory_that_others_can_write_is_refused),
 		WITH_FOLDER(an_export_is_written_and_removed),
 		WITH_FOLDER(what_others_wrote_stays),
 		WITH_FOLDER(what_could_be_written_is_found_out),
