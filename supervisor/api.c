@@ -278,6 +278,22 @@ static int check_persist(const char *name, const char *uri, json_t *options, str
 		   : 0;
 }
 
+/* Files that a client names are opened with that client's rights. */
+static void owner_of(const struct varlink_call *call, struct owner *owner)
+{
+	const struct varlink_peer *peer = varlink_peer(call);
+
+	*owner = (struct owner){ 0 };
+	if (peer->uid == 0)
+		return;
+	owner->uid = peer->uid;
+	owner->gid = peer->gid;
+	while (owner->nr_groups < peer->nr_groups && owner->nr_groups < OWNER_GROUPS) {
+		owner->groups[owner->nr_groups] = peer->groups[owner->nr_groups];
+		owner->nr_groups++;
+	}
+}
+
 static void exists(struct varlink_call *call, const char *name)
 {
 	char message[300];
@@ -322,10 +338,21 @@ static void export_it(struct task *task)
 	json_t *options = json_object_get(task->parameters, "options");
 	const char *uri = text(task, "uri"), *name = text(task, "name");
 	char made_up[NAME_MAX_LENGTH + 1];
+	struct owner owner;
 	struct managed *m;
 	struct error err;
 	bool made = false;
 
+	owner_of(task->call, &owner);
+	/* At boot root's own configuration names the files, and nobody knows who wrote it. */
+	if (owner.uid && flag(task, "persist")) {
+		error_set(
+			&err, EPERM,
+			"only root can have an export come up at boot, since its files are opened "
+			"with root's rights then: leave --persist out");
+		fail(task->call, &err);
+		return;
+	}
 	options = json_is_object(options) ? json_copy(options) : json_object();
 	if (!name) {
 		name_from_uri(uri, made_up);
@@ -341,6 +368,8 @@ static void export_it(struct task *task)
 	}
 	if (m) {
 		json_decref(options);
+		if (!owner.uid)
+			m->owner = owner;
 		m->want = WANT_LIVE;
 		keep_retry(m);
 	} else {
@@ -349,7 +378,7 @@ static void export_it(struct task *task)
 			fail(task->call, &err);
 			return;
 		}
-		if (supervisor_add(name, uri, options, ORIGIN_REQUESTED, &m, &err)) {
+		if (supervisor_add(name, uri, options, ORIGIN_REQUESTED, &owner, &m, &err)) {
 			fail(task->call, &err);
 			return;
 		}

@@ -91,6 +91,7 @@ int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct
 	json_object_set(request, "options", m->options);
 	json_object_set_new(request, "uid", json_integer(worker_setup.uid));
 	json_object_set_new(request, "gid", json_integer(worker_setup.gid));
+	json_object_set_new(request, "owner", owner_to_json(&m->owner));
 	json_object_set_new(request, "resumed", json_boolean(resumed));
 	if (resumed)
 		json_object_set_new(request, "block", json_integer(m->limits.logical_block));

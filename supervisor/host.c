@@ -17,15 +17,23 @@
 
 #define FILE_MS 8000 /* less than a worker waits for an answer */
 
-static int open_file(struct kernel_for who, const struct export *export, const char *path,
-		     const json_t *question)
+/* What backends themselves, and no user, ask for of the kernel's. */
+static bool is_attribute(const char *path, int flags)
+{
+	return (flags & O_ACCMODE) == O_RDONLY && !strstr(path, "..") &&
+	       (!strncmp(path, "/sys/dev/block/", 15) || !strncmp(path, "/sys/kernel/mm/", 15));
+}
+
+static int open_file(struct kernel_for who, const struct managed *m, const struct export *export,
+		     const char *path, const json_t *question)
 {
 	int flags = (int)json_integer_value(json_object_get(question, "flags"));
 	unsigned mode = (unsigned)json_integer_value(json_object_get(question, "mode"));
 
 	if (!host_may_open(export, path, flags, mode))
 		return -EACCES;
-	return kernel_open_file(who, path, flags, mode, FILE_MS);
+	return kernel_open_as(who, &m->owner, path, flags, mode, !is_attribute(path, flags),
+			      FILE_MS);
 }
 
 static int copy_of(int fd)
@@ -122,11 +130,14 @@ int host_answer(struct managed *m, const char *kind, const json_t *question)
 		return -EINVAL;
 	spec_to_export(&m->spec, &export);
 	if (!strcmp(kind, "open"))
-		return open_file(who, &export, path, question);
+		return open_file(who, m, &export, path, question);
 	if (!strcmp(kind, "remove"))
-		return host_may_remove(&export, path) ? kernel_unlink(who, path, FILE_MS) : -EACCES;
+		return host_may_remove(&export, path)
+			       ? kernel_unlink_as(who, &m->owner, path, FILE_MS)
+			       : -EACCES;
 	if (!strcmp(kind, "connect"))
-		return host_may_connect(&export, path) ? host_here.connect_unix(&export, path)
-						       : -EACCES;
+		return host_may_connect(&export, path)
+			       ? kernel_connect_as(who, &m->owner, path, FILE_MS)
+			       : -EACCES;
 	return -ENOSYS;
 }

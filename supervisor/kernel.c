@@ -3,16 +3,22 @@
 #include "engine/attribute.h"
 #include "engine/error.h"
 #include "engine/holders.h"
+#include "engine/host.h"
 #include "engine/log.h"
 #include "supervisor/fiber.h"
 #include "supervisor/name.h"
+#include "worker/owner.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define EACH_AT_ONCE 2u           /* errands of one export and side */
@@ -107,6 +113,7 @@ void kernel_control(struct control *control)
 enum task_kind {
 	TASK_OPEN,
 	TASK_UNLINK,
+	TASK_CONNECT,
 	TASK_FSYNC,
 	TASK_WRITE,
 	TASK_HOLDERS,
@@ -134,6 +141,8 @@ struct task {
 	char *path, *text;
 	int fd, flags;
 	unsigned mode;
+	struct owner owner;
+	bool storage;
 	struct holders holders;
 	int result;
 	bool done, abandoned;
@@ -169,16 +178,92 @@ static void close_own(struct task *t)
 	t->fd = -1;
 }
 
+/* Files that are no files: to read or write one of them is to command the kernel. */
+static bool is_kernel_file(int fd)
+{
+	static const unsigned long kinds[] = {
+		PROC_SUPER_MAGIC, SYSFS_MAGIC,    DEBUGFS_MAGIC,      TRACEFS_MAGIC,
+		SECURITYFS_MAGIC, EFIVARFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
+		BPF_FS_MAGIC,     SELINUX_MAGIC,  SMACK_MAGIC,
+	};
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs))
+		return true;
+	for (unsigned i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		if ((unsigned long)fs.f_type == kinds[i])
+			return true;
+	return false;
+}
+
+static bool is_storage(int fd, int flags)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return false;
+	if (S_ISBLK(st.st_mode))
+		return true;
+	return (S_ISREG(st.st_mode) || (flags & O_DIRECTORY && S_ISDIR(st.st_mode))) &&
+	       !is_kernel_file(fd);
+}
+
+/*
+ * Looks first and opens then, by the same descriptor, since the path may lead elsewhere
+ * by then.  To open a FIFO, a tape or a watchdog has effects of its own.
+ */
+static int open_storage(const char *path, int flags, unsigned mode)
+{
+	char same[32];
+	int look, fd;
+
+	/* A new file is what it is made as; O_EXCL follows no link. */
+	if (flags & O_CREAT)
+		return open(path, flags | O_EXCL, mode);
+	look = open(path, O_PATH | O_CLOEXEC);
+	if (look < 0 || flags & O_PATH)
+		return look;
+	snprintf(same, sizeof(same), "/proc/self/fd/%d", look);
+	errno = EACCES;
+	fd = is_storage(look, flags) ? open(same, flags) : -1;
+	if (fd < 0) {
+		int code = errno;
+
+		close(look);
+		errno = code;
+		return -1;
+	}
+	close(look);
+	return fd;
+}
+
+static int connect_socket(const char *path)
+{
+	int fd = host_here.connect_unix(NULL, path);
+
+	errno = fd < 0 ? -fd : 0;
+	return fd;
+}
+
 static void work(struct task *t)
 {
-	int ret = 0;
+	int flags = t->flags | O_CLOEXEC | O_NOCTTY, ret = owner_become(&t->owner);
 
+	/* This thread does nothing else, so that it need not become root again. */
+	if (ret) {
+		t->result = ret;
+		return;
+	}
 	switch (t->kind) {
 	case TASK_OPEN:
-		ret = open(t->path, t->flags | O_CLOEXEC | O_NOCTTY, t->mode);
+		ret = t->storage ? open_storage(t->path, flags, t->mode)
+				 : open(t->path, flags, t->mode);
 		break;
 	case TASK_UNLINK:
 		ret = unlink(t->path);
+		break;
+	case TASK_CONNECT:
+		ret = connect_socket(t->path);
 		break;
 	case TASK_FSYNC:
 		ret = fsync(t->fd);
@@ -311,11 +396,9 @@ static void leave(struct account *a)
 static const char *describe(const struct task *t)
 {
 	static const char *const kinds[] = {
-		[TASK_OPEN] = "opening",
-		[TASK_UNLINK] = "removing",
-		[TASK_FSYNC] = "a flush",
-		[TASK_WRITE] = "writing to",
-		[TASK_HOLDERS] = "looking who has it open:",
+		[TASK_OPEN] = "opening",          [TASK_UNLINK] = "removing",
+		[TASK_CONNECT] = "connecting to", [TASK_FSYNC] = "a flush",
+		[TASK_WRITE] = "writing to",      [TASK_HOLDERS] = "looking who has it open:",
 		[TASK_CLOSE] = "closing a file",
 	};
 
@@ -341,7 +424,7 @@ static void end(struct task *t)
 		fiber_raise(&t->event);
 		return;
 	}
-	if (t->kind == TASK_OPEN && t->result >= 0) {
+	if ((t->kind == TASK_OPEN || t->kind == TASK_CONNECT) && t->result >= 0) {
 		t->kind = TASK_CLOSE;
 		t->fd = t->result;
 		if (!begin(t))
@@ -471,9 +554,36 @@ int kernel_open_file(struct kernel_for who, const char *path, int flags, unsigne
 	return run(who, &t, ms);
 }
 
-int kernel_unlink(struct kernel_for who, const char *path, unsigned ms)
+int kernel_open_as(struct kernel_for who, const struct owner *owner, const char *path, int flags,
+		   unsigned mode, bool storage, unsigned ms)
 {
-	struct task t = { .kind = TASK_UNLINK, .path = (char *)(uintptr_t)path, .fd = -1 };
+	struct task t = { .kind = TASK_OPEN,
+			  .path = (char *)(uintptr_t)path,
+			  .fd = -1,
+			  .flags = flags,
+			  .mode = mode,
+			  .owner = *owner,
+			  .storage = storage };
+
+	return run(who, &t, ms);
+}
+
+int kernel_unlink_as(struct kernel_for who, const struct owner *owner, const char *path,
+		     unsigned ms)
+{
+	struct task t = {
+		.kind = TASK_UNLINK, .path = (char *)(uintptr_t)path, .fd = -1, .owner = *owner
+	};
+
+	return run(who, &t, ms);
+}
+
+int kernel_connect_as(struct kernel_for who, const struct owner *owner, const char *path,
+		      unsigned ms)
+{
+	struct task t = {
+		.kind = TASK_CONNECT, .path = (char *)(uintptr_t)path, .fd = -1, .owner = *owner
+	};
 
 	return run(who, &t, ms);
 }

@@ -17,6 +17,7 @@
 
 struct error;
 struct holders;
+struct owner;
 
 /* Commands that may be waiting in the kernel at once. */
 #define KERNEL_AT_ONCE 128u
@@ -55,7 +56,19 @@ struct kernel_for {
  */
 int kernel_open_file(struct kernel_for who, const char *path, int flags, unsigned mode,
 		     unsigned ms);
-int kernel_unlink(struct kernel_for who, const char *path, unsigned ms);
+/*
+ * The same for a path that an export names, with the rights of its owner.  storage: what
+ * is opened must be a regular file, a block device or (O_DIRECTORY) a directory, and
+ * none of the kernel's own file systems such as /proc: else -EACCES.  The descriptor is
+ * checked and not the path, before opening has any effect; O_PATH opens anything.
+ */
+int kernel_open_as(struct kernel_for who, const struct owner *owner, const char *path, int flags,
+		   unsigned mode, bool storage, unsigned ms);
+int kernel_unlink_as(struct kernel_for who, const struct owner *owner, const char *path,
+		     unsigned ms);
+/* host_here.connect_unix(): the other side sees the owner as its peer. */
+int kernel_connect_as(struct kernel_for who, const struct owner *owner, const char *path,
+		      unsigned ms);
 /* Closes fd in any case, which may take as long as what was written to it. */
 void kernel_close_file(struct kernel_for who, int fd, unsigned ms);
 int kernel_fsync(struct kernel_for who, int fd, unsigned ms);

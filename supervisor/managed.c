@@ -236,6 +236,7 @@ static json_t *to_json(const struct managed *m)
 			 "name", m->name, "uri", m->uri, "options", m->options, "origin",
 			 origins[m->origin], "want", wants[m->want], "state",
 			 export_state_name(m->state), "cookie", cookie);
+	json_object_set_new(json, "owner", owner_to_json(&m->owner));
 	if (m->has_device) {
 		json_object_set_new(json, "id", json_integer(m->info.dev_id));
 		json_object_set_new(json, "queues", json_integer(m->info.nr_hw_queues));
@@ -407,6 +408,7 @@ int managed_read(struct managed **managed, const char *name, struct error *err)
 	char path[200];
 	json_t *json, *options;
 	json_error_t where;
+	struct owner owner;
 	int origin, want, state, ret;
 
 	snprintf(path, sizeof(path), "%s/%s.json", managed_folder, name);
@@ -420,7 +422,8 @@ int managed_read(struct managed **managed, const char *name, struct error *err)
 	want = word_of(json, "want", wants, 3);
 	state = state_of(json);
 	ret = -EBADMSG;
-	if (uri && cookie && json_is_object(options) && origin >= 0 && want >= 0 && state >= 0)
+	if (uri && cookie && json_is_object(options) && origin >= 0 && want >= 0 && state >= 0 &&
+	    !owner_from_json(json_object_get(json, "owner"), &owner))
 		ret = managed_create(managed, name, uri, json_incref(options),
 				     (enum managed_origin)origin, err);
 	else
@@ -429,6 +432,7 @@ int managed_read(struct managed **managed, const char *name, struct error *err)
 		(*managed)->want = (enum managed_want)want;
 		(*managed)->state = (enum export_state)state;
 		(*managed)->cookie = strtoull(cookie, NULL, 16);
+		(*managed)->owner = owner;
 		ret = read_device(*managed, json);
 		if (ret) {
 			error_set(err, ret, "%s: it is no record of ublkd's", path);

@@ -28,6 +28,7 @@
 #include "engine/holders.h"
 #include "supervisor/name.h"
 #include "supervisor/worker.h"
+#include "worker/owner.h"
 
 #define MANAGED_HISTORY 32u
 
@@ -63,6 +64,7 @@ struct managed {
 	json_t *options; /* name -> text (null: a flag), as asked for */
 	struct spec spec;
 	enum managed_origin origin;
+	struct owner owner; /* whose rights its files are opened with */
 
 	enum managed_want want;
 	bool force;       /* WANT_GONE: requests may fail */

@@ -50,7 +50,7 @@ static void insert(struct managed *m)
 }
 
 int supervisor_add(const char *name, const char *uri, json_t *options, enum managed_origin origin,
-		   struct managed **managed, struct error *err)
+		   const struct owner *owner, struct managed **managed, struct error *err)
 {
 	struct managed *m;
 	int ret = managed_create(&m, name, uri, options, origin, err);
@@ -66,6 +66,8 @@ int supervisor_add(const char *name, const char *uri, json_t *options, enum mana
 	}
 	if (ret)
 		return ret;
+	if (owner)
+		m->owner = *owner;
 	m->want = WANT_LIVE;
 	insert(m);
 	managed_note(m, NULL);
@@ -242,7 +244,7 @@ static enum managed_origin origin_of(const struct config_export *e)
 
 static int add_declared(const struct config_export *e, struct error *err)
 {
-	int ret = supervisor_add(e->name, e->uri, options_of(e), origin_of(e), NULL, err);
+	int ret = supervisor_add(e->name, e->uri, options_of(e), origin_of(e), NULL, NULL, err);
 
 	if (ret)
 		log_error(e->name, "%s:%u: %s", e->file, e->line, err->text);
@@ -270,6 +272,7 @@ static void declare(const struct config_export *e, supervisor_result *result, vo
 	options = options_of(e);
 	if (managed_is_same(m, e->uri, options)) {
 		m->origin = origin;
+		m->owner = (struct owner){ 0 }; /* root says the same by now */
 		keep_retry(m);
 		result(context, e->name, true, m->anew ? anew : NULL);
 	} else if (m->anew) {

@@ -33,11 +33,12 @@ extern struct managed *supervisor_exports;
 struct managed *supervisor_find(const char *name);
 
 /*
- * Adds an export, and sets about making it.  Returns 0, or -errno with err filled;
- * options are released in any case.
+ * Adds an export, and sets about making it; its files are opened with the rights of
+ * owner (NULL: root's).  Returns 0, or -errno with err filled; options are released in
+ * any case.
  */
 int supervisor_add(const char *name, const char *uri, json_t *options, enum managed_origin origin,
-		   struct managed **managed, struct error *err);
+		   const struct owner *owner, struct managed **managed, struct error *err);
 
 /* Has it in hand over a wait; it is not freed meanwhile, but may be `dropped`. */
 void supervisor_hold(struct managed *m);

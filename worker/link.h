@@ -12,7 +12,7 @@
  *   {"do": VERB, "id": N, ...}   ->  {"done": N, ...}, or
  *                                    {"failed": N, "code": ERRNO, "text": "..."}
  *
- *   setup    name, uri, options, uid, gid, resumed, restored: what it is to serve;
+ *   setup    name, uri, options, uid, gid, owner, resumed, restored: what it is to serve;
  *            it gives up its privilege; +the socket to ask by
  *   open     queues, depth, max-io: of the device (0: as the options say); +counters:
  *            opens the storage                -> queues, depth, limits, identity

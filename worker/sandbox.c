@@ -182,7 +182,7 @@ int sandbox_enter(const struct sandbox *sandbox, struct error *err)
 		load_resolver_modules();
 	reset_signals();
 	umask(077);
-	ret = sandbox_change_root(&c.needs, sandbox->uid, sandbox->gid, err);
+	ret = sandbox_change_root(&c.needs, sandbox, err);
 	if (!ret)
 		ret = drop_privilege(sandbox->uid, sandbox->gid, err);
 	if (!ret)

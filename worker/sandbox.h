@@ -14,10 +14,12 @@
 #include <sys/types.h>
 
 #include "engine/backend.h"
+#include "worker/owner.h"
 
 struct sandbox {
 	uid_t uid; /* not root's, either of them */
 	gid_t gid;
+	struct owner owner;          /* with whose rights files are copied into it */
 	const struct export *export; /* spec_to_export(), not open: what its backend needs */
 };
 

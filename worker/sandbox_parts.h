@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 struct error;
+struct sandbox;
 
 /* What the backend needs, as its needs() told.  Owner: sandbox_enter(). */
 struct sandbox_needs {
@@ -19,10 +20,11 @@ struct sandbox_needs {
 };
 
 /*
- * Makes the root folder and moves the process there; copies belong to uid and gid.
- * As root.  Returns 0, or -errno with err filled.
+ * Makes the root folder and moves the process there; copies are opened with the rights
+ * of the export's owner, and belong to the sandbox's user.  As root.  Returns 0, or -errno with err filled.
  */
-int sandbox_change_root(const struct sandbox_needs *needs, uid_t uid, gid_t gid, struct error *err);
+int sandbox_change_root(const struct sandbox_needs *needs, const struct sandbox *sandbox,
+			struct error *err);
 
 /* Leaves this process, and threads that it makes, the calls that it needs.  As above. */
 int sandbox_limit_calls(const struct sandbox_needs *needs, struct error *err);

@@ -10,6 +10,7 @@
  * of, and takes the root's place then.
  */
 #include "engine/error.h"
+#include "worker/sandbox.h"
 #include "worker/sandbox_parts.h"
 
 #include <dirent.h>
@@ -38,6 +39,7 @@
 struct root {
 	uid_t uid;
 	gid_t gid;
+	const struct owner *owner;
 	char *targets[COPIES_MAX]; /* of the copies, which are in STAGE/N until then */
 	unsigned nr_copies;
 	size_t bytes;
@@ -199,12 +201,23 @@ static int copy_bytes(struct root *root, int from, int to, const char *path, str
 	return n < 0 ? error_set(err, errno, "%s: %s", path, strerror(errno)) : 0;
 }
 
+/* With the rights of the export's owner.  -1: it cannot be opened. */
+static int open_as_owner(const struct root *root, const char *path, int flags)
+{
+	int fd = owner_become(root->owner) ? -1 : open(path, flags | O_CLOEXEC);
+
+	if (!owner_leave(root->owner))
+		return fd;
+	/* Neither root nor the owner: it must not go on as that. */
+	_exit(EXIT_FAILURE);
+}
+
 /* Into the stage.  What cannot be opened is left out: the backend will say so. */
 static int copy_file(struct root *root, const char *path, struct error *err)
 {
 	char stage[64];
 	struct stat st;
-	int from = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), to = -1, ret = 0;
+	int from = open_as_owner(root, path, O_RDONLY | O_NONBLOCK), to = -1, ret = 0;
 
 	if (from < 0 || fstat(from, &st) || !S_ISREG(st.st_mode))
 		goto close;
@@ -237,11 +250,13 @@ close:
 
 static int copy_folder(struct root *root, const char *path, struct error *err)
 {
-	DIR *folder = opendir(path);
+	int fd = open_as_owner(root, path, O_RDONLY | O_DIRECTORY), ret = 0;
+	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	char *file;
-	int ret = 0;
 
+	if (!folder && fd >= 0)
+		close(fd);
 	if (!folder)
 		return 0;
 	while (!ret && (entry = readdir(folder))) {
@@ -396,9 +411,10 @@ static int fill(struct root *root, const struct sandbox_needs *needs, struct err
 	return ret;
 }
 
-int sandbox_change_root(const struct sandbox_needs *needs, uid_t uid, gid_t gid, struct error *err)
+int sandbox_change_root(const struct sandbox_needs *needs, const struct sandbox *sandbox,
+			struct error *err)
 {
-	struct root root = { .uid = uid, .gid = gid };
+	struct root root = { .uid = sandbox->uid, .gid = sandbox->gid, .owner = &sandbox->owner };
 	mode_t mask = umask(022);
 	int ret = begin(err);
 

@@ -100,9 +100,15 @@ static int read_spec(struct worker *w, const json_t *request, struct error *err)
 	json_object_foreach(options, name, value) {
 		ret = spec_set_any(&w->spec, name, json_string_value(value), err);
 		if (ret)
-			return ret;
+			break;
 	}
-	return spec_check(&w->spec, err);
+	if (!ret)
+		ret = spec_check(&w->spec, err);
+	if (ret) {
+		spec_close(&w->spec);
+		w->spec = (struct spec){ 0 };
+	}
+	return ret;
 }
 
 static int do_setup(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
@@ -118,6 +124,8 @@ static int do_setup(struct worker *w, const json_t *request, struct link_fds *fd
 	int ret = in_state(w, WORKER_NEW, err);
 
 	(void)reply;
+	if (!ret && owner_from_json(json_object_get(request, "owner"), &sandbox.owner))
+		ret = error_set(err, EPROTO, "the owner is no such thing");
 	if (ret)
 		return ret;
 	snprintf(w->name, sizeof(w->name), "%s", name ? name : "?");
@@ -163,6 +171,10 @@ static int do_open(struct worker *w, const json_t *request, struct link_fds *fds
 	ret = read_shape(request, &shape);
 	if (ret)
 		return error_set(err, EPROTO, "no device has this shape");
+	if (w->counters)
+		counters_destroy(w->counters);
+	if (w->counters_fd >= 0)
+		close(w->counters_fd);
 	w->counters_fd = link_take_fd(fds, 0);
 	w->counters = counters_map(w->counters_fd, true);
 	if (!w->counters)
@@ -220,6 +232,8 @@ static int do_serve(struct worker *w, const json_t *request, struct link_fds *fd
 	setup.depth = (unsigned)json_integer_value(json_object_get(request, "depth"));
 	setup.path = (enum io_path)json_integer_value(json_object_get(request, "path"));
 	setup.max_io = (uint32_t)json_integer_value(json_object_get(request, "max-io"));
+	if (w->char_fd >= 0)
+		close(w->char_fd);
 	w->char_fd = setup.char_fd = link_take_fd(fds, 0);
 	if (setup.char_fd < 0 || !setup.nr_queues ||
 	    setup.nr_queues > w->serving.export.nr_queues || !setup.depth)

@@ -133,9 +133,25 @@ int kernel_open_file(struct kernel_for who, const char *path, int flags, unsigne
 	return -EBUSY;
 }
 
-int kernel_unlink(struct kernel_for who, const char *path, unsigned ms)
+int kernel_open_as(struct kernel_for who, const struct owner *owner, const char *path, int flags,
+		   unsigned mode, bool storage, unsigned ms)
 {
+	(void)owner;
+	(void)storage;
+	return kernel_open_file(who, path, flags, mode, ms);
+}
+
+int kernel_unlink_as(struct kernel_for who, const struct owner *owner, const char *path,
+		     unsigned ms)
+{
+	(void)owner;
 	return kernel_open_file(who, path, 0, 0, ms);
+}
+
+int kernel_connect_as(struct kernel_for who, const struct owner *owner, const char *path,
+		      unsigned ms)
+{
+	return kernel_unlink_as(who, owner, path, ms);
 }
 
 void kernel_close_file(struct kernel_for who, int fd, unsigned ms)

@@ -8,9 +8,11 @@
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"
 #include "tests/unit/test.h"
+#include "worker/owner.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 
 #define EXPORTS 48u /* more than any pool of threads was meant to have */
@@ -18,6 +20,7 @@
 
 static char fifo[600];
 
+static const struct owner root;
 static const struct kernel_for storage = { STUCK, KERNEL_STORAGE },
 			       device = { STUCK, KERNEL_DEVICE },
 			       other = { "other-export", KERNEL_STORAGE };
@@ -67,6 +70,15 @@ static void let_go(void)
 	close(fd);
 }
 
+static int open_as(const struct owner *owner, const char *path, int flags)
+{
+	int fd = kernel_open_as(other, owner, path, flags, 0600, true, 5000);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 ? fd : 0;
+}
+
 static void run_it(void *test)
 {
 	(*(void (**)(void))test)();
@@ -84,7 +96,7 @@ static void is_late(void)
 	assert_int_equal(open_in(storage, fifo, 50), -ETIMEDOUT);
 	/* It has a thread, and is told so; what else it has is not concerned. */
 	assert_int_equal(open_in(storage, "/dev/null", 5000), -EALREADY);
-	assert_int_equal(kernel_unlink(storage, fifo, 5000), -EALREADY);
+	assert_int_equal(kernel_unlink_as(storage, &root, fifo, 5000), -EALREADY);
 	assert_int_equal(open_in(device, "/dev/null", 5000), 0);
 	assert_int_equal(open_in(other, "/dev/null", 5000), 0);
 	let_go();
@@ -187,6 +199,84 @@ static void test_what_is_to_be_closed_is(void **state)
 	in_fiber(closes);
 }
 
+/* Whoever exports it: opening one of these is a command to the kernel, or waits. */
+static void only_storage_is_opened(void)
+{
+	static const char *const paths[] = { "/dev/null", "/proc/self/mem", "/proc/self/status",
+					     "/proc/sys/vm/drop_caches", "/sys/kernel/mm" };
+	char file[PATH_MAX], link[PATH_MAX];
+
+	for (unsigned i = 0; i < sizeof(paths) / sizeof(*paths); i++)
+		assert_int_equal(open_as(&root, paths[i], O_RDONLY), -EACCES);
+	/* At once: nobody writes to it. */
+	assert_int_equal(open_as(&root, fifo, O_RDONLY), -EACCES);
+	snprintf(file, sizeof(file), "%s", temp_path("file"));
+	snprintf(link, sizeof(link), "%s", temp_path("link"));
+	close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	assert_int_equal(open_as(&root, file, O_RDWR), 0);
+	assert_int_equal(open_as(&root, temp_path("."), O_RDONLY), -EACCES);
+	assert_int_equal(open_as(&root, temp_path("."), O_RDONLY | O_DIRECTORY), 0);
+	assert_int_equal(symlink("/proc/self/status", link), 0);
+	assert_int_equal(open_as(&root, link, O_RDONLY), -EACCES);
+	unlink(link);
+	assert_int_equal(symlink(file, link), 0);
+	assert_int_equal(open_as(&root, link, O_RDWR), 0);
+	unlink(link);
+}
+
+static void test_opens_nothing_but_storage(void **state)
+{
+	(void)state;
+	in_fiber(only_storage_is_opened);
+}
+
+/* What a user cannot open alone ublkd opens for no user. */
+static void owners_have_their_own_rights(void)
+{
+	const struct owner user = { .uid = 12345, .gid = 12345 };
+	const struct owner member = { 12345, 12345, 1, { 23456 } };
+	char file[PATH_MAX], made[PATH_MAX], folder[PATH_MAX];
+	struct stat st;
+	int fd;
+
+	snprintf(file, sizeof(file), "%s", temp_path("root's"));
+	snprintf(folder, sizeof(folder), "%s", temp_path("user's"));
+	snprintf(made, sizeof(made), "%s", temp_path("user's/made"));
+	assert_int_equal(chmod(temp_path("."), 0755), 0);
+	close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	assert_int_equal(open_as(&user, file, O_RDONLY), -EACCES);
+	assert_int_equal(open_as(&root, file, O_RDONLY), 0);
+	assert_int_equal(kernel_unlink_as(other, &user, file, 5000), -EACCES);
+	assert_int_equal(kernel_connect_as(other, &user, temp_path("none"), 5000), -ENOENT);
+
+	assert_int_equal(chown(file, 0, 23456) || chmod(file, 0640), 0);
+	assert_int_equal(open_as(&user, file, O_RDONLY), -EACCES);
+	assert_int_equal(open_as(&member, file, O_RDONLY), 0);
+	assert_int_equal(open_as(&member, file, O_RDWR), -EACCES);
+
+	assert_int_equal(mkdir(folder, 0700) || chown(folder, 12345, 12345), 0);
+	fd = kernel_open_as(other, &user, temp_path("new"), O_RDWR | O_CREAT | O_EXCL, 0600, true,
+			    5000);
+	assert_int_equal(fd, -EACCES);
+	fd = kernel_open_as(other, &user, made, O_RDWR | O_CREAT | O_EXCL, 0600, true, 5000);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_uid, 12345);
+	close(fd);
+	/* Only that thread was another's. */
+	assert_int_equal(geteuid(), 0);
+	assert_int_equal(kernel_unlink_as(other, &user, made, 5000), 0);
+	assert_int_equal(rmdir(folder), 0);
+}
+
+static void test_opens_with_the_rights_of_the_owner(void **state)
+{
+	(void)state;
+	if (geteuid())
+		skip();
+	in_fiber(owners_have_their_own_rights);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +284,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_two_at_once_of_one_export, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_to_be_closed_is, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_disks_that_do_not_answer_hold_up_nobody, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_opens_nothing_but_storage, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_opens_with_the_rights_of_the_owner, setup,
 						teardown),
 	};
 

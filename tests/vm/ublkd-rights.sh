@@ -1,0 +1,110 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# A member of control-group reaches through ublkd no file that the member cannot open
+# alone: not at the start, not by --create, not by a link that is exchanged before a
+# recovery, not after a restart of ublkd, not by an option and not by a socket. Nobody
+# exports what is no storage. No other user reaches ublkd's directories, its sockets, its
+# processes' memory or the devices.
+# vm: timeout=180
+# shellcheck source=lib.sh
+. /lab/lib.sh
+# shellcheck source=guest/ublkd.sh
+. /lab/ublkd.sh
+
+root() { timeout -k 1 60 "$@"; }
+member() { root setpriv --reuid=1000 --regid=951 --clear-groups "$@"; }
+nobody() { root setpriv --reuid=1001 --regid=1001 --clear-groups "$@"; }
+
+# denied WORDS COMMAND...: it fails with one line that has these words.
+denied() {
+	local status=0
+	"${@:2}" >out 2>&1 || status=$?
+	((status == 1)) || fail "${*:2}: status $status: $(cat out)"
+	expect 1 "$(wc -l <out)" "${*:2}: lines"
+	grep -qF -e "$1" out || fail "${*:2}: $(cat out)"
+}
+
+printf '%s\n' changers:x:951: >>/etc/group
+defer "sed -i '/^changers:/d' /etc/group"
+mkdir -p config/exports.d
+printf '%s\n' '[ublkd]' 'control-group = changers' >config/ublkd.conf
+defer ublkd_clean
+chmod 755 .
+mkdir -m 755 root_s
+mkdir -m 700 member_s
+chown 1000:951 member_s
+truncate -s 16M root_s/secret member_s/disk
+chmod 600 root_s/secret
+chown 1000:951 member_s/disk
+ublkd_start
+sum=$(sha256sum <root_s/secret)
+
+# Files of root's, by every way.
+denied 'no permission' member ublkctl export a=file:"$PWD"/root_s/secret
+denied 'no permission' member ublkctl export --read-only a=file:"$PWD"/root_s/secret
+denied 'no permission' member ublkctl export a=file:/dev/ram0
+ln -s "$PWD"/root_s/secret member_s/link
+denied 'no permission' member ublkctl export a=file:"$PWD"/member_s/link
+denied '' member ublkctl export --create 1M a=file:"$PWD"/root_s/new
+[[ ! -e root_s/new ]] || fail "a member made a file in root's directory"
+denied 'only root' member ublkctl export --persist a=file:"$PWD"/member_s/disk
+[[ ! -e config/exports.d/a.conf ]] || fail "a member wrote root's configuration"
+
+# A socket of root's: the listener is asked by nobody.
+timeout 60 nbdkit --foreground --unix "$PWD"/root_s/socket memory 1M 2>/dev/null &
+defer "kill $! 2>/dev/null"
+retry 20 test -S root_s/socket || fail "nbdkit does not listen"
+chmod 600 root_s/socket
+denied '' member ublkctl export "a=nbd+unix:///?socket=$PWD/root_s/socket"
+grep -q 'Permission denied\|no permission' out || fail "root's socket: $(cat out)"
+
+# The member's own.
+member ublkctl export own=file:"$PWD"/member_s/disk >/dev/null
+member ublkctl export --create 1M made=file:"$PWD"/member_s/made >/dev/null
+expect 1000 "$(stat -c %u member_s/made)" "the user of a file that a member made"
+refused nobody dd if=/dev/ublk/own of=/dev/null bs=4k count=1 status=none 2>/dev/null
+
+# Exchanged before a recovery: by a link to root's file. Also by the next ublkd.
+for ublkd in same other; do
+	member mv member_s/disk member_s/aside
+	member ln -s "$PWD"/root_s/secret member_s/disk
+	if [[ $ublkd == other ]]; then
+		ublkd_kill
+		ublkd_start
+	fi
+	kill -KILL "$(worker_of own)"
+	retry 30 reason_says own 'no permission' || fail "not refused: $(reason_of own)"
+	state=$(state_of own)
+	[[ $state != live ]] || fail "it lives by a file that its owner cannot open"
+	member mv member_s/aside member_s/disk
+	becomes own live 60
+done
+expect "$sum" "$(sha256sum <root_s/secret)" "root's file"
+refused member rm -f root_s/secret
+
+# No storage, whoever asks.
+for path in /dev/mem /dev/null /proc/kcore /proc/self/mem /sys/power/state \
+	/proc/sys/kernel/core_pattern /run/ublkd/io.ublkd; do
+	[[ -e $path ]] || continue
+	denied '' root ublkctl export a=file:$path
+done
+
+# Any user.
+for path in /run/ublkd/exports /run/ublkd/workers "/proc/$UBLKD/fd" "/proc/$(worker_of own)/fd"; do
+	refused nobody ls "$path" >/dev/null
+done
+for path in "/proc/$(worker_of own)/mem" "/proc/$(worker_of own)/maps" /run/ublkd/lock /dev/ublkc0 /dev/ublk-control; do
+	refused nobody dd if="$path" of=/dev/null bs=1 count=1 status=none 2>/dev/null
+done
+refused nobody ln -sfn /dev/ram0 /dev/ublk/own 2>/dev/null
+refused nobody touch /run/ublkd/names/ublkb0 2>/dev/null
+
+# Names cannot forge a line of the log, nor command a terminal.
+denied '' member ublkctl export $'a\nublkd: error=null:1M'
+denied '' root ublkctl export $'file:/x\e[2J\nublkd: all is well'
+if LC_ALL=C grep -q $'[\x01-\x08\x0b-\x1f]\|^all is well' ublkd.err out; then
+	fail "control characters in what is printed"
+fi
+ublkctl remove own made
+ublkd_stop
