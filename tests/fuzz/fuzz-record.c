@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Records of exports, as an earlier ublkd or a crash left them: a libFuzzer target.
+ *
+ *   fuzz-record [LIBFUZZER-OPTIONS] CORPUS...
+ *   fuzz-record --seeds=FOLDER       writes inputs to begin with, and ends
+ *
+ * An input is a record's file.
+ *
+ * Whatever it says: no sanitizer's report; it is refused with one line that names the
+ * file, or it is an export whose own record is taken, and says the same.
+ */
+#include "engine/error.h"
+#include "engine/log.h"
+#include "supervisor/managed.h"
+#include "tests/fuzz/seeds.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <unistd.h>
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static char folder[] = "/tmp/fuzz-record-XXXXXX", path[64];
+
+static void broken(const char *what)
+{
+	fprintf(stderr, "broken: %s\n", what);
+	abort();
+}
+
+static void ignore_change(struct managed *m)
+{
+	(void)m;
+}
+
+static void put(const void *data, size_t size)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0 || write(fd, data, size) != (ssize_t)size)
+		broken("the record cannot be written");
+	close(fd);
+}
+
+static void check_same(const struct managed *a, const struct managed *b)
+{
+	if (strcmp(a->uri, b->uri) != 0 || !json_equal(a->options, b->options) ||
+	    a->origin != b->origin || a->want != b->want || a->state != b->state ||
+	    a->cookie != b->cookie || a->has_device != b->has_device ||
+	    memcmp(&a->owner, &b->owner, sizeof(a->owner)) != 0)
+		broken("a record says something else when it is written again");
+	if (a->has_device &&
+	    (a->info.dev_id != b->info.dev_id || a->info.nr_hw_queues != b->info.nr_hw_queues ||
+	     a->process.pid != b->process.pid || a->process.started != b->process.started ||
+	     strcmp(a->identity, b->identity) != 0 || a->limits.size != b->limits.size))
+		broken("a device is another one when its record is written again");
+}
+
+static void check_paths(const struct managed *m)
+{
+	if (m->process.pid < 0)
+		broken("a process whose number is a group of processes");
+	if ((unsigned)m->state >= EXPORT_STATES)
+		broken("a state that there is not");
+	if (m->has_device && !m->limits.logical_block)
+		broken("a device without blocks");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct managed *m = NULL, *again = NULL;
+	struct error err = { 0 };
+
+	put(data, size);
+	if (!managed_read(&m, "disk", &err)) {
+		check_paths(m);
+		/* An identity may have been cut. */
+		if (managed_write(m, &err))
+			broken(err.text);
+		if (managed_read(&again, "disk", &err))
+			broken("its own record is refused");
+		check_same(m, again);
+		managed_destroy(again);
+		managed_destroy(m);
+		uv_run(uv_default_loop(), UV_RUN_NOWAIT);
+	} else if (!*err.text || strchr(err.text, '\n')) {
+		broken("a refusal that is not one line");
+	}
+	return 0;
+}
+
+static void write_seeds(const char *where)
+{
+	static const char *const uris[] = { "null:1G", "memory:64M", "file:/a", "nbd://h/x" };
+	static char text[4096];
+	struct error err;
+
+	for (unsigned i = 0; i < 4; i++)
+		for (unsigned has_device = 0; has_device < 2; has_device++) {
+			struct managed *m;
+			ssize_t n;
+			int fd;
+
+			if (managed_create(&m, "disk", uris[i], json_pack("{s:s}", "queues", "2"),
+					   ORIGIN_REQUESTED, &err))
+				broken(err.text);
+			m->state = has_device ? EXPORT_LIVE : EXPORT_DECLARED;
+			m->has_device = has_device;
+			m->cookie = 0x1234;
+			m->info.nr_hw_queues = 2;
+			m->limits = (struct backend_limits){ .size = 1 << 30,
+							     .logical_block = 512,
+							     .physical_block = 4096 };
+			m->process.pid = 7;
+			m->owner = (struct owner){ i, i, i ? 1 : 0, { i } };
+			if (managed_write(m, &err))
+				broken(err.text);
+			fd = open(path, O_RDONLY | O_CLOEXEC);
+			n = read(fd, text, sizeof(text));
+			close(fd);
+			seeds_write(where, text, n > 0 ? (size_t)n : 0);
+			managed_destroy(m);
+		}
+}
+
+static void clean(void)
+{
+	unlink(path);
+	rmdir(folder);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	const char *seeds = seeds_folder(*argc, *argv);
+
+	if (!mkdtemp(folder))
+		broken("no folder for records");
+	atexit(clean);
+	snprintf(path, sizeof(path), "%s/disk.json", folder);
+	managed_folder = folder;
+	managed_changed = ignore_change;
+	log_setup("fuzz", LOG_LEVEL_ERROR);
+	if (seeds) {
+		write_seeds(seeds);
+		exit(0);
+	}
+	return 0;
+}
