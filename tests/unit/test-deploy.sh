@@ -96,5 +96,6 @@ done
 level=$(timeout 60 systemd-analyze security --offline=yes --no-pager "$tmp/units/ublkd.service" \
 	2>/dev/null | sed -nE 's/.*Overall exposure level.*: ([0-9.]+) .*/\1/p')
 [[ -n $level ]] || complain "systemd-analyze tells no exposure level"
-[[ -z $level ]] || ((10#${level/./} <= 20)) || complain "ublkd.service: exposure level $level"
+# Of what it adds up 0.3 are for opening files with the rights of who names them.
+[[ -z $level ]] || ((10#${level/./} <= 23)) || complain "ublkd.service: exposure level $level"
 exit "$failed"

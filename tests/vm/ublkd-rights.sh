@@ -106,5 +106,6 @@ denied '' root ublkctl export $'file:/x\e[2J\nublkd: all is well'
 if LC_ALL=C grep -q $'[\x01-\x08\x0b-\x1f]\|^all is well' ublkd.err out; then
 	fail "control characters in what is printed"
 fi
-ublkctl remove own made
+ublkctl remove own
+ublkctl remove made
 ublkd_stop
