@@ -27,7 +27,8 @@ const struct option_def nbd_options[] = {
 	{ "reconnect-deadline", OPTION_TIME, "forever", "forever", 0, 0,
 	  "how long I/O waits for a lost server before it fails" },
 	{ "request-timeout", OPTION_TIME, NULL, "30s", 100, 0,
-	  "a server that is silent for so long is a lost one" },
+	  "a server that is silent for so long, and does not negotiate a new connection either, is "
+	  "a lost one; one that does has ten times as long for a request" },
 	{ "retain", OPTION_SIZE, "trust", "64M", 0, 0,
 	  "what is kept of acknowledged writes until a flush covers them, to send them again to a "
 	  "server that has lost them; 0: nothing, then the next flush fails; trust: nothing, the "
@@ -408,11 +409,10 @@ static void close_handles(struct nbd *nbd)
 static struct nbd_handle *connect_one(const struct nbd *nbd, struct nbd_facts *facts,
 				      struct error *err)
 {
-	const struct export *export = nbd->export;
-	struct nbd_handle *h = nbd_server_handle(export, err);
+	struct nbd_handle *h = nbd_connect_now(nbd->export, nbd->resolver, false,
+					       nbd_connect_ms(nbd), nbd_aio_is_ready, err);
 
-	if (h && (nbd_server_connect(export, h, nbd_connect_ms(nbd), err) ||
-		  nbd_server_facts(h, facts, err))) {
+	if (h && nbd_server_facts(h, facts, err)) {
 		nbd_close(h);
 		return NULL;
 	}
@@ -572,9 +572,16 @@ static int nbd_open(struct export *export, struct error *err)
 	nbd->ghost_wait_ns = time_of(export, "ghost-wait");
 	nbd->fast_zero = export_option(export, "fast-zero")->number;
 	nbd->halts = 1;
+	if (nbd_connect_resolves(export)) {
+		nbd->resolver = nbd_resolver_create(err);
+		if (!nbd->resolver)
+			return -err->code;
+	}
 	nbd->handles[0] = connect_one(nbd, &nbd->facts, err);
-	if (!nbd->handles[0])
-		return -err->code;
+	if (!nbd->handles[0]) {
+		ret = -err->code;
+		goto close_handles;
+	}
 	nbd->nr_links = 1;
 	ret = nbd_facts_to_limits(&nbd->facts, export, &export->limits, err);
 	if (ret)
@@ -598,6 +605,7 @@ close_logs:
 	close_logs(nbd);
 close_handles:
 	close_handles(nbd);
+	nbd_resolver_release(nbd->resolver);
 	return ret;
 }
 
@@ -654,6 +662,7 @@ static void nbd_close_export(struct export *export)
 		export_set_lost(export, -EIO);
 	close_handles(nbd);
 	close_logs(nbd);
+	nbd_resolver_release(nbd->resolver);
 	pthread_mutex_destroy(&nbd->gate);
 }
 

@@ -6,10 +6,14 @@
  *   nbd_request.c  a request: sent, answered, sent again
  *   nbd_link.c     one connection: made, watched, lost, made again
  *   nbd_ghost.c    old connections, whose server may still carry out their requests
+ *   nbd_silence.c  a connection that is silent: whether the server is slow or gone
  *   nbd_replay.c   what must happen before a new connection may be used
  *   nbd_retain.c   what was acknowledged and not flushed
  *   nbd_cover.c    which parts of a read have come
- *   nbd_server.c   how a server is reached, and what it says of its export
+ *   nbd_server.c   how libnbd is set up for a server, and what the server says of its export
+ *   nbd_connect.c  one attempt to connect: name, addresses, negotiation
+ *   nbd_resolve.c  host names, looked up on a thread of their own
+ *   nbd_dial.c     several addresses, tried side by side
  *   nbd_uri.c      the parts of its URI
  *
  * A link belongs to one queue, and libnbd's handle in it is only touched by that
@@ -20,6 +24,7 @@
 
 #include <pthread.h>
 
+#include "backends/nbd_connect.h"
 #include "backends/nbd_cover.h"
 #include "backends/nbd_retain.h"
 #include "backends/nbd_server.h"
@@ -36,6 +41,12 @@
 /* Old connections of a link at the same time; then it is not connected before one is over. */
 #define NBD_GHOSTS 3u
 #define NBD_SLOTS  (NBD_GHOSTS + 1) /* of a link, for keep_connection() */
+/* Time-outs that a request may take while the server is known to be there. */
+#define NBD_PATIENCE 10u
+/* TCP's keepalive, as long as nothing is in doubt. */
+#define NBD_KEEPALIVE_IDLE_S  10
+#define NBD_KEEPALIVE_EVERY_S 5
+#define NBD_KEEPALIVE_COUNT   4
 
 /* The number in the ledger of all that an earlier server of the device left unflushed. */
 #define NBD_HERITAGE 0u
@@ -79,7 +90,8 @@ struct nbd_link {
 	struct nbd_queue *owner;
 	unsigned number; /* of the export's links */
 	enum nbd_link_state state;
-	struct nbd_handle *handle; /* NULL: down */
+	struct nbd_handle *handle;  /* NULL: down, or on its way to a socket */
+	struct nbd_connect connect; /* CONNECTING: the attempt */
 	struct nbd_facts facts;
 	unsigned in_flight;    /* requests and replays that libnbd has */
 	uint64_t answered;     /* how many it has answered */
@@ -87,6 +99,11 @@ struct nbd_link {
 	uint64_t overtaken_ns; /* when the youngest answered request was sent */
 	bool explained;        /* libnbd's last error on this thread is about it */
 	const char *fault;     /* why it is to be given up; NULL: nothing */
+
+	bool doubted, told_slow; /* it is silent; and that was told */
+	bool probes;             /* probe is begun: a connection that shows if the server lives */
+	struct nbd_connect probe;
+	uint64_t probe_ns; /* when to begin the next one */
 
 	bool is_tcp;
 	int fd; /* our own descriptor of its socket; -1: none */
@@ -98,7 +115,7 @@ struct nbd_link {
 	uint64_t ready_ns;     /* when it was last made READY */
 	uint64_t trouble_ns;   /* since when it has not lasted */
 	uint64_t lost_ns;      /* since when it is not READY */
-	uint64_t next_ns;      /* DOWN: when to try; CONNECTING: until when */
+	uint64_t next_ns;      /* DOWN: when to try */
 	unsigned returns_seen; /* nbd->returns at its last try */
 	bool retiring;         /* it gets no more requests, and is made anew when it has none */
 	uint64_t size_tried;   /* the export's size for which it was made again */
@@ -114,6 +131,7 @@ struct nbd_io {
 	struct nbd_link *link; /* that has it; NULL: none */
 	uint64_t sent_ns;
 	uint64_t held_ns; /* since when it waits for an old connection's end; 0: it does not */
+	unsigned cuts;    /* connections given up over it for its age: each doubles its time */
 	uint64_t covers;  /* a flush: what it covers */
 	uint32_t room;    /* set aside in the ledger */
 	bool garbled;     /* a structured read: its chunks overlap */
@@ -160,7 +178,8 @@ struct nbd_queue {
 	struct nbd_io **ios;         /* by tag; NULL where a tag was never used */
 	struct nbd_link *flush_link; /* that has our own flush; NULL: none */
 	uint64_t flush_covers, flush_sent_ns;
-	int last_flush; /* errno of the flush at the end; libnbd may still have it then */
+	unsigned flush_cuts; /* as nbd_io.cuts */
+	int last_flush;      /* errno of the flush at the end; libnbd may still have it then */
 	uint64_t stable_seen;
 	uint64_t stalled_ns; /* since when nothing could be sent; 0: it can */
 	bool server_up;      /* when last looked at: some queue reaches the server */
@@ -185,6 +204,7 @@ struct nbd {
 	bool fua_always; /* a server with FUA and without flush */
 	bool fast_zero;
 	uint64_t deadline_ns, timeout_ns, ghost_wait_ns; /* NBD_FOREVER: none */
+	struct nbd_resolver *resolver;                   /* NULL: no name is to be resolved */
 	unsigned nr_links;
 	struct nbd_handle *handles[NBD_LINKS_MAX]; /* from open() until a queue takes them */
 	struct nbd_ledger ledger;
@@ -202,7 +222,10 @@ struct nbd {
 	atomic_uint ghosts;                         /* old connections that are not over */
 	struct nbd_ghost *ghost;                    /* NBD_GHOSTS a link */
 	struct nbd_ghost_range *ghost_ranges;
-	atomic_bool halt; /* every queue is to hold still */
+	atomic_bool halt;           /* every queue is to hold still */
+	_Atomic uint64_t alive_ns;  /* when the server last answered or negotiated, anywhere */
+	_Atomic uint64_t probed_ns; /* since when it is probed */
+	_Atomic(struct nbd_link *) prober; /* that probes for all; NULL: nobody */
 
 	pthread_mutex_t gate;      /* guards what follows; taken only while I/O waits anyway */
 	struct nbd_queue **queues; /* by index; NULL: not serving */
@@ -216,6 +239,7 @@ struct nbd {
 	const struct nbd_kept **cursors; /* the next of each log; one a queue */
 	struct nbd_replay_slot slots[NBD_REPLAYS];
 	uint64_t replayed;
+	unsigned replay_cuts; /* as nbd_io.cuts */
 };
 
 /* ---- nbd.c ---- */
@@ -267,6 +291,10 @@ struct nbd_link *nbd_free_link(struct nbd_queue *q);
 void nbd_take_back(struct nbd_queue *q, struct nbd_link *link);
 /* The age of the oldest request that the link has: when it was sent; 0: it has none. */
 uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_link *link);
+/* The most cuts of what the link has. */
+unsigned nbd_most_cuts(const struct nbd_queue *q, const struct nbd_link *link);
+/* The link is given up over its silence: what it has for a whole time-out has more time. */
+void nbd_count_cuts(struct nbd_queue *q, struct nbd_link *link);
 /* Whether so much is kept that a flush is due, and sending that, if it can be. */
 bool nbd_is_full(const struct nbd_queue *q);
 void nbd_flush_if_full(struct nbd_queue *q);
@@ -339,6 +367,15 @@ static inline bool nbd_ghost_blocks(struct nbd *nbd, const struct io *io)
 }
 /* Whether an old connection may still carry out the replay of a write older than kept. */
 bool nbd_ghost_precedes(struct nbd *nbd, const struct nbd_kept *kept);
+
+/* ---- nbd_silence.c ---- */
+
+/* On each tick: why the link is to be given up; NULL: it is not. */
+const char *nbd_silence_fault(struct nbd_link *link);
+/* The link has negotiated. */
+void nbd_silence_met(struct nbd_link *link);
+/* The link is lost, or ends. */
+void nbd_silence_end(struct nbd_link *link);
 
 /* ---- nbd_replay.c ---- */
 

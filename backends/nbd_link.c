@@ -45,7 +45,8 @@ static uint64_t now_of(const struct nbd_link *link)
 
 static void set_keepalive(int fd)
 {
-	int on = 1, idle = 10, interval = 5, count = 4;
+	int on = 1, idle = NBD_KEEPALIVE_IDLE_S, interval = NBD_KEEPALIVE_EVERY_S;
+	int count = NBD_KEEPALIVE_COUNT;
 
 	/* Fails on a Unix socket, where there is nothing to keep alive. */
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -115,6 +116,16 @@ static void close_socket(struct nbd_link *link)
 		export->host->keep_connection(export, link->slot, -1, 0);
 }
 
+/* A handle that has negotiated has been taken from it. */
+static void end_connecting(struct nbd_link *link)
+{
+	if (link->handle == link->connect.handle) {
+		drop_polls(link);
+		link->handle = NULL;
+	}
+	nbd_connect_end(&link->connect);
+}
+
 static void drop_handle(struct nbd_link *link)
 {
 	drop_polls(link);
@@ -151,6 +162,8 @@ static void back_off(struct nbd_link *link)
 {
 	uint64_t now = now_of(link), ms = (now - link->trouble_ns) / NBD_NS_PER_MS / 4;
 
+	if (link->state == NBD_LINK_CONNECTING)
+		end_connecting(link);
 	if (link->handle)
 		drop_handle(link);
 	if (ms < NBD_BACKOFF_MIN_MS)
@@ -189,6 +202,7 @@ void nbd_link_lost(struct nbd_link *link, const char *reason)
 		nbd_gauge_add(q->nbd, NBD_GAUGE_CONNECTED, -1);
 		nbd_doubt(q->nbd);
 	}
+	nbd_silence_end(link);
 	drop_handle(link);
 	nbd_replay_abandon(link);
 	nbd_take_back(q, link);
@@ -203,30 +217,75 @@ void nbd_link_lost(struct nbd_link *link, const char *reason)
 
 /* ---- up ---- */
 
+static void connect_failed(struct nbd_link *link, const struct error *err)
+{
+	tell(link, err, false);
+	back_off(link);
+	/* Without its host it has asked nobody: that may be back at any time. */
+	if (err->code == ENOTCONN)
+		link->next_ns = now_of(link) + NBD_BACKOFF_MIN_MS * (uint64_t)NBD_NS_PER_MS;
+}
+
+/* Up to a socket; from there on libnbd is called when it is ready. */
+static void go_on_connecting(struct nbd_link *link)
+{
+	struct error err;
+	int ret = nbd_connect_step(&link->connect, &err);
+
+	if (ret == -EAGAIN)
+		return;
+	if (ret) {
+		connect_failed(link, &err);
+		return;
+	}
+	link->handle = link->connect.handle;
+	/* A quick server has answered all by now, and nothing more would wake us. */
+	nbd_link_look(link);
+}
+
 static void connect_it(struct nbd_link *link)
 {
 	struct nbd *nbd = link->owner->nbd;
 	struct error err;
 
 	link->returns_seen = atomic_load(&nbd->returns);
-	link->handle = nbd_server_handle(nbd->export, &err);
-	if (!link->handle) {
-		tell(link, &err, false);
-		back_off(link);
-		return;
-	}
 	link->state = NBD_LINK_CONNECTING;
-	link->next_ns = now_of(link) + nbd_connect_ms(nbd) * (uint64_t)NBD_NS_PER_MS;
-	if (nbd_server_begin(nbd->export, link->handle, &err)) {
-		tell(link, &err, false);
-		back_off(link);
-		/* Without its host it has asked nobody: that may be back at any time. */
-		if (err.code == ENOTCONN)
-			link->next_ns = now_of(link) + NBD_BACKOFF_MIN_MS * (uint64_t)NBD_NS_PER_MS;
-		return;
+	if (nbd_connect_begin(&link->connect, nbd->export, nbd->resolver, link->owner->queue, false,
+			      nbd_connect_ms(nbd), &err))
+		connect_failed(link, &err);
+	else
+		go_on_connecting(link);
+}
+
+/* The connection has come to nothing.  Another address may do. */
+static void connect_next(struct nbd_link *link, const struct error *err)
+{
+	drop_polls(link);
+	link->handle = NULL;
+	link->explained = false;
+	if (nbd_connect_next(&link->connect))
+		connect_failed(link, err);
+	else
+		go_on_connecting(link);
+}
+
+/* On each tick, while it connects. */
+static void watch_connecting(struct nbd_link *link)
+{
+	struct error err;
+
+	if (nbd_connect_is_late(&link->connect, &err)) {
+		/* A lookup cannot be hurried, and a new one would take as long. */
+		if (link->connect.lookup)
+			tell(link, &err, false);
+		else
+			connect_failed(link, &err);
+	} else if (nbd_connect_is_overdue(&link->connect)) {
+		error_set(&err, ETIMEDOUT, "the server does not answer");
+		connect_next(link, &err);
 	}
-	/* A quick server has answered all by now, and nothing more would wake us. */
-	nbd_link_look(link);
+	if (link->state == NBD_LINK_CONNECTING && !link->handle)
+		go_on_connecting(link);
 }
 
 /* It is negotiated: whether this is still our export. */
@@ -235,6 +294,7 @@ static void settle(struct nbd_link *link)
 	struct nbd *nbd = link->owner->nbd;
 	struct error err;
 
+	nbd_connect_take(&link->connect);
 	if (nbd_server_facts(link->handle, &link->facts, &err) ||
 	    nbd_facts_match(&nbd->facts, &link->facts, &nbd->export->limits, nbd->nr_links > 1,
 			    &err)) {
@@ -251,6 +311,7 @@ static void settle(struct nbd_link *link)
 		return;
 	}
 	link->answered_ns = now_of(link);
+	nbd_silence_met(link);
 	link->state = NBD_LINK_JOINING;
 	atomic_fetch_add(&nbd->nr_up, 1);
 	/* The server is there: the others need not wait for their time. */
@@ -261,6 +322,7 @@ static void settle(struct nbd_link *link)
 void nbd_link_ready(struct nbd_link *link)
 {
 	struct nbd *nbd = link->owner->nbd;
+	char place[NBD_PLACE_TEXT];
 
 	link->state = NBD_LINK_READY;
 	link->ready_ns = link->answered_ns = now_of(link);
@@ -270,8 +332,9 @@ void nbd_link_ready(struct nbd_link *link)
 	nbd_gauge_add(nbd, NBD_GAUGE_RECONNECTS, 1);
 	nbd_link_size(nbd, link->number, link->facts.size);
 	nbd_saw_size(nbd, link->facts.size);
-	log_info(name_of(link), "connection %u is back after %.1f s", link->number,
-		 (double)(now_of(link) - link->lost_ns) / 1e9);
+	log_info(name_of(link), "connection %u is back after %.1f s, at %s", link->number,
+		 (double)(now_of(link) - link->lost_ns) / 1e9,
+		 nbd_connect_place(nbd->export, link->fd, place, sizeof(place)));
 }
 
 /* ---- libnbd's calls ---- */
@@ -287,12 +350,10 @@ void nbd_link_look(struct nbd_link *link)
 			nbd_server_failed(&err, "the connection has ended");
 		else
 			error_set(&err, ECONNRESET, "the server has ended the connection");
-		if (link->state == NBD_LINK_CONNECTING) {
-			tell(link, &err, false);
-			back_off(link);
-		} else {
+		if (link->state == NBD_LINK_CONNECTING)
+			connect_next(link, &err);
+		else
 			nbd_link_lost(link, err.text);
-		}
 	} else if (link->state == NBD_LINK_CONNECTING) {
 		if (nbd_aio_is_ready(link->handle))
 			settle(link);
@@ -429,6 +490,9 @@ void nbd_link_watch(struct nbd_link *link)
 
 	if (__builtin_expect(is_outgrown(link), 0))
 		retire(link);
+	/* It was woken by the resolver, maybe. */
+	if (__builtin_expect(link->connect.lookup != NULL, 0))
+		go_on_connecting(link);
 	if (!link->handle)
 		return;
 	fd = link->fd;
@@ -448,29 +512,10 @@ void nbd_link_watch(struct nbd_link *link)
 
 /* ---- time ---- */
 
-/*
- * Whether the server is silent for too long.  A request that is older than the
- * time-out alone proves nothing on a slow link, where many wait for their turn:
- * nothing was answered since, or a request that was sent that much later was.
- */
-static bool is_silent(const struct nbd_link *link)
-{
-	uint64_t timeout = link->owner->nbd->timeout_ns, now = now_of(link);
-	uint64_t oldest = nbd_oldest_sent(link->owner, link), replay;
-
-	replay = nbd_replay_oldest_sent(link);
-	if (replay && (!oldest || replay < oldest))
-		oldest = replay;
-	if (!oldest || now - oldest < timeout)
-		return false;
-	return now - link->answered_ns >= timeout ||
-	       (link->overtaken_ns > oldest && link->overtaken_ns - oldest >= timeout);
-}
-
 void nbd_link_tick(struct nbd_link *link)
 {
 	uint64_t now = now_of(link);
-	struct error err;
+	const char *fault;
 
 	nbd_ghost_tick(link);
 	switch (link->state) {
@@ -481,16 +526,15 @@ void nbd_link_tick(struct nbd_link *link)
 			connect_it(link);
 		break;
 	case NBD_LINK_CONNECTING:
-		if (now < link->next_ns)
-			break;
-		error_set(&err, ETIMEDOUT, "the server does not answer");
-		tell(link, &err, false);
-		back_off(link);
+		watch_connecting(link);
 		break;
 	case NBD_LINK_JOINING:
 	case NBD_LINK_READY:
-		if (link->in_flight && is_silent(link))
-			nbd_link_lost(link, "the server does not answer (request-timeout)");
+		fault = nbd_silence_fault(link);
+		if (!fault)
+			break;
+		nbd_count_cuts(link->owner, link);
+		nbd_link_lost(link, fault);
 		break;
 	}
 }
@@ -541,6 +585,9 @@ void nbd_link_end(struct nbd_link *link, uint64_t until_ms)
 {
 	uint64_t now = nbd_server_clock_ms();
 
+	nbd_silence_end(link);
+	if (link->state == NBD_LINK_CONNECTING)
+		end_connecting(link);
 	if (link->handle) {
 		if (may_leave(link))
 			nbd_server_run(link->handle,

@@ -45,25 +45,20 @@ static void free_listing(struct listing *l)
 	free(l->descriptions);
 }
 
-/* Connects as far as the server's options.  The handle is closed where that fails. */
+static int at_options(struct nbd_handle *h)
+{
+	return nbd_aio_is_negotiating(h) || nbd_aio_is_ready(h);
+}
+
+/* Connects as far as the server's options. */
 static struct nbd_handle *negotiate(const struct export *export, struct error *err)
 {
-	struct nbd_handle *h = nbd_server_handle(export, err);
+	struct nbd_handle *h = nbd_connect_now(export, NULL, true, NBD_CONNECT_MS, at_options, err);
 
-	if (!h)
-		return NULL;
-	if (nbd_set_opt_mode(h, true)) {
-		nbd_server_failed(err, export->name);
-	} else if (nbd_server_begin(export, h, err)) {
-		error_prefix(err, "%s", export->name);
-	} else if (!nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, err)) {
+	if (!h || !nbd_aio_is_ready(h))
 		return h;
-	} else if (nbd_aio_is_ready(h)) {
-		error_set(err, EOPNOTSUPP, "%s: the server is of the old style, and cannot list",
-			  export->name);
-	} else {
-		error_prefix(err, "%s", export->name);
-	}
+	error_set(err, EOPNOTSUPP, "%s: the server is of the old style, and cannot list",
+		  export->name);
 	nbd_close(h);
 	return NULL;
 }

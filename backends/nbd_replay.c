@@ -197,6 +197,7 @@ static void finish(struct nbd_queue *q)
 			 (unsigned long long)nbd->replayed);
 	pthread_mutex_lock(&nbd->gate);
 	nbd->replays_done = nbd->replays_begun;
+	nbd->replay_cuts = 0;
 	nbd->leader = NULL;
 	nbd->replay_link = NULL;
 	nbd->nr_parked = 0;

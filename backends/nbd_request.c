@@ -249,6 +249,7 @@ void nbd_submit(struct io *io)
 
 	n->io = io;
 	n->held_ns = 0;
+	n->cuts = 0;
 	q->ios[io->tag] = n;
 	if (q->failing)
 		end_request(q, n, -EIO);
@@ -362,6 +363,37 @@ uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_link *link)
 	return oldest;
 }
 
+unsigned nbd_most_cuts(const struct nbd_queue *q, const struct nbd_link *link)
+{
+	unsigned depth = q->nbd->export->depth, most = 0;
+
+	if (q->flush_link == link)
+		most = q->flush_cuts;
+	for (unsigned tag = 0; tag < depth; tag++) {
+		const struct nbd_io *n = q->ios[tag];
+
+		if (n && n->link == link && n->cuts > most)
+			most = n->cuts;
+	}
+	return most;
+}
+
+void nbd_count_cuts(struct nbd_queue *q, struct nbd_link *link)
+{
+	uint64_t now = queue_now_ns(q->queue), timeout = q->nbd->timeout_ns;
+
+	for (unsigned tag = 0; tag < q->nbd->export->depth; tag++) {
+		struct nbd_io *n = q->ios[tag];
+
+		if (n && n->link == link && now - n->sent_ns >= timeout)
+			n->cuts++;
+	}
+	if (q->flush_link == link && now - q->flush_sent_ns >= timeout)
+		q->flush_cuts++;
+	if (nbd_replay_oldest_sent(link) && now - nbd_replay_oldest_sent(link) >= timeout)
+		q->nbd->replay_cuts++;
+}
+
 /* ---- flushes of our own: what is kept is bounded ---- */
 
 static int flushed(void *user_data, int *error)
@@ -376,6 +408,7 @@ static int flushed(void *user_data, int *error)
 	else
 		nbd_flushed(nbd, q->flush_covers);
 	q->flush_link = NULL;
+	q->flush_cuts = 0;
 	atomic_store(&nbd->flushing, false);
 	/* Each queue lets go of its own part, and may have waited for that. */
 	nbd_replay_wake(nbd);

@@ -12,6 +12,8 @@
 
 #include "engine/backend.h"
 
+struct nbd_uri;
+
 /* For a first connection: resolving, connecting, TLS and negotiation together. */
 #define NBD_CONNECT_MS 10000u
 
@@ -40,18 +42,11 @@ void nbd_server_needs(const struct export *export, backend_need_callback *need, 
  */
 struct nbd_handle *nbd_server_handle(const struct export *export, struct error *err);
 
-/*
- * Begins to connect, as the URI says: a Unix socket through the export's host.
- * Returns 0, or -errno with err filled.
- */
-int nbd_server_begin(const struct export *export, struct nbd_handle *h, struct error *err);
+/* What libnbd itself takes from a URI, when it is given one.  Returns 0, or -1 (libnbd's error). */
+int nbd_server_set_uri(struct nbd_handle *h, const struct nbd_uri *uri);
 
-/*
- * Connects and negotiates, for timeout_ms at the most (the resolver's own time
- * aside).  Returns 0, or -errno with err filled.
- */
-int nbd_server_connect(const struct export *export, struct nbd_handle *h, unsigned timeout_ms,
-		       struct error *err);
+/* Whether a connection depends on the host name in the server's certificate. */
+bool nbd_server_checks_name(const struct export *export, const struct nbd_uri *uri);
 
 /* CLOCK_MONOTONIC in milliseconds. */
 uint64_t nbd_server_clock_ms(void);

@@ -4,9 +4,14 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+/* NBD protocol, "Well known port". */
+#define DEFAULT_PORT 10809l
 
 static int hex_digit(char c)
 {
@@ -158,6 +163,47 @@ void nbd_uri_free(struct nbd_uri *u)
 {
 	free(u->text);
 	u->text = NULL;
+}
+
+/* The port behind its colon; 0: none, as for libnbd.  -1: no port. */
+static long port_of(const char *text)
+{
+	char *end;
+	long n;
+
+	if (*text < '0' || *text > '9' || strlen(text) > 8)
+		return -1;
+	n = strtol(text, &end, 10);
+	return *end || n > UINT16_MAX ? -1 : n;
+}
+
+int nbd_uri_host(const struct nbd_uri *u, char *host, size_t host_size, char *port,
+		 size_t port_size, struct error *err)
+{
+	const char *from = u->host, *behind;
+	long number = 0;
+	size_t length;
+
+	if (*from == '[') {
+		length = strcspn(++from, "]");
+		behind = from + length + (from[length] == ']');
+	} else {
+		length = strcspn(from, ":");
+		behind = from + length;
+	}
+	if (!length || length >= host_size)
+		return error_set(err, EINVAL, "'%s': invalid host: give a name or an IP address",
+				 u->host);
+	memcpy(host, from, length);
+	host[length] = 0;
+	decode(host);
+	if (*behind)
+		number = *behind == ':' ? port_of(behind + 1) : -1;
+	if (number < 0)
+		return error_set(err, EINVAL, "'%s': invalid port: give a number from 1 to 65535",
+				 u->host);
+	snprintf(port, port_size, "%ld", number ? number : DEFAULT_PORT);
+	return 0;
 }
 
 bool nbd_uri_has_address(const struct nbd_uri *u)

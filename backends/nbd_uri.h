@@ -10,6 +10,7 @@
 #define UBLKD_NBD_URI_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct error;
 
@@ -35,6 +36,13 @@ struct nbd_uri {
  */
 int nbd_uri_parse(const char *uri, struct nbd_uri *parsed, struct error *err);
 void nbd_uri_free(struct nbd_uri *parsed);
+
+/*
+ * The host, decoded and without brackets, and its port ("10809" where it names none), in
+ * buffers of those sizes.  Returns 0, or -EINVAL with err filled.
+ */
+int nbd_uri_host(const struct nbd_uri *parsed, char *host, size_t host_size, char *port,
+		 size_t port_size, struct error *err);
 
 /* Whether its host is an IP address, and no name. */
 bool nbd_uri_has_address(const struct nbd_uri *parsed);

@@ -148,4 +148,11 @@ void fake_leaks(bool on);
 unsigned fake_open_files(void);
 unsigned fake_threads(void);
 
+/* ---- the queues' clock, for backends (fake-clock.c) ---- */
+
+/* So many seconds pass at once, for queue_now_ns() only. */
+void fake_clock_pass(unsigned seconds);
+/* It is the real one again.  No queue is there. */
+void fake_clock_reset(void);
+
 #endif

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# vm: timeout=300 once=6.12
+# vm: timeout=420 once=6.12
 #
 # A server that breaks the protocol (R10): cut at every kind of message and inside
 # each, silent, garbage, wrong in each field, answering what was not asked. At the
@@ -15,7 +15,7 @@
 . /lab/nbd.sh
 
 # Seconds; a request waits no longer than both.
-options=(-o request-timeout=1 -o reconnect-deadline=20 -o structured=on)
+options=(-o request-timeout=500ms -o reconnect-deadline=20 -o structured=on)
 patience=40
 
 # faulty_start [OPTION...]: the server "faulty" on $PWD/image, with its control open.

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a server has several addresses, one that accepts connections and says nothing
+ * gets its share of an attempt's time (nbd_connect_is_overdue()) and then the next address
+ * has its turn; the next attempt begins with the others.
+ *
+ * libnbd negotiates on sockets that are made here, with one exception: before
+ * nbd_set_tls_hostname() it checks the host name of a server's certificate only on
+ * connections that it made from a name.  There libnbd resolves and tries the addresses
+ * one after the other, on the resolver's thread (needs_libnbd()).
+ */
+#include "backends/nbd_connect.h"
+#include "backends/nbd_server.h"
+#include "backends/nbd_uri.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+bool nbd_connect_resolves(const struct export *export)
+{
+	struct nbd_uri uri;
+	bool resolves;
+
+	if (nbd_uri_parse(export->uri, &uri, NULL))
+		return false;
+	resolves = !uri.unix_socket && !uri.vsock && !nbd_uri_has_address(&uri);
+	nbd_uri_free(&uri);
+	return resolves;
+}
+
+/* Whoever may connect to it does: its path is one of the host's. */
+static int begin_unix(struct nbd_connect *c, const struct nbd_uri *uri, struct error *err)
+{
+	int fd = c->export->host->connect_unix(c->export, uri->socket);
+
+	if (fd == -ENAMETOOLONG)
+		return error_set(err, EINVAL, "%s: too long a path for a socket: at most %zu bytes",
+				 uri->socket, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+	if (fd == -EAGAIN)
+		return error_set(err, EBUSY,
+				 "cannot connect: %s: its server has too many connections waiting",
+				 uri->socket);
+	if (fd == -ENOTCONN)
+		return error_set(err, ENOTCONN,
+				 "cannot connect: %s: ublkd does that, and is not there: start it",
+				 uri->socket);
+	if (fd < 0)
+		return error_set(err, -fd, "cannot connect: %s: %s", uri->socket, strerror(-fd));
+	c->has_sock = true;
+	/* It takes the descriptor in either case. */
+	return nbd_aio_connect_socket(c->handle, fd) ? nbd_server_failed(err, "cannot connect") : 0;
+}
+
+static bool needs_libnbd(const struct export *export, const struct nbd_uri *uri)
+{
+#ifdef LIBNBD_HAVE_NBD_SET_TLS_HOSTNAME
+	(void)export;
+	(void)uri;
+	return false;
+#else
+	return nbd_server_checks_name(export, uri);
+#endif
+}
+
+static int begin_tcp(struct nbd_connect *c, const struct nbd_uri *uri,
+		     struct nbd_resolver *resolver, struct queue *wake, struct error *err)
+{
+	char host[NBD_HOST_MAX], port[NBD_PORT_MAX];
+	struct nbd_addresses addresses;
+	int ret = nbd_uri_host(uri, host, sizeof(host), port, sizeof(port), err);
+
+	if (ret)
+		return ret;
+#ifdef LIBNBD_HAVE_NBD_SET_TLS_HOSTNAME
+	if (!uri->tls_hostname && nbd_set_tls_hostname(c->handle, host))
+		return nbd_server_failed(err, "cannot connect");
+#endif
+	if (nbd_uri_has_address(uri)) {
+		if (needs_libnbd(c->export, uri)) {
+			c->has_sock = true;
+			return nbd_aio_connect_tcp(c->handle, host, port)
+				       ? nbd_server_failed(err, "cannot connect")
+				       : 0;
+		}
+		ret = nbd_resolve_numeric(host, port, &addresses, err);
+		if (!ret)
+			nbd_dial_begin(&c->dial, &addresses, NULL);
+		c->dials = !ret;
+		return ret;
+	}
+	c->lookup = nbd_lookup_start(resolver, host, port,
+				     needs_libnbd(c->export, uri) ? c->handle : NULL, wake);
+	if (!c->lookup)
+		return error_set(err, ENOMEM, "no memory to resolve '%s'", host);
+	if (needs_libnbd(c->export, uri))
+		c->handle = NULL;
+	return 0;
+}
+
+/* A handle that knows all but its socket. */
+static int make_handle(struct nbd_connect *c, const struct nbd_uri *uri, struct error *err)
+{
+	c->handle = nbd_server_handle(c->export, err);
+	if (!c->handle)
+		return -err->code;
+	if (nbd_server_set_uri(c->handle, uri) || (c->lists && nbd_set_opt_mode(c->handle, true)))
+		return nbd_server_failed(err, "cannot connect");
+	return 0;
+}
+
+int nbd_connect_begin(struct nbd_connect *c, const struct export *export,
+		      struct nbd_resolver *resolver, struct queue *wake, bool lists, unsigned ms,
+		      struct error *err)
+{
+	struct nbd_address refused = c->refused;
+	struct nbd_uri uri;
+	int ret = nbd_uri_parse(export->uri, &uri, err);
+
+	if (ret)
+		return ret;
+	*c = (struct nbd_connect){
+		.export = export,
+		.lists = lists,
+		.refused = refused,
+		.ms = ms,
+		.until_ms = nbd_server_clock_ms() + ms,
+	};
+	ret = make_handle(c, &uri, err);
+	if (ret)
+		;
+	else if (uri.unix_socket)
+		ret = begin_unix(c, &uri, err);
+	else if (!uri.vsock)
+		ret = begin_tcp(c, &uri, resolver, wake, err);
+	else if (nbd_aio_connect_uri(c->handle, export->uri))
+		ret = nbd_server_failed(err, "cannot connect");
+	else
+		c->has_sock = true;
+	if (ret)
+		nbd_connect_end(c);
+	nbd_uri_free(&uri);
+	return ret;
+}
+
+static int take_lookup(struct nbd_connect *c, struct error *err)
+{
+	struct nbd_addresses found;
+	int ret = nbd_lookup_result(c->lookup, &found, err);
+
+	if (ret == -EAGAIN)
+		return ret;
+	if (!c->handle) {
+		c->handle = nbd_lookup_take(c->lookup);
+		c->has_sock = true;
+	} else if (!ret) {
+		nbd_dial_begin(&c->dial, &found, c->refused.length ? &c->refused : NULL);
+		c->dials = true;
+	}
+	nbd_lookup_end(c->lookup);
+	c->lookup = NULL;
+	/* How long name servers take does not count. */
+	c->until_ms = nbd_server_clock_ms() + c->ms;
+	return ret;
+}
+
+/* The address that is connected has its share of what is left; the last has all of it. */
+static void set_share(struct nbd_connect *c, uint64_t now)
+{
+	uint64_t left = c->until_ms > now ? c->until_ms - now : 0;
+
+	c->share_ms = now + left / (1 + nbd_dial_left(&c->dial));
+}
+
+int nbd_connect_step(struct nbd_connect *c, struct error *err)
+{
+	uint64_t now = nbd_server_clock_ms();
+	int fd;
+
+	if (c->lookup) {
+		int ret = take_lookup(c, err);
+
+		if (ret)
+			return ret;
+	}
+	if (c->has_sock)
+		return 0;
+	fd = nbd_dial_step(&c->dial, now, &c->address, err);
+	if (fd < 0)
+		return fd;
+	set_share(c, now);
+	c->has_sock = true;
+	if (nbd_aio_connect_socket(c->handle, fd)) {
+		nbd_server_failed(err, "cannot connect");
+		return nbd_connect_next(c) ? -err->code : -EAGAIN;
+	}
+	return 0;
+}
+
+int nbd_connect_next(struct nbd_connect *c)
+{
+	struct nbd_uri uri;
+	struct error ignored;
+	int ret;
+
+	if (!c->dials || !c->has_sock)
+		return -ENOENT;
+	c->refused = c->address;
+	if (!nbd_dial_left(&c->dial))
+		return -ENOENT;
+	nbd_close(c->handle);
+	c->handle = NULL;
+	c->has_sock = false;
+	if (nbd_uri_parse(c->export->uri, &uri, &ignored))
+		return -ENOENT;
+	ret = make_handle(c, &uri, &ignored);
+	nbd_uri_free(&uri);
+	return ret ? -ENOENT : 0;
+}
+
+bool nbd_connect_is_overdue(const struct nbd_connect *c)
+{
+	return c->dials && c->has_sock && nbd_dial_left(&c->dial) &&
+	       nbd_server_clock_ms() >= c->share_ms;
+}
+
+bool nbd_connect_is_late(const struct nbd_connect *c, struct error *err)
+{
+	char text[NBD_ADDRESS_TEXT];
+
+	if (nbd_server_clock_ms() < c->until_ms)
+		return false;
+	if (c->lookup)
+		error_set(err, ETIMEDOUT, "cannot resolve '%s': no answer yet",
+			  nbd_lookup_host(c->lookup));
+	else if (c->address.length && c->has_sock)
+		error_set(err, ETIMEDOUT, "the server does not answer, at %s",
+			  nbd_address_format(&c->address.at, text, sizeof(text)));
+	else
+		error_set(err, ETIMEDOUT, "the server does not answer");
+	return true;
+}
+
+struct nbd_handle *nbd_connect_take(struct nbd_connect *c)
+{
+	struct nbd_handle *handle = c->handle;
+
+	c->handle = NULL;
+	c->refused.length = 0;
+	nbd_connect_end(c);
+	return handle;
+}
+
+void nbd_connect_end(struct nbd_connect *c)
+{
+	/* One that was connected and has come to nothing: others go first the next time. */
+	if (c->handle && c->dials && c->has_sock)
+		c->refused = c->address;
+	nbd_lookup_end(c->lookup);
+	c->lookup = NULL;
+	if (c->dials)
+		nbd_dial_end(&c->dial);
+	c->dials = c->has_sock = false;
+	nbd_close(c->handle);
+	c->handle = NULL;
+}
+
+/* ---- for whoever may wait ---- */
+
+static unsigned left_ms(const struct nbd_connect *c)
+{
+	uint64_t now = nbd_server_clock_ms();
+
+	return c->until_ms > now ? (unsigned)(c->until_ms - now) : 0;
+}
+
+/* Until libnbd has a socket. */
+static int wait_for_socket(struct nbd_connect *c, unsigned ms, struct error *err)
+{
+	int ret;
+
+	while ((ret = nbd_connect_step(c, err)) == -EAGAIN) {
+		if (c->lookup && !nbd_lookup_wait(c->lookup, NBD_RESOLVE_MS))
+			return error_set(err, ETIMEDOUT,
+					 "cannot resolve '%s': no answer within %u s",
+					 nbd_lookup_host(c->lookup), NBD_RESOLVE_MS / 1000);
+		if (c->lookup)
+			continue;
+		if (nbd_connect_is_late(c, err))
+			return error_set(err, ETIMEDOUT, "the server does not answer within %u s",
+					 (ms + 999) / 1000);
+		nbd_dial_wait(&c->dial, left_ms(c));
+	}
+	return ret;
+}
+
+static int negotiate(struct nbd_connect *c, unsigned ms, int (*done)(struct nbd_handle *h),
+		     struct error *err)
+{
+	uint64_t now = nbd_server_clock_ms();
+	bool shares = c->dials && nbd_dial_left(&c->dial);
+	unsigned left = !shares             ? left_ms(c)
+			: c->share_ms > now ? (unsigned)(c->share_ms - now)
+					    : 0;
+	int ret = nbd_server_run(c->handle, left, done, err);
+
+	if (ret == -ETIMEDOUT)
+		error_set(err, ETIMEDOUT, "the server does not answer within %u s",
+			  (ms + 999) / 1000);
+	return ret;
+}
+
+struct nbd_handle *nbd_connect_now(const struct export *export, struct nbd_resolver *resolver,
+				   bool lists, unsigned ms, int (*done)(struct nbd_handle *h),
+				   struct error *err)
+{
+	struct nbd_resolver *own = NULL;
+	struct nbd_connect c = { .export = NULL };
+	struct nbd_handle *handle = NULL;
+	int ret;
+
+	if (!resolver && nbd_connect_resolves(export)) {
+		resolver = own = nbd_resolver_create(err);
+		if (!own)
+			return NULL;
+	}
+	ret = nbd_connect_begin(&c, export, resolver, NULL, lists, ms, err);
+	if (ret) {
+		error_prefix(err, "%s", export->name);
+		goto release;
+	}
+	do {
+		ret = wait_for_socket(&c, ms, err);
+		if (!ret)
+			ret = negotiate(&c, ms, done, err);
+	} while (ret && !nbd_connect_next(&c));
+	if (!ret)
+		handle = nbd_connect_take(&c);
+	else
+		error_prefix(err, "%s", export->name);
+	nbd_connect_end(&c);
+
+release:
+	nbd_resolver_release(own);
+	return handle;
+}
+
+/* ---- where it leads ---- */
+
+const char *nbd_connect_place(const struct export *export, int fd, char *out, size_t size)
+{
+	struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
+	socklen_t length = sizeof(peer);
+	struct nbd_uri uri;
+
+	*out = 0;
+	if (!getpeername(fd, (struct sockaddr *)&peer, &length) &&
+	    *nbd_address_format(&peer, out, size))
+		return out;
+	if (nbd_uri_parse(export->uri, &uri, NULL))
+		return out;
+	if (uri.socket)
+		text_escape(uri.socket, out, size);
+	else
+		text_escape(uri.host, out, size);
+	nbd_uri_free(&uri);
+	return out;
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A connection that is silent: is the server slow, or gone?
+ *
+ * Age alone proves nothing: a flush to slow disks takes minutes, and a request that is
+ * given up for its age is carried out again, with the same end.  So a connection on which
+ * other requests are answered is alive; and on one that is silent something is asked that
+ * any living server can answer, however busy: another connection, as far as the server's
+ * options (a request on the same connection would wait behind the slow one with a server
+ * that serves one at a time).  A stopped process accepts connections too, in its kernel,
+ * but does not negotiate.
+ *
+ *   silent for half the time-out  one connection of the export begins to probe, and TCP's
+ *                                 keepalive is made quick
+ *   silent for the time-out       lost if no connection of the export was answered and no
+ *                                 probe has negotiated meanwhile, or if the peer's kernel
+ *                                 does not acknowledge what TCP sends
+ *   NBD_PATIENCE time-outs        lost in any case: a living server, or a proxy before it,
+ *                                 may have forgotten a request
+ *
+ * A request whose connection was given up so has twice the time on the next one
+ * (nbd_io.cuts): however slow it is, it ends.
+ */
+#include "backends/nbd.h"
+
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#define PROBE_MIN_NS  (2000ull * NBD_NS_PER_MS) /* for a probe, however short the time-out */
+#define PROBE_NEXT_NS (1000ull * NBD_NS_PER_MS) /* between two that fail */
+#define ACK_MIN_NS    (5000ull * NBD_NS_PER_MS) /* for an acknowledgement, likewise */
+#define CUTS_MAX      10u
+#define QUIET_PROBES  3u /* of a zero window, not acknowledged */
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* The server has shown life; read and written by all queues, on their ticks only. */
+static void note_life(struct nbd *nbd, uint64_t ns)
+{
+	uint64_t before = atomic_load(&nbd->alive_ns);
+
+	while (before < ns && !atomic_compare_exchange_weak(&nbd->alive_ns, &before, ns))
+		;
+}
+
+void nbd_silence_met(struct nbd_link *link)
+{
+	note_life(link->owner->nbd, queue_now_ns(link->owner->queue));
+}
+
+/* ---- what TCP knows ---- */
+
+static void set_quick_keepalive(struct nbd_link *link, bool quick)
+{
+	int on = quick || export_option(link->owner->nbd->export, "keepalive")->number;
+	int idle = quick ? 1 : NBD_KEEPALIVE_IDLE_S, interval = quick ? 1 : NBD_KEEPALIVE_EVERY_S;
+	/* In doubt it is decided here, by the time-out, and not by the kernel. */
+	int count = quick ? 127 : NBD_KEEPALIVE_COUNT;
+
+	link->doubted = quick;
+	if (!link->is_tcp || link->fd < 0)
+		return;
+	setsockopt(link->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(link->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	setsockopt(link->fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	setsockopt(link->fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+}
+
+/*
+ * Whether the peer's kernel no longer acknowledges anything: this connection leads nowhere
+ * even if another one reaches the server (a host that has started anew would reset it; a
+ * NAT that has forgotten it is silent).
+ */
+static bool is_cut_off(const struct nbd_link *link, uint64_t wait_ns)
+{
+	uint64_t limit_ms = later(wait_ns, ACK_MIN_NS) / NBD_NS_PER_MS;
+	struct tcp_info info = { 0 };
+	socklen_t length = sizeof(info);
+
+	if (!link->is_tcp || getsockopt(link->fd, IPPROTO_TCP, TCP_INFO, &info, &length))
+		return false;
+	/*
+	 * A server that is busy does not read, and its window closes: it is probed, at
+	 * intervals that grow up to two minutes, and no keepalive is sent.
+	 */
+	if (!info.tcpi_unacked && info.tcpi_notsent_bytes)
+		return info.tcpi_probes >= QUIET_PROBES;
+	return info.tcpi_last_ack_recv >= limit_ms;
+}
+
+/* ---- the probe ---- */
+
+static void end_probe(struct nbd_link *link)
+{
+	if (link->probes)
+		nbd_connect_end(&link->probe);
+	link->probes = false;
+}
+
+static void stop_probing(struct nbd_link *link)
+{
+	struct nbd *nbd = link->owner->nbd;
+
+	end_probe(link);
+	if (atomic_load(&nbd->prober) == link)
+		atomic_store(&nbd->prober, NULL);
+}
+
+static void probe_failed(struct nbd_link *link, uint64_t now)
+{
+	end_probe(link);
+	link->probe_ns = now + PROBE_NEXT_NS;
+}
+
+static void begin_probe(struct nbd_link *link, uint64_t now)
+{
+	struct nbd *nbd = link->owner->nbd;
+	unsigned ms = nbd_connect_ms(nbd);
+	struct error err;
+
+	if (ms < PROBE_MIN_NS / NBD_NS_PER_MS)
+		ms = PROBE_MIN_NS / NBD_NS_PER_MS;
+	if (!nbd_connect_begin(&link->probe, nbd->export, nbd->resolver, NULL, true, ms, &err)) {
+		link->probes = true;
+		return;
+	}
+	/* Nobody was asked, so this says nothing; nor could a lost connection be made again. */
+	if (err.code == ENOTCONN)
+		atomic_store(&nbd->probed_ns, now);
+	probe_failed(link, now);
+}
+
+static void step_probe(struct nbd_link *link, uint64_t now)
+{
+	struct nbd_handle *h;
+	struct error err;
+	int ret;
+
+	if (!link->probes && now >= link->probe_ns)
+		begin_probe(link, now);
+	if (!link->probes)
+		return;
+	ret = nbd_connect_step(&link->probe, &err);
+	if (ret && ret != -EAGAIN) {
+		probe_failed(link, now);
+		return;
+	}
+	h = link->probe.handle;
+	while (!ret && nbd_poll(h, 0) > 0)
+		;
+	if (!ret && (nbd_aio_is_negotiating(h) || nbd_aio_is_ready(h))) {
+		/* In good order, so that no server complains. */
+		if (nbd_aio_is_negotiating(h))
+			nbd_aio_opt_abort(h);
+		else
+			nbd_aio_disconnect(h, 0);
+		note_life(link->owner->nbd, now);
+		stop_probing(link);
+	} else if (!ret && (nbd_link_is_dead(h) || nbd_connect_is_overdue(&link->probe))) {
+		if (nbd_connect_next(&link->probe))
+			probe_failed(link, now);
+	} else if (!link->probe.lookup && nbd_connect_is_late(&link->probe, &err)) {
+		probe_failed(link, now);
+	}
+}
+
+/* One connection probes for all of the export. */
+static void probe(struct nbd_link *link, uint64_t now)
+{
+	struct nbd *nbd = link->owner->nbd;
+	struct nbd_link *none = NULL;
+
+	if (atomic_load(&nbd->prober) != link) {
+		if (!atomic_compare_exchange_strong(&nbd->prober, &none, link))
+			return;
+		link->probe_ns = 0;
+		/* Unless another one has begun to, and there was no life since. */
+		if (atomic_load(&nbd->probed_ns) <= atomic_load(&nbd->alive_ns))
+			atomic_store(&nbd->probed_ns, now);
+	}
+	step_probe(link, now);
+}
+
+/* ---- the verdict ---- */
+
+/* The allowance of what the link has under way. */
+static uint64_t wait_of(const struct nbd_link *link)
+{
+	const struct nbd_queue *q = link->owner;
+	const struct nbd *nbd = q->nbd;
+	unsigned cuts = nbd_most_cuts(q, link);
+
+	if (nbd_replay_oldest_sent(link) && nbd->replay_cuts > cuts)
+		cuts = nbd->replay_cuts;
+	return nbd->timeout_ns << (cuts < CUTS_MAX ? cuts : CUTS_MAX);
+}
+
+static uint64_t oldest_of(const struct nbd_link *link)
+{
+	uint64_t oldest = nbd_oldest_sent(link->owner, link);
+	uint64_t replay = nbd_replay_oldest_sent(link);
+
+	return replay && (!oldest || replay < oldest) ? replay : oldest;
+}
+
+static void calm_down(struct nbd_link *link)
+{
+	if (link->doubted)
+		set_quick_keepalive(link, false);
+	link->told_slow = false;
+	stop_probing(link);
+}
+
+static void tell_slow(struct nbd_link *link, uint64_t age)
+{
+	if (!link->told_slow)
+		log_info(link->owner->nbd->export->name,
+			 "connection %u: a request is not answered for %.0f s, and the server is "
+			 "there: waiting for it",
+			 link->number, (double)age / 1e9);
+	link->told_slow = true;
+}
+
+const char *nbd_silence_fault(struct nbd_link *link)
+{
+	struct nbd *nbd = link->owner->nbd;
+	uint64_t now = queue_now_ns(link->owner->queue), wait, patience, silent, oldest, probed;
+
+	note_life(nbd, link->answered_ns);
+	oldest = link->in_flight ? oldest_of(link) : 0;
+	/* A request may be younger than this round. */
+	if (!oldest || oldest >= now || nbd->timeout_ns == NBD_FOREVER) {
+		calm_down(link);
+		return NULL;
+	}
+	wait = wait_of(link);
+	patience = wait * NBD_PATIENCE;
+	if (now - oldest >= patience &&
+	    (now - link->answered_ns >= patience ||
+	     (link->overtaken_ns > oldest && link->overtaken_ns - oldest >= patience)))
+		return "the server is there, and does not answer a request (request-timeout)";
+	silent = now - later(oldest, link->answered_ns);
+	if (silent < wait / 2) {
+		calm_down(link);
+		return NULL;
+	}
+	if (!link->doubted)
+		set_quick_keepalive(link, true);
+	if (now - atomic_load(&nbd->alive_ns) >= wait / 2 || link->probes)
+		probe(link, now);
+	if (silent < wait)
+		return NULL;
+	if (is_cut_off(link, wait))
+		return "nothing that is sent is acknowledged (request-timeout)";
+	probed = atomic_load(&nbd->probed_ns);
+	if (now - atomic_load(&nbd->alive_ns) < wait) {
+		tell_slow(link, silent);
+		return NULL;
+	}
+	if (probed <= atomic_load(&nbd->alive_ns) || now - probed < PROBE_MIN_NS)
+		return NULL;
+	return "the server does not answer (request-timeout)";
+}
+
+void nbd_silence_end(struct nbd_link *link)
+{
+	stop_probing(link);
+	link->doubted = link->told_slow = false;
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/unit/scripted.h"
+#include "tests/unit/test.h"
+
+#include <arpa/inet.h>
+#include <endian.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define HELD_MAX 64
+
+struct message {
+	uint32_t magic;
+	uint16_t flags, type;
+	uint64_t cookie, offset;
+	uint32_t length;
+} __attribute__((packed));
+
+struct answer {
+	uint32_t magic, error;
+	uint64_t cookie;
+} __attribute__((packed));
+
+static pthread_mutex_t content_lock = PTHREAD_MUTEX_INITIALIZER;
+static uint8_t content[SCRIPTED_SIZE];
+
+/* NBD protocol, "Old style negotiation"; flags: flush, FUA, trim, write zeroes, multi-conn. */
+static bool greet(int fd)
+{
+	uint8_t hello[152] = "NBDMAGIC";
+	uint64_t magic = htobe64(0x00420281861253ull), size = htobe64(SCRIPTED_SIZE);
+	uint16_t flags = htobe16(1 | 4 | 8 | 32 | 64 | 256);
+
+	memcpy(hello + 8, &magic, 8);
+	memcpy(hello + 16, &size, 8);
+	memcpy(hello + 26, &flags, 2);
+	return send(fd, hello, sizeof(hello), MSG_NOSIGNAL) == sizeof(hello);
+}
+
+static bool send_all(int fd, const void *data, size_t size)
+{
+	ssize_t n;
+
+	for (size_t done = 0; done < size; done += (size_t)n) {
+		n = send(fd, (const char *)data + done, size - done, MSG_NOSIGNAL);
+		if (n <= 0)
+			return false;
+	}
+	return true;
+}
+
+static bool reply(int fd, const struct message *m)
+{
+	struct answer a = { .magic = htobe32(0x67446698), .cookie = m->cookie };
+	uint32_t length = be32toh(m->length);
+	uint64_t offset = be64toh(m->offset);
+	uint8_t *data;
+	bool sent;
+
+	if (!send_all(fd, &a, sizeof(a)))
+		return false;
+	if (be16toh(m->type) != SCRIPTED_READ)
+		return true;
+	data = malloc(length);
+	pthread_mutex_lock(&content_lock);
+	memcpy(data, content + offset, length);
+	pthread_mutex_unlock(&content_lock);
+	sent = send_all(fd, data, length);
+	free(data);
+	return sent;
+}
+
+static bool take_data(int fd, const struct message *m)
+{
+	uint32_t length = be32toh(m->length);
+	uint8_t *data = malloc(length);
+	bool came = recv(fd, data, length, MSG_WAITALL) == (ssize_t)length;
+
+	if (came) {
+		pthread_mutex_lock(&content_lock);
+		memcpy(content + be64toh(m->offset), data, length);
+		pthread_mutex_unlock(&content_lock);
+	}
+	free(data);
+	return came;
+}
+
+/* Whether something is to be read within 10 ms. */
+static bool has_input(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, 10) == 1;
+}
+
+static bool has_ended(int fd)
+{
+	char byte;
+
+	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static void serve(struct scripted *s, int fd)
+{
+	struct message held[HELD_MAX], m;
+	unsigned nr_held = 0;
+
+	while (!atomic_load(&s->stop)) {
+		for (unsigned i = 0; i < nr_held;) {
+			if (be16toh(held[i].type) == atomic_load(&s->hold)) {
+				i++;
+				continue;
+			}
+			if (!reply(fd, &held[i]))
+				return;
+			held[i] = held[--nr_held];
+		}
+		if (nr_held && has_ended(fd))
+			return;
+		if (!has_input(fd) || (nr_held && atomic_load(&s->serial)))
+			continue;
+		if (recv(fd, &m, sizeof(m), MSG_WAITALL) != sizeof(m))
+			return;
+		atomic_fetch_add(&s->requests[be16toh(m.type) % SCRIPTED_COMMANDS], 1);
+		if (be16toh(m.type) == SCRIPTED_DISCONNECT)
+			return;
+		if (be16toh(m.type) == SCRIPTED_WRITE && !take_data(fd, &m))
+			return;
+		if (be16toh(m.type) == atomic_load(&s->hold) && nr_held < HELD_MAX)
+			held[nr_held++] = m;
+		else if (!reply(fd, &m))
+			return;
+	}
+}
+
+static bool waits_to_greet(struct scripted *s)
+{
+	return atomic_load(&s->mute) || (atomic_load(&s->single) && atomic_load(&s->open));
+}
+
+static void *connection_main(void *arg)
+{
+	struct scripted_connection *c = arg;
+	struct scripted *s = c->server;
+
+	while (!atomic_load(&s->stop) && waits_to_greet(s)) {
+		if (has_input(c->fd) && has_ended(c->fd))
+			goto close;
+	}
+	if (atomic_load(&s->stop))
+		goto close;
+	atomic_fetch_add(&s->open, 1);
+	atomic_fetch_add(&s->greeted, 1);
+	if (greet(c->fd))
+		serve(s, c->fd);
+	atomic_fetch_sub(&s->open, 1);
+	atomic_fetch_add(&s->ended, 1);
+close:
+	close(c->fd);
+	return NULL;
+}
+
+static void *listen_main(void *arg)
+{
+	struct scripted *s = arg;
+
+	while (!atomic_load(&s->stop)) {
+		struct scripted_connection *c = &s->connections[s->nr];
+		int fd;
+
+		if (!has_input(s->listener))
+			continue;
+		fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0)
+			continue;
+		atomic_fetch_add(&s->accepted, 1);
+		if (atomic_load(&s->rejects) || s->nr == SCRIPTED_CONNECTIONS) {
+			close(fd);
+			continue;
+		}
+		*c = (struct scripted_connection){ .server = s, .fd = fd };
+		if (pthread_create(&c->thread, NULL, connection_main, c))
+			close(fd);
+		else
+			s->nr++;
+	}
+	return NULL;
+}
+
+void scripted_start(struct scripted *s, unsigned n, uint16_t port)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_port = htons(port),
+				  .sin_addr.s_addr = htonl(0x7f000000 | n) };
+	socklen_t length = sizeof(at);
+	int on = 1;
+
+	memset(s, 0, sizeof(*s));
+	atomic_store(&s->hold, -1);
+	s->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(s->listener >= 0);
+	setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	assert_int_equal(bind(s->listener, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(listen(s->listener, 64), 0);
+	assert_int_equal(getsockname(s->listener, (struct sockaddr *)&at, &length), 0);
+	s->port = ntohs(at.sin_port);
+	assert_int_equal(pthread_create(&s->thread, NULL, listen_main, s), 0);
+}
+
+void scripted_end(struct scripted *s)
+{
+	atomic_store(&s->stop, true);
+	pthread_join(s->thread, NULL);
+	for (unsigned i = 0; i < s->nr; i++)
+		pthread_join(s->connections[i].thread, NULL);
+	close(s->listener);
+}

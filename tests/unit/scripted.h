@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An NBD server that does as a test says: a thread for each connection, in the test's own
+ * process, on the loopback.  It speaks the protocol's old style, whose handshake is one
+ * message.
+ */
+#ifndef UBLKD_SCRIPTED_H
+#define UBLKD_SCRIPTED_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SCRIPTED_SIZE        (1u << 20)
+#define SCRIPTED_CONNECTIONS 256
+#define SCRIPTED_COMMANDS    8
+/* NBD protocol: NBD_CMD_READ and on. */
+enum {
+	SCRIPTED_READ,
+	SCRIPTED_WRITE,
+	SCRIPTED_DISCONNECT,
+	SCRIPTED_FLUSH,
+	SCRIPTED_TRIM,
+	SCRIPTED_ZERO = 6,
+};
+
+struct scripted;
+
+struct scripted_connection {
+	struct scripted *server;
+	pthread_t thread;
+	int fd;
+};
+
+/* Owner: the test.  What is atomic may be read and set at any time. */
+struct scripted {
+	/* Accepts and never greets. */
+	atomic_bool mute;
+	/* Accepts and closes at once. */
+	atomic_bool rejects;
+	/* Greets a connection only when no other one is open. */
+	atomic_bool single;
+	/* The command that is not answered until this is another one; -1: none. */
+	atomic_int hold;
+	/* While it holds one, the connection serves no other. */
+	atomic_bool serial;
+	/* So far: connections accepted, greeted, and ended after that; requests that have come. */
+	atomic_uint accepted, greeted, ended, requests[SCRIPTED_COMMANDS];
+
+	uint16_t port;
+	int listener;
+	pthread_t thread;
+	atomic_bool stop;
+	atomic_uint open; /* greeted, and not closed */
+	unsigned nr;
+	struct scripted_connection connections[SCRIPTED_CONNECTIONS];
+};
+
+/* Listens at 127.0.0.N, at the port; 0: any.  Fails the test where it cannot. */
+void scripted_start(struct scripted *s, unsigned n, uint16_t port);
+/* Ends all its connections, as a crash would. */
+void scripted_end(struct scripted *s);
+
+#endif
