@@ -14,6 +14,7 @@
  *   nbd_connect.c  one attempt to connect: name, addresses, negotiation
  *   nbd_resolve.c  host names, looked up on a thread of their own
  *   nbd_dial.c     several addresses, tried side by side
+ *   nbd_tls.c      its key and certificate files, checked
  *   nbd_uri.c      the parts of its URI
  *
  * A link belongs to one queue, and libnbd's handle in it is only touched by that

@@ -11,6 +11,7 @@
  */
 #include "backends/nbd_connect.h"
 #include "backends/nbd_server.h"
+#include "backends/nbd_tls.h"
 #include "backends/nbd_uri.h"
 
 #include <errno.h>
@@ -319,8 +320,12 @@ struct nbd_handle *nbd_connect_now(const struct export *export, struct nbd_resol
 	struct nbd_resolver *own = NULL;
 	struct nbd_connect c = { .export = NULL };
 	struct nbd_handle *handle = NULL;
-	int ret;
+	int ret = nbd_tls_check(export, err);
 
+	if (ret) {
+		error_prefix(err, "%s", export->name);
+		return NULL;
+	}
 	if (!resolver && nbd_connect_resolves(export)) {
 		resolver = own = nbd_resolver_create(err);
 		if (!own)

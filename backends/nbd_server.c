@@ -303,6 +303,13 @@ int nbd_server_set_uri(struct nbd_handle *h, const struct nbd_uri *uri)
 	return nbd_uri_trusts_any_peer(uri) ? nbd_set_tls_verify_peer(h, false) : 0;
 }
 
+void nbd_server_tls_files(const struct export *export, const struct nbd_uri *uri, const char **keys,
+			  const char **folder)
+{
+	*keys = uses_tls(export) ? psk_file(export, uri) : NULL;
+	*folder = uses_tls(export) && !*keys ? certificates(export, uri) : NULL;
+}
+
 bool nbd_server_checks_name(const struct export *export, const struct nbd_uri *uri)
 {
 	return uses_tls(export) && !psk_file(export, uri) &&

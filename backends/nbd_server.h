@@ -48,6 +48,10 @@ int nbd_server_set_uri(struct nbd_handle *h, const struct nbd_uri *uri);
 /* Whether a connection depends on the host name in the server's certificate. */
 bool nbd_server_checks_name(const struct export *export, const struct nbd_uri *uri);
 
+/* The files that TLS will use; NULL: none, or not of that kind. */
+void nbd_server_tls_files(const struct export *export, const struct nbd_uri *uri, const char **keys,
+			  const char **folder);
+
 /* CLOCK_MONOTONIC in milliseconds. */
 uint64_t nbd_server_clock_ms(void);
 

@@ -3,12 +3,17 @@
  * What the nbd backend makes of a URI, and of what a server says of its export.
  */
 #include "backends/nbd_server.h"
+#include "backends/nbd_connect.h"
+#include "backends/nbd_tls.h"
 #include "engine/log.h"
 #include "engine/spec.h"
 #include "tests/unit/served.h"
+#include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define MIB (1u << 20)
 
@@ -296,6 +301,101 @@ static void test_a_server_may_come_back_better(void **state)
 	assert_int_equal(nbd_facts_match(&before, &plain, &l, true, &err), 0);
 }
 
+/* ---- key and certificate files ---- */
+
+static void write_file(const char *name, const char *text)
+{
+	FILE *f = fopen(temp_path(name), "we");
+
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static void refused_keys(const char *path, const char *user, const char *word)
+{
+	struct error err = { 0 };
+
+	if (nbd_tls_check_keys(path, user, &err) != -err.code || !err.code ||
+	    !strstr(err.text, word))
+		fail_msg("'%s', not '%s'", err.text, word);
+}
+
+static void test_a_bad_key_file_is_named(void **state)
+{
+	struct error err;
+
+	(void)state;
+	refused_keys(temp_path("nothere"), "u", "No such file");
+	refused_keys("/", "u", "directory");
+	write_file("keys", "");
+	refused_keys(temp_path("keys"), "u", "no key");
+	write_file("keys", "nonsense\n");
+	refused_keys(temp_path("keys"), "u", "no key");
+	write_file("keys", "other:abcd\nuser:abcd\n");
+	refused_keys(temp_path("keys"), "u", "'u'");
+	assert_int_equal(nbd_tls_check_keys(temp_path("keys"), "user", &err), 0);
+	assert_int_equal(nbd_tls_check_keys(temp_path("keys"), NULL, &err), 0);
+}
+
+static void refused_directory(const char *path, const char *word)
+{
+	struct error err = { 0 };
+
+	if (nbd_tls_check_directory("test", path, &err) != -err.code || !err.code ||
+	    !strstr(err.text, word))
+		fail_msg("'%s', not '%s'", err.text, word);
+}
+
+static void test_what_certificates_lack_is_named(void **state)
+{
+	char directory[512];
+	struct error err;
+
+	(void)state;
+	refused_directory(temp_path("nothere"), "no such directory");
+	write_file("file", "");
+	refused_directory(temp_path("file"), "no directory");
+	snprintf(directory, sizeof(directory), "%s", temp_path("certificates"));
+	assert_int_equal(mkdir(directory, 0700), 0);
+	refused_directory(directory, "neither ca-cert.pem");
+	write_file("certificates/client-cert.pem", "");
+	refused_directory(directory, "no client-key.pem");
+	write_file("certificates/client-key.pem", "");
+	assert_int_equal(nbd_tls_check_directory("test", directory, &err), 0);
+	unlink(temp_path("certificates/client-cert.pem"));
+	write_file("certificates/ca-cert.pem", "");
+	refused_directory(directory, "no client-cert.pem");
+	unlink(temp_path("certificates/client-key.pem"));
+	assert_int_equal(nbd_tls_check_directory("test", directory, &err), 0);
+	/* One that leads nowhere cannot be read, whoever tries. */
+	unlink(temp_path("certificates/ca-cert.pem"));
+	assert_int_equal(symlink("ca-cert.pem", temp_path("certificates/ca-cert.pem")), 0);
+	refused_directory(directory, "ca-cert.pem': Too many levels");
+}
+
+/* The first connection refuses it, before it touches the network. */
+static void test_bad_files_are_refused_before_the_server_is_asked(void **state)
+{
+	static const char *const options[][3] = {
+		{ "tls-psk-file=/nothere/keys" },
+		{ "tls-certificates=/nothere", "tls-allow-unfixed" },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct error err = { 0 };
+		struct export export;
+		struct spec spec;
+
+		make_export(&spec, &export, "nbds://127.0.0.1:1/", options[i]);
+		assert_null(nbd_connect_now(&export, NULL, false, 1000, nbd_aio_is_ready, &err));
+		if (!strstr(err.text, "/nothere"))
+			fail_msg("%s", err.text);
+		spec_close(&spec);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -306,8 +406,14 @@ int main(void)
 		cmocka_unit_test(test_block_sizes_that_no_device_can_have),
 		cmocka_unit_test(test_what_a_server_may_come_back_as),
 		cmocka_unit_test(test_a_server_may_come_back_better),
+		cmocka_unit_test(test_a_bad_key_file_is_named),
+		cmocka_unit_test(test_what_certificates_lack_is_named),
+		cmocka_unit_test(test_bad_files_are_refused_before_the_server_is_asked),
 	};
+	int failed;
 
 	bound_time(60);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	temp_remove();
+	return failed;
 }

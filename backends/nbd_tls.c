@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+#include "backends/nbd_tls.h"
+#include "backends/nbd_server.h"
+#include "backends/nbd_uri.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES 1024
+
+/* 0: it can be read; -ENOENT: it is not there; another -errno with err filled. */
+static int check_file(const char *directory, const char *name, struct error *err)
+{
+	char path[4096];
+	int fd, code;
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	code = errno;
+	if (fd >= 0)
+		close(fd);
+	else if (code != ENOENT)
+		return error_set(err, code, "tls-certificates: '%s': %s", path, strerror(code));
+	return fd >= 0 ? 0 : -ENOENT;
+}
+
+int nbd_tls_check_directory(const char *about, const char *path, struct error *err)
+{
+	static const char *const names[] = { "ca-cert.pem", "client-cert.pem", "client-key.pem" };
+	bool has[3];
+	struct stat st;
+
+	if (stat(path, &st))
+		return error_set(err, errno, "tls-certificates: '%s': %s", path,
+				 errno == ENOENT ? "no such directory" : strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return error_set(err, ENOTDIR,
+				 "tls-certificates: '%s': it is no directory: give "
+				 "the one that has ca-cert.pem",
+				 path);
+	for (unsigned i = 0; i < 3; i++) {
+		int ret = check_file(path, names[i], err);
+
+		if (ret && ret != -ENOENT)
+			return ret;
+		has[i] = !ret;
+	}
+	if (!has[0] && !has[1] && !has[2])
+		return error_set(err, ENOENT,
+				 "tls-certificates: '%s' has neither ca-cert.pem nor "
+				 "client-cert.pem and client-key.pem",
+				 path);
+	if (has[1] != has[2])
+		return error_set(err, ENOENT,
+				 "tls-certificates: '%s' has %s and no %s: put both "
+				 "there, or neither",
+				 path, has[1] ? names[1] : names[2], has[1] ? names[2] : names[1]);
+	if (!has[0])
+		log_warning(about,
+			    "tls-certificates: '%s' has no ca-cert.pem: the system's "
+			    "authorities are trusted",
+			    path);
+	return 0;
+}
+
+int nbd_tls_check_keys(const char *path, const char *user, struct error *err)
+{
+	size_t length = user ? strlen(user) : 0;
+	char line[LINE_MAX_BYTES];
+	bool any = false, found = false;
+	struct stat st;
+	FILE *f = fopen(path, "re");
+
+	if (!f || fstat(fileno(f), &st)) {
+		int code = errno;
+
+		if (f)
+			fclose(f);
+		return error_set(err, code, "tls-psk-file: '%s': %s", path, strerror(code));
+	}
+	if (S_ISDIR(st.st_mode)) {
+		fclose(f);
+		return error_set(err, EISDIR, "tls-psk-file: '%s': it is a directory", path);
+	}
+	while (!found && fgets(line, sizeof(line), f)) {
+		const char *colon = strchr(line, ':');
+
+		any |= colon && colon != line;
+		found = colon && (!user || ((size_t)(colon - line) == length &&
+					    !memcmp(line, user, length)));
+	}
+	explicit_bzero(line, sizeof(line));
+	fclose(f);
+	if (!any)
+		return error_set(err, EINVAL,
+				 "tls-psk-file: '%s' has no key: it is made of lines USER:KEY, as "
+				 "psktool writes them",
+				 path);
+	if (!found)
+		return error_set(err, EINVAL,
+				 "tls-psk-file: '%s' has no key for user '%s': give another "
+				 "-o tls-username",
+				 path, user);
+	return 0;
+}
+
+int nbd_tls_check(const struct export *export, struct error *err)
+{
+	const char *keys, *certificates;
+	struct nbd_handle *h;
+	struct nbd_uri uri;
+	char *user;
+	int ret = nbd_uri_parse(export->uri, &uri, err);
+
+	if (ret)
+		return ret;
+	nbd_server_tls_files(export, &uri, &keys, &certificates);
+	if (keys) {
+		/* libnbd knows whose key it will use where nobody says. */
+		h = nbd_server_handle(export, err);
+		user = h && !nbd_server_set_uri(h, &uri) ? nbd_get_tls_username(h) : NULL;
+		ret = h ? nbd_tls_check_keys(keys, user, err) : -err->code;
+		free(user);
+		nbd_close(h);
+	} else if (certificates) {
+		ret = nbd_tls_check_directory(export->name, certificates, err);
+	}
+	nbd_uri_free(&uri);
+	return ret;
+}
