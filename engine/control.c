@@ -5,6 +5,7 @@
  */
 #include "engine/control.h"
 #include "engine/error.h"
+#include "engine/kernel_faults.h"
 #include "engine/log.h"
 #include "engine/ring.h"
 
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #define CONTROL_SQE_BYTES    128
@@ -217,6 +219,8 @@ static int explain(enum command command, uint32_t id, int code, unsigned ms, str
 {
 	const struct command_def *def = &commands[command];
 	char limit[16], device[24] = "a new device";
+	const struct kernel_fault *fault;
+	struct utsname kernel;
 
 	if (id != UBLK_ID_AUTO)
 		snprintf(device, sizeof(device), "device %u", id);
@@ -290,10 +294,14 @@ static int explain(enum command command, uint32_t id, int code, unsigned ms, str
 					 def->name);
 		break;
 	case ETIMEDOUT:
+		uname(&kernel);
+		fault = kernel_fault_find(kernel.release, def->name);
 		return error_set(err, code,
 				 "%s: %s: the kernel has not answered within %u s: something still "
-				 "uses the device, or its server does not answer",
-				 def->name, device, ms / 1000);
+				 "uses the device, or its server does not answer%s%s",
+				 def->name, device, ms / 1000,
+				 fault ? "; or a fault of the kernel: " : "",
+				 fault ? fault->text : "");
 	case EINTR:
 		return error_set(err, code, "%s: %s: interrupted", def->name, device);
 	}

@@ -65,8 +65,8 @@ struct ublk_ctrl_cmd { /* the SQE's payload */
 struct ublk_dev_info {
 	uint16_t nr_hw_queues;
 	uint16_t queue_depth;
-	uint16_t state; /* enum ublk_dev_state */
-	uint16_t pad0;
+	uint16_t state;        /* enum ublk_dev_state */
+	uint16_t io_desc_size; /* 7.3: of one ublk_io_desc, with UBLK_FEAT_IO_DESC_SIZE; else 0 */
 	uint32_t max_io_buf_bytes;
 	uint32_t dev_id;
 	int32_t server_pid; /* tgid of the server, -1 without one */
@@ -108,7 +108,8 @@ enum ublk_dev_state {
 #define UBLK_FEAT_SAFE_STOP          (1ull << 17) /* 7.0 */
 #define UBLK_FEAT_NO_PART_SCAN       (1ull << 18) /* 7.0 */
 #define UBLK_FEAT_SHMEM_ZC           (1ull << 19) /* 7.1 */
-#define UBLK_FEAT_COUNT              20
+#define UBLK_FEAT_IO_DESC_SIZE       (1ull << 20) /* 7.3 */
+#define UBLK_FEAT_COUNT              21
 
 /* ---- I/O commands: IORING_OP_URING_CMD on /dev/ublkcN, 64-byte SQE ---- */
 
@@ -312,7 +313,7 @@ ABI_SIZE(ublk_dev_info, 64);
 ABI_AT(ublk_dev_info, nr_hw_queues, 0);
 ABI_AT(ublk_dev_info, queue_depth, 2);
 ABI_AT(ublk_dev_info, state, 4);
-ABI_AT(ublk_dev_info, pad0, 6);
+ABI_AT(ublk_dev_info, io_desc_size, 6);
 ABI_AT(ublk_dev_info, max_io_buf_bytes, 8);
 ABI_AT(ublk_dev_info, dev_id, 12);
 ABI_AT(ublk_dev_info, server_pid, 16);

@@ -38,11 +38,18 @@ static const struct {
 	{ "safe-stop", "7.0", "a stop that refuses while the device is open" },
 	{ "no-partition-scan", "7.0", "the kernel can be kept from looking for partitions" },
 	{ "shared-memory", "7.1", "zero copy into memory shared with the client" },
+	{ "descriptor-size", "7.3", "descriptions of requests may be larger" },
 };
+
+/* A bit that a newer kernel has: its number counts. */
+static bool is_unknown(uint64_t features, unsigned bit)
+{
+	return bit >= UBLK_FEAT_COUNT && features >> bit & 1;
+}
 
 static void print_json(uint64_t features, const char *release)
 {
-	json_t *list = json_array(), *paths = json_object();
+	json_t *list = json_array(), *unknown = json_array(), *paths = json_object();
 	const struct backend *b;
 	const char *reason;
 	enum io_path path;
@@ -53,14 +60,18 @@ static void print_json(uint64_t features, const char *release)
 				      json_pack("{s:s, s:b, s:s, s:s}", "name", flags[i].name,
 						"available", (int)(features >> i & 1), "since",
 						flags[i].since, "meaning", flags[i].meaning));
+	for (unsigned i = 0; i < 64; i++)
+		if (is_unknown(features, i))
+			json_array_append_new(unknown, json_integer(i));
 	for (unsigned i = 0; (b = backend_at(i)); i++) {
 		io_path_choose(IO_PATH_AUTO, b->access, features, &path, &reason, &err);
 		json_object_set_new(paths, b->scheme,
 				    json_pack("{s:s, s:s}", "path", io_path_name(path), "reason",
 					      reason));
 	}
-	cli_print_json(json_pack("{s:s, s:s#, s:o, s:o}", "kernel", release, "driver", "ublk_drv",
-				 8, "features", list, "io-paths", paths),
+	cli_print_json(json_pack("{s:s, s:s, s:o, s:o, s:o}", "kernel", release, "driver",
+				 "ublk_drv", "features", list, "unknown-bits", unknown, "io-paths",
+				 paths),
 		       false);
 }
 
@@ -75,6 +86,9 @@ static void print_text(uint64_t features, const char *release)
 	for (unsigned i = 0; i < UBLK_FEAT_COUNT; i++)
 		printf("%-4s %-18s %-5s %s\n", features >> i & 1 ? "yes" : "no", flags[i].name,
 		       flags[i].since, flags[i].meaning);
+	for (unsigned i = 0; i < 64; i++)
+		if (is_unknown(features, i))
+			printf("yes  unknown bit %-6u -     newer than this ublkctl\n", i);
 	printf("\nI/O path of each backend:\n");
 	for (unsigned i = 0; (b = backend_at(i)); i++) {
 		io_path_choose(IO_PATH_AUTO, b->access, features, &path, &reason, &err);

@@ -156,7 +156,7 @@ static const struct abi_fact ours[] = {
 	AT("ublksrv_ctrl_dev_info.nr_hw_queues", ublk_dev_info, nr_hw_queues),
 	AT("ublksrv_ctrl_dev_info.queue_depth", ublk_dev_info, queue_depth),
 	AT("ublksrv_ctrl_dev_info.state", ublk_dev_info, state),
-	AT("ublksrv_ctrl_dev_info.pad0", ublk_dev_info, pad0),
+	AT("ublksrv_ctrl_dev_info.pad0", ublk_dev_info, io_desc_size),
 	AT("ublksrv_ctrl_dev_info.max_io_buf_bytes", ublk_dev_info, max_io_buf_bytes),
 	AT("ublksrv_ctrl_dev_info.dev_id", ublk_dev_info, dev_id),
 	AT("ublksrv_ctrl_dev_info.ublksrv_pid", ublk_dev_info, server_pid),

@@ -67,7 +67,7 @@ may_include() { # FOLDER FILE NAME
 	'"config.h"') return 0 ;;
 	'"engine/'*) ;;
 	"\"$folder/"*'.h"') return 0 ;;
-	'"worker/link.h"' | '"worker/limits.h"') [[ $folder == supervisor ]] && return 0 || return 1 ;;
+	'"worker/link.h"' | '"worker/limits.h"' | '"worker/owner.h"') [[ $folder == supervisor ]] && return 0 || return 1 ;;
 	'"supervisor/config.h"' | '"supervisor/name.h"')
 		[[ $folder == tools ]] && return 0 || return 1
 		;;
@@ -175,7 +175,7 @@ mkdir -p "$bad"/{engine,backends,supervisor,tools}
 cat >"$bad/engine/backend.h" <<'X'
 #include "engine/ring.h"
 X
-touch "$bad"/engine/{error,log,option,ring_op}.h
+touch "$bad"/engine/{error,log,old_socket,option,ring_op}.h
 cat >"$bad/engine/up.c" <<'X'
 /* #include "tools/in-a-comment.h" */
 #include "backends/x.h"
