@@ -486,6 +486,19 @@ static bool allows_discard(const struct export *export)
 }
 
 /*
+ * Gives back what was allocated from `behind` on. The file may have got another length
+ * since it was opened: that one stays.
+ */
+static int cut_behind(int fd, uint64_t behind)
+{
+	struct stat now;
+
+	if (fstat(fd, &now))
+		return -1;
+	return (uint64_t)now.st_size > behind ? 0 : ftruncate(fd, now.st_size);
+}
+
+/*
  * Each is tried behind the end of the file, which then has its length and content
  * as before (blocks that somebody preallocated there are given back).
  * A file system that cannot even say (no space left, say) counts as unable.
@@ -508,7 +521,7 @@ static void learn_file_operations(struct export *export)
 	allocates = f->punches && !f->zeroes_kept &&
 		    !fallocate(f->fd, FALLOC_FL_KEEP_SIZE, (off_t)behind, PROBE_BYTES);
 	/* ext4 punches nothing behind the end; cutting there frees what the try allocated. */
-	if ((f->zeroes_kept || allocates) && ftruncate(f->fd, f->stat.st_size))
+	if ((f->zeroes_kept || allocates) && cut_behind(f->fd, behind))
 		log_warning(export->name,
 			    "a block was allocated behind its end, to see whether that works, "
 			    "and cannot be given back: %s",
