@@ -230,7 +230,7 @@ int __real_usleep(useconds_t us);
 int __wrap_usleep(useconds_t us);
 int __wrap_usleep(useconds_t us)
 {
-	return __real_usleep(fake_active ? 1 : us);
+	return __real_usleep(__atomic_load_n(&fake_active, __ATOMIC_RELAXED) ? 1 : us);
 }
 
 /* ---- start and stop ---- */

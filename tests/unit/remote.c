@@ -33,7 +33,7 @@ static bool has_ended(unsigned ms)
 			return true;
 		}
 		if (i < ms)
-			usleep(1000);
+			sleep_us(1000);
 	}
 	return false;
 }

@@ -50,7 +50,7 @@ static int keeper_queue_open(struct queue *queue, struct error *err)
 {
 	(void)err;
 	while (keeper_waits && queue_index(queue) && !queue_has_failed(queue - queue_index(queue)))
-		usleep(1000);
+		sleep_us(1000);
 	return 0;
 }
 
@@ -79,7 +79,7 @@ static bool blocker_lets_go = true;
 static void blocker_submit(struct io *io)
 {
 	while (!__atomic_load_n(&blocker_lets_go, __ATOMIC_RELAXED))
-		usleep(1000);
+		sleep_us(1000);
 	io_complete(io, (int)io->length);
 }
 
@@ -111,7 +111,7 @@ static void same_as(struct held before, const char *after)
 
 	/* A thread that was joined may be in the list for another moment. */
 	for (unsigned i = 0; now.threads > before.threads && i < 1000; i++) {
-		usleep(1000);
+		sleep_us(1000);
 		now = what_is_held();
 	}
 	if (now.files != before.files || now.threads != before.threads)
@@ -717,7 +717,7 @@ static void start_some(struct fake_request **r, unsigned n, void *data)
 	for (unsigned i = 0; i < n; i++)
 		r[i] = fake_request_start(0, i % 2, UBLK_OP_WRITE, 0, i * 4096, 4096, data);
 	for (unsigned i = 0; i < 2000 && fake_in_service(0) < n; i++)
-		usleep(1000);
+		sleep_us(1000);
 	assert_int_equal(fake_in_service(0), n);
 }
 
@@ -863,7 +863,7 @@ static void test_a_thread_that_does_not_come_back(void **state)
 	blocker_lets_go = false;
 	r = fake_request_start(0, 0, UBLK_OP_WRITE, 0, 0, 4096, data);
 	while (!fake_in_service(0))
-		usleep(1000);
+		sleep_us(1000);
 	s.control.hurry = 1;
 	assert_int_equal(served_stop(&s), -ETIMEDOUT);
 	assert_non_null(strstr(s.err.text, "queue 0"));

@@ -150,10 +150,10 @@ static void test_flushes_at_once_fail_together(void **state)
 	fake_work(IORING_OP_FSYNC, 1, 1, -EIO);
 	a = fake_request_start(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL);
 	while (fake_work_held() < 1)
-		usleep(100);
+		sleep_us(100);
 	b = fake_request_start(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL);
 	while (fake_work_held() < 2)
-		usleep(100);
+		sleep_us(100);
 	/* The last is told first. */
 	fake_hold_work(false);
 	assert_int_equal(fake_request_wait(b), -EIO);
@@ -515,7 +515,7 @@ static void test_one_writer_or_many_readers(void **state)
 
 static void *let_go_soon(void *fd)
 {
-	usleep(50000);
+	sleep_us(50000);
 	close(*(int *)fd);
 	return NULL;
 }

@@ -66,14 +66,14 @@ static int stub(void)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	alarm(60);
 	while ((ret = link_receive(WORKER_START_FD, &message, &fds)) == -EAGAIN)
-		usleep(1000);
+		sleep_us(1000);
 	if (ret || listen(fds.fd[0], 4))
 		return 1;
 	for (int link = -1;;) {
 		if (link < 0)
 			link = accept4(fds.fd[0], NULL, NULL, SOCK_CLOEXEC);
 		while ((ret = link_receive(link, &message, &ignored)) == -EAGAIN)
-			usleep(1000);
+			sleep_us(1000);
 		if (ret) {
 			close(link);
 			link = -1;

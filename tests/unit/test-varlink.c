@@ -1036,13 +1036,13 @@ static void test_the_longest_idle_makes_room(void **state)
 	start(&limits);
 	for (unsigned i = 0; i < 4; i++) {
 		peers[i] = connected();
-		usleep(2000);
+		sleep_us(2000);
 		turn(2);
 	}
 	/* The first is the last that was used, and the second has a call under way. */
 	ask(&peers[1], "{'method':'org.example.test.Later','parameters':{'name':'n'}}");
 	turn(5);
-	usleep(2000);
+	sleep_us(2000);
 	assert_true(is_served(&peers[0]));
 	peers[4] = connected();
 	turn(5);

@@ -31,7 +31,7 @@ static void babble(int link, unsigned nr)
 {
 	for (unsigned i = 0; i < nr; i++)
 		while (send(link, "{", 1, MSG_NOSIGNAL) < 0 && errno == EAGAIN)
-			usleep(1000);
+			sleep_us(1000);
 }
 
 static void say(int link, const char *text)
@@ -64,7 +64,7 @@ static void ask_much(int ask)
 			  NULL, 0);
 	while (answers < 50) {
 		if (link_receive(ask, &answer, &fds)) {
-			usleep(1000);
+			sleep_us(1000);
 			continue;
 		}
 		answers++;
@@ -157,7 +157,7 @@ static int stub(void)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	alarm(60);
 	while ((ret = link_receive(WORKER_START_FD, &message, &fds)) == -EAGAIN)
-		usleep(1000);
+		sleep_us(1000);
 	if (ret)
 		return 1;
 	listener = link_take_fd(&fds, 0);
@@ -167,7 +167,7 @@ static int stub(void)
 	for (link = accept_one(listener);;) {
 		ret = link_receive(link, &message, &fds);
 		if (ret == -EAGAIN) {
-			usleep(1000);
+			sleep_us(1000);
 			continue;
 		}
 		if (ret) {
