@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: once=newest timeout=180
+# vm: once=none timeout=180
 #
 # A flush, a zeroing and a discard that take the server four times request-timeout: each
 # reaches the server once and succeeds, over a Unix socket and over TCP. A server that

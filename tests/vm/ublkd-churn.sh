@@ -3,7 +3,7 @@
 #
 # Exports made and removed over and over, some held open meanwhile: nothing is left,
 # neither in ublkd (memory, descriptors) nor in the kernel (slabs).
-# vm: own-boot timeout=600 mem=2048 once=6.12
+# vm: own-boot timeout=600 mem=2048 once=none
 # shellcheck source=lib.sh
 . /lab/lib.sh
 # shellcheck source=guest/disks.sh

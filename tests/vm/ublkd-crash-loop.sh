@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=300 once=6.12
+# vm: timeout=300 once=none
 #
 # A worker that dies every time, at once or as soon as it serves: ublkd tries ever
 # less often, gives up, says why, and takes next to no CPU meanwhile. I/O waits, and

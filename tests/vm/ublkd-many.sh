@@ -3,7 +3,7 @@
 #
 # Many exports: a hundred idle ones and more, each within 8 MiB of memory, worker and ublkd's
 # share, and without a wake-up; listed quickly; then I/O on 128 of them at once.
-# vm: own-boot timeout=500 mem=6144 once=6.12
+# vm: own-boot timeout=500 mem=6144 once=none
 # shellcheck source=lib.sh
 . /lab/lib.sh
 # shellcheck source=guest/disks.sh

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=400 disk=3G mem=768 once=newest
+# vm: timeout=400 disk=3G mem=768 once=none
 #
 # A machine whose memory is full of what has to be written to an export: twice as much
 # as there is, through a file system on the device, and the worker writes it to another
