@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=240
+# vm: timeout=420
 #
 # New workers under eight live exports at once: every one gets one, no I/O fails, and
 # none waits long. Where the new program is no good the old worker serves on.
