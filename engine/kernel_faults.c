@@ -18,25 +18,23 @@
 #define RELEASE(major, minor, patch) ((major)*1000000l + (minor)*1000l + (patch))
 #define ANY_PATCH                    999
 
+/* Text and source of a fault that several rows have. */
+#define CHURN                                                                                    \
+	"Linux 6.18 and Ubuntu's 7.0.0-28 may never answer START_DEV when devices come and go, " \
+	"and then no other command either: restart the machine with another kernel",             \
+		"e2b-dev/ublk-churn-repro"
+#define LATE_CANCEL                                                                              \
+	"before Linux 6.16 a dead server's commands are cancelled late, which may hit the next " \
+	"server: use 6.16 or later",                                                             \
+		"ublk_quiesce_work_fn() of 6.12"
+
 static const struct row {
 	struct kernel_fault fault;
 	long first, last;
 	const char *names; /* a pattern of the whole release; NULL: any */
 } rows[] = {
-	{ { "START_DEV",
-	    "Linux 6.18 and Ubuntu's 7.0.0-28 may never answer START_DEV when devices come and go, "
-	    "and then no other command either: restart the machine with another kernel",
-	    "e2b-dev/ublk-churn-repro" },
-	  RELEASE(6, 18, 0),
-	  RELEASE(6, 18, ANY_PATCH),
-	  NULL },
-	{ { "START_DEV",
-	    "Linux 6.18 and Ubuntu's 7.0.0-28 may never answer START_DEV when devices come and go, "
-	    "and then no other command either: restart the machine with another kernel",
-	    "e2b-dev/ublk-churn-repro" },
-	  RELEASE(7, 0, 0),
-	  RELEASE(7, 0, 0),
-	  "7.0.0-28-*" },
+	{ { "START_DEV", CHURN }, RELEASE(6, 18, 0), RELEASE(6, 18, ANY_PATCH), NULL },
+	{ { "START_DEV", CHURN }, RELEASE(7, 0, 0), RELEASE(7, 0, 0), "7.0.0-28-*" },
 	{ { "ADD_DEV",
 	    "Ubuntu's 6.17 for clouds crashes in ADD_DEV (ublk_init_queues), which then never "
 	    "returns: restart the machine with another kernel",
@@ -51,20 +49,11 @@ static const struct row {
 	  RELEASE(6, 16, 0),
 	  RELEASE(6, 17, ANY_PATCH),
 	  NULL },
-	{ { "START_USER_RECOVERY",
-	    "before Linux 6.16 a dead server's commands are cancelled late, which may hit the next "
-	    "server: use 6.16 or later",
-	    "ublk_quiesce_work_fn() of 6.12" },
+	{ { "START_USER_RECOVERY", LATE_CANCEL },
 	  RELEASE(6, 1, 0),
 	  RELEASE(6, 15, ANY_PATCH),
 	  NULL },
-	{ { "END_USER_RECOVERY",
-	    "before Linux 6.16 a dead server's commands are cancelled late, which may hit the next "
-	    "server: use 6.16 or later",
-	    "ublk_quiesce_work_fn() of 6.12" },
-	  RELEASE(6, 1, 0),
-	  RELEASE(6, 15, ANY_PATCH),
-	  NULL },
+	{ { "END_USER_RECOVERY", LATE_CANCEL }, RELEASE(6, 1, 0), RELEASE(6, 15, ANY_PATCH), NULL },
 	{ { "STOP_DEV",
 	    "Linux 6.8 may panic when a server ends with I/O in flight (CVE-2025-37906): "
 	    "use a kernel that has its fix, as 6.15 has",
