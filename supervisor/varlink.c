@@ -54,15 +54,26 @@ static bool is_privileged(uid_t uid)
 	return !uid || uid == geteuid();
 }
 
-/* Who has had nothing to do for longest, of one user's, or of all; NULL: all are at work. */
-static struct connection *find_idle(const struct varlink *server, const uid_t *uid)
+/*
+ * Who has had nothing to do for longest, among one user's, or among all that may be closed
+ * to make room for this user: root's are closed for root alone, or a crowd would close a
+ * client of root's before its request is read.  NULL: all are at work.
+ */
+static struct connection *find_idle(const struct varlink *server, uid_t uid, bool of_the_user)
 {
 	struct connection *found = NULL;
 
-	for (struct connection *c = server->connections; c; c = c->next)
-		if ((!c->call || c->gone) && (!uid || c->peer.uid == *uid) &&
-		    (!found || c->used_ms < found->used_ms))
+	/* The newest comes first. */
+	for (struct connection *c = server->connections; c; c = c->next) {
+		bool mine = c->peer.uid == uid;
+
+		if (c->call && !c->gone)
+			continue;
+		if (of_the_user ? !mine : !is_privileged(uid) && is_privileged(c->peer.uid))
+			continue;
+		if (!found || c->used_ms <= found->used_ms)
 			found = c;
+	}
 	return found;
 }
 
@@ -84,9 +95,9 @@ static bool make_room(struct varlink *server, uid_t uid)
 	struct connection *idle;
 
 	if (!privileged && count_of(server, uid) >= limits->connections_a_uid) {
-		idle = find_idle(server, &uid);
+		idle = find_idle(server, uid, true);
 	} else if (server->nr_connections >= limits->connections - (privileged ? 0 : reserved)) {
-		idle = find_idle(server, NULL);
+		idle = find_idle(server, uid, false);
 	} else {
 		server->full = false;
 		return true;

@@ -1060,6 +1060,25 @@ static void test_the_longest_idle_makes_room(void **state)
 	end();
 }
 
+/* The loop's clock stands still between them. */
+static void test_of_those_idle_for_as_long_the_first_makes_room(void **state)
+{
+	const struct varlink_limits limits = { .connections = 4 };
+	struct peer peers[5];
+
+	(void)state;
+	start(&limits);
+	for (unsigned i = 0; i < 5; i++)
+		peers[i] = connected();
+	turn(5);
+	expect_closed(&peers[0]);
+	for (unsigned i = 1; i < 5; i++)
+		assert_true(is_served(&peers[i]));
+	for (unsigned i = 0; i < 5; i++)
+		leave(&peers[i]);
+	end();
+}
+
 static void test_who_comes_to_a_full_house_is_turned_away(void **state)
 {
 	const struct varlink_limits limits = { .connections = 3 };
@@ -1179,23 +1198,15 @@ static void test_listens(void **state)
 	end();
 }
 
-/* Peers of other users, by name of the limits that they have. */
-static void test_one_user_takes_no_more_than_its_share(void **state)
+/* Another user, a child, connects this often; returns how many of these stay open. */
+static unsigned open_of_another_user(unsigned nr)
 {
-	const struct varlink_limits limits = { .connections = 40, .connections_a_uid = 4 };
 	int to_child[2], to_parent[2], status;
 	struct error err;
 	char path[100], byte;
 	pid_t child;
 
-	(void)state;
-	if (getuid()) {
-		print_message("only root can be somebody else\n");
-		skip();
-	}
-	start(&limits);
-	/* may() asks who it is. */
-	test.forbid_all = false;
+	assert_in_range(nr, 1, 64);
 	assert_int_equal(
 		varlink_listen(test.server, listening(path, sizeof(path)), interfaces, &err), 0);
 	chmod(path, 0666);
@@ -1203,32 +1214,70 @@ static void test_one_user_takes_no_more_than_its_share(void **state)
 	assert_int_equal(pipe(to_parent), 0);
 	child = fork();
 	if (!child) {
-		struct pollfd fds[6];
+		struct pollfd fds[64];
 		unsigned open = 0;
 
 		close(to_child[1]);
 		if (setgroups(0, NULL) || setgid(65534) || setuid(65534))
-			_exit(9);
-		for (unsigned i = 0; i < 6; i++)
+			_exit(99);
+		for (unsigned i = 0; i < nr; i++)
 			fds[i] = (struct pollfd){ .fd = connect_to(path), .events = POLLIN };
 		if (write(to_parent[1], "c", 1) != 1 || read(to_child[0], &byte, 1) != 1)
-			_exit(8);
-		poll(fds, 6, 0);
-		for (unsigned i = 0; i < 6; i++)
-			open += !fds[i].revents;
+			_exit(98);
+		poll(fds, nr, 0);
+		for (unsigned i = 0; i < nr; i++)
+			open += fds[i].fd >= 0 && !fds[i].revents;
 		_exit((int)open);
 	}
 	assert_int_equal(read(to_parent[0], &byte, 1), 1);
-	turn(20);
+	turn(3 * nr);
 	assert_int_equal(write(to_child[1], "g", 1), 1);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 4);
 	for (unsigned i = 0; i < 2; i++) {
 		close(to_child[i]);
 		close(to_parent[i]);
 	}
 	unlink(path);
+	return (unsigned)WEXITSTATUS(status);
+}
+
+static bool can_be_another_user(void)
+{
+	if (getuid())
+		print_message("only root can be somebody else\n");
+	return !getuid();
+}
+
+static void test_one_user_takes_no_more_than_its_share(void **state)
+{
+	const struct varlink_limits limits = { .connections = 40, .connections_a_uid = 4 };
+
+	(void)state;
+	if (!can_be_another_user())
+		skip();
+	start(&limits);
+	assert_int_equal(open_of_another_user(6), 4);
+	turn(10);
+	end();
+}
+
+/* Of four, two are reserved for root. */
+static void test_root_makes_no_room_for_others(void **state)
+{
+	const struct varlink_limits limits = { .connections = 4 };
+	struct peer root;
+
+	(void)state;
+	if (!can_be_another_user())
+		skip();
+	start(&limits);
+	root = connected();
+	turn(2);
+	sleep_us(2000);
+	assert_int_equal(open_of_another_user(20), 1);
+	assert_true(is_served(&root));
+	leave(&root);
 	turn(10);
 	end();
 }
@@ -1381,10 +1430,12 @@ int main(void)
 		cmocka_unit_test(test_who_does_not_read_waits_alone),
 		cmocka_unit_test(test_a_stream_that_is_not_read_ends),
 		cmocka_unit_test(test_the_longest_idle_makes_room),
+		cmocka_unit_test(test_of_those_idle_for_as_long_the_first_makes_room),
 		cmocka_unit_test(test_who_comes_to_a_full_house_is_turned_away),
 		cmocka_unit_test(test_five_hundred_clients),
 		cmocka_unit_test(test_listens),
 		cmocka_unit_test(test_one_user_takes_no_more_than_its_share),
+		cmocka_unit_test(test_root_makes_no_room_for_others),
 		cmocka_unit_test(test_what_cannot_be_served_is_told),
 		cmocka_unit_test(test_lack_of_memory_is_survived),
 	};
