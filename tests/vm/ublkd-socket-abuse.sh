@@ -46,7 +46,7 @@ files=$(files_of)
 	trap 'exit 0' TERM
 	while :; do
 		began=${EPOCHREALTIME/./}
-		timeout -k 1 30 ublkctl list >/dev/null 2>&1 || echo failed
+		timeout -k 1 30 ublkctl list 2>&1 >/dev/null || echo "failed: $?"
 		echo $(((${EPOCHREALTIME/./} - began) / 1000))
 		sleep 0.1
 	done
@@ -56,7 +56,7 @@ defer "kill $lists 2>/dev/null"
 
 step() {
 	echo "$1; the slowest list took $(sort -n lists | tail -n 1) ms, ublkd has $(memory_of) KiB"
-	if grep -q failed lists; then fail "$1: others were not served"; fi
+	if grep -q failed lists; then fail "$1: others were not served: $(grep -v '^[0-9]*$' lists)"; fi
 	: >lists
 	load_is_well disk
 }

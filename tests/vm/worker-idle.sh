@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # A device of four queues of 128 that nobody uses takes less than 8 MiB and no CPU;
-# its threads are named, pinned where their queue is, marked as those who write back,
+# its threads are named, run where --cpus says, are marked as those who write back,
 # and their memory is locked.
 # vm: smp=4 once=6.12
 # shellcheck source=lib.sh
@@ -62,9 +62,3 @@ for task in $(queue_threads); do
 		fail "$(cat "$task/comm"): flags $(printf '%#x' "$flags"): no I/O flusher"
 done
 ublk_stop pinned
-
-ublk_start free --queues 4 null:1G
-lists=$(for task in $(queue_threads); do
-	awk '$1 == "Cpus_allowed_list:" { print $2 }' "$task/status"
-done | sort | tr '\n' ' ')
-expect '0 1 2 3 ' "$lists" "processors of four queues' threads"
