@@ -10,6 +10,15 @@
 
 qemu_program=qemu-system-x86_64
 
+# What makes an emulated machine start programs and copy data in half the time.
+# -cx16: with it one boot in seven dies in an emulated cmpxchg16b.
+# -erms: with it the kernel copies byte by byte, as the emulator carries it out.
+# The others are looked at with each access to memory.
+qemu_emulated_cpu=max,-cx16,-erms,-smap,-smep,-la57,-pku
+# norandmaps: the emulator translates a program anew for each address that it is
+# loaded at. The others zero memory and look for hung processors.
+qemu_emulated_append=' norandmaps init_on_alloc=0 randomize_kstack_offset=off nowatchdog'
+
 # qemu_accel KERNEL: kvm where it runs an ordinary kernel, else tcg. It is tried
 # once a boot of this machine: the kernel prints its first line within seconds
 # or never does.
@@ -65,14 +74,11 @@ qemu_exec() {
 	fi
 	case $accel in
 	kvm) args+=(-accel kvm) ;;
-	# Without -cx16 one boot in seven dies in an emulated cmpxchg16b.
-	tcg) args+=(-accel 'tcg,thread=multi') cpu=max,-cx16 ;;
+	tcg) args+=(-accel 'tcg,thread=multi') cpu=$qemu_emulated_cpu ;;
 	icount) args+=(-accel 'tcg,thread=single' -icount 'shift=0,sleep=off')
-		cpu=max,-cx16 smp=1 ;;
+		cpu=$qemu_emulated_cpu smp=1 ;;
 	esac
-	# The emulator translates a program anew for each address that it is loaded at: where
-	# that is the same, a program starts in a third of the time.
-	[[ $accel == kvm ]] || append+=' norandmaps'
+	[[ $accel == kvm ]] || append+=$qemu_emulated_append
 	exec timeout --foreground -k 5 "${LAB_BOUND:-0}" $qemu_program "${args[@]}" -cpu "$cpu" -smp "$smp" -m "${LAB_MEM:-2048}" \
 		-no-reboot -nic none -display none -monitor none \
 		-kernel "$kernel/vmlinuz" -initrd "$initrd" \
