@@ -21,7 +21,7 @@ root_programs=(bash fio mkfs.ext4 e2fsck tune2fs dumpe2fs mkfs.xfs xfs_io blockd
 	blkdiscard lsblk losetup dmsetup mount umount mktemp timeout cmp dd stat du
 	cp nice fallocate truncate sha256sum sync od tr head tail sort setpriv unshare
 	taskset ps pkill numfmt findmnt)
-root_programs_maybe=(sfdisk jq xfs_repair mkfs.btrfs btrfs partx prlimit chrt filefrag
+root_programs_maybe=(sfdisk gojq xfs_repair mkfs.btrfs btrfs partx prlimit chrt filefrag
 	nbdkit nbd-server nbd-client qemu-nbd qemu-img certtool psktool ip tc)
 
 # Of nbdkit's plugins and filters those that tests use; others need libraries of

@@ -141,7 +141,7 @@ for text in '' ' ' '{' '}' 'null' '[]' '[1]' '"method"' '{}' '{"method":1}' '{"m
 	"$(printf '[%.0s' {1..20000})" "$(printf '{"a":%.0s' {1..20000})"; do
 	printf '%s\0' "$text" | talk --wait 500 >out || true
 	tr -d '\0' <out >answer
-	[[ ! -s answer ]] || jq -e .error answer >/dev/null || fail "'${text:0:80}': $(head -c 300 answer)"
+	[[ ! -s answer ]] || gojq -e .error answer >/dev/null || fail "'${text:0:80}': $(head -c 300 answer)"
 done
 step "requests that are none"
 
