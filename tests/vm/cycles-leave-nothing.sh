@@ -3,7 +3,7 @@
 #
 # 200 devices made and removed, several at a time: ids are used again, and no
 # device, process, open file or much memory is left.
-# vm: timeout=240
+# vm: timeout=240 shortened
 # shellcheck source=lib.sh
 . /lab/lib.sh
 
@@ -35,13 +35,13 @@ cycles() {
 }
 
 truncate -s 8M image
-jobs=()
+jobs=() many=$(rounds 50 15)
 (cycles warm 2 memory:8M) || exit 1
 before=$(memory_free) files=$(files_open)
-(cycles null 50 --queues 1 null:1G) & jobs+=($!)
-(cycles memory 50 memory:8M) & jobs+=($!)
-(cycles file 50 --depth 16 "$PWD/image") & jobs+=($!)
-(cycles other 50 --queues 1 --depth 1 --io-path user-copy memory:64K) & jobs+=($!)
+(cycles null "$many" --queues 1 null:1G) & jobs+=($!)
+(cycles memory "$many" memory:8M) & jobs+=($!)
+(cycles file "$many" --depth 16 "$PWD/image") & jobs+=($!)
+(cycles other "$many" --queues 1 --depth 1 --io-path user-copy memory:64K) & jobs+=($!)
 for job in "${jobs[@]}"; do
 	wait "$job" || fail "a cycle failed"
 done

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: once=newest
+# vm: once=newest shortened
 #
 # A discard punches a hole into the file, write-zeroes zeroes it and keeps the
 # blocks where it is told to, and nothing beside the range changes. Holes that are
@@ -21,6 +21,8 @@ for type in ext4 xfs; do
 	scratch_fs 384M "$type"
 	image=$SCRATCH/image
 	for path in $(io_paths); do
+		# In a quick run each path once.
+		[[ $type == ext4 || $path == copy ]] || (($(rounds 1 0))) || continue
 		rm -f "$image"
 		truncate -s $((8 * MiB + 100)) "$image"
 		serve "$path" "$image"

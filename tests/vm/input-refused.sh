@@ -38,7 +38,8 @@ nr=0
 while IFS='|' read -r status words arguments; do
 	[[ -n $status && $status != \#* ]] || continue
 	eval "set -- $arguments"
-	refuses "$((status))" "$(echo "$words" | sed 's/^ *//; s/ *$//')" "$@"
+	read -r words <<<"$words"
+	refuses "$((status))" "$words" "$@"
 	left=(/dev/ublk[bc]*)
 	expect '/dev/ublkb5 /dev/ublkc5' "${left[*]}" "devices after 'ublkctl $*'"
 	nr=$((nr + 1))

@@ -52,6 +52,10 @@ expect() { [[ $1 == "$2" ]] || fail "${3:-}${3:+: }wanted '$1', got '$2'"; }
 # refused COMMAND...: fail if it succeeds.
 refused() { if "$@"; then fail "should have been refused: $*"; fi; }
 
+# rounds FULL QUICK: how often, in a full run and in a quick one. A test that uses it
+# has "shortened" in its head.
+rounds() { if [[ -e /lab/quick ]]; then echo "$2"; else echo "$1"; fi; }
+
 # sysfs_of DEVICE [ATTRIBUTE]: its folder in sysfs, or what an attribute says.
 sysfs_of() {
 	local dir

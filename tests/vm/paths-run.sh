@@ -4,6 +4,7 @@
 # Every I/O path that this kernel has, with every backend; one that it has not is
 # refused by name. Null gives zeroes whatever was written, and whatever was in the
 # buffers before.
+# vm: shortened
 # shellcheck source=lib.sh
 . /lab/lib.sh
 # shellcheck source=guest/disks.sh
@@ -15,7 +16,7 @@ head -c 1M /dev/zero >zeroes
 truncate -s 4M "$SCRATCH/image"
 for path in $(io_paths); do
 	serve "$path" --queues 1 --depth 2 null:4M
-	for round in 1 2 3; do
+	for ((round = $(rounds 3 1); round > 0; round--)); do
 		holds "$DEV" zeroes "$path, round $round: null"
 		fill "$DEV" full
 		taskset 1 dd if="$DEV" bs=4k count=1 iflag=direct status=none |

@@ -6,7 +6,7 @@
 # another export never notices. On the newest kernel it dies before the first step, the
 # third and so on, on 6.12 after them, so that the two have each moment once; with
 # CRASH_ALL=yes it is every step on either.
-# vm: timeout=900
+# vm: timeout=900 shortened
 # shellcheck source=lib.sh
 . /lab/lib.sh
 # shellcheck source=guest/disks.sh
@@ -16,7 +16,8 @@
 # shellcheck source=guest/orderly.sh
 . /lab/orderly.sh
 
-when=after by=2
+# A quick run takes each eighth: of every operation a few.
+when=after by=$(rounds 2 8)
 ! has_zero_copy || when=before
 [[ ${CRASH_ALL:-} != yes ]] || by=1
 export CRASH_AT=$PWD/crash-at
@@ -139,7 +140,7 @@ crash_all upgrade
 crash_all recover
 crash_all suspend
 crash_all resume
-ublkctl features --json | jq -e '.features | any(.name == "update-size" and .available)' >/dev/null &&
+ublkctl features --json | gojq -e '.features | any(.name == "update-size" and .available)' >/dev/null &&
 	crash_all resize
 
 # Its content is with two processes while they change.

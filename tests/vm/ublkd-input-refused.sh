@@ -31,7 +31,8 @@ nr=0 wrong=0
 while IFS='|' read -r status words arguments; do
 	[[ -n $status && $status != \#* ]] || continue
 	eval "set -- $arguments"
-	(refuses "$((status))" "$(echo "$words" | sed 's/^ *//; s/ *$//')" "$@") || wrong=$((wrong + 1))
+	read -r words <<<"$words"
+	(refuses "$((status))" "$words" "$@") || wrong=$((wrong + 1))
 	expect "$devices" "$(echo /dev/ublk[bc]*)" "devices after 'ublkctl $*'"
 	nr=$((nr + 1))
 done <<'TABLE'
@@ -151,34 +152,24 @@ expect precious "$(cat exists)" "a file that was refused"
 for name in '' . .. ../x a/b 'a b' 'a\nb' 'a\u0000' 'a*' é -a .a ublkb0 ublkc0 ublk-control a-part1 "$long"; do
 	printf '{"method":"io.ublkd.Export","parameters":{"name":"%s","uri":"null:1M"}}\0' "$name" |
 		/lab/bin/unix-talk --wait 30000 --replies 1 /run/ublkd/io.ublkd | tr -d '\0' >answer
-	jq -e '.error | test("Invalid")' answer >/dev/null || fail "the name '$name': $(cat answer)"
+	gojq -e '.error | test("Invalid")' answer >/dev/null || fail "the name '$name': $(cat answer)"
 done
 expect "$devices" "$(echo /dev/ublk[bc]*)" "devices after names that are none"
 
 # ublkd's own command line, and what it stands on.
-# ublkd_refuses STATUS WORDS OPTIONS...
-ublkd_refuses() {
-	local wanted=$1 words=$2 status=0
-	shift 2
-	timeout -k 5 20 ublkd "$@" >refused.out 2>refused.err || status=$?
-	expect "$wanted" "$status" "exit status of 'ublkd $*' ($(cat refused.err))"
-	[[ ! -s refused.out ]] || fail "'ublkd $*' printed $(cat refused.out)"
-	expect 1 "$(wc -l <refused.err)" "lines of 'ublkd $*' ($(cat refused.err))"
-	grep -qF -e "$words" refused.err || fail "'ublkd $*' does not say '$words': $(cat refused.err)"
-}
-ublkd_refuses 2 "unknown option '--frob'" --frob
-ublkd_refuses 2 "unknown option '-x'" -x
-ublkd_refuses 2 'needs a value' --config
-ublkd_refuses 2 'takes options only' please
-ublkd_refuses 2 'verbose' --verbose=maybe
-ublkd_refuses 1 'another ublkd is at work'
-ublkd_refuses 1 '/nothing/state' --state /nothing/state
-ublkd_refuses 1 'exists' --state "$PWD/exists"
+is_refused 2 "unknown option '--frob'" ublkd --frob
+is_refused 2 "unknown option '-x'" ublkd -x
+is_refused 2 'needs a value' ublkd --config
+is_refused 2 'takes options only' ublkd please
+is_refused 2 'verbose' ublkd --verbose=maybe
+is_refused 1 'another ublkd is at work' ublkd
+is_refused 1 '/nothing/state' ublkd --state /nothing/state
+is_refused 1 'exists' ublkd --state "$PWD/exists"
 mkdir other
 printf '%s\n' '[ublkd]' 'worker-user = nosuchuser' >other/ublkd.conf
-ublkd_refuses 1 "there is no user 'nosuchuser'" --config "$PWD/other" --state "$PWD/state"
+is_refused 1 "there is no user 'nosuchuser'" ublkd --config "$PWD/other" --state "$PWD/state"
 printf '%s\n' '[ublkd]' 'worker-user = root' >other/ublkd.conf
-ublkd_refuses 1 'without privilege' --config "$PWD/other" --state "$PWD/state"
+is_refused 1 'without privilege' ublkd --config "$PWD/other" --state "$PWD/state"
 
 expect "$neighbour" "$(worker_of taken)" "the worker of another"
 expect live "$(state_of taken)" "the state of another"

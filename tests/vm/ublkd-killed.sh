@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=300
+# vm: timeout=400 shortened
 #
 # ublkd dies (SIGKILL) again and again: I/O goes on without it, and the next one takes
 # on the workers that it finds. One that has died with it is replaced. What memory
@@ -17,7 +17,7 @@
 names=(file memory nbd)
 
 all_workers() {
-	timeout -k 1 30 ublkctl list --json | jq -r '.[] | "\(.name) \(.state) \(.pid)"' | sort
+	timeout -k 1 30 ublkctl list --json | gojq -r '.[] | "\(.name) \(.state) \(.pid)"' | sort
 }
 
 found_again() {
@@ -35,12 +35,13 @@ export_start nbd "$URI"
 for name in "${names[@]}"; do load_start "$name"; done
 for name in "${names[@]}"; do load_goes_on "$name"; done
 
-for i in 1 2 3; do
+last=$(rounds 3 1)
+for ((i = 1; i <= last; i++)); do
 	echo "at $SECONDS s: ublkd, time $i"
 	all_workers >workers
 	ublkd_kill
 	# The last time one comes while there is nothing to be told apart from a restart.
-	((i == 3)) || for name in "${names[@]}"; do load_goes_on "$name" 80; done
+	((i == last)) || for name in "${names[@]}"; do load_goes_on "$name" 80; done
 	ublkd_start
 	retry 5 found_again || fail "not as before: $(diff workers workers.now)"
 	for name in "${names[@]}"; do

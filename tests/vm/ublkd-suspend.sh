@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180
+# vm: timeout=300 shortened
 #
 # Suspended under load: I/O waits, also over ublkd's death, and is lost nowhere.
 # Resumed, it goes on. Asked for twice, either is as it is.
@@ -65,7 +65,7 @@ done
 
 # Requests come at every moment of it.
 load_start memory
-for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+for ((i = $(rounds 12 3); i > 0; i--)); do
 	load_goes_on memory 20
 	timeout -k 5 60 ublkctl suspend memory
 	timeout -k 5 60 ublkctl resume memory

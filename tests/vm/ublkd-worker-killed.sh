@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=300
+# vm: timeout=300 shortened
 #
 # A worker dies (SIGKILL) again and again under writers: no application hears of it,
 # another one serves within ten seconds, and nothing is lost. So with a file, memory
@@ -16,16 +16,17 @@
 
 # killed_often NAME URI [OPTION...]: under load, at moments by chance.
 killed_often() {
-	local name=$1 i
+	local name=$1 i often
+	often=$(rounds 3 1)
 	echo "at $SECONDS s: $*"
 	export_start "$@"
 	load_start "$name"
-	for i in 1 2 3; do
+	for ((i = 0; i < often; i++)); do
 		load_goes_on "$name" $((RANDOM % 150))
 		worker_kill "$name"
 	done
 	load_goes_on "$name"
-	expect 3 "$(recoveries_of "$name")" "$name: recoveries"
+	expect "$often" "$(recoveries_of "$name")" "$name: recoveries"
 	load_stop "$name"
 }
 

@@ -9,7 +9,7 @@
 # has_zero_copy: whether this kernel's driver has what zero copy takes.
 has_zero_copy() {
 	ublkctl features --json |
-		jq -e '.features | any(.name == "auto-buffer" and .available)' >/dev/null
+		gojq -e '.features | any(.name == "auto-buffer" and .available)' >/dev/null
 }
 
 # io_paths: the I/O paths that there are here, one a line.
@@ -28,13 +28,21 @@ serve() {
 # refuses STATUS WORDS ARGUMENTS...: ublkctl with these arguments must end with this
 # status, say one line with these words in it on stderr and nothing on stdout.
 refuses() {
-	local wanted=$1 words=$2 status=0
+	local wanted=$1 words=$2
 	shift 2
-	timeout -k 5 40 ublkctl "$@" >refused.out 2>refused.err || status=$?
-	expect "$wanted" "$status" "exit status of 'ublkctl $*' ($(cat refused.err))"
-	[[ ! -s refused.out ]] || fail "'ublkctl $*' printed $(cat refused.out)"
-	expect 1 "$(wc -l <refused.err)" "lines of 'ublkctl $*' ($(cat refused.err))"
-	grep -qF -e "$words" refused.err || fail "'ublkctl $*' does not say '$words': $(cat refused.err)"
+	is_refused "$wanted" "$words" ublkctl "$@"
+}
+
+# is_refused STATUS WORDS PROGRAM ARGUMENTS...: the same of any program.
+is_refused() {
+	local wanted=$1 words=$2 status=0 lines
+	shift 2
+	timeout -k 5 40 "$@" >refused.out 2>refused.err || status=$?
+	mapfile -t lines <refused.err
+	expect "$wanted" "$status" "exit status of '$*' (${lines[*]})"
+	[[ ! -s refused.out ]] || fail "'$*' printed $(cat refused.out)"
+	expect 1 "${#lines[@]}" "lines of '$*' (${lines[*]})"
+	[[ ${lines[0]} == *"$words"* ]] || fail "'$*' does not say '$words': ${lines[0]}"
 }
 
 # fails_with WORDS COMMAND...: it must fail, and say these words on stderr.
