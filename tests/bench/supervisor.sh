@@ -82,8 +82,8 @@ longest_wait() {
 	sleep 2
 	"$@"
 	wait "$load" || fail "fio: status $?"
-	TOOK=$(($(gojq '[.jobs[0].read.clat_ns.max, .jobs[0].write.clat_ns.max] | max' wait.json) / 1000))
-	expect 0 "$(gojq '.jobs[0].error' wait.json)" "fio's errors"
+	TOOK=$(($(jq '[.jobs[0].read.clat_ns.max, .jobs[0].write.clat_ns.max] | max' wait.json) / 1000))
+	expect 0 "$(jq '.jobs[0].error' wait.json)" "fio's errors"
 }
 kill_worker() { kill -KILL "$(worker_of busy)"; }
 upgrade_it() { ublkctl upgrade busy; }
@@ -111,7 +111,7 @@ switches() { # PID...
 }
 
 many_are_live() {
-	(($(ublkctl list --json | gojq '[.[] | select(.state == "live")] | length') == many))
+	(($(ublkctl list --json | jq '[.[] | select(.state == "live")] | length') == many))
 }
 
 idle_ones() {
@@ -128,7 +128,7 @@ idle_ones() {
 	retry 1000 many_are_live || fail "not $many are live"
 	echo "figure idle-start us $(($(now_us) - began))"
 	sleep 10
-	mapfile -t pids < <(ublkctl list --json | gojq '.[] | .pid')
+	mapfile -t pids < <(ublkctl list --json | jq '.[] | .pid')
 	echo "figure idle-pss KiB $((($(sum_of Pss "${pids[@]}" "$UBLKD")) / many))"
 	echo "figure idle-rss KiB $((($(sum_of Rss "${pids[@]}" "$UBLKD")) / many))"
 	echo "figure idle-ublkd-rss KiB $(sum_of Rss "$UBLKD")"

@@ -13,7 +13,7 @@ ublkctl run --json --queues 2 memory:32M >json.out 2>disk.err &
 PID=$!
 defer "kill $PID 2>/dev/null"
 retry 60 grep -q '"live"' json.out || fail "no device: $(cat disk.err)"
-DEV=$(gojq -r 'select(.event == "live") | .device' json.out)
+DEV=$(jq -r 'select(.event == "live") | .device' json.out)
 expect 2 "$(counted queues)" "queues"
 expect 0 "$(counted write.completed)" "writes at first"
 
@@ -53,6 +53,6 @@ done)
 wanted+=$'\n'"allocated $(counted gauge.allocated-bytes)"
 kill "$PID"
 wait "$PID" || fail "exit status $?"
-expect "$wanted" "$(gojq -r 'select(.event == "end") | (.operations | to_entries[] |
+expect "$wanted" "$(jq -r 'select(.event == "end") | (.operations | to_entries[] |
 	"\(.key) \(.value.completed) \(.value.bytes) \(.value.failed)"),
 	"allocated \(.gauges."allocated-bytes")"' json.out)" "the summary"

@@ -84,7 +84,7 @@ ublkctl run --json --id 3 --queues 2 --depth 32 memory:3M >json.out 2>disk.err &
 pid=$!
 defer "kill $pid 2>/dev/null"
 retry 30 grep -q '"event":"live"' json.out || fail "no JSON line: $(cat json.out)"
-expect "/dev/ublkb3 3 memory $((3 << 20)) 512 2 32 false $pid" "$(gojq -r 'select(.event == "live") |
+expect "/dev/ublkb3 3 memory $((3 << 20)) 512 2 32 false $pid" "$(jq -r 'select(.event == "live") |
 	"\(.device) \(.id) \(.backend) \(.size) \(."block-size") \(.queues) \(.depth) \(."read-only") \(.pid)"' \
 	json.out)" "the JSON"
 kill "$pid"

@@ -12,7 +12,7 @@
 at_work() { (($(counted read.completed) > 500 && $(counted write.completed) > 500)); }
 
 # state_of ID: as "list" tells it.
-state_of() { ublkctl list --json | gojq -r --argjson id "$1" '.[] | select(.id == $id) | .state'; }
+state_of() { ublkctl list --json | jq -r --argjson id "$1" '.[] | select(.id == $id) | .state'; }
 
 is_dead() { [[ $(state_of "$1") == dead ]]; }
 

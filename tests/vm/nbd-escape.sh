@@ -27,7 +27,7 @@ expect 0 "$(grep -c '^two lines' list.txt)" "lines that the server has made up"
 ublkctl nbd-list --json "$URI" >list.json 2>list.err
 clean list.json
 clean list.err
-gojq -e --arg name "$evil" 'any(.name == $name)' list.json >/dev/null ||
+jq -e --arg name "$evil" 'any(.name == $name)' list.json >/dev/null ||
 	fail "the JSON has not the name: $(cat list.json)"
 server_stop main
 

@@ -14,7 +14,7 @@
 
 can_grow() {
 	ublkctl features --json |
-		gojq -e '.features | any(.name == "update-size" and .available)' >/dev/null
+		jq -e '.features | any(.name == "update-size" and .available)' >/dev/null
 }
 
 size_is() { [[ $(blockdev --getsize64 "$DEV") == "$1" ]]; }

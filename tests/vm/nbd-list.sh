@@ -11,11 +11,11 @@
 . /lab/nbd.sh
 
 # Of one export: NAME KEY.
-of() { gojq -r --arg name "$1" --arg key "$2" '.[] | select(.name == $name) | .[$key]' list.json; }
+of() { jq -r --arg name "$1" --arg key "$2" '.[] | select(.name == $name) | .[$key]' list.json; }
 
 # can NAME ABILITY: true or false.
 can() {
-	gojq --arg name "$1" --arg what "$2" \
+	jq --arg name "$1" --arg what "$2" \
 		'.[] | select(.name == $name) | .abilities | any(. == $what)' list.json
 }
 
@@ -28,7 +28,7 @@ cat list.txt
 grep -q small list.txt || fail "small is not listed"
 grep -q large list.txt || fail "large is not listed"
 ublkctl nbd-list --json "$URI" >list.json
-gojq . list.json
+jq . list.json
 expect 1048576 "$(of small size)" "small: size"
 expect $((3 << 30)) "$(of large size)" "large: size"
 expect false "$(can large read-only)" "large: read-only"

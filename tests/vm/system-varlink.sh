@@ -29,7 +29,7 @@ ask() {
 	if [[ $client == varlinkctl ]]; then
 		varlinkctl call --json=short --timeout=60 $socket "io.ublkd.$1" "$2"
 	else
-		mapfile -t words < <(gojq -r 'to_entries[] | .key + "=" +
+		mapfile -t words < <(jq -r 'to_entries[] | .key + "=" +
 			(.value | if type == "string" then . else tojson end)' <<<"$2")
 		timeout 60 python3 /lab/varlink.py $socket "io.ublkd.$1" ${words[@]+"${words[@]}"}
 	fi
@@ -42,7 +42,7 @@ call() {
 }
 
 # is WANTED JQ: what the last answer has.
-is() { expect "$1" "$(gojq -r "$2" answer)" "$(cat answer): $2:"; }
+is() { expect "$1" "$(jq -r "$2" answer)" "$(cat answer): $2:"; }
 
 # refuses_call ERROR METHOD PARAMETERS
 refuses_call() {
@@ -61,7 +61,7 @@ each_method() {
 	is live .export.state
 	is requested .export.origin
 	is 67108864 .export.size
-	device=$(gojq -r .export.device answer)
+	device=$(jq -r .export.device answer)
 	[[ -b $device ]] || fail "$device is no device"
 	# The same once more is the same; another is not.
 	call Export '{"name":"one","uri":"file:/srv/one","options":{"create":"64M","queues":"1"}}'
@@ -119,12 +119,12 @@ each_method() {
 
 can_resize() {
 	ublkctl features --json |
-		gojq -e '.features | any(.name == "update-size" and .available)' >/dev/null
+		jq -e '.features | any(.name == "update-size" and .available)' >/dev/null
 }
 
 # The monitor runs beside it; what it tells is what happened.
 tells() {
-	tr -d '\036' <changes | gojq -se --arg state "$1" \
+	tr -d '\036' <changes | jq -se --arg state "$1" \
 		'any(.export.name == "one" and .change.state == $state)' >/dev/null
 }
 for client in varlinkctl varlink.py; do

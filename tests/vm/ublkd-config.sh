@@ -108,12 +108,12 @@ fill /dev/ublk/stays other
 
 # A restart of ublkd changes nothing.
 names >before
-pids=$(gojq -c '[.[] | [.name, .pid]] | sort' listed)
+pids=$(jq -c '[.[] | [.name, .pid]] | sort' listed)
 ublkd_end
 ublkd_start
 names >after
 cmp before after || fail "other exports after a restart: $(diff before after)"
-expect "$pids" "$(gojq -c '[.[] | [.name, .pid]] | sort' listed)" "workers after a restart"
+expect "$pids" "$(jq -c '[.[] | [.name, .pid]] | sort' listed)" "workers after a restart"
 holds /dev/ublk/data content
 holds /dev/ublk/stays other
 

@@ -140,7 +140,7 @@ crash_all upgrade
 crash_all recover
 crash_all suspend
 crash_all resume
-ublkctl features --json | gojq -e '.features | any(.name == "update-size" and .available)' >/dev/null &&
+ublkctl features --json | jq -e '.features | any(.name == "update-size" and .available)' >/dev/null &&
 	crash_all resize
 
 # Its content is with two processes while they change.

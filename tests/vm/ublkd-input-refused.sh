@@ -152,7 +152,7 @@ expect precious "$(cat exists)" "a file that was refused"
 for name in '' . .. ../x a/b 'a b' 'a\nb' 'a\u0000' 'a*' é -a .a ublkb0 ublkc0 ublk-control a-part1 "$long"; do
 	printf '{"method":"io.ublkd.Export","parameters":{"name":"%s","uri":"null:1M"}}\0' "$name" |
 		/lab/bin/unix-talk --wait 30000 --replies 1 /run/ublkd/io.ublkd | tr -d '\0' >answer
-	gojq -e '.error | test("Invalid")' answer >/dev/null || fail "the name '$name': $(cat answer)"
+	jq -e '.error | test("Invalid")' answer >/dev/null || fail "the name '$name': $(cat answer)"
 done
 expect "$devices" "$(echo /dev/ublk[bc]*)" "devices after names that are none"
 

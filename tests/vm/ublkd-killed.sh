@@ -17,7 +17,7 @@
 names=(file memory nbd)
 
 all_workers() {
-	timeout -k 1 30 ublkctl list --json | gojq -r '.[] | "\(.name) \(.state) \(.pid)"' | sort
+	timeout -k 1 30 ublkctl list --json | jq -r '.[] | "\(.name) \(.state) \(.pid)"' | sort
 }
 
 found_again() {

@@ -42,7 +42,7 @@ echo "at $SECONDS s: other programs' devices"
 ublk_start foreign memory:64M
 foreign=$DEV
 expect "foreign $(ublk_pid foreign)" \
-	"$(ublkctl list --json | gojq -r --arg dev "$foreign" '.[] | select(.device == $dev) | "\(.origin) \(.pid)"')" \
+	"$(ublkctl list --json | jq -r --arg dev "$foreign" '.[] | select(.device == $dev) | "\(.origin) \(.pid)"')" \
 	"the foreign one"
 disk
 

@@ -23,7 +23,7 @@ size_is() {
 
 can_resize() {
 	ublkctl features --json |
-		gojq -e '.features | any(.name == "update-size" and .available)' >/dev/null
+		jq -e '.features | any(.name == "update-size" and .available)' >/dev/null
 }
 
 scratch_fs 512M

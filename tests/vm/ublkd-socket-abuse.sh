@@ -46,7 +46,7 @@ files=$(files_of)
 	trap 'exit 0' TERM
 	while :; do
 		began=${EPOCHREALTIME/./}
-		timeout -k 1 30 ublkctl list 2>&1 >/dev/null || echo "failed: $?"
+		timeout -k 1 30 ublkctl list >list.out 2>&1 || echo "failed: $? $(cat list.out)"
 		echo $(((${EPOCHREALTIME/./} - began) / 1000))
 		sleep 0.1
 	done
@@ -141,7 +141,7 @@ for text in '' ' ' '{' '}' 'null' '[]' '[1]' '"method"' '{}' '{"method":1}' '{"m
 	"$(printf '[%.0s' {1..20000})" "$(printf '{"a":%.0s' {1..20000})"; do
 	printf '%s\0' "$text" | talk --wait 500 >out || true
 	tr -d '\0' <out >answer
-	[[ ! -s answer ]] || gojq -e .error answer >/dev/null || fail "'${text:0:80}': $(head -c 300 answer)"
+	[[ ! -s answer ]] || jq -e .error answer >/dev/null || fail "'${text:0:80}': $(head -c 300 answer)"
 done
 step "requests that are none"
 

@@ -40,7 +40,7 @@ workers_changed() {
 	workers >workers.now
 	! paste workers.before workers.now | awk '$1 != $3 || $2 == $4' | grep .
 }
-workers() { ublkctl list --json | gojq -r '.[] | "\(.name) \(.pid)"' | sort; }
+workers() { ublkctl list --json | jq -r '.[] | "\(.name) \(.pid)"' | sort; }
 
 for name in "${names[@]}"; do
 	case $name in

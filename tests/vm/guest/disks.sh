@@ -9,7 +9,7 @@
 # has_zero_copy: whether this kernel's driver has what zero copy takes.
 has_zero_copy() {
 	ublkctl features --json |
-		gojq -e '.features | any(.name == "auto-buffer" and .available)' >/dev/null
+		jq -e '.features | any(.name == "auto-buffer" and .available)' >/dev/null
 }
 
 # io_paths: the I/O paths that there are here, one a line.

@@ -7,13 +7,13 @@
 # names: of all exports, one a line. What was listed is in the file listed.
 names() {
 	timeout -k 1 30 ublkctl list --json >listed || return 1
-	gojq -r '.[] | .name' listed | sort
+	jq -r '.[] | .name' listed | sort
 }
 
 # nr_live: how many are live.
 nr_live() {
 	timeout -k 1 30 ublkctl list --json >listed || return 1
-	gojq '[.[] | select(.state == "live")] | length' listed
+	jq '[.[] | select(.state == "live")] | length' listed
 }
 
 # disorder: what is not so, one a line; nothing where all is in order. Devices,
@@ -24,7 +24,7 @@ disorder() {
 	local name state pid device reason
 	local names=() disks=() serving=() processes=() found
 	timeout -k 1 30 ublkctl list --json >listed || { echo "ublkctl list does not answer"; return; }
-	gojq -r '.[] | "\(.name) \(.state) \(.pid) \(.device) \(.reason)"' listed >exports
+	jq -r '.[] | "\(.name) \(.state) \(.pid) \(.device) \(.reason)"' listed >exports
 	while read -r name state pid device reason; do
 		names+=("$name")
 		disks+=("${device#/dev/}")

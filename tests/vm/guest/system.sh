@@ -33,7 +33,7 @@ service_start() {
 
 service_end() {
 	local name
-	ublkctl list --json | gojq -r '.[].name' | while read -r name; do
+	ublkctl list --json | jq -r '.[].name' | while read -r name; do
 		ublkctl remove --force "$name"
 	done
 	systemctl --quiet disable --now ublkd.service ublkd.socket
@@ -52,7 +52,7 @@ service_is_back() {
 
 # export_says NAME WHAT: of what the method List says of it, such as state or pid.
 export_says() {
-	ublkctl list --json | gojq -r --arg name "$1" --arg what "$2" \
+	ublkctl list --json | jq -r --arg name "$1" --arg what "$2" \
 		'.[] | select(.name == $name) | .[$what]'
 }
 

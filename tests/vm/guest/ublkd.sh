@@ -90,9 +90,9 @@ export_start() {
 	[[ -b $DEV ]] || fail "$name: '$DEV' is no block device"
 }
 
-# about NAME FILTER: of what "show" tells, what the filter of jq's language picks; "null" where it
+# about NAME FILTER: of what "show" tells, what jq's filter picks; "null" where it
 # is not there.
-about() { timeout -k 1 30 ublkctl show "$1" --json | gojq -r "$2"; }
+about() { timeout -k 1 30 ublkctl show "$1" --json | jq -r "$2"; }
 
 state_of() { about "$1" .export.state; }
 reason_of() { about "$1" .export.reason; }
@@ -100,7 +100,7 @@ reason_says() { [[ $(reason_of "$1") == *"$2"* ]]; }
 worker_of() { about "$1" .export.pid; }
 device_of() { about "$1" .export.device; }
 recoveries_of() { about "$1" .recoveries; }
-has_errors() { [[ $(timeout -k 1 30 ublkctl stats "$1" --json | gojq -r .errors.EIO) == [1-9]* ]]; }
+has_errors() { [[ $(timeout -k 1 30 ublkctl stats "$1" --json | jq -r .errors.EIO) == [1-9]* ]]; }
 
 state_is() { [[ $(state_of "$1") == "$2" ]]; }
 
