@@ -13,10 +13,15 @@
 # status FIELD: of the server.
 status() { awk -v field="$1:" '$1 == field { print $2 }' "/proc/$PID/status"; }
 
+# kernels_own THREAD: one that io_uring started, which wakes each five seconds to see
+# whether it may end.
+kernels_own() { [[ $(<"$1/comm") == iou-* ]]; }
+
 # work_done: ticks and voluntary context switches of each of its threads.
 work_done() {
 	local task
 	for task in "/proc/$PID"/task/*; do
+		! kernels_own "$task" || continue
 		echo "${task##*/} $(sed 's/.*) //' "$task/stat" | cut -d' ' -f12,13)" \
 			"$(awk '/^voluntary/ { print $2 }' "$task/status")"
 	done
@@ -47,7 +52,7 @@ ublk_start pinned --queues 4 --cpus 1,3 null:1G
 queue_threads() {
 	local task
 	for task in /proc/"$PID"/task/*; do
-		[[ ${task##*/} == "$PID" || $(<"$task/comm") == iou-* ]] || echo "$task"
+		[[ ${task##*/} == "$PID" ]] || kernels_own "$task" || echo "$task"
 	done
 }
 
