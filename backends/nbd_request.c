@@ -119,7 +119,8 @@ static int answered(void *user_data, int *error)
 		nbd_flushed(nbd, n->covers);
 	else if (io->op != IO_READ)
 		acknowledged(q, n);
-	end_request(q, n, (int)io->length);
+	/* The server may have told of a loss only to a flush that ended before this one. */
+	end_request(q, n, io->op == IO_FLUSH ? export_lost(nbd->export) : (int)io->length);
 	return 1;
 }
 

@@ -52,9 +52,24 @@ static bool send_all(int fd, const void *data, size_t size)
 	return true;
 }
 
-static bool reply(int fd, const struct message *m)
+/* The error that the command ends with; 0: none. */
+static uint32_t error_of(struct scripted *s, const struct message *m)
 {
-	struct answer a = { .magic = htobe32(0x67446698), .cookie = m->cookie };
+	unsigned command = be16toh(m->type) % SCRIPTED_COMMANDS;
+	atomic_uint *fails = &s->fails[command];
+	unsigned left = atomic_load(fails);
+
+	while (left)
+		if (atomic_compare_exchange_weak(fails, &left, left - 1))
+			return atomic_load(&s->error[command]);
+	return 0;
+}
+
+static bool reply(struct scripted *s, int fd, const struct message *m)
+{
+	struct answer a = { .magic = htobe32(0x67446698),
+			    .error = htobe32(error_of(s, m)),
+			    .cookie = m->cookie };
 	uint32_t length = be32toh(m->length);
 	uint64_t offset = be64toh(m->offset);
 	uint8_t *data;
@@ -62,7 +77,7 @@ static bool reply(int fd, const struct message *m)
 
 	if (!send_all(fd, &a, sizeof(a)))
 		return false;
-	if (be16toh(m->type) != SCRIPTED_READ)
+	if (a.error || be16toh(m->type) != SCRIPTED_READ)
 		return true;
 	data = malloc(length);
 	pthread_mutex_lock(&content_lock);
@@ -114,7 +129,7 @@ static void serve(struct scripted *s, int fd)
 				i++;
 				continue;
 			}
-			if (!reply(fd, &held[i]))
+			if (!reply(s, fd, &held[i]))
 				return;
 			held[i] = held[--nr_held];
 		}
@@ -131,7 +146,7 @@ static void serve(struct scripted *s, int fd)
 			return;
 		if (be16toh(m.type) == atomic_load(&s->hold) && nr_held < HELD_MAX)
 			held[nr_held++] = m;
-		else if (!reply(fd, &m))
+		else if (!reply(s, fd, &m))
 			return;
 	}
 }

@@ -45,6 +45,8 @@ struct scripted {
 	atomic_int hold;
 	/* While it holds one, the connection serves no other. */
 	atomic_bool serial;
+	/* The next so many answers to a command are its error (NBD protocol, "Error values"). */
+	atomic_uint fails[SCRIPTED_COMMANDS], error[SCRIPTED_COMMANDS];
 	/* So far: connections accepted, greeted, and ended after that; requests that have come. */
 	atomic_uint accepted, greeted, ended, requests[SCRIPTED_COMMANDS];
 
