@@ -1346,10 +1346,40 @@ static void test_is_drained_after_two_rounds_only(void **state)
 	close(q.wake);
 }
 
+/* What comes then waits for the next server, or for the drain's end. */
+static void test_nothing_is_served_while_it_drains(void **state)
+{
+	struct fake_request *r;
+	struct serving *serving;
+	struct served s;
+
+	(void)state;
+	tell(IN_SUBMIT);
+	begin(&s, kinds[0], IO_PATH_USER_COPY, 1, 1);
+	serving = &s.device.serving;
+	serving_drain(serving, true);
+	for (unsigned ms = 0; !serving_is_drained(serving); ms++) {
+		assert_true(ms < 20000);
+		poll(NULL, 0, 1);
+	}
+	r = fake_request_start(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL);
+	for (unsigned ms = 0; !atomic_load(&serving->queues[0].nr_parked); ms++) {
+		assert_false(fake_request_ended(r));
+		assert_true(ms < 20000);
+		poll(NULL, 0, 1);
+	}
+	assert_true(serving_is_drained(serving));
+	assert_false(fake_request_ended(r));
+	serving_drain(serving, false);
+	assert_int_equal(fake_request_wait(r), 0);
+	finish(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_is_drained_after_two_rounds_only),
+		cmocka_unit_test(test_nothing_is_served_while_it_drains),
 		cmocka_unit_test(test_data_of_every_access_on_every_path),
 		cmocka_unit_test(test_failed_registrations_fall_back),
 		cmocka_unit_test(test_small_and_large_reads_share_a_buffer),
