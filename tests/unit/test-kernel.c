@@ -4,7 +4,9 @@
  * until somebody opens its other end).
  */
 #include "supervisor/fiber.h"
+#include "supervisor/host.h"
 #include "supervisor/kernel.h"
+#include "supervisor/managed.h"
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"
 #include "tests/unit/test.h"
@@ -214,6 +216,8 @@ static void only_storage_is_opened(void)
 	snprintf(link, sizeof(link), "%s", temp_path("link"));
 	close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 	assert_int_equal(open_as(&root, file, O_RDWR), 0);
+	/* What is there is not made anew, whoever asks for that. */
+	assert_int_equal(open_as(&root, file, O_RDWR | O_CREAT), -EEXIST);
 	assert_int_equal(open_as(&root, temp_path("."), O_RDONLY), -EACCES);
 	assert_int_equal(open_as(&root, temp_path("."), O_RDONLY | O_DIRECTORY), 0);
 	assert_int_equal(symlink("/proc/self/status", link), 0);
@@ -277,6 +281,86 @@ static void test_opens_with_the_rights_of_the_owner(void **state)
 	in_fiber(owners_have_their_own_rights);
 }
 
+/* ---- what a worker asks for ---- */
+
+static struct managed *managed_of(const char *uri, const char *option)
+{
+	json_t *options = json_object();
+	struct managed *m = NULL;
+	struct error err = { 0 };
+
+	if (option)
+		json_object_set_new(options, option, json_null());
+	if (managed_create(&m, "a", uri, options, ORIGIN_REQUESTED, &err))
+		fail_msg("%s", err.text);
+	return m;
+}
+
+static int asks(struct managed *m, const char *kind, const char *path, int flags)
+{
+	json_t *question = json_pack("{s:s, s:i}", "path", path, "flags", flags);
+	int fd = host_answer(m, kind, question);
+
+	json_decref(question);
+	if (fd > 0)
+		close(fd);
+	return fd < 0 ? fd : 0;
+}
+
+/* A worker that somebody has taken over asks for what is not its export's. */
+static void nothing_else_is_given(void)
+{
+	char file[PATH_MAX], another[PATH_MAX];
+	struct managed *m;
+
+	snprintf(file, sizeof(file), "%s", temp_path("disk"));
+	snprintf(another, sizeof(another), "%s", temp_path("another"));
+	close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	close(open(another, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	m = managed_of(file, NULL);
+	assert_int_equal(asks(m, "open", file, O_RDWR), 0);
+	assert_int_equal(asks(m, "open", another, O_RDONLY), -EACCES);
+	assert_int_equal(asks(m, "remove", file, 0), -EACCES);
+	assert_int_equal(asks(m, "remove", another, 0), -EACCES);
+	assert_int_equal(asks(m, "connect", another, 0), -EACCES);
+	assert_int_equal(asks(m, "memory", file, 0), -EACCES);
+	assert_int_equal(asks(m, "anything", file, 0), -ENOSYS);
+	/* The rights are those of whoever has made the export. */
+	m->owner = (struct owner){ .uid = 12345, .gid = 12345 };
+	if (!geteuid())
+		assert_int_equal(asks(m, "open", file, O_RDWR), -EACCES);
+	managed_destroy(m);
+	m = managed_of(file, "read-only");
+	assert_int_equal(asks(m, "open", file, O_RDONLY), 0);
+	assert_int_equal(asks(m, "open", file, O_RDWR), -EACCES);
+	managed_destroy(m);
+	assert_int_equal(access(file, F_OK) || access(another, F_OK), 0);
+}
+
+static void test_a_worker_is_given_nothing_but_its_exports(void **state)
+{
+	(void)state;
+	in_fiber(nothing_else_is_given);
+}
+
+/* The content of a device that lives is the one that it has. */
+static void memory_is_not_replaced(void)
+{
+	struct managed *m = managed_of("memory:1M", NULL);
+
+	m->state = EXPORT_LIVE;
+	assert_int_equal(asks(m, "memory", "", 0), -EACCES);
+	m->state = EXPORT_RECOVERING;
+	assert_int_equal(asks(m, "memory", "", 0), -ENODATA);
+	managed_destroy(m);
+}
+
+static void test_memory_is_given_to_a_new_device_only(void **state)
+{
+	(void)state;
+	in_fiber(memory_is_not_replaced);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +371,10 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_opens_nothing_but_storage, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_opens_with_the_rights_of_the_owner, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_a_worker_is_given_nothing_but_its_exports,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_memory_is_given_to_a_new_device_only, setup,
 						teardown),
 	};
 

@@ -3,10 +3,12 @@
  * The table of exports.  Each is `keeping` here, so that nothing is done for it: what
  * its own fiber does the test plays.
  */
+#include "supervisor/api.h"
 #include "supervisor/keep.h"
 #include "supervisor/supervisor.h"
 #include "tests/unit/test.h"
 
+#include <grp.h>
 #include <sys/stat.h>
 
 static char folder[64];
@@ -29,6 +31,38 @@ static struct managed *make(const char *name, enum managed_origin origin)
 	made->next = supervisor_exports;
 	supervisor_exports = made;
 	return made;
+}
+
+/* Whoever is in no group that ublkd.conf names may nothing, and who reads may not change. */
+static void test_who_may_call(void **state)
+{
+	const struct group *group;
+	struct varlink_peer somebody = { .uid = 12345, .gid = 12345 }, control = somebody,
+			    reader = somebody, root = { 0 };
+
+	(void)state;
+	group = getgrnam("daemon");
+	if (!group)
+		skip();
+	control.gid = group->gr_gid;
+	group = getgrnam("bin");
+	if (!group)
+		skip();
+	reader.gid = group->gr_gid;
+	assert_false(api_may(&control, false, NULL));
+	assert_false(api_may(&reader, false, NULL));
+	supervisor_config.values[CONFIG_CONTROL_GROUP].text = "daemon";
+	supervisor_config.values[CONFIG_READ_GROUP].text = "bin";
+	supervisor_config_number++;
+	for (unsigned changes = 0; changes < 2; changes++) {
+		assert_true(api_may(&root, changes, NULL));
+		assert_true(api_may(&control, changes, NULL));
+		assert_int_equal(api_may(&reader, changes, NULL), !changes);
+		assert_false(api_may(&somebody, changes, NULL));
+	}
+	supervisor_config.values[CONFIG_CONTROL_GROUP].text = NULL;
+	supervisor_config.values[CONFIG_READ_GROUP].text = NULL;
+	supervisor_config_number++;
 }
 
 static int setup(void **state)
@@ -169,6 +203,7 @@ static void test_shutdown_removes_what_was_declared_anew(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_who_may_call),
 		cmocka_unit_test_setup_teardown(test_a_removal_is_only_strengthened, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_no_longer_declared_when_it_is_gone, setup,

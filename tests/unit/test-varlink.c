@@ -600,6 +600,18 @@ static void test_permission(void **state)
 	end();
 }
 
+static void test_groups_of_a_peer(void **state)
+{
+	static const gid_t others[] = { 11, 12 };
+	const struct varlink_peer peer = { .gid = 10, .groups = others, .nr_groups = 2 };
+
+	(void)state;
+	for (gid_t gid = 10; gid <= 12; gid++)
+		assert_true(varlink_peer_in_group(&peer, gid));
+	assert_false(varlink_peer_in_group(&peer, 0));
+	assert_false(varlink_peer_in_group(&peer, 13));
+}
+
 static void refuse(struct varlink_call *call, void *context)
 {
 	assert_ptr_equal(context, &test);
@@ -1414,6 +1426,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_no_request_ends_the_connection),
 		cmocka_unit_test(test_deep_requests_are_refused),
 		cmocka_unit_test(test_permission),
+		cmocka_unit_test(test_groups_of_a_peer),
 		cmocka_unit_test(test_an_interface_refuses_in_its_own_words),
 		cmocka_unit_test(test_wrong_replies_are_told),
 		cmocka_unit_test(test_requests_in_pieces),

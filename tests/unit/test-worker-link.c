@@ -557,6 +557,10 @@ static void both_are_found(void)
 	assert_null(worker_adopt_new("a", &events));
 	assert_int_equal(adopt(&found, &process, &err), 0);
 	assert_int_equal(worker_pid(found), pid);
+	/* Its number, and not itself: another one has got it since. */
+	process.started++;
+	assert_null(worker_adopt_known("a", &process, &events));
+	process.started--;
 	old = worker_adopt_known("a", &process, &events);
 	assert_non_null(old);
 	assert_int_equal(worker_pid(old), process.pid);
