@@ -604,6 +604,29 @@ static void test_a_replay_waits_for_the_one_before(void **state)
 	finish(&s);
 }
 
+/* Of two writes of one block the later one is what stays, whatever order a server has. */
+static void test_a_replay_sends_what_overlaps_one_by_one(void **state)
+{
+	struct served s;
+
+	(void)state;
+	begin(&s, "");
+	assert_int_equal(write_block(0, 0, 0x11), 0);
+	assert_int_equal(write_block(0, 0, 0x22), 0);
+	hold(true);
+	break_connection(0);
+	wait_count(&conns[1].nr_held, 1);
+	poll(NULL, 0, 300);
+	assert_non_null(write_of(0x11, 1));
+	assert_null(write_of(0x22, 1));
+	hold(false);
+	break_connection(1);
+	land(1);
+	wait_for(&s, "reconnects", 1);
+	reads_as(0, 0x22);
+	finish(&s);
+}
+
 /* A replay need not wait for what was never acknowledged. */
 static void test_a_replay_does_not_wait_for_requests(void **state)
 {
@@ -633,6 +656,7 @@ int main(void)
 		cmocka_unit_test(test_what_fails_blocks_its_range_further),
 		cmocka_unit_test(test_a_replay_keeps_fua),
 		cmocka_unit_test(test_a_replay_waits_for_the_one_before),
+		cmocka_unit_test(test_a_replay_sends_what_overlaps_one_by_one),
 		cmocka_unit_test(test_a_replay_does_not_wait_for_requests),
 	};
 	int failed;
