@@ -597,6 +597,30 @@ static void test_6_12_is_done_with_a_dead_worker_before_the_next(void **state)
 	recovers_on(&fake_linux_7_2, "");
 }
 
+/* What is beyond a smaller size is lost: that is not done unasked, nor by a backend's news. */
+static void keeps_its_size(void)
+{
+	m->limits = stub_limits;
+	assert_int_equal(flow_grow(m, stub_limits.size, &err), 0);
+	assert_int_equal(flow_grow(m, stub_limits.size + 511, &err), 0);
+	assert_int_equal(flow_grow(m, 4096, &err), 0);
+	assert_int_equal(flow_resize(m, 4096, false, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "--force"));
+	assert_int_equal(flow_resize(m, 4097, true, &err), -EINVAL);
+	assert_int_equal(flow_resize(m, stub_limits.size + 1, false, &err), -EINVAL);
+	assert_int_equal(m->limits.size, stub_limits.size);
+	release = &fake_linux_6_12;
+	assert_int_equal(flow_grow(m, 2 * stub_limits.size, &err), -EOPNOTSUPP);
+	assert_int_equal(flow_resize(m, 4096, true, &err), -EOPNOTSUPP);
+	release = &fake_linux_7_2;
+}
+
+static void test_a_device_keeps_its_size_unless_told(void **state)
+{
+	(void)state;
+	in_fiber(keeps_its_size);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -612,6 +636,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_only_its_own_death_ends_a_command, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_device_keeps_its_shape, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_device_keeps_its_size_unless_told, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(
 			test_6_12_is_done_with_a_dead_worker_before_the_next, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_worker_that_served_has_not_died_in_a_row,

@@ -63,6 +63,33 @@ static void test_a_device_that_exists_stays_as_it_is(void **state)
 	opens((struct device_shape){ 40, 7, 65536 }, 40, 7, 65536);
 }
 
+/* In whole blocks, and never smaller. */
+static void test_storage_that_grows_is_told(void **state)
+{
+	static const struct {
+		uint64_t told, size;
+	} cases[] = { { 4096, 1 << 20 },
+		      { (1 << 20) + 511, 1 << 20 },
+		      { (2 << 20) + 511, 2 << 20 },
+		      { (1 << 20) + 512, (1 << 20) + 512 } };
+	struct serving s;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		assert_int_equal(serving_open(&s,
+					      &(struct serving_of){ .spec = &spec,
+								    .host = &host_here,
+								    .counters = counters },
+					      &err),
+				 0);
+		export_grow(&s.export, cases[i].told);
+		assert_int_equal(serving_grown(&s), cases[i].size);
+		/* Nobody has taken it over yet. */
+		assert_int_equal(s.export.limits.size, 1 << 20);
+		serving_close(&s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -70,6 +97,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_device_that_exists_stays_as_it_is, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_storage_that_grows_is_told, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
