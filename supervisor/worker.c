@@ -151,7 +151,7 @@ static void take_event(struct worker *w, const json_t *message, const char *even
 		json_int_t code = json_integer_value(json_object_get(message, "code"));
 
 		code = code > 0 && code <= 4095 ? code : code ? EIO : 0;
-		note_end(w, (int)code, text ? text : "");
+		note_end(w, (int)code, text && *text ? text : strerror((int)code));
 		tell_end(w);
 	} else if (!strcmp(event, "grown") && size > 0) {
 		w->events.grown(w, (uint64_t)size, w->events.context);

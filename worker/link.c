@@ -156,5 +156,5 @@ int link_to_error(const json_t *message, struct error *err)
 
 	if (code <= 0 || code > 4095)
 		code = EIO;
-	return error_set(err, (int)code, "%s", text ? text : strerror((int)code));
+	return error_set(err, (int)code, "%s", text && *text ? text : strerror((int)code));
 }

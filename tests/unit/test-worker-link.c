@@ -132,6 +132,10 @@ static void obey(int *link, int ask, const json_t *request)
 	if (!strcmp(verb, "end"))
 		say(*link,
 		    "{\"event\": \"ended\", \"code\": -99999999999, \"text\": \"\\u001bx\"}");
+	if (!strcmp(verb, "end-silently"))
+		say(*link, "{\"event\": \"ended\", \"code\": 19, \"text\": \"\"}");
+	if (!strcmp(verb, "refuse-silently"))
+		say(*link, "{\"failed\": 1, \"code\": 19, \"text\": \"\"}");
 	if (!strcmp(verb, "grow"))
 		say(*link, "{\"event\": \"grown\", \"size\": 8192}");
 	if (!strcmp(verb, "flood"))
@@ -433,6 +437,25 @@ static void test_what_is_no_message_is_passed_over(void **state)
 	in_fiber(says_no_message);
 }
 
+static void fails_without_a_word(void)
+{
+	struct worker *w = start();
+	struct error err;
+
+	assert_int_equal(call(w, "refuse-silently", CALL_MS, &err), -ENODEV);
+	assert_string_equal(err.text, strerror(ENODEV));
+	assert_int_equal(call(w, "end-silently", CALL_MS, &err), 0);
+	assert_int_equal(worker_fault(w, &err), -ENODEV);
+	assert_string_equal(err.text, strerror(ENODEV));
+	end(w);
+}
+
+static void test_a_failure_without_a_word_is_named_by_its_code(void **state)
+{
+	(void)state;
+	in_fiber(fails_without_a_word);
+}
+
 static void asks_much(void)
 {
 	struct worker *w = start();
@@ -726,6 +749,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_no_message_is_passed_over, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_a_failure_without_a_word_is_named_by_its_code,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_questions_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_one_that_serves_is_adopted, setup,
 						teardown),
