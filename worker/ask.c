@@ -127,6 +127,8 @@ static int ask_keep_memory(struct export *export, unsigned flags)
 	if (fd < 0)
 		return fd;
 	/* For the next ublkd, which the service manager may not have given it to. */
+	if (memory >= 0)
+		close(memory);
 	memory = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	return fd;
 }
