@@ -2,9 +2,23 @@
 #include "engine/error.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/*
+ * Whether a character of three bytes sets the direction of text or ends a line: with
+ * these a name makes a terminal show something else than what is there (UAX 9; U+200E,
+ * U+200F, U+2028 to U+202E, U+2066 to U+2069).
+ */
+static bool rearranges(const unsigned char *c)
+{
+	if (c[0] != 0xe2)
+		return false;
+	return (c[1] == 0x80 && (c[2] == 0x8e || c[2] == 0x8f || (c[2] >= 0xa8 && c[2] <= 0xae))) ||
+	       (c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9);
+}
 
 /* Bytes of the character at c, a printable one in UTF-8 (RFC 3629); 0: it is none. */
 static unsigned printable(const unsigned char *c)
@@ -23,6 +37,9 @@ static unsigned printable(const unsigned char *c)
 			return 0;
 	/* Terminals take these for control characters, too. */
 	if (c[0] == 0xc2 && c[1] < 0xa0)
+		return 0;
+	/* U+061C, the Arabic letter mark, is such a control, too. */
+	if ((n == 3 && rearranges(c)) || (c[0] == 0xd8 && c[1] == 0x9c))
 		return 0;
 	/* Written longer than need be, surrogates, past the last character. */
 	if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) ||

@@ -28,8 +28,8 @@ int error_set(struct error *err, int code, const char *fmt, ...)
 int error_prefix(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /*
- * Replaces, in place, each control character of text, and each byte that is no
- * UTF-8, by '?'.
+ * Replaces, in place, each byte of a control character, also one that sets the direction
+ * of text, and each byte that is no UTF-8, by '?'.
  */
 void text_make_printable(char *text);
 
