@@ -3,14 +3,17 @@
 #include "engine/log.h"
 
 #include <dirent.h>
-#include <unistd.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57 /* Linux 5.6 */
@@ -110,4 +113,35 @@ bool process_has_open(pid_t pid, const char *path)
 	if (dir)
 		closedir(dir);
 	return found;
+}
+
+static int wait_for(int pidfd, siginfo_t *info, int options)
+{
+	*info = (siginfo_t){ 0 };
+	return waitid(P_PIDFD, (id_t)pidfd, info, WEXITED | WNOHANG | options);
+}
+
+int process_open_child(pid_t pid)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	siginfo_t info;
+
+	/* Only a parent may wait: the number may have become another process's already. */
+	if (pidfd >= 0 && wait_for(pidfd, &info, WNOWAIT)) {
+		close(pidfd);
+		return -1;
+	}
+	return pidfd;
+}
+
+bool process_child_ended(int pidfd)
+{
+	siginfo_t info;
+
+	return wait_for(pidfd, &info, 0) || info.si_pid;
+}
+
+void process_kill(int pidfd)
+{
+	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
 }

@@ -34,4 +34,18 @@ uint64_t process_started(pid_t pid);
 /* Whether the process has the file of that path open, as /proc/PID/fd has it.  Any thread. */
 bool process_has_open(pid_t pid, const char *path);
 
+/*
+ * A descriptor (pidfd) of a child, by which it can be killed and no other process that gets
+ * its number later: a child is reaped by the kernel where SIGCHLD is ignored, so its number
+ * may be another's before anybody has waited for it.  The caller closes it.  -1: this
+ * process has no such child, or no longer.  Any thread.
+ */
+int process_open_child(pid_t pid);
+
+/* Whether the child that process_open_child() opened has ended; reaps it.  Any thread. */
+bool process_child_ended(int pidfd);
+
+/* Sends SIGKILL to the process of the pidfd.  Any thread. */
+void process_kill(int pidfd);
+
 #endif

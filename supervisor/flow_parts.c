@@ -5,6 +5,7 @@
 #include "engine/log.h"
 #include "engine/nodes.h"
 #include "engine/params.h"
+#include "engine/process.h"
 #include "supervisor/flow.h"
 #include "supervisor/host.h"
 #include "supervisor/keep.h"
@@ -14,12 +15,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define ATTRIBUTE_MS 5000u
@@ -316,8 +315,8 @@ static void add_partitions(struct managed *m, const char *device)
 	const char *const words[] = { "partx", "--add", device, NULL };
 	uint64_t end = fiber_now_ms() + PARTX_MS;
 	posix_spawn_file_actions_t quiet;
+	int ret, child;
 	pid_t pid;
-	int ret;
 
 	posix_spawn_file_actions_init(&quiet);
 	for (int fd = 0; fd < 3; fd++)
@@ -328,15 +327,19 @@ static void add_partitions(struct managed *m, const char *device)
 		log_warning(m->name, "its partitions are not looked for: partx: %s", strerror(ret));
 		return;
 	}
+	child = process_open_child(pid);
+	if (child < 0)
+		return; /* it has ended already */
 	/* It ends when the device answers, which need not be before this has gone on. */
-	while (!waitpid(pid, NULL, WNOHANG)) {
+	while (!process_child_ended(child)) {
 		if (fiber_now_ms() > end) {
 			log_warning(m->name, "its partitions are not found: it does not answer");
-			kill(pid, SIGKILL);
-			return;
+			process_kill(child);
+			break;
 		}
 		fiber_sleep(10);
 	}
+	close(child);
 }
 
 void flow_finish(struct managed *m, bool partitions)

@@ -2,7 +2,9 @@
 #include "tests/unit/test.h"
 #include "engine/process.h"
 
+#include <signal.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 
 static void test_a_process_has_the_name_that_it_chose(void **state)
 {
@@ -37,12 +39,61 @@ static void test_it_is_told_since_when_a_process_is_there(void **state)
 	assert_int_equal(process_started(0x7fffffff), 0);
 }
 
+/* A child that does nothing until it is killed. */
+static pid_t a_child(void)
+{
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	while (!pid)
+		pause();
+	return pid;
+}
+
+static void ends_when_killed(void)
+{
+	int child = process_open_child(a_child());
+
+	assert_true(child >= 0);
+	assert_false(process_child_ended(child));
+	process_kill(child);
+	while (!process_child_ended(child))
+		usleep(1000);
+	/* And stays so. */
+	assert_true(process_child_ended(child));
+	close(child);
+}
+
+static void test_a_child_is_killed_whoever_reaps_it(void **state)
+{
+	(void)state;
+	ends_when_killed();
+	signal(SIGCHLD, SIG_IGN);
+	ends_when_killed();
+	signal(SIGCHLD, SIG_DFL);
+}
+
+static void test_only_a_child_is_opened_as_one(void **state)
+{
+	pid_t pid = a_child();
+
+	(void)state;
+	assert_int_equal(process_open_child(getppid()), -1);
+	assert_int_equal(process_open_child(getpid()), -1);
+	assert_int_equal(process_open_child(0x7fffffff), -1);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(process_open_child(pid), -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_process_has_the_name_that_it_chose),
 		cmocka_unit_test(test_who_is_not_there_has_none),
 		cmocka_unit_test(test_it_is_told_since_when_a_process_is_there),
+		cmocka_unit_test(test_a_child_is_killed_whoever_reaps_it),
+		cmocka_unit_test(test_only_a_child_is_opened_as_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
