@@ -2,6 +2,7 @@
 #include "supervisor/config.h"
 #include "engine/error.h"
 #include "supervisor/config_parts.h"
+#include "supervisor/folder.h"
 #include "supervisor/name.h"
 
 #include <dirent.h>
@@ -116,15 +117,10 @@ static bool ends_in(const char *text, const char *end)
 	return n > m && !strcmp(text + n - m, end);
 }
 
-/*
- * Whoever can write a file or its directory decides what root opens.  The group root
- * is root's own.
- */
+/* Whoever can write a file or its directory decides what root opens. */
 static int check_writers(const struct stat *status, struct error *err)
 {
-	mode_t others = S_IWOTH | (status->st_gid ? S_IWGRP : 0);
-
-	if ((!status->st_uid || status->st_uid == geteuid()) && !(status->st_mode & others))
+	if (folder_only_root_writes(status))
 		return 0;
 	return error_set(err, EPERM,
 			 "others than root can write it: give it to root, and take that right from "

@@ -7,12 +7,34 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+bool folder_only_root_writes(const struct stat *status)
+{
+	mode_t others = S_IWOTH | (status->st_gid ? S_IWGRP : 0);
+
+	return (!status->st_uid || status->st_uid == geteuid()) && !(status->st_mode & others);
+}
+
 int folder_make(const char *path, mode_t mode, struct error *err)
 {
-	if (!mkdir(path, mode))
-		chmod(path, mode);
-	else if (errno != EEXIST)
+	struct stat status;
+
+	if (!mkdir(path, mode)) {
+		if (chmod(path, mode))
+			return error_set(err, errno, "%s: its mode cannot be set: %m", path);
+	} else if (errno != EEXIST) {
 		return error_set(err, errno, "%s: it cannot be made: %m", path);
+	}
+	/* One that was there may have been put there by anybody. */
+	if (stat(path, &status))
+		return error_set(err, errno, "%s: %m", path);
+	if (!S_ISDIR(status.st_mode))
+		return error_set(err, ENOTDIR, "%s: it is no directory: move it away", path);
+	if (!folder_only_root_writes(&status))
+		return error_set(err, EPERM,
+				 "%s: others than root can write it: look at what is in it, then "
+				 "give it to root, and take that right from the group and from "
+				 "others (chown root, chmod go-w)",
+				 path);
 	return 0;
 }
 

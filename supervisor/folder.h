@@ -5,13 +5,23 @@
 #ifndef UBLKD_FOLDER_H
 #define UBLKD_FOLDER_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct error;
+struct stat;
+
+/*
+ * Whether only root, or the user of this process, can write the file or folder of that
+ * status.  The group root is root's own.
+ */
+bool folder_only_root_writes(const struct stat *status);
 
 /*
  * Makes the folder with just that mode, whatever the umask is; one that is there
- * already stays as it is.  Returns 0, or what the system said with err filled.
+ * already stays as it is, and is refused where other users can write it, as they could
+ * replace what is in it.  Returns 0, or what the system said (-EPERM: others can write
+ * it; -ENOTDIR) with err filled.
  */
 int folder_make(const char *path, mode_t mode, struct error *err);
 
