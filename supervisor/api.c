@@ -457,6 +457,7 @@ static void remove_it(struct task *task)
 static void resize(struct task *task)
 {
 	json_int_t size = json_integer_value(json_object_get(task->parameters, "size"));
+	struct owner caller;
 	struct managed *m;
 	struct error err;
 	bool held;
@@ -471,7 +472,16 @@ static void resize(struct task *task)
 	held = size && (uint64_t)size < m->limits.size && is_held(m);
 	while (m->resize)
 		fiber_wait(&m->moved, 0);
-	if (m->state != EXPORT_LIVE) {
+	owner_of(task->call, &caller);
+	/* The worker has the file open for writing; the caller need not be able to do that. */
+	if (size && !owner_allows(&m->owner, &caller)) {
+		error_set(
+			&err, EPERM,
+			"%s: only root and the user who made the export (%u) can give its storage "
+			"another size",
+			m->name, m->owner.uid);
+		fail(task->call, &err);
+	} else if (m->state != EXPORT_LIVE) {
 		error_set(&err, ENOTCONN, "%s: it is %s: only a live one can be resized", m->name,
 			  export_state_name(m->state));
 		fail(task->call, &err);

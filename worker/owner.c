@@ -66,6 +66,11 @@ int owner_from_json(const json_t *json, struct owner *owner)
 	return 0;
 }
 
+bool owner_allows(const struct owner *owner, const struct owner *caller)
+{
+	return !caller->uid || caller->uid == owner->uid;
+}
+
 static int change(const struct owner *to)
 {
 	/* The user last: with it the right to change the others goes. */

@@ -7,6 +7,7 @@
 #define UBLKD_OWNER_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #define OWNER_GROUPS 64u /* supplementary groups; further ones give no rights */
@@ -26,6 +27,12 @@ json_t *owner_to_json(const struct owner *owner);
  * before there were any but root.
  */
 int owner_from_json(const json_t *json, struct owner *owner);
+
+/*
+ * Whether `caller` may change the storage itself of an export of that owner, as a new size
+ * does: root, and the user whose rights opened it for writing.  Any thread.
+ */
+bool owner_allows(const struct owner *owner, const struct owner *caller);
 
 /*
  * Gives the calling thread, and no other one, the owner's effective user and groups; it

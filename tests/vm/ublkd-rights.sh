@@ -65,6 +65,14 @@ member ublkctl export --create 1M made=file:"$PWD"/member_s/made >/dev/null
 expect 1000 "$(stat -c %u member_s/made)" "the user of a file that a member made"
 refused nobody dd if=/dev/ublk/own of=/dev/null bs=4k count=1 status=none 2>/dev/null
 
+# An export of root's: a member cannot cut off what is in its file, nor make that larger.
+truncate -s 16M root_s/image
+root ublkctl export roots=file:"$PWD"/root_s/image >/dev/null
+denied 'only root and the user who made the export' member ublkctl resize --force roots 1M
+denied 'only root and the user who made the export' member ublkctl resize roots 32M
+expect $((16 << 20)) "$(stat -c %s root_s/image)" "the size of root's file"
+root ublkctl remove roots
+
 # Exchanged before a recovery: by a link to root's file. Also by the next ublkd.
 for ublkd in same other; do
 	member mv member_s/disk member_s/aside
