@@ -57,6 +57,16 @@ void process_prepare_for_io(const char *about)
 	lock_memory(about);
 }
 
+int process_hide_memory(void)
+{
+	struct rlimit none = { 0 };
+
+	/* The limit is for what is written to a file, the flag for what a program gets, too. */
+	if (setrlimit(RLIMIT_CORE, &none) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+		return -errno;
+	return 0;
+}
+
 /* The begin of /proc/PID/FILE, in out as text; "" where it cannot be read. */
 static void read_file_of(pid_t pid, const char *file, char *out, size_t size)
 {

@@ -20,6 +20,13 @@
 void process_prepare_for_io(const char *about);
 
 /*
+ * Call before data or keys are read: no core dump of this process is written, and no other
+ * process of the same user can read its memory.  A change of the user undoes the second:
+ * call it again then.  Returns 0, or -errno.
+ */
+int process_hide_memory(void);
+
+/*
  * The name of a process, as it chose it, at most size bytes, in out, which is
  * returned: "" where there is no such process.  Any thread.
  */

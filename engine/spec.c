@@ -110,6 +110,19 @@ static char *scheme_of(const char *uri)
 	return strndup(uri, n);
 }
 
+/* RFC 3986, 3.2.1: "scheme://user:password@host". */
+static bool has_password(const char *rest)
+{
+	const char *host, *colon;
+
+	if (strncmp(rest, "//", 2) != 0)
+		return false;
+	rest += 2;
+	host = memchr(rest, '@', strcspn(rest, "/?#"));
+	colon = strchr(rest, ':');
+	return host && colon && colon < host;
+}
+
 static int unknown_scheme(const char *scheme, const char *uri, struct error *err)
 {
 	char known[200] = "";
@@ -147,6 +160,14 @@ int spec_open(struct spec *spec, const char *uri, struct error *err)
 		return error_set(err, EINVAL,
 				 "the URI is empty: give a path, or a URI such as memory:512M");
 	scheme = scheme_of(uri);
+	/* A URI is in messages, in records and in what `show` and `ps` tell.  Not in this one. */
+	if (scheme && has_password(uri + strlen(scheme) + 1)) {
+		ret = error_set(err, EINVAL,
+				"a password in a URI could be read by others: give none, as in "
+				"nbds://USER@HOST/EXPORT, and the key in a file, with "
+				"-o tls-psk-file=FILE");
+		goto close;
+	}
 	spec->uri = keep(spec, uri);
 	if (!spec->uri) {
 		ret = error_set(err, ENOMEM, "no memory");

@@ -298,6 +298,10 @@ static int serve(struct run *run, struct control *control)
 	bool asked;
 	int ret;
 
+	ret = process_hide_memory();
+	if (ret)
+		log_warning(NULL, "core dumps would have the device's data and keys: %s",
+			    strerror(-ret));
 	process_prepare_for_io(NULL);
 	if (catch_signals(control, &err) ||
 	    device_start(&device, &run->spec, &host_here, control, &err))

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -131,6 +130,13 @@ static bool has_no_capability(void)
 	return true;
 }
 
+static int hide_memory(struct error *err)
+{
+	int ret = process_hide_memory();
+
+	return ret ? error_set(err, ret, "core dumps cannot be forbidden: %s", strerror(-ret)) : 0;
+}
+
 static int drop_privilege(uid_t uid, gid_t gid, struct error *err)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -146,14 +152,12 @@ static int drop_privilege(uid_t uid, gid_t gid, struct error *err)
 	if (syscall(SYS_capset, &header, none) || !has_no_capability() ||
 	    prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN, 0, 0, 0) != 0)
 		return error_set(err, EPERM, "capabilities cannot be dropped");
+	/* It outlives who started it. */
+	prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return error_set(err, errno, "PR_SET_NO_NEW_PRIVS: %s", strerror(errno));
 	/* Another process of this user's, another worker, may not look into this one. */
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-		return error_set(err, errno, "PR_SET_DUMPABLE: %s", strerror(errno));
-	/* It outlives who started it. */
-	prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
-	return 0;
+	return hide_memory(err);
 }
 
 int sandbox_enter(const struct sandbox *sandbox, struct error *err)
@@ -162,13 +166,16 @@ int sandbox_enter(const struct sandbox *sandbox, struct error *err)
 	const struct backend *backend = export->backend;
 	/* The engine opens /dev/zero for it (queue.c). */
 	struct collection c = { .needs.opens = backend->access == ACCESS_NONE };
-	struct rlimit none = { 0 };
 	int ret;
 
 	if (!sandbox->uid || !sandbox->gid)
 		return error_set(err, EINVAL, "a worker runs as neither user nor group 0");
 	if (geteuid())
 		return error_set(err, EPERM, "only root can confine a worker");
+	/* Keys are copied below. */
+	ret = hide_memory(err);
+	if (ret)
+		return ret;
 	if (backend->needs)
 		backend->needs(export, collect, &c);
 	if (c.no_memory) {
@@ -177,7 +184,6 @@ int sandbox_enter(const struct sandbox *sandbox, struct error *err)
 	}
 	/* What it takes rights for. */
 	process_prepare_for_io(export->name);
-	setrlimit(RLIMIT_CORE, &none);
 	if (c.needs.names)
 		load_resolver_modules();
 	reset_signals();

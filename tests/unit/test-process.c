@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 static void test_a_process_has_the_name_that_it_chose(void **state)
@@ -86,12 +87,27 @@ static void test_only_a_child_is_opened_as_one(void **state)
 	assert_int_equal(process_open_child(pid), -1);
 }
 
+static void test_hidden_memory_is_never_dumped(void **state)
+{
+	struct rlimit limit;
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (!pid)
+		_exit(process_hide_memory() || prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) ||
+		      getrlimit(RLIMIT_CORE, &limit) || limit.rlim_cur || limit.rlim_max);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_process_has_the_name_that_it_chose),
 		cmocka_unit_test(test_who_is_not_there_has_none),
 		cmocka_unit_test(test_it_is_told_since_when_a_process_is_there),
+		cmocka_unit_test(test_hidden_memory_is_never_dumped),
 		cmocka_unit_test(test_a_child_is_killed_whoever_reaps_it),
 		cmocka_unit_test(test_only_a_child_is_opened_as_one),
 	};

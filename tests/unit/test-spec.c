@@ -106,6 +106,40 @@ static void test_refuses_unknown_schemes(void **state)
 	}
 }
 
+static void test_refuses_a_password_and_does_not_repeat_it(void **state)
+{
+	static const char *const bad[] = {
+		"tests://alice:5ec2e7@host/x",       "test://:5ec2e7@host",
+		"test+unix://a:5ec2e7@/n?socket=/s", "tests://alice:5ec2e7@[::1]/",
+		"disk://alice:5ec2e7@host",          "tests://a:5ec2e7:x@host:1",
+	};
+	static const char *const good[] = {
+		"tests://alice@host:10809/x",
+		"tests://host:1/a:b@c",
+		"test+unix:///a:b@c?socket=/x",
+		"test://host?socket=/a:b@c/d",
+		"test:a:b@c",
+		"file:///a:b@c",
+		"/nothere://a:b@c",
+		"test://alice@[::1]:1/x",
+	};
+	struct error err;
+	struct spec spec;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		err = (struct error){ 0 };
+		assert_int_equal(spec_open(&spec, bad[i], &err), -EINVAL);
+		assert_non_null(strstr(err.text, "password"));
+		assert_null(strstr(err.text, "5ec2e7"));
+	}
+	for (unsigned i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		if (spec_open(&spec, good[i], &err))
+			fail_msg("%s: %s", good[i], err.text);
+		spec_close(&spec);
+	}
+}
+
 static void test_the_defaults_as_an_export(void **state)
 {
 	struct export export;
@@ -317,6 +351,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_finds_the_backend),
 		cmocka_unit_test(test_refuses_unknown_schemes),
+		cmocka_unit_test(test_refuses_a_password_and_does_not_repeat_it),
 		cmocka_unit_test(test_the_defaults_as_an_export),
 		cmocka_unit_test(test_sets_options),
 		cmocka_unit_test(test_the_words_of_io_path),

@@ -73,6 +73,38 @@ denied 'only root and the user who made the export' member ublkctl resize roots 
 expect $((16 << 20)) "$(stat -c %s root_s/image)" "the size of root's file"
 root ublkctl remove roots
 
+# A key: in no message, answer, log or record, nor in a core dump of the worker that has it.
+key=$(head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
+echo "alice:$key" >keys
+install -m 600 -o 1000 -g 951 keys member_s/keys
+timeout 170 nbdkit --foreground --tls=require --tls-psk="$PWD"/keys --unix "$PWD"/member_s/tls memory 16M 2>nbdkit.err &
+defer "kill $! 2>/dev/null"
+retry 20 test -S member_s/tls || fail "nbdkit does not listen: $(cat nbdkit.err)"
+chown 1000 member_s/tls
+options=("nbds+unix://alice@/?socket=$PWD/member_s/tls" -o tls-psk-file="$PWD"/member_s/keys)
+member ublkctl export "tls=${options[0]}" "${options[@]:1}" >told
+worker=$(worker_of tls)
+for json in '' --json; do
+	for verb in show stats; do member ublkctl "$verb" ${json:+"$json"} tls >>told; done
+	member ublkctl list ${json:+"$json"} >>told
+done
+[[ $(awk '/^Max core file size/ { print $5, $6 }' "/proc/$worker/limits") == '0 0' ]] ||
+	fail "its worker may dump core: $(cat "/proc/$worker/limits")"
+expect '0 1000' "$(stat -c %u "/proc/$worker/mem") $(stat -c %u member_s/keys)" "who reads its memory and its key"
+root ublkctl remove tls
+# A file whose key is not where it should be, and a password.
+member sh -c "echo $key >'$PWD'/member_s/keys"
+denied 'has no key' member ublkctl export "tls=${options[0]}" "${options[@]:1}"
+cat out >>told
+status=0
+member ublkctl export "tls=nbds://alice:$key@127.0.0.1/" "${options[@]:1}" >out 2>&1 || status=$?
+expect 2 "$status" "the status of an export with a password in its URI"
+grep -q 'a password in a URI' out || fail "a password: $(cat out)"
+cat out >>told
+if grep -F -e "$key" told ublkd.err || grep -rsF -D skip -e "$key" /run/ublkd; then
+	fail "a secret was told"
+fi
+
 # Exchanged before a recovery: by a link to root's file. Also by the next ublkd.
 for ublkd in same other; do
 	member mv member_s/disk member_s/aside
