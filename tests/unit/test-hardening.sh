@@ -7,6 +7,7 @@
 # and names no directory of the machine that built it.
 set -euo pipefail
 build=$1
+source=$2
 failed=0
 
 complain() {
@@ -32,6 +33,7 @@ for program in ublkctl ublkd ublkd-worker; do
 	grep -qE '__(mem|str|v?sn?printf|read|recv)[a-z]*_chk' <<<"$symbols" ||
 		complain "$program: not fortified"
 	! grep -aqF "$build" "$file" || complain "$program names the directory that it was built in"
+	! grep -aqF "$source" "$file" || complain "$program names the directory of its sources"
 done
 # A program has the mark only where the C library's start files have it, too.
 if [[ $flags == *-fcf-protection* ]]; then
