@@ -42,9 +42,11 @@ retry() {
 	shift
 	until "$@"; do
 		((SECONDS < until)) || return 1
-		sleep 0.1
+		# A pause that starts no process.
+		read -rt 0.1 <>/run/lab.pause || true
 	done
 }
+[[ -p /run/lab.pause ]] || mkfifo /run/lab.pause
 
 # expect WANTED GOT [WORDS]: fail unless the two are the same.
 expect() { [[ $1 == "$2" ]] || fail "${3:-}${3:+: }wanted '$1', got '$2'"; }
@@ -84,7 +86,7 @@ ublk_start() {
 			fail "ublkctl run $*: ended with status $status"
 		fi
 		((SECONDS < until)) || fail "ublkctl run $*: no device after 60 s"
-		sleep 0.05
+		read -rt 0.05 <>/run/lab.pause || true
 	done
 	DEV=$(cat "$name.out")
 	[[ -b $DEV ]] || fail "ublkctl run $*: printed '$DEV', which is no block device"
