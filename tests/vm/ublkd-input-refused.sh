@@ -157,19 +157,19 @@ done
 expect "$devices" "$(echo /dev/ublk[bc]*)" "devices after names that are none"
 
 # ublkd's own command line, and what it stands on.
-is_refused 2 "unknown option '--frob'" ublkd --frob
-is_refused 2 "unknown option '-x'" ublkd -x
-is_refused 2 'needs a value' ublkd --config
-is_refused 2 'takes options only' ublkd please
-is_refused 2 'verbose' ublkd --verbose=maybe
-is_refused 1 'another ublkd is at work' ublkd
-is_refused 1 '/nothing/state' ublkd --state /nothing/state
-is_refused 1 'exists' ublkd --state "$PWD/exists"
+program_refuses 2 "unknown option '--frob'" ublkd --frob
+program_refuses 2 "unknown option '-x'" ublkd -x
+program_refuses 2 'needs a value' ublkd --config
+program_refuses 2 'takes options only' ublkd please
+program_refuses 2 'verbose' ublkd --verbose=maybe
+program_refuses 1 'another ublkd is at work' ublkd
+program_refuses 1 '/nothing/state' ublkd --state /nothing/state
+program_refuses 1 'exists' ublkd --state "$PWD/exists"
 mkdir other
 printf '%s\n' '[ublkd]' 'worker-user = nosuchuser' >other/ublkd.conf
-is_refused 1 "there is no user 'nosuchuser'" ublkd --config "$PWD/other" --state "$PWD/state"
+program_refuses 1 "there is no user 'nosuchuser'" ublkd --config "$PWD/other" --state "$PWD/state"
 printf '%s\n' '[ublkd]' 'worker-user = root' >other/ublkd.conf
-is_refused 1 'without privilege' ublkd --config "$PWD/other" --state "$PWD/state"
+program_refuses 1 'without privilege' ublkd --config "$PWD/other" --state "$PWD/state"
 
 expect "$neighbour" "$(worker_of taken)" "the worker of another"
 expect live "$(state_of taken)" "the state of another"

@@ -30,11 +30,11 @@ serve() {
 refuses() {
 	local wanted=$1 words=$2
 	shift 2
-	is_refused "$wanted" "$words" ublkctl "$@"
+	program_refuses "$wanted" "$words" ublkctl "$@"
 }
 
-# is_refused STATUS WORDS PROGRAM ARGUMENTS...: the same of any program.
-is_refused() {
+# program_refuses STATUS WORDS PROGRAM ARGUMENTS...: the same of any program.
+program_refuses() {
 	local wanted=$1 words=$2 status=0 lines
 	shift 2
 	timeout -k 5 40 "$@" >refused.out 2>refused.err || status=$?
