@@ -16,6 +16,11 @@
 #define IN_MOST      (1u << 18)
 #define PAUSE_MOST   (4000 * STAGE_NS_PER_MS) /* of an honest server, and one connection */
 #define MESSAGE_MOST (SCRIPT_SIZE + 64)
+/*
+ * Then its end is known.  A request over writes that a stuck server may still carry out
+ * waits for as long as that server keeps the connection, so none may keep it for ever.
+ */
+#define STUCK_NS (60000 * STAGE_NS_PER_MS)
 
 enum stage_of {
 	AT_FLAGS,
@@ -26,7 +31,8 @@ enum stage_of {
 struct client {
 	int fd; /* -1: a free place */
 	enum stage_of at;
-	bool structured, mute, stuck, over;
+	bool structured, mute, over;
+	uint64_t stuck_until; /* reads nothing until then, and keeps the connection */
 	uint64_t paused_until, paused;
 	uint8_t in[IN_MOST];
 	size_t in_size;
@@ -244,7 +250,7 @@ static void die(unsigned tenths, unsigned which)
 		struct client *c = &server.clients[i];
 
 		c->over = c->mute = true;
-		c->stuck = false;
+		c->stuck_until = 0;
 		c->paused_until = 0;
 		c->out_size = 0;
 	}
@@ -320,7 +326,7 @@ static void send_message(struct client *c, uint8_t *message, size_t size)
 	case ACT_HANG:
 		queue_bytes(c, message, next_length(size));
 		c->mute = true;
-		c->stuck = step >> 4 & 1;
+		c->stuck_until = step >> 4 & 1 ? stage.now_ns + STUCK_NS : 0;
 		server.mishaps++;
 		break;
 	case ACT_DIE:
@@ -634,6 +640,11 @@ static bool is_paused(const struct client *c)
 	return c->paused_until > stage.now_ns;
 }
 
+static bool is_stuck(const struct client *c)
+{
+	return c->stuck_until > stage.now_ns;
+}
+
 static bool take_all(struct client *c)
 {
 	bool any = false;
@@ -685,7 +696,7 @@ static bool step_client(struct client *c)
 {
 	bool any = false, closed;
 
-	if (is_paused(c) || (c->stuck && !c->out_size))
+	if (is_paused(c) || (is_stuck(c) && !c->out_size))
 		return false;
 	any |= flush_client(c);
 	closed = read_client(c, &any);
@@ -726,7 +737,7 @@ static bool accept_client(void)
 		if (server.clients[i].fd < 0)
 			c = &server.clients[i];
 	for (unsigned i = 0; i < CLIENTS && !c; i++)
-		if (server.clients[i].stuck) {
+		if (is_stuck(&server.clients[i])) {
 			c = &server.clients[i];
 			drop_client(c);
 		}
@@ -737,8 +748,8 @@ static bool accept_client(void)
 		return false;
 	tell(c, "connects");
 	c->at = AT_FLAGS;
-	c->structured = c->mute = c->stuck = c->over = false;
-	c->paused = c->paused_until = 0;
+	c->structured = c->mute = c->over = false;
+	c->paused = c->paused_until = c->stuck_until = 0;
 	c->in_size = c->out_size = c->out_room = 0;
 	memcpy(message, hello, sizeof(message));
 	send_message(c, message, sizeof(message));
@@ -770,6 +781,8 @@ uint64_t script_next_ns(void)
 
 		if (c->fd >= 0 && is_paused(c) && c->paused_until < next)
 			next = c->paused_until;
+		if (c->fd >= 0 && is_stuck(c) && c->stuck_until < next)
+			next = c->stuck_until;
 	}
 	return next;
 }
