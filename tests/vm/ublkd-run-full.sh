@@ -14,7 +14,7 @@
 . /lab/orderly.sh
 
 mkdir -p /run/ublkd
-mount -t tmpfs -o size=1M tmpfs /run/ublkd
+mount -t tmpfs -o size=1M,mode=755 tmpfs /run/ublkd
 defer "umount /run/ublkd"
 ublkd_start
 truncate -s 64M image
