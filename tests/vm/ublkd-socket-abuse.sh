@@ -5,7 +5,7 @@
 # frames of 100 MB, cut ones, garbage, wrong types, clients that do not read. All of it
 # is refused or cut off, others are served meanwhile, an export under load never
 # notices, and ublkd is none the bigger afterwards.
-# vm: timeout=400 once=newest
+# vm: timeout=400 once=newest shortened
 # shellcheck source=lib.sh
 . /lab/lib.sh
 # shellcheck source=guest/disks.sh
@@ -55,7 +55,7 @@ lists=$!
 defer "kill $lists 2>/dev/null"
 
 step() {
-	echo "$1; the slowest list took $(sort -n lists | tail -n 1) ms, ublkd has $(memory_of) KiB"
+	echo "at $SECONDS s: $1; the slowest list took $(sort -n lists | tail -n 1) ms, ublkd has $(memory_of) KiB"
 	if grep -q failed lists; then fail "$1: others were not served: $(grep -v '^[0-9]*$' lists)"; fi
 	: >lists
 	load_is_well disk
@@ -111,7 +111,7 @@ step "100 MB"
 more=$(($(memory_of) - before))
 ((more < 16 << 10)) || fail "$more KiB more after frames of 100 MB"
 method io.ublkd.Show '{"name":"disk"}' >whole
-for ((n = 0; n < $(stat -c %s whole); n += 5)); do
+for ((n = 0; n < $(stat -c %s whole); n += $(rounds 5 20))); do
 	head -c $n whole | talk --wait 1 >out || true
 	[[ ! -s out ]] || fail "$n bytes of a frame are answered: $(cat out)"
 done
@@ -120,7 +120,7 @@ status=0
 head -c 20 whole | talk --wait 25000 || status=$?
 expect 3 "$status" "a frame that does not end: it is not cut off"
 step "a frame that does not end"
-for ((n = 0; n < 20; n++)); do
+for ((n = 0; n < 20; n += $(rounds 1 4))); do
 	head -c $((n * n * 80 + 1)) /dev/urandom | talk --wait 100 >out || true
 done
 step "garbage"
@@ -146,7 +146,7 @@ done
 step "requests that are none"
 
 # Who does not read: calls one after the other, and a monitor while much happens.
-for ((n = 0; n < 3000; n++)); do method io.ublkd.List; done >many
+for ((n = 0; n < $(rounds 3000 1000); n++)); do method io.ublkd.List; done >many
 talk --deaf 5000 --wait 500 <many >out || true
 step "one who does not read"
 printf '{"method":"io.ublkd.Monitor","more":true}\0' | talk --deaf 15000 --wait 500 >monitored &
