@@ -61,6 +61,14 @@ rounds() { if [[ -e /lab/quick ]]; then echo "$2"; else echo "$1"; fi; }
 # gojq starts in a third of jq's time here, and tests ask often.
 jq() { gojq "$@"; }
 
+# may_wait SECONDS: a task that waits for storage for no longer is no fault, and the kernel
+# is not to say that it hangs.
+may_wait() {
+	local bound=/proc/sys/kernel/hung_task_timeout_secs
+	defer "echo $(<$bound) >$bound"
+	echo "$1" >$bound
+}
+
 # sysfs_of DEVICE [ATTRIBUTE]: its folder in sysfs, or what an attribute says.
 sysfs_of() {
 	local dir

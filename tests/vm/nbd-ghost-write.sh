@@ -34,6 +34,7 @@ start_server() { # NAME WHERE
 			rm data.\$\$"
 }
 
+may_wait 120
 random_file older 4K
 random_file newer 4K
 random_file other 4K

@@ -57,6 +57,7 @@ try() { # NAME WHERE
 	expect null "$(reason_of "$1")" "$1: why it is not as it should be"
 }
 
+may_wait 120
 ublkd_start
 ublkctl export memory=memory:16M >/dev/null
 try unix unix
