@@ -69,6 +69,19 @@ may_wait() {
 	echo "$1" >$bound
 }
 
+# keep_etc NAME...: the test changes these files of /etc; they are as before when it ends.
+keep_etc() {
+	local name
+	for name; do
+		if [[ -e /etc/$name ]]; then
+			cp -a "/etc/$name" "kept.$name"
+			defer "cp -a '$PWD/kept.$name' /etc/$name"
+		else
+			defer "rm -f /etc/$name"
+		fi
+	done
+}
+
 # sysfs_of DEVICE [ATTRIBUTE]: its folder in sysfs, or what an attribute says.
 sysfs_of() {
 	local dir

@@ -12,7 +12,7 @@
 # shellcheck source=guest/nbd.sh
 . /lab/nbd.sh
 
-defer "rm -f /etc/hosts /etc/gai.conf /etc/host.conf /etc/nsswitch.conf"
+keep_etc hosts gai.conf host.conf nsswitch.conf
 defer "ip route del 10.9.9.0/24 dev lo 2>/dev/null"
 # What is sent there comes in again, is for nobody, and vanishes.
 ip route add 10.9.9.0/24 dev lo

@@ -14,7 +14,7 @@
 # shellcheck source=guest/ublkd.sh
 . /lab/ublkd.sh
 
-defer "rm -f /etc/hosts /etc/resolv.conf /etc/nsswitch.conf"
+keep_etc hosts resolv.conf nsswitch.conf
 defer "ip route del 10.9.9.0/24 dev lo 2>/dev/null"
 # What is sent there comes in again, is for nobody, and vanishes.
 ip route add 10.9.9.0/24 dev lo
