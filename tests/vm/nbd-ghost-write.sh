@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180 once=newest
+# vm: timeout=180 once=6.12
 #
 # A server that serves in parallel sits on a write while its connection is given up.
 # Until the server has ended that connection nothing is written to the same block on

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: once=newest
+# vm: once=6.12
 #
 # A server and the name servers that know it go away together: a worker that waits for a
 # name is not taken for hung and replaced, so the acknowledged writes that it keeps for the
