@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=180 once=newest
+# vm: timeout=180 once=newest shortened
 #
 # What an NBD server acknowledged and has not written back yet outlives the worker that
 # wrote it, whatever becomes of the server afterwards: after a worker's death the next
@@ -80,7 +80,7 @@ for options in '--queues 1' '--queues 2 -o connections=2'; do
 	writes=$!
 	defer "kill $writes 2>/dev/null"
 	load_device[slow]=$DEV
-	for _ in 1 2; do
+	for ((i = $(rounds 2 1); i > 0; i--)); do
 		retry 30 has_done slow $(($(done_by slow) + 30)) || fail "nothing is written"
 		timeout -k 5 60 ublkctl upgrade slow || fail "$options: the upgrade"
 	done
