@@ -22,8 +22,8 @@
 #define FLUSH_MS      60000u
 #define HOLDERS_MS    30000u /* it is refused then: with thousands of processes it takes long */
 #define FORCED_MS     5000u
-#define CLAIM_MS      5000u
-#define FENCE_MS      5000u /* for a server to end the last connections */
+#define CLAIM_MS      30000u /* of hundreds that are removed at once each waits for its turn */
+#define FENCE_MS      5000u  /* for a server to end the last connections */
 #define FENCE_POLL_MS 5u
 #define BRIEF_MS      1000u /* for who opens it for a moment, as what probes new devices */
 #define BRIEF_POLL_MS 50u
