@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/unit/scripted.h"
+#include "tests/unit/served.h"
 #include "tests/unit/test.h"
 
 #include <arpa/inet.h>
@@ -232,4 +233,23 @@ void scripted_end(struct scripted *s)
 	for (unsigned i = 0; i < s->nr; i++)
 		pthread_join(s->connections[i].thread, NULL);
 	close(s->listener);
+}
+
+void scripted_wait(const atomic_uint *count, unsigned least, const char *what)
+{
+	for (unsigned ms = 0; atomic_load(count) < least; ms++) {
+		if (ms > 30000)
+			fail_msg("%s: %u, and never %u", what, atomic_load(count), least);
+		poll(NULL, 0, 1);
+	}
+}
+
+void scripted_serve(const struct scripted *server, struct served *s, const char *options)
+{
+	char words[300];
+
+	snprintf(words, sizeof(words), "nbd://127.0.0.1:%u/ queues=1 depth=16 max-io=64K %s",
+		 server->port, options);
+	fake_start(&fake_linux_7_2);
+	served_begin(s, words);
 }

@@ -26,6 +26,7 @@ enum {
 };
 
 struct scripted;
+struct served;
 
 struct scripted_connection {
 	struct scripted *server;
@@ -63,5 +64,14 @@ struct scripted {
 void scripted_start(struct scripted *s, unsigned n, uint16_t port);
 /* Ends all its connections, as a crash would. */
 void scripted_end(struct scripted *s);
+
+/* Waits until *count, one of the server's, is at least that.  Fails the test after 30 s. */
+void scripted_wait(const atomic_uint *count, unsigned least, const char *what);
+
+/*
+ * Starts the fake kernel and serves the server's export there: one queue of 16, 64 KiB an
+ * I/O, and these options besides.
+ */
+void scripted_serve(const struct scripted *server, struct served *s, const char *options);
 
 #endif

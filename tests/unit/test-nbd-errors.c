@@ -9,7 +9,6 @@
 #include "tests/unit/test.h"
 
 #include <errno.h>
-#include <poll.h>
 
 #define BLOCK 4096u
 
@@ -17,13 +16,8 @@ static struct scripted server;
 
 static void begin(struct served *s, const char *options)
 {
-	char words[300];
-
 	scripted_start(&server, 1, 0);
-	snprintf(words, sizeof(words), "nbd://127.0.0.1:%u/ queues=1 depth=16 max-io=64K %s",
-		 server.port, options);
-	fake_start(&fake_linux_7_2);
-	served_begin(s, words);
+	scripted_serve(&server, s, options);
 }
 
 static void finish(struct served *s)
@@ -38,17 +32,6 @@ static void set_failing(int command, unsigned times, unsigned error)
 {
 	atomic_store(&server.error[command], error);
 	atomic_store(&server.fails[command], times);
-}
-
-/* Until so many of the command have come to the server; bounded. */
-static void wait_for_requests(int command, unsigned least)
-{
-	for (unsigned ms = 0; atomic_load(&server.requests[command]) < least; ms++) {
-		if (ms > 30000)
-			fail_msg("%u requests, and never %u",
-				 atomic_load(&server.requests[command]), least);
-		poll(NULL, 0, 1);
-	}
 }
 
 static int flush(void)
@@ -134,7 +117,7 @@ static void test_a_flush_beside_one_that_fails_fails(void **state)
 	atomic_store(&server.hold, SCRIPTED_FLUSH);
 	for (unsigned i = 0; i < 2; i++) {
 		r[i] = fake_request_start(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL);
-		wait_for_requests(SCRIPTED_FLUSH, i + 1);
+		scripted_wait(&server.requests[SCRIPTED_FLUSH], i + 1, "flushes");
 	}
 	set_failing(SCRIPTED_FLUSH, 1, 5);
 	atomic_store(&server.hold, -1);
@@ -156,10 +139,10 @@ static void test_a_flush_of_our_own_that_fails_counts(void **state)
 	for (unsigned i = 0; i < 12; i++)
 		assert_int_equal(
 			fake_request(0, 0, UBLK_OP_WRITE, 0, (uint64_t)i * BLOCK, BLOCK, data), 0);
-	wait_for_requests(SCRIPTED_FLUSH, 1);
+	scripted_wait(&server.requests[SCRIPTED_FLUSH], 1, "flushes");
 	/* The server answers the two in the order in which they came. */
 	r = fake_request_start(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL);
-	wait_for_requests(SCRIPTED_FLUSH, 2);
+	scripted_wait(&server.requests[SCRIPTED_FLUSH], 2, "flushes");
 	set_failing(SCRIPTED_FLUSH, 1, 5);
 	atomic_store(&server.hold, -1);
 	assert_int_equal(fake_request_wait(r), -EIO);

@@ -17,16 +17,6 @@
 
 static struct scripted server;
 
-static void begin(struct served *s, const char *options)
-{
-	char words[300];
-
-	snprintf(words, sizeof(words), "nbd://127.0.0.1:%u/ queues=1 depth=16 max-io=64K %s",
-		 server.port, options);
-	fake_start(&fake_linux_7_2);
-	served_begin(s, words);
-}
-
 static void finish(struct served *s)
 {
 	served_end(s);
@@ -43,16 +33,6 @@ static uint64_t gauge(const struct served *s, const char *name)
 	while (strcmp(names[i], name) != 0)
 		i++;
 	return __atomic_load_n(&s->device.serving.export.gauges[i], __ATOMIC_RELAXED);
-}
-
-/* Until *value is at least that; bounded. */
-static void wait_until(const atomic_uint *value, unsigned least, const char *what)
-{
-	for (unsigned ms = 0; atomic_load(value) < least; ms++) {
-		if (ms > 30000)
-			fail_msg("%s: %u, and never %u", what, atomic_load(value), least);
-		poll(NULL, 0, 1);
-	}
 }
 
 static void wait_for_gauge(const struct served *s, const char *name, uint64_t wanted)
@@ -98,13 +78,13 @@ static void test_a_slow_request_is_sent_once(void **state)
 
 		scripted_start(&server, 1, 0);
 		atomic_store(&server.serial, true);
-		begin(&s, "-orequest-timeout=30");
+		scripted_serve(&server, &s, "-orequest-timeout=30");
 		atomic_store(&server.hold, slow_ones[i].command);
 		r = start(i, data);
-		wait_until(&server.requests[slow_ones[i].command], 1, "requests");
+		scripted_wait(&server.requests[slow_ones[i].command], 1, "requests");
 		for (unsigned probes = 1; probes <= 10; probes++) {
 			fake_clock_pass(16);
-			wait_until(&server.ended, probes, "probes");
+			scripted_wait(&server.ended, probes, "probes");
 		}
 		assert_false(fake_request_ended(r));
 		atomic_store(&server.hold, -1);
@@ -125,10 +105,10 @@ static void test_a_slow_request_among_others_is_sent_once(void **state)
 
 	(void)state;
 	scripted_start(&server, 1, 0);
-	begin(&s, "-orequest-timeout=30");
+	scripted_serve(&server, &s, "-orequest-timeout=30");
 	atomic_store(&server.hold, SCRIPTED_FLUSH);
 	r = fake_request_start(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL);
-	wait_until(&server.requests[SCRIPTED_FLUSH], 1, "flushes");
+	scripted_wait(&server.requests[SCRIPTED_FLUSH], 1, "flushes");
 	/* For longer than a time-out there is nothing that a probe could tell. */
 	atomic_store(&server.mute, true);
 	for (unsigned i = 0; i < 20; i++) {
@@ -153,13 +133,13 @@ static void test_a_stopped_server_is_found(void **state)
 
 	(void)state;
 	scripted_start(&server, 1, 0);
-	begin(&s, "-orequest-timeout=30");
+	scripted_serve(&server, &s, "-orequest-timeout=30");
 	atomic_store(&server.hold, SCRIPTED_READ);
 	atomic_store(&server.mute, true);
 	r = fake_request_start(0, 0, UBLK_OP_READ, 0, 0, BLOCK, data);
-	wait_until(&server.requests[SCRIPTED_READ], 1, "reads");
+	scripted_wait(&server.requests[SCRIPTED_READ], 1, "reads");
 	fake_clock_pass(16);
-	wait_until(&server.accepted, 2, "probes");
+	scripted_wait(&server.accepted, 2, "probes");
 	assert_int_equal(gauge(&s, "connected"), 1);
 	fake_clock_pass(15);
 	wait_for_gauge(&s, "connected", 0);
@@ -180,12 +160,12 @@ static void test_a_forgotten_request_is_sent_again(void **state)
 
 	(void)state;
 	scripted_start(&server, 1, 0);
-	begin(&s, "-orequest-timeout=30");
+	scripted_serve(&server, &s, "-orequest-timeout=30");
 	atomic_store(&server.hold, SCRIPTED_READ);
 	r = fake_request_start(0, 0, UBLK_OP_READ, 0, 0, BLOCK, data);
-	wait_until(&server.requests[SCRIPTED_READ], 1, "reads");
+	scripted_wait(&server.requests[SCRIPTED_READ], 1, "reads");
 	fake_clock_pass(301);
-	wait_until(&server.requests[SCRIPTED_READ], 2, "reads");
+	scripted_wait(&server.requests[SCRIPTED_READ], 2, "reads");
 	atomic_store(&server.hold, -1);
 	assert_int_equal(fake_request_wait(r), 0);
 	finish(&s);
@@ -204,22 +184,22 @@ static void test_what_was_given_up_for_its_age_has_twice_the_time(void **state)
 	(void)state;
 	scripted_start(&server, 1, 0);
 	atomic_store(&server.single, true);
-	begin(&s, "-orequest-timeout=30");
+	scripted_serve(&server, &s, "-orequest-timeout=30");
 	atomic_store(&server.hold, SCRIPTED_FLUSH);
 	r = fake_request_start(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL);
 	for (unsigned cuts = 0; cuts < 3; cuts++) {
 		unsigned time_out = 30u << cuts;
 
-		wait_until(&server.requests[SCRIPTED_FLUSH], cuts + 1, "flushes");
+		scripted_wait(&server.requests[SCRIPTED_FLUSH], cuts + 1, "flushes");
 		fake_clock_pass(time_out / 2 + 1);
 		/* The link's own, and a probe. */
-		wait_until(&server.accepted, 2 * (cuts + 1), "probes");
+		scripted_wait(&server.accepted, 2 * (cuts + 1), "probes");
 		fake_clock_pass(time_out / 2 - 3);
 		some_ticks();
 		assert_int_equal(atomic_load(&server.requests[SCRIPTED_FLUSH]), cuts + 1);
 		fake_clock_pass(3);
 	}
-	wait_until(&server.requests[SCRIPTED_FLUSH], 4, "flushes");
+	scripted_wait(&server.requests[SCRIPTED_FLUSH], 4, "flushes");
 	atomic_store(&server.hold, -1);
 	assert_int_equal(fake_request_wait(r), 0);
 	finish(&s);
@@ -236,17 +216,17 @@ static void test_a_server_that_is_away_is_asked_seldom(void **state)
 
 	(void)state;
 	scripted_start(&server, 1, 0);
-	begin(&s, "-orequest-timeout=30");
+	scripted_serve(&server, &s, "-orequest-timeout=30");
 	atomic_store(&server.rejects, true);
 	atomic_store(&server.hold, SCRIPTED_READ);
 	r = fake_request_start(0, 0, UBLK_OP_READ, 0, 0, BLOCK, data);
-	wait_until(&server.requests[SCRIPTED_READ], 1, "reads");
+	scripted_wait(&server.requests[SCRIPTED_READ], 1, "reads");
 	fake_clock_pass(301);
 	wait_for_gauge(&s, "connected", 0);
-	wait_until(&server.accepted, 2, "tries");
+	scripted_wait(&server.accepted, 2, "tries");
 	fake_clock_pass(4000);
 	before = atomic_load(&server.accepted);
-	wait_until(&server.accepted, before + 1, "tries");
+	scripted_wait(&server.accepted, before + 1, "tries");
 	before = atomic_load(&server.accepted);
 	began = time(NULL);
 	poll(NULL, 0, 2000);
@@ -258,7 +238,7 @@ static void test_a_server_that_is_away_is_asked_seldom(void **state)
 	atomic_store(&server.rejects, false);
 	before = atomic_load(&server.accepted);
 	fake_clock_pass(6);
-	wait_until(&server.accepted, before + 1, "tries");
+	scripted_wait(&server.accepted, before + 1, "tries");
 	assert_int_equal(fake_request_wait(r), 0);
 	finish(&s);
 	fake_data_free(data);
