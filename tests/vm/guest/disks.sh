@@ -38,10 +38,11 @@ program_refuses() {
 	local wanted=$1 words=$2 status=0 lines
 	shift 2
 	timeout -k 5 40 "$@" >refused.out 2>refused.err || status=$?
-	mapfile -t lines <refused.err
+	mapfile lines <refused.err
 	expect "$wanted" "$status" "exit status of '$*' (${lines[*]})"
 	[[ ! -s refused.out ]] || fail "'$*' printed $(cat refused.out)"
 	expect 1 "${#lines[@]}" "lines of '$*' (${lines[*]})"
+	[[ ${lines[0]} == *$'\n' ]] || fail "'$*' does not end its line: ${lines[0]}"
 	[[ ${lines[0]} == *"$words"* ]] || fail "'$*' does not say '$words': ${lines[0]}"
 }
 
