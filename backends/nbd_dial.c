@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/nbd_dial.h"
-#include "engine/error.h"
+#include "common/error.h"
 
 #include <errno.h>
 #include <netinet/in.h>

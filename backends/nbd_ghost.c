@@ -4,7 +4,7 @@
  * carry out after a newer write of the same blocks (ghost writes).
  *
  * So the socket of such a connection is shut for sending and not closed.  Until that
- * socket tells that the connection is over (engine/old_socket.h), no request that
+ * socket tells that the connection is over (common/old_socket.h), no request that
  * overlaps one of its writes, zeroings or trims is sent on any connection of the export:
  *
  *   - not the same request again, so it is not acknowledged before;

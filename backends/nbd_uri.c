@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "backends/nbd_uri.h"
-#include "engine/error.h"
+#include "common/error.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -20,10 +20,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/error.h"
-#include "engine/log.h"
-#include "engine/old_socket.h"
-#include "engine/option.h"
+#include "common/error.h"
+#include "common/log.h"
+#include "common/old_socket.h"
+#include "common/option.h"
 #include "engine/ring_op.h"
 
 struct export;

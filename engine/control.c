@@ -4,9 +4,9 @@
  * out; the functions below it only fill in what is particular to a command.
  */
 #include "engine/control.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "engine/kernel_faults.h"
-#include "engine/log.h"
+#include "common/log.h"
 #include "engine/ring.h"
 
 #include <assert.h>

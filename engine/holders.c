@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/holders.h"
-#include "engine/error.h"
+#include "common/error.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -18,7 +18,7 @@
 #include "engine/backend.h"
 #include "engine/buffer.h"
 #include "engine/counters.h"
-#include "engine/cpus.h"
+#include "common/cpus.h"
 #include "engine/ring.h"
 #include "engine/ublk_abi.h"
 

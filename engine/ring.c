@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/ring.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "engine/ring_policy.h"
 
 #include <cap-ng.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/ring_policy.h"
-#include "engine/error.h"
+#include "common/error.h"
 
 #include <errno.h>
 #include <stdio.h>

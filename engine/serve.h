@@ -19,7 +19,7 @@
 
 #include "engine/backend.h"
 #include "engine/counters.h"
-#include "engine/cpus.h"
+#include "common/cpus.h"
 #include "engine/io_path.h"
 #include "engine/spec.h"
 

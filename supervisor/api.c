@@ -4,8 +4,8 @@
  * it is about; when its client goes away it ends all the same.
  */
 #include "supervisor/api.h"
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "supervisor/describe.h"
 #include "engine/holders.h"
 #include "supervisor/interfaces.h"

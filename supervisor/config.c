@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/config.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "supervisor/config_parts.h"
 #include "supervisor/folder.h"
 #include "supervisor/name.h"

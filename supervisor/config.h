@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "engine/option.h"
+#include "common/option.h"
 
 struct error;
 

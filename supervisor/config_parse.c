@@ -6,7 +6,7 @@
  * go on with the value before.  A line that is too long for inih goes to it in
  * pieces, as such a value does.
  */
-#include "engine/error.h"
+#include "common/error.h"
 #include "engine/spec.h"
 #include "supervisor/config.h"
 #include "supervisor/config_parts.h"

@@ -4,7 +4,7 @@
  * to disk, by what will read it at the next start: what a file cannot hold is found
  * then.
  */
-#include "engine/error.h"
+#include "common/error.h"
 #include "supervisor/config.h"
 #include "supervisor/config_parts.h"
 #include "supervisor/folder.h"

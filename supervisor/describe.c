@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/describe.h"
-#include "engine/cpus.h"
+#include "common/cpus.h"
 #include "engine/devices.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "engine/holders.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/fence.h"
-#include "engine/log.h"
-#include "engine/old_socket.h"
+#include "common/log.h"
+#include "common/old_socket.h"
 #include "supervisor/fiber.h"
 #include "worker/link.h"
 

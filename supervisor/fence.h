@@ -2,7 +2,7 @@
 /*
  * The connections of an export's dead workers: their servers may still carry out what
  * those workers had in flight, and ublkd does not know which blocks that is.  So no other
- * worker serves the device before each of them is over (engine/old_socket.h).
+ * worker serves the device before each of them is over (common/old_socket.h).
  *
  * Owner: the export (struct managed).  Thread: the loop's.
  */

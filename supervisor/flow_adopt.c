@@ -4,8 +4,8 @@
  * do, the kernel and the worker what came of it.
  */
 #include "engine/devices.h"
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "supervisor/host.h"

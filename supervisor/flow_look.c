@@ -2,8 +2,8 @@
 /*
  * Whether a server that seems to do nothing has hung.
  */
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "supervisor/flow.h"
 #include "supervisor/managed.h"
 

@@ -3,8 +3,8 @@
  * A new server under a device that lives: after the old one's death, or after it
  * has handed over.
  */
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "supervisor/kernel.h"

@@ -2,8 +2,8 @@
 /*
  * A device that follows its storage, and storage that is made to another size.
  */
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "supervisor/kernel.h"

@@ -3,8 +3,8 @@
  * From a declaration to a live device.  What a step has made the steps after it undo
  * in reverse order, where they fail.
  */
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "engine/params.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"

@@ -3,8 +3,8 @@
  * The end of an export: what is dirty is written, the device stops while its server
  * still serves (the last writes come through it), then both go.
  */
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "engine/holders.h"

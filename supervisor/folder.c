@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/folder.h"
-#include "engine/error.h"
+#include "common/error.h"
 
 #include <errno.h>
 #include <fcntl.h>

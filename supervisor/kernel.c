@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/kernel.h"
 #include "engine/attribute.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "engine/holders.h"
 #include "engine/host.h"
-#include "engine/log.h"
+#include "common/log.h"
 #include "supervisor/fiber.h"
 #include "supervisor/name.h"
 #include "worker/owner.h"

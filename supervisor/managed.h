@@ -19,7 +19,7 @@
 #include "engine/backend.h"
 #include "engine/control.h"
 #include "engine/counters.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "engine/io_path.h"
 #include "engine/spec.h"
 #include "engine/state.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/name.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "engine/ublk_abi.h"
 #include "supervisor/folder.h"
 

@@ -6,9 +6,9 @@
  * on, and the next ublkd takes them on.
  */
 #include <config.h> /* the build's, not the one beside this file */
-#include "engine/error.h"
-#include "engine/log.h"
-#include "engine/process.h"
+#include "common/error.h"
+#include "common/log.h"
+#include "common/process.h"
 #include "engine/ring_policy.h"
 #include "supervisor/api.h"
 #include "supervisor/folder.h"

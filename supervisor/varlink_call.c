@@ -3,8 +3,8 @@
  * A call: its request is checked, its method runs, its answers are sent.
  * org.varlink.service, which every server has, is answered here as well.
  */
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "supervisor/interfaces.h"
 #include "supervisor/varlink_parts.h"
 

@@ -5,8 +5,8 @@
  * call wait, and ends a stream.  Each turn of the loop takes one request of each
  * connection, so that none waits behind another's many.
  */
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "supervisor/varlink_parts.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
  * blocks that hang on the description, so that all of it goes with it.
  */
 #include "supervisor/varlink_idl.h"
-#include "engine/error.h"
+#include "common/error.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/worker.h"
 #include "engine/backend.h"
-#include "engine/error.h"
-#include "engine/log.h"
-#include "engine/process.h"
+#include "common/error.h"
+#include "common/log.h"
+#include "common/process.h"
 #include "supervisor/worker_kept.h"
 #include "supervisor/worker_launch.h"
 #include "supervisor/worker_socket.h"

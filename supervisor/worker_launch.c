@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/worker_launch.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "supervisor/fiber.h"
 #include "supervisor/worker.h"
 #include "supervisor/worker_socket.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/worker_socket.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "supervisor/worker.h"
 
 #include <errno.h>

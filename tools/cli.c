@@ -4,7 +4,7 @@
  */
 #include "config.h"
 #include "tools/verbs.h"
-#include "engine/log.h"
+#include "common/log.h"
 #include "engine/spec.h"
 #include "engine/ublk_abi.h"
 

@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/error.h"
-#include "engine/option.h"
+#include "common/error.h"
+#include "common/option.h"
 
 struct control;
 struct verb;

@@ -5,7 +5,7 @@
  */
 #include "engine/control.h"
 #include "engine/devices.h"
-#include "engine/process.h"
+#include "common/process.h"
 #include "tools/client.h"
 #include "tools/table.h"
 #include "tools/verbs.h"

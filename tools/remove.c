@@ -6,8 +6,8 @@
  */
 #include "engine/control.h"
 #include "engine/holders.h"
-#include "engine/log.h"
-#include "engine/process.h"
+#include "common/log.h"
+#include "common/process.h"
 #include "tools/claim.h"
 #include "tools/client.h"
 #include "tools/verbs.h"

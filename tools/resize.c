@@ -5,7 +5,7 @@
  * storage is.
  */
 #include "engine/control.h"
-#include "engine/process.h"
+#include "common/process.h"
 #include "tools/client.h"
 #include "tools/verbs.h"
 

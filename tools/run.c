@@ -5,8 +5,8 @@
 #include "engine/attribute.h"
 #include "engine/device.h"
 #include "engine/host.h"
-#include "engine/log.h"
-#include "engine/process.h"
+#include "common/log.h"
+#include "common/process.h"
 #include "tools/verbs.h"
 
 #include <errno.h>

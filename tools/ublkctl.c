@@ -2,7 +2,7 @@
 /*
  * ublkctl: finds the verb and calls it.
  */
-#include "engine/log.h"
+#include "common/log.h"
 #include "tools/verbs.h"
 
 #include <errno.h>

@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/error.h"
-#include "engine/option.h"
+#include "common/error.h"
+#include "common/option.h"
 
 enum {
 	EXIT_DONE = 0,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "worker/link.h"
-#include "engine/error.h"
+#include "common/error.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "worker/sandbox.h"
-#include "engine/process.h"
+#include "common/process.h"
 #include "worker/sandbox_parts.h"
 
 #include <dlfcn.h>

@@ -28,7 +28,7 @@ struct sandbox {
  * what is to be served, and before anything that comes from elsewhere is looked at.
  * Descriptors that are open stay so, and are all that is left of the host; every
  * signal has its default again and none is blocked, but SIGPIPE is ignored.  The
- * process is prepared for serving, too (engine/process.h).
+ * process is prepared for serving, too (common/process.h).
  *
  * In it, files that the backend needs (keys, certificates) are copies, as they were
  * now; they are at the same paths, a relative one's being below the root.

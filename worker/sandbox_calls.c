@@ -12,7 +12,7 @@
  *
  * Names that this libseccomp or machine does not have are left out.
  */
-#include "engine/error.h"
+#include "common/error.h"
 #include "worker/sandbox.h"
 #include "worker/sandbox_parts.h"
 

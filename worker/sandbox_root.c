@@ -9,7 +9,7 @@
  * It is put together at BUILD in the new namespace, where nothing is that it is made
  * of, and takes the root's place then.
  */
-#include "engine/error.h"
+#include "common/error.h"
 #include "worker/sandbox.h"
 #include "worker/sandbox_parts.h"
 

@@ -6,8 +6,8 @@
  * time; the queues' threads serve.  It outlives ublkd: while none is there it
  * serves on, and waits for the next one to connect.
  */
-#include "engine/log.h"
-#include "engine/process.h"
+#include "common/log.h"
+#include "common/process.h"
 #include "engine/ring_policy.h"
 #include "engine/serve.h"
 #include "engine/ublk_abi.h"

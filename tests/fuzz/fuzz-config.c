@@ -9,7 +9,7 @@
  * be written.  What is read is written, and what was written is read again, and must
  * be what it was.
  */
-#include "engine/error.h"
+#include "common/error.h"
 #include "engine/spec.h"
 #include "supervisor/config.h"
 #include "supervisor/name.h"

@@ -14,9 +14,9 @@
  * told of the export is JSON that can be sent.
  */
 #include "engine/counters.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "engine/host.h"
-#include "engine/log.h"
+#include "common/log.h"
 #include "supervisor/describe.h"
 #include "supervisor/managed.h"
 #include "tests/fuzz/seeds.h"

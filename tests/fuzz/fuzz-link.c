@@ -20,7 +20,7 @@
  * is one line, and ublkd opens no file that the export does not name.
  */
 #include "engine/host.h"
-#include "engine/log.h"
+#include "common/log.h"
 #include "engine/serve.h"
 #include "engine/spec.h"
 #include "supervisor/fence.h"

@@ -15,7 +15,7 @@
  */
 #include "backends/nbd.h"
 #include "engine/host.h"
-#include "engine/log.h"
+#include "common/log.h"
 #include "engine/spec.h"
 #include "tests/fuzz/seeds.h"
 

@@ -10,8 +10,8 @@
  * Whatever it says: no sanitizer's report; it is refused with one line that names the
  * file, or it is an export whose own record is taken, and says the same.
  */
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "supervisor/managed.h"
 #include "tests/fuzz/seeds.h"
 

@@ -15,8 +15,8 @@
  * cancelled, what a method sees is what the description says, answers are JSON, one for
  * each request that wants one, and nothing is left when the server has closed.
  */
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "supervisor/interfaces.h"
 #include "supervisor/varlink.h"
 #include "supervisor/varlink_idl.h"

@@ -70,7 +70,7 @@ int clock_gettime(clockid_t clock, struct timespec *t)
 	return 0;
 }
 
-/* In place of engine/log.c's, which writes to stderr. */
+/* In place of common/log.c's, which writes to stderr. */
 void log_line(enum log_level level, const char *about, const char *fmt, ...)
 {
 	static int verbose = -1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/unit/served.h"
 #include "engine/host.h"
-#include "engine/log.h"
+#include "common/log.h"
 #include "tests/unit/test.h"
 
 static void set_word(struct served *s, char *word)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/attribute.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 

@@ -4,7 +4,7 @@
  * is handed over.  Whole requests on every path are test-queue's.
  */
 #include "engine/buffer.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "tests/unit/fake-kernel.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"

@@ -4,8 +4,8 @@
  * and the words of what is refused.
  */
 #include "engine/control.h"
-#include "engine/cpus.h"
-#include "engine/error.h"
+#include "common/cpus.h"
+#include "common/error.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"
 

@@ -3,7 +3,7 @@
  * The lifecycle of a device on the fake kernel: in order, and with each step of
  * it failing.
  */
-#include "engine/log.h"
+#include "common/log.h"
 #include "engine/queue.h"
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
  * such thing is noted.
  */
 #include "engine/control.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "tests/unit/fake-kernel.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"

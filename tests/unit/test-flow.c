@@ -4,7 +4,7 @@
  * this program itself, which refuse what they are told, or have content, and the kernel a
  * fake one that has no device.
  */
-#include "engine/error.h"
+#include "common/error.h"
 #include "engine/params.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"

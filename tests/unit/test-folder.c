@@ -3,7 +3,7 @@
  * The directories that ublkd keeps its state in: made as they should be, and refused where
  * another user could replace what is in them.
  */
-#include "engine/error.h"
+#include "common/error.h"
 #include "supervisor/folder.h"
 #include "tests/unit/temp.h"
 #include "tests/unit/test.h"

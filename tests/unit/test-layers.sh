@@ -11,12 +11,12 @@ source=$2
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-# The engine's headers that a folder may include, by what they are without .h.
-# What those include themselves comes with them.
-backends_may='backend error log old_socket option ring_op'
-control_may='ublk_abi attribute control devices holders spec state params counters process log error option backend cpus nodes ring_policy'
-supervisor_may="$control_may io_path host old_socket"
-worker_may='ring_policy backend spec serve counters cpus state process log error option io_path ublk_abi'
+# Headers of common/ may be included everywhere. The engine's that a folder may
+# include, without .h (what those include themselves comes with them):
+backends_may='backend ring_op'
+control_may='ublk_abi attribute control devices holders spec state params counters backend ring_policy'
+supervisor_may="$control_may io_path host"
+worker_may='ring_policy backend spec serve counters state io_path ublk_abi'
 tools_may="$control_may buffer device host"
 # Those that start a device by themselves, while there is no daemon to do it.
 tools_with_device='tools/run.c'
@@ -64,7 +64,7 @@ may_include() { # FOLDER FILE NAME
 	'<linux/ublk_cmd.h>') return 1 ;;
 	'<liburing'*) [[ $folder == engine ]] && return 0 || return 1 ;;
 	'<'*) return 0 ;;
-	'"config.h"') return 0 ;;
+	'"config.h"' | '"common/'*) return 0 ;;
 	'"engine/'*) ;;
 	"\"$folder/"*'.h"') return 0 ;;
 	'"worker/link.h"' | '"worker/limits.h"' | '"worker/owner.h"') [[ $folder == supervisor ]] && return 0 || return 1 ;;
@@ -89,7 +89,7 @@ may_include() { # FOLDER FILE NAME
 
 check_includes() {
 	local folder file name
-	for folder in engine backends supervisor worker tools; do
+	for folder in common engine backends supervisor worker tools; do
 		for file in "$folder"/*.[ch]; do
 			while IFS= read -r name; do
 				may_include "$folder" "$file" "$name" ||
@@ -104,7 +104,7 @@ check_backend_view() {
 	local file=engine/backend.h name
 	while IFS= read -r name; do
 		case $name in
-		'<'*) ;;
+		'<'* | '"common/'*) ;;
 		*) is_one_of "$(basename "${name//\"/}" .h)" "$backends_may" ||
 			echo "$file: backends would see $name" ;;
 		esac
@@ -116,7 +116,7 @@ check_backend_view() {
 
 check_numbers() {
 	local file
-	for file in {engine,backends,supervisor,worker,tools}/*.[ch]; do
+	for file in {common,engine,backends,supervisor,worker,tools}/*.[ch]; do
 		[[ $file != engine/ublk_abi.h ]] || continue
 		if code "$file" | grep -qiE "_IO(R|W|WR)?\('u'|0x[c8]0[0-9a-f]{2}75[0-9a-f]{2}\b|\bUBLK_U_"; then
 			echo "$file: numbers of the kernel's ublk stand in engine/ublk_abi.h only"
@@ -171,11 +171,12 @@ check() { # TREE
 # ---- every rule, broken ----
 
 bad=$tmp/bad
-mkdir -p "$bad"/{engine,backends,supervisor,tools}
+mkdir -p "$bad"/{common,engine,backends,supervisor,tools}
 cat >"$bad/engine/backend.h" <<'X'
 #include "engine/ring.h"
 X
-touch "$bad"/engine/{error,log,old_socket,option,ring_op}.h
+touch "$bad"/engine/ring_op.h
+echo '#include "engine/backend.h"' >"$bad/common/up.c"
 cat >"$bad/engine/up.c" <<'X'
 /* #include "tools/in-a-comment.h" */
 #include "backends/x.h"
@@ -207,6 +208,7 @@ cat >"$tmp/expected" <<'X'
 backends/: tape is not in a file of its name
 backends/disk.c: backends/ may not include "engine/queue.h"
 backends/disk.c: backends/ may not include <liburing.h>
+common/up.c: common/ may not include "engine/backend.h"
 engine/abi.c: engine/ may not include <linux/ublk_cmd.h>
 engine/backend.h: backends would see "engine/ring.h"
 engine/code.c: numbers of the kernel's ublk stand in engine/ublk_abi.h only

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/error.h"
+#include "common/error.h"
 #include "tests/unit/test.h"
 #include "worker/link.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/unit/temp.h"
 #include "tests/unit/test.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "supervisor/name.h"
 
 #include <dirent.h>

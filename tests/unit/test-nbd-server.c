@@ -5,7 +5,7 @@
 #include "backends/nbd_server.h"
 #include "backends/nbd_connect.h"
 #include "backends/nbd_tls.h"
-#include "engine/log.h"
+#include "common/log.h"
 #include "engine/spec.h"
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"

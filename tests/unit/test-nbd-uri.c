@@ -3,7 +3,7 @@
  * The parts of an NBD URI: as they are written here, and as libnbd finds them.
  */
 #include "backends/nbd_uri.h"
-#include "engine/error.h"
+#include "common/error.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"
 

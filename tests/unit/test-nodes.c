@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/cpus.h"
-#include "engine/error.h"
-#include "engine/nodes.h"
+#include "common/cpus.h"
+#include "common/error.h"
+#include "common/nodes.h"
 #include "tests/unit/test.h"
 
 #include <sys/stat.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/old_socket.h"
+#include "common/old_socket.h"
 #include "tests/unit/endless.h"
 #include "tests/unit/test.h"
 

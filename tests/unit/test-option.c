@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/error.h"
-#include "engine/option.h"
+#include "common/error.h"
+#include "common/option.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/unit/test.h"
-#include "engine/process.h"
+#include "common/process.h"
 
 #include <signal.h>
 #include <sys/prctl.h>

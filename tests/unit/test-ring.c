@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/error.h"
+#include "common/error.h"
 #include "engine/ring.h"
 #include "engine/ring_policy.h"
 #include "tests/unit/fake-kernel.h"

@@ -5,7 +5,7 @@
  * outside opens for it, as ublkd does.
  */
 #include "engine/host.h"
-#include "engine/log.h"
+#include "common/log.h"
 #include "tests/unit/remote.h"
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Opening storage for a new device, and for one that exists. */
-#include "engine/error.h"
+#include "common/error.h"
 #include "engine/host.h"
 #include "engine/serve.h"
 #include "tests/unit/test.h"

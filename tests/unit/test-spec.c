@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/buffer.h"
-#include "engine/cpus.h"
+#include "common/cpus.h"
 #include "engine/spec.h"
 #include "engine/ublk_abi.h"
 #include "tests/unit/test.h"

@@ -4,8 +4,8 @@
  * not.  Everything is in one thread: each step of a client is followed by turns of
  * the loop until what is awaited has come, or can no longer come.
  */
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "supervisor/varlink.h"
 #include "tests/unit/fake-kernel.h"
 #include "tests/unit/test.h"

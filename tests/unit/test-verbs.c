@@ -4,8 +4,8 @@
  * has the real interface and answers by the name that it is asked about.  Every
  * answer of it is checked by the interface's description.
  */
-#include "engine/error.h"
-#include "engine/log.h"
+#include "common/error.h"
+#include "common/log.h"
 #include "supervisor/interfaces.h"
 #include "supervisor/varlink.h"
 #include "tests/unit/test.h"

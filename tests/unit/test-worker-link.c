@@ -3,7 +3,7 @@
  * ublkd's side of a worker.  The worker is this program itself, started again with
  * STUB in its environment: it does as it is told, and much that no worker should.
  */
-#include "engine/error.h"
+#include "common/error.h"
 #include "supervisor/fence.h"
 #include "supervisor/fiber.h"
 #include "supervisor/worker.h"

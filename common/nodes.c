@@ -7,9 +7,9 @@
  * idle: one job at depth 64 on a two-queue file export then reached a third of what it
  * reaches unpinned.  Memory is what ties a thread to a place, so the node is the limit.
  */
-#include "engine/nodes.h"
-#include "engine/cpus.h"
-#include "engine/error.h"
+#include "common/nodes.h"
+#include "common/cpus.h"
+#include "common/error.h"
 
 #include <dirent.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/log.h"
-#include "engine/error.h"
+#include "common/log.h"
+#include "common/error.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/cpus.h"
-#include "engine/error.h"
+#include "common/cpus.h"
+#include "common/error.h"
 
 #include <ctype.h>
 #include <errno.h>

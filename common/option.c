@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/option.h"
-#include "engine/error.h"
+#include "common/option.h"
+#include "common/error.h"
 
 #include <ctype.h>
 #include <errno.h>

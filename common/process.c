@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/process.h"
-#include "engine/log.h"
+#include "common/process.h"
+#include "common/log.h"
 
 #include <dirent.h>
 #include <errno.h>
