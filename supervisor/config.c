@@ -2,7 +2,7 @@
 #include "supervisor/config.h"
 #include "common/error.h"
 #include "supervisor/config_parts.h"
-#include "supervisor/folder.h"
+#include "common/directory.h"
 #include "supervisor/name.h"
 
 #include <dirent.h>
@@ -120,7 +120,7 @@ static bool ends_in(const char *text, const char *end)
 /* Whoever can write a file or its directory decides what root opens. */
 static int check_writers(const struct stat *status, struct error *err)
 {
-	if (folder_only_root_writes(status))
+	if (directory_only_root_writes(status))
 		return 0;
 	return error_set(err, EPERM,
 			 "others than root can write it: give it to root, and take that right from "

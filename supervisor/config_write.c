@@ -7,7 +7,7 @@
 #include "common/error.h"
 #include "supervisor/config.h"
 #include "supervisor/config_parts.h"
-#include "supervisor/folder.h"
+#include "common/directory.h"
 #include "supervisor/name.h"
 
 #include <errno.h>
@@ -180,7 +180,7 @@ static int replace_file(const char *folder, const char *name, bool there, const 
 	if (!ret && renameat2(AT_FDCWD, temporary, AT_FDCWD, path, there ? 0 : RENAME_NOREPLACE))
 		ret = -errno;
 	if (!ret)
-		return folder_sync(folder, err);
+		return directory_sync(folder, err);
 	unlink(temporary);
 	return error_set(err, ret, "%s: it cannot be written: %s", path, strerror(-ret));
 }
@@ -205,9 +205,9 @@ static int write_export(const char *folder, const char *name, const char *uri,
 	if (!ret)
 		ret = look_at_file(path, name, uri, options, nr_options, &there, err);
 	if (!ret)
-		ret = folder_make(folder, FOLDER_MODE, err);
+		ret = directory_make(folder, FOLDER_MODE, err);
 	if (!ret)
-		ret = folder_make(exports, FOLDER_MODE, err);
+		ret = directory_make(exports, FOLDER_MODE, err);
 	if (!ret)
 		ret = replace_file(exports, name, there, text, size, check_only, err);
 	free(text);
@@ -242,5 +242,5 @@ int config_remove_export(const char *folder, const char *name, struct error *err
 		return ret;
 	if (unlink(path) && errno != ENOENT)
 		return error_set(err, errno, "%s: it cannot be removed: %m", path);
-	return folder_sync(exports, err);
+	return directory_sync(exports, err);
 }

@@ -2,7 +2,7 @@
 #include "supervisor/name.h"
 #include "common/error.h"
 #include "engine/ublk_abi.h"
-#include "supervisor/folder.h"
+#include "common/directory.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -177,7 +177,7 @@ int name_link_in(const char *folder, const char *name, const char *device, struc
 		return error_set(err, EINVAL, "'%s' is no ublk device", device);
 	ret = name_path(path, folder, name, err);
 	if (!ret)
-		ret = folder_make(folder, 0755, err);
+		ret = directory_make(folder, 0755, err);
 	if (ret)
 		return ret;
 	snprintf(target, sizeof(target), "../%s", last_component(device));
@@ -261,7 +261,7 @@ int name_record(const char *folder, const char *device, const char *name, const 
 	if (!ret)
 		ret = record_path(path, folder, device, err);
 	if (!ret)
-		ret = folder_make(folder, 0755, err);
+		ret = directory_make(folder, 0755, err);
 	if (ret)
 		return ret;
 	length = snprintf(line, sizeof(line), "%s%s\n%s%.24s\n", record_key, name, backend_key,

@@ -11,7 +11,7 @@
 #include "common/process.h"
 #include "engine/ring_policy.h"
 #include "supervisor/api.h"
-#include "supervisor/folder.h"
+#include "common/directory.h"
 #include "supervisor/host.h"
 #include "supervisor/keep.h"
 #include "supervisor/kernel.h"
@@ -149,13 +149,13 @@ static int make_state(struct error *err)
 	worker_setup.folder = path_in_state("workers");
 	worker_setup.program = values[WORKER].text;
 	worker_setup.starter = path_in_state("worker");
-	ret = folder_make(values[STATE].text, 0755, err);
+	ret = directory_make(values[STATE].text, 0755, err);
 	if (!ret)
-		ret = folder_make(managed_folder, 0700, err);
+		ret = directory_make(managed_folder, 0700, err);
 	if (!ret)
-		ret = folder_make(worker_setup.folder, 0700, err);
+		ret = directory_make(worker_setup.folder, 0700, err);
 	if (!ret)
-		ret = folder_make(NAME_RECORDS, 0755, err);
+		ret = directory_make(NAME_RECORDS, 0755, err);
 	if (!ret) {
 		lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 		if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB))

@@ -4,7 +4,7 @@
  * another user could replace what is in them.
  */
 #include "common/error.h"
-#include "supervisor/folder.h"
+#include "common/directory.h"
 #include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 
@@ -20,12 +20,12 @@ static void test_makes_one_with_its_mode_whatever_the_umask(void **state)
 	struct stat st;
 
 	(void)state;
-	assert_int_equal(folder_make(path, 0755, &err), 0);
+	assert_int_equal(directory_make(path, 0755, &err), 0);
 	umask(before);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0755);
 	/* One that is there stays as it is. */
-	assert_int_equal(folder_make(path, 0700, &err), 0);
+	assert_int_equal(directory_make(path, 0700, &err), 0);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0755);
 	temp_remove();
@@ -35,7 +35,7 @@ static void refused(const char *path, int code, const char *words)
 {
 	struct error err = { 0 };
 
-	assert_int_equal(folder_make(path, 0755, &err), -code);
+	assert_int_equal(directory_make(path, 0755, &err), -code);
 	assert_non_null(strstr(err.text, path));
 	if (!strstr(err.text, words))
 		fail_msg("not '%s' but '%s'", words, err.text);
@@ -53,7 +53,7 @@ static void test_refuses_one_that_others_can_write(void **state)
 	assert_int_equal(chmod(path, 0757), 0);
 	refused(path, EPERM, "chmod go-w");
 	assert_int_equal(chmod(path, 0755), 0);
-	assert_int_equal(folder_make(path, 0755, &err), 0);
+	assert_int_equal(directory_make(path, 0755, &err), 0);
 	if (geteuid()) {
 		print_message("not root: other owners are not tried\n");
 		temp_remove();
@@ -62,7 +62,7 @@ static void test_refuses_one_that_others_can_write(void **state)
 	/* The group root is root's own, another one is not. */
 	assert_int_equal(chown(path, 0, 0), 0);
 	assert_int_equal(chmod(path, 0775), 0);
-	assert_int_equal(folder_make(path, 0755, &err), 0);
+	assert_int_equal(directory_make(path, 0755, &err), 0);
 	assert_int_equal(chown(path, 0, 12345), 0);
 	assert_int_equal(chmod(path, 0775), 0);
 	refused(path, EPERM, "others than root can write it");
@@ -78,7 +78,7 @@ static void test_refuses_what_is_no_directory(void **state)
 
 	(void)state;
 	refused(temp_file("file", 1), ENOTDIR, "it is no directory");
-	assert_int_equal(folder_make(temp_path("none/below"), 0755, &err), -ENOENT);
+	assert_int_equal(directory_make(temp_path("none/below"), 0755, &err), -ENOENT);
 	temp_remove();
 }
 

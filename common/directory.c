@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "supervisor/folder.h"
+#include "common/directory.h"
 #include "common/error.h"
 
 #include <errno.h>
@@ -7,14 +7,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-bool folder_only_root_writes(const struct stat *status)
+bool directory_only_root_writes(const struct stat *status)
 {
 	mode_t others = S_IWOTH | (status->st_gid ? S_IWGRP : 0);
 
 	return (!status->st_uid || status->st_uid == geteuid()) && !(status->st_mode & others);
 }
 
-int folder_make(const char *path, mode_t mode, struct error *err)
+int directory_make(const char *path, mode_t mode, struct error *err)
 {
 	struct stat status;
 
@@ -29,7 +29,7 @@ int folder_make(const char *path, mode_t mode, struct error *err)
 		return error_set(err, errno, "%s: %m", path);
 	if (!S_ISDIR(status.st_mode))
 		return error_set(err, ENOTDIR, "%s: it is no directory: move it away", path);
-	if (!folder_only_root_writes(&status))
+	if (!directory_only_root_writes(&status))
 		return error_set(err, EPERM,
 				 "%s: others than root can write it: look at what is in it, then "
 				 "give it to root, and take that right from the group and from "
@@ -38,7 +38,7 @@ int folder_make(const char *path, mode_t mode, struct error *err)
 	return 0;
 }
 
-int folder_sync(const char *path, struct error *err)
+int directory_sync(const char *path, struct error *err)
 {
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), ret = 0;
 
