@@ -7,7 +7,7 @@
 #ifndef UBLKD_API_H
 #define UBLKD_API_H
 
-#include "supervisor/varlink.h"
+#include "varlink/varlink.h"
 
 struct managed;
 

@@ -16,7 +16,7 @@
 #include "supervisor/keep.h"
 #include "supervisor/kernel.h"
 #include "supervisor/supervisor.h"
-#include "supervisor/varlink.h"
+#include "varlink/varlink.h"
 
 #include <errno.h>
 #include <fcntl.h>

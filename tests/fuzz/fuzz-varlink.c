@@ -18,8 +18,8 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "supervisor/interfaces.h"
-#include "supervisor/varlink.h"
-#include "supervisor/varlink_idl.h"
+#include "varlink/varlink.h"
+#include "varlink/idl.h"
 #include "tests/fuzz/seeds.h"
 
 #include <errno.h>

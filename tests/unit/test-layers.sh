@@ -68,6 +68,7 @@ may_include() { # FOLDER FILE NAME
 	'"engine/'*) ;;
 	"\"$folder/"*'.h"') return 0 ;;
 	'"worker/link.h"' | '"worker/limits.h"' | '"worker/owner.h"') [[ $folder == supervisor ]] && return 0 || return 1 ;;
+	'"varlink/varlink.h"' | '"varlink/idl.h"') [[ $folder == supervisor ]] && return 0 || return 1 ;;
 	'"supervisor/config.h"' | '"supervisor/name.h"')
 		[[ $folder == tools ]] && return 0 || return 1
 		;;
@@ -84,12 +85,13 @@ may_include() { # FOLDER FILE NAME
 		is_one_of "$header" "$tools_may" || return 1
 		[[ $header != device ]] || is_one_of "$file" "$tools_with_device"
 		;;
+	*) return 1 ;;
 	esac
 }
 
 check_includes() {
 	local folder file name
-	for folder in common engine backends supervisor worker tools; do
+	for folder in common engine backends varlink supervisor worker tools; do
 		for file in "$folder"/*.[ch]; do
 			while IFS= read -r name; do
 				may_include "$folder" "$file" "$name" ||
@@ -116,7 +118,7 @@ check_backend_view() {
 
 check_numbers() {
 	local file
-	for file in {common,engine,backends,supervisor,worker,tools}/*.[ch]; do
+	for file in {common,engine,backends,varlink,supervisor,worker,tools}/*.[ch]; do
 		[[ $file != engine/ublk_abi.h ]] || continue
 		if code "$file" | grep -qiE "_IO(R|W|WR)?\('u'|0x[c8]0[0-9a-f]{2}75[0-9a-f]{2}\b|\bUBLK_U_"; then
 			echo "$file: numbers of the kernel's ublk stand in engine/ublk_abi.h only"
@@ -171,12 +173,13 @@ check() { # TREE
 # ---- every rule, broken ----
 
 bad=$tmp/bad
-mkdir -p "$bad"/{common,engine,backends,supervisor,tools}
+mkdir -p "$bad"/{common,varlink,engine,backends,varlink,supervisor,tools}
 cat >"$bad/engine/backend.h" <<'X'
 #include "engine/ring.h"
 X
 touch "$bad"/engine/ring_op.h
 echo '#include "engine/backend.h"' >"$bad/common/up.c"
+echo '#include "engine/backend.h"' >"$bad/varlink/up.c"
 cat >"$bad/engine/up.c" <<'X'
 /* #include "tools/in-a-comment.h" */
 #include "backends/x.h"
@@ -225,6 +228,7 @@ tools/paste.c: the verb copy has a file of its own
 tools/path.c: names of the kernel's ublk stand in engine/ublk_abi.h only
 tools/ring.c: tools/ may not include "engine/ring.h"
 tools/verbs.h: the verb cut has no file
+varlink/up.c: varlink/ may not include "engine/backend.h"
 X
 if ! diff -u <(LC_ALL=C sort "$tmp/expected") <(check "$bad" | LC_ALL=C sort); then
 	echo "the check does not tell what is wrong with a tree that breaks every rule"

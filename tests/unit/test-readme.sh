@@ -44,7 +44,7 @@ for file in tests/*; do
 		complain "its map lacks $file" ;;
 	esac
 done
-for folder in backends deploy engine man supervisor tests tools worker; do
+for folder in backends common deploy engine man supervisor tests tools varlink worker; do
 	[[ ! -d $folder ]] || has "$folder/" || complain "its map lacks $folder/"
 done
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "common/error.h"
 #include "supervisor/interfaces.h"
-#include "supervisor/varlink_idl.h"
+#include "varlink/idl.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>

@@ -6,7 +6,7 @@
  */
 #include "common/error.h"
 #include "common/log.h"
-#include "supervisor/varlink.h"
+#include "varlink/varlink.h"
 #include "tests/unit/fake-kernel.h"
 #include "tests/unit/test.h"
 

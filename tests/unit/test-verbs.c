@@ -7,7 +7,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "supervisor/interfaces.h"
-#include "supervisor/varlink.h"
+#include "varlink/varlink.h"
 #include "tests/unit/test.h"
 #include "tools/verbs.h"
 

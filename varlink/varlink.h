@@ -38,6 +38,12 @@ struct varlink_peer {
 	unsigned nr_groups;
 };
 
+/*
+ * The description of org.varlink.service, which every server has.  The build makes the
+ * constant interface_NAME of each NAME.varlink, a '_' for each dot.
+ */
+extern const char interface_org_varlink_service[];
+
 /* Whether the peer is in the group: its own, or one of its others. */
 bool varlink_peer_in_group(const struct varlink_peer *peer, gid_t group);
 

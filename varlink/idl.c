@@ -3,7 +3,7 @@
  * Reading is by descent, one function a rule of the grammar.  What is read lies in
  * blocks that hang on the description, so that all of it goes with it.
  */
-#include "supervisor/varlink_idl.h"
+#include "varlink/idl.h"
 #include "common/error.h"
 
 #include <ctype.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the files of the Varlink server share: varlink.c has the sockets and who is
- * let in, varlink_connection.c one connection's bytes, varlink_call.c a call from its
+ * let in, connection.c one connection's bytes, call.c a call from its
  * request to its last answer.
  *
  * Thread: the loop's.
@@ -9,8 +9,8 @@
 #ifndef UBLKD_VARLINK_PARTS_H
 #define UBLKD_VARLINK_PARTS_H
 
-#include "supervisor/varlink.h"
-#include "supervisor/varlink_idl.h"
+#include "varlink/varlink.h"
+#include "varlink/idl.h"
 
 /* An interface, read; all of a server's, each once. */
 struct served {
@@ -83,7 +83,7 @@ struct varlink_call {
 /* A handle or a connection has gone: with the last one the server does. */
 void varlink_release(struct varlink *server);
 
-/* ---- varlink_connection.c ---- */
+/* ---- connection.c ---- */
 
 /* One without a socket yet, which counts as the server's; NULL: no memory. */
 struct connection *connection_create(struct varlink *server, const struct offer *offer);
@@ -107,7 +107,7 @@ void connection_go_on(struct connection *c);
 void connection_close(struct connection *c);
 void connection_release(struct connection *c);
 
-/* ---- varlink_call.c ---- */
+/* ---- call.c ---- */
 
 extern const struct varlink_interface varlink_service; /* org.varlink.service */
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "supervisor/varlink.h"
+#include "varlink/varlink.h"
 #include "common/error.h"
 #include "common/log.h"
-#include "supervisor/varlink_parts.h"
+#include "varlink/parts.h"
 
 #include <errno.h>
 #include <stdlib.h>

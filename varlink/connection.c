@@ -7,7 +7,7 @@
  */
 #include "common/error.h"
 #include "common/log.h"
-#include "supervisor/varlink_parts.h"
+#include "varlink/parts.h"
 
 #include <errno.h>
 #include <poll.h>

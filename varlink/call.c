@@ -5,8 +5,7 @@
  */
 #include "common/error.h"
 #include "common/log.h"
-#include "supervisor/interfaces.h"
-#include "supervisor/varlink_parts.h"
+#include "varlink/parts.h"
 
 #include <assert.h>
 #include <errno.h>
