@@ -92,7 +92,7 @@ may_include() { # FOLDER FILE NAME
 check_includes() {
 	local folder file name
 	for folder in common engine backends varlink supervisor worker tools; do
-		for file in "$folder"/*.[ch]; do
+		for file in "$folder"/*.[ch] "$folder"/*/*.[ch]; do
 			while IFS= read -r name; do
 				may_include "$folder" "$file" "$name" ||
 					echo "$file: $folder/ may not include $name"
@@ -118,7 +118,7 @@ check_backend_view() {
 
 check_numbers() {
 	local file
-	for file in {common,engine,backends,varlink,supervisor,worker,tools}/*.[ch]; do
+	for file in {common,engine,backends,backends/*,varlink,supervisor,worker,tools}/*.[ch]; do
 		[[ $file != engine/ublk_abi.h ]] || continue
 		if code "$file" | grep -qiE "_IO(R|W|WR)?\('u'|0x[c8]0[0-9a-f]{2}75[0-9a-f]{2}\b|\bUBLK_U_"; then
 			echo "$file: numbers of the kernel's ublk stand in engine/ublk_abi.h only"
@@ -154,8 +154,9 @@ check_schemes() {
 				echo "$file: the engine names the backend $scheme"
 			fi
 		done
-		[[ -e backends/$scheme.c ]] || echo "backends/: $scheme is not in a file of its name"
-	done < <(sed -nE 's/^[[:space:]]*\.scheme = "(.*)",.*/\1/p' backends/*.c)
+		[[ -e backends/$scheme.c || -e backends/$scheme/$scheme.c ]] ||
+			echo "backends/: $scheme is not in a file or folder of its name"
+	done < <(sed -nE 's/^[[:space:]]*\.scheme = "(.*)",.*/\1/p' backends/*.c backends/*/*.c)
 }
 
 check() { # TREE
@@ -173,7 +174,7 @@ check() { # TREE
 # ---- every rule, broken ----
 
 bad=$tmp/bad
-mkdir -p "$bad"/{common,varlink,engine,backends,varlink,supervisor,tools}
+mkdir -p "$bad"/{common,varlink,engine,backends/tape,varlink,supervisor,tools}
 cat >"$bad/engine/backend.h" <<'X'
 #include "engine/ring.h"
 X
@@ -200,6 +201,7 @@ cat >"$bad/backends/disk.c" <<'X'
 	.scheme = "disk",
 	.scheme = "tape",
 X
+echo '#include "engine/queue.h"' >"$bad/backends/tape/reel.c"
 echo '#include "engine/queue.h"' >"$bad/supervisor/queue.c"
 echo '#include "engine/device.h"' >"$bad/supervisor/device.c"
 echo '#include "engine/ring.h"' >"$bad/tools/ring.c"
@@ -208,9 +210,10 @@ echo 'const struct verb verb_copy = {' >"$bad/tools/paste.c"
 echo 'extern const struct verb verb_paste, verb_cut;' >"$bad/tools/verbs.h"
 
 cat >"$tmp/expected" <<'X'
-backends/: tape is not in a file of its name
+backends/: tape is not in a file or folder of its name
 backends/disk.c: backends/ may not include "engine/queue.h"
 backends/disk.c: backends/ may not include <liburing.h>
+backends/tape/reel.c: backends/ may not include "engine/queue.h"
 common/up.c: common/ may not include "engine/backend.h"
 engine/abi.c: engine/ may not include <linux/ublk_cmd.h>
 engine/backend.h: backends would see "engine/ring.h"

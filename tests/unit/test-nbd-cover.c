@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/nbd_cover.h"
+#include "backends/nbd/cover.h"
 #include "tests/unit/test.h"
 
 static void test_parts_in_any_order_make_a_whole(void **state)

@@ -4,7 +4,7 @@
  * its bound, until a flush has covered it.
  */
 /* tests: tsan */
-#include "backends/nbd_retain.h"
+#include "backends/nbd/retain.h"
 #include "engine/backend.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"

@@ -2,9 +2,9 @@
 /*
  * What the nbd backend makes of a URI, and of what a server says of its export.
  */
-#include "backends/nbd_server.h"
-#include "backends/nbd_connect.h"
-#include "backends/nbd_tls.h"
+#include "backends/nbd/server.h"
+#include "backends/nbd/connect.h"
+#include "backends/nbd/tls.h"
 #include "common/log.h"
 #include "engine/spec.h"
 #include "tests/unit/served.h"

@@ -2,7 +2,7 @@
 /*
  * The parts of an NBD URI: as they are written here, and as libnbd finds them.
  */
-#include "backends/nbd_uri.h"
+#include "backends/nbd/uri.h"
 #include "common/error.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"

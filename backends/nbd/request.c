@@ -3,7 +3,7 @@
  * Requests: sent, answered, taken back from a lost connection and sent again; and
  * the flushes of our own that keep what is retained within its bound.
  */
-#include "backends/nbd.h"
+#include "backends/nbd/nbd.h"
 
 #include <errno.h>
 

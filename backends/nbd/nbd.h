@@ -3,19 +3,19 @@
  * The nbd backend's parts, as they see each other.
  *
  *   nbd.c          the backend: its options, its start, rounds and end
- *   nbd_request.c  a request: sent, answered, sent again
- *   nbd_link.c     one connection: made, watched, lost, made again
- *   nbd_ghost.c    old connections, whose server may still carry out their requests
- *   nbd_silence.c  a connection that is silent: whether the server is slow or gone
- *   nbd_replay.c   what must happen before a new connection may be used
- *   nbd_retain.c   what was acknowledged and not flushed
- *   nbd_cover.c    which parts of a read have come
- *   nbd_server.c   how libnbd is set up for a server, and what the server says of its export
- *   nbd_connect.c  one attempt to connect: name, addresses, negotiation
- *   nbd_resolve.c  host names, looked up on a thread of their own
- *   nbd_dial.c     several addresses, tried side by side
- *   nbd_tls.c      its key and certificate files, checked
- *   nbd_uri.c      the parts of its URI
+ *   request.c  a request: sent, answered, sent again
+ *   link.c     one connection: made, watched, lost, made again
+ *   ghost.c    old connections, whose server may still carry out their requests
+ *   silence.c  a connection that is silent: whether the server is slow or gone
+ *   replay.c   what must happen before a new connection may be used
+ *   retain.c   what was acknowledged and not flushed
+ *   cover.c    which parts of a read have come
+ *   server.c   how libnbd is set up for a server, and what the server says of its export
+ *   connect.c  one attempt to connect: name, addresses, negotiation
+ *   resolve.c  host names, looked up on a thread of their own
+ *   dial.c     several addresses, tried side by side
+ *   tls.c      its key and certificate files, checked
+ *   uri.c      the parts of its URI
  *
  * A link belongs to one queue, and libnbd's handle in it is only touched by that
  * queue's thread.  Links never move between queues.
@@ -25,10 +25,10 @@
 
 #include <pthread.h>
 
-#include "backends/nbd_connect.h"
-#include "backends/nbd_cover.h"
-#include "backends/nbd_retain.h"
-#include "backends/nbd_server.h"
+#include "backends/nbd/connect.h"
+#include "backends/nbd/cover.h"
+#include "backends/nbd/retain.h"
+#include "backends/nbd/server.h"
 
 #define NBD_LINKS_MAX      64  /* connections of an export */
 #define NBD_TICK_MS        100 /* how exactly time is kept */
@@ -147,7 +147,7 @@ struct nbd_ghost_range {
 };
 
 /*
- * An old connection of a link (nbd_ghost.c).  Owner: the export; that link's queue, on its
+ * An old connection of a link (ghost.c).  Owner: the export; that link's queue, on its
  * thread.  The ranges are read by every queue, with the gate held.
  */
 struct nbd_ghost {
@@ -275,7 +275,7 @@ void nbd_flushed(struct nbd *nbd, uint64_t covered);
 /* A flush or replay failed for good: what was acknowledged may be lost. */
 void nbd_set_lost(struct nbd *nbd, int code, const char *what);
 
-/* ---- nbd_request.c ---- */
+/* ---- request.c ---- */
 
 void nbd_list_init(struct nbd_list *list);
 /* The backend's submit(): the request is sent at the end of the round. */
@@ -300,12 +300,12 @@ void nbd_count_cuts(struct nbd_queue *q, struct nbd_link *link);
 bool nbd_is_full(const struct nbd_queue *q);
 void nbd_flush_if_full(struct nbd_queue *q);
 
-/* ---- nbd_list.c ---- */
+/* ---- list.c ---- */
 
 int nbd_list(const struct export *export, backend_found_callback *found, void *context,
 	     struct error *err);
 
-/* ---- nbd_link.c ---- */
+/* ---- link.c ---- */
 
 /* Whether its connection has ended, and libnbd knows. */
 static inline bool nbd_link_is_dead(struct nbd_handle *handle)
@@ -340,7 +340,7 @@ void nbd_link_lost(struct nbd_link *link, const char *reason);
  */
 bool nbd_link_answered(struct nbd_link *link, uint64_t sent_ns, int error);
 
-/* ---- nbd_ghost.c ---- */
+/* ---- ghost.c ---- */
 
 /* Memory for the old connections of all links.  Returns 0 or -ENOMEM; close is due in either case. */
 int nbd_ghost_open(struct nbd *nbd);
@@ -369,7 +369,7 @@ static inline bool nbd_ghost_blocks(struct nbd *nbd, const struct io *io)
 /* Whether an old connection may still carry out the replay of a write older than kept. */
 bool nbd_ghost_precedes(struct nbd *nbd, const struct nbd_kept *kept);
 
-/* ---- nbd_silence.c ---- */
+/* ---- silence.c ---- */
 
 /* On each tick: why the link is to be given up; NULL: it is not. */
 const char *nbd_silence_fault(struct nbd_link *link);
@@ -378,7 +378,7 @@ void nbd_silence_met(struct nbd_link *link);
 /* The link is lost, or ends. */
 void nbd_silence_end(struct nbd_link *link);
 
-/* ---- nbd_replay.c ---- */
+/* ---- replay.c ---- */
 
 void nbd_replay_open_queue(struct nbd_queue *q);
 void nbd_replay_close_queue(struct nbd_queue *q);

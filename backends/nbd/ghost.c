@@ -15,7 +15,7 @@
  * All other requests go on.  So do flushes: a flush covers what was acknowledged, and
  * the old connection's requests are not.
  *
- * The replay (nbd_replay.c) sends acknowledged writes again, and need not wait for an
+ * The replay (replay.c) sends acknowledged writes again, and need not wait for an
  * old connection's requests.  Where both are of the same blocks, the request was sent
  * beside or after the acknowledged write, it has not been acknowledged, and nothing reads
  * the blocks before it was: the two may land in either order.  What an abandoned replay
@@ -25,7 +25,7 @@
  *
  * With ghost-wait=TIME the user has a connection count as over after that time.
  */
-#include "backends/nbd.h"
+#include "backends/nbd/nbd.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -10,7 +10,7 @@
  *   2. one queue with a usable connection leads: it sends all that is kept, of all
  *      queues, in the order in which it was acknowledged;
  *   3. every queue goes on: first with what was never answered, unless it overlaps what
- *      an old connection may still write (nbd_ghost.c).
+ *      an old connection may still write (ghost.c).
  *
  * Nothing goes on between 2 and 3 unless 2 was finished: half of it may have put
  * an older write over a newer one.  When the leader's connection is lost, another
@@ -19,7 +19,7 @@
  * A connection counts as joined by a replay that began after it was made: one
  * that began before may have gone to a server that is gone since.
  */
-#include "backends/nbd.h"
+#include "backends/nbd/nbd.h"
 
 #include <errno.h>
 #include <string.h>

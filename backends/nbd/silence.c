@@ -21,7 +21,7 @@
  * A request whose connection was given up so has twice the time on the next one
  * (nbd_io.cuts): however slow it is, it ends.
  */
-#include "backends/nbd.h"
+#include "backends/nbd/nbd.h"
 
 #include <errno.h>
 #include <linux/tcp.h>

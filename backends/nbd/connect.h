@@ -4,7 +4,7 @@
  * libnbd negotiates on the socket.  The same for a queue, which never waits (begin, step
  * on each tick, take), and for whoever may wait (nbd_connect_now()).
  *
- *   name -> nbd_resolve.c -> addresses -> nbd_dial.c -> socket -> libnbd
+ *   name -> resolve.c -> addresses -> dial.c -> socket -> libnbd
  *   Unix socket: the export's host connects.  vsock: libnbd does.
  */
 #ifndef UBLKD_NBD_CONNECT_H
@@ -12,7 +12,7 @@
 
 #include <libnbd.h>
 
-#include "backends/nbd_dial.h"
+#include "backends/nbd/dial.h"
 #include "engine/backend.h"
 
 /* Owner and thread: whoever began it.  Zeroed before it is first used. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/nbd_uri.h"
+#include "backends/nbd/uri.h"
 #include "common/error.h"
 
 #include <arpa/inet.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/nbd_cover.h"
+#include "backends/nbd/cover.h"
 
 bool nbd_cover_add(struct nbd_cover *c, uint32_t start, uint32_t length)
 {

@@ -9,10 +9,10 @@
  * connections that it made from a name.  There libnbd resolves and tries the addresses
  * one after the other, on the resolver's thread (needs_libnbd()).
  */
-#include "backends/nbd_connect.h"
-#include "backends/nbd_server.h"
-#include "backends/nbd_tls.h"
-#include "backends/nbd_uri.h"
+#include "backends/nbd/connect.h"
+#include "backends/nbd/server.h"
+#include "backends/nbd/tls.h"
+#include "backends/nbd/uri.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/nbd_retain.h"
+#include "backends/nbd/retain.h"
 #include "engine/backend.h"
 
 #include <assert.h>

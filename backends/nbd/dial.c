@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/nbd_dial.h"
+#include "backends/nbd/dial.h"
 #include "common/error.h"
 
 #include <errno.h>

@@ -9,10 +9,10 @@
  * libnbd's socket is watched by the queue's own ring, with one-shot polls: one
  * that is armed while data is there fires at once, so nothing is missed.
  *
- * The socket of a lost connection with writes in flight goes to nbd_ghost.c, and new
+ * The socket of a lost connection with writes in flight goes to ghost.c, and new
  * connections need not wait for its end: only requests that overlap those writes do.
  */
-#include "backends/nbd.h"
+#include "backends/nbd/nbd.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -6,9 +6,9 @@
  * the end of the round in which it came; libnbd calls back when the server has
  * answered.  A request whose link is lost waits and is sent again on the next one,
  * before those that have come since.  What was acknowledged and not flushed is kept for that case,
- * too (nbd_retain.h, nbd_replay.c).
+ * too (retain.h, replay.c).
  */
-#include "backends/nbd.h"
+#include "backends/nbd/nbd.h"
 
 #include <errno.h>
 #include <stdio.h>

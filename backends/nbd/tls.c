@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/nbd_tls.h"
-#include "backends/nbd_server.h"
-#include "backends/nbd_uri.h"
+#include "backends/nbd/tls.h"
+#include "backends/nbd/server.h"
+#include "backends/nbd/uri.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -7,7 +7,7 @@
 #ifndef UBLKD_NBD_DIAL_H
 #define UBLKD_NBD_DIAL_H
 
-#include "backends/nbd_resolve.h"
+#include "backends/nbd/resolve.h"
 
 /* RFC 8305, 8: "Connection Attempt Delay", the recommended value. */
 #define NBD_DIAL_APART_MS 250u

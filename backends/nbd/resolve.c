@@ -10,7 +10,7 @@
  * One mutex guards all of this.  The thread wakes a queue with the mutex held, so that
  * nbd_lookup_end() is also the end of all uses of that queue.
  */
-#include "backends/nbd_resolve.h"
+#include "backends/nbd/resolve.h"
 #include "engine/backend.h"
 
 #include <arpa/inet.h>

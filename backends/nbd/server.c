@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/nbd_server.h"
-#include "backends/nbd_resolve.h"
-#include "backends/nbd_uri.h"
+#include "backends/nbd/server.h"
+#include "backends/nbd/resolve.h"
+#include "backends/nbd/uri.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -253,7 +253,7 @@ struct nbd_handle *nbd_server_handle(const struct export *export, struct error *
 						    LIBNBD_ALLOW_TRANSPORT_VSOCK) ||
 	    nbd_set_uri_allow_local_file(h, true) || set_tls(h, export) ||
 	    nbd_set_full_info(h, true) ||
-	    /* No buffer is handed on before all of it was read: nbd_cover.h. */
+	    /* No buffer is handed on before all of it was read: cover.h. */
 	    nbd_set_pread_initialize(h, false) ||
 	    nbd_set_request_structured_replies(h, export_option(export, "structured")->number)) {
 		nbd_server_failed(err, export->name);

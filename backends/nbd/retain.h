@@ -5,7 +5,7 @@
  * A server that comes back may have lost it, and a flush on the new connection
  * would succeed over the hole.  So each such write, zeroing and trim is kept
  * until a flush covers it, and sent again, in the order of the acknowledgements,
- * before anything else on a new connection (nbd_replay.c).  FUA writes are kept
+ * before anything else on a new connection (replay.c).  FUA writes are kept
  * too: an older write that is sent again must not be the last word over one.
  *
  * A ledger is one export's; a log is one queue's part of it, written by that

@@ -2,7 +2,7 @@
 /*
  * What exports a server has, and what each can do.
  */
-#include "backends/nbd.h"
+#include "backends/nbd/nbd.h"
 
 #include <errno.h>
 #include <stdlib.h>
