@@ -10,6 +10,7 @@
 #include "common/nodes.h"
 #include "common/cpus.h"
 #include "common/error.h"
+#include "common/small_file.h"
 
 #include <dirent.h>
 #include <stdbool.h>
@@ -19,19 +20,11 @@
 /* The CPUs of one node that are online; false where it has memory only. */
 static bool read_node(const char *folder, const char *name, struct cpus *cpus)
 {
-	char path[320], list[4096] = "";
+	char path[320], list[4096];
 	struct error ignored;
-	FILE *f;
 
 	snprintf(path, sizeof(path), "%.40s/%.255s/cpulist", folder, name);
-	f = fopen(path, "re");
-	if (!f)
-		return false;
-	if (!fgets(list, sizeof(list), f))
-		list[0] = 0;
-	fclose(f);
-	list[strcspn(list, "\n")] = 0;
-	return !cpus_parse(list, cpus, &ignored);
+	return small_file_line(path, list, sizeof(list)) >= 0 && !cpus_parse(list, cpus, &ignored);
 }
 
 void nodes_widen(struct cpus *cpus, const char *folder)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "common/process.h"
 #include "common/log.h"
+#include "common/small_file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -71,16 +72,11 @@ int process_hide_memory(void)
 static void read_file_of(pid_t pid, const char *file, char *out, size_t size)
 {
 	char path[64];
-	size_t n = 0;
-	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
-	f = pid > 0 ? fopen(path, "re") : NULL;
-	if (f) {
-		n = fread(out, 1, size - 1, f);
-		fclose(f);
-	}
-	out[n] = 0;
+	out[0] = 0;
+	if (pid > 0)
+		small_file_read(path, out, size);
 }
 
 const char *process_name(pid_t pid, char *out, size_t size)

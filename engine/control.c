@@ -5,8 +5,9 @@
  */
 #include "engine/control.h"
 #include "common/error.h"
-#include "engine/kernel_faults.h"
 #include "common/log.h"
+#include "common/small_file.h"
+#include "engine/kernel_faults.h"
 #include "engine/ring.h"
 
 #include <assert.h>
@@ -201,17 +202,9 @@ static int wait_answer(struct control *control, uint64_t number, unsigned ms, bo
 	}
 }
 
-static const char *first_line(const char *path, char *out, int size)
+static const char *first_line(const char *path, char *out, size_t size)
 {
-	FILE *f = fopen(path, "re");
-
-	out[0] = 0;
-	if (f) {
-		if (fgets(out, size, f))
-			out[strcspn(out, "\n")] = 0;
-		fclose(f);
-	}
-	return out[0] ? out : "unknown";
+	return small_file_line(path, out, size) > 0 ? out : "unknown";
 }
 
 /* What a refusal means and what to do; source: ublk_drv.c, 6.0 to 7.2. */

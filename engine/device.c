@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/device.h"
-#include "engine/attribute.h"
 #include "common/nodes.h"
+#include "engine/attribute.h"
 #include "engine/params.h"
 
 #include <errno.h>

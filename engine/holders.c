@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/holders.h"
 #include "common/error.h"
+#include "common/small_file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -44,18 +45,6 @@ static bool make_path(char path[PATH_MAX], const char *fmt, ...)
 	return n >= 0 && n < PATH_MAX;
 }
 
-/* The first line of a small file; "" where there is none. */
-static void read_line(const char *path, char *out, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, out, size - 1);
-
-	out[n < 0 ? 0 : n] = 0;
-	out[strcspn(out, "\n")] = 0;
-	if (fd >= 0)
-		close(fd);
-}
-
 static int add(struct search *s, enum holder_kind kind, pid_t pid, const char *path,
 	       const char *device)
 {
@@ -78,7 +67,7 @@ static int add(struct search *s, enum holder_kind kind, pid_t pid, const char *p
 	*holder = (struct holder){ .kind = kind, .pid = pid };
 	snprintf(holder->device, sizeof(holder->device), "%s", device);
 	if (pid && make_path(file, "%s/proc/%d/comm", s->root, (int)pid))
-		read_line(file, holder->command, sizeof(holder->command));
+		small_file_line(file, holder->command, sizeof(holder->command));
 	if (path) {
 		holder->path = strdup(path);
 		if (!holder->path)
@@ -120,7 +109,7 @@ static bool add_device(struct search *s, const char *name)
 	if (s->nr_devices == DEVICES_MAX || strlen(name) >= sizeof(device->name) ||
 	    device_by_name(s, name) || !make_path(path, "%s/sys/class/block/%s/dev", s->root, name))
 		return false;
-	read_line(path, device->number, sizeof(device->number));
+	small_file_line(path, device->number, sizeof(device->number));
 	if (!*device->number)
 		return false;
 	snprintf(device->name, sizeof(device->name), "%s", name);
@@ -196,7 +185,7 @@ static int add_loops(struct search *s, const char *name)
 		if (ret || strncmp(entry->d_name, "loop", 4) ||
 		    !make_path(file, "%s/%s/loop/backing_file", path, entry->d_name))
 			continue;
-		read_line(file, backing, sizeof(backing));
+		small_file_line(file, backing, sizeof(backing));
 		if (!strncmp(backing, "/dev/", 5) && !strcmp(backing + 5, name))
 			ret = add_upper(s, entry->d_name, name);
 	}

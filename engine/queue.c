@@ -9,6 +9,8 @@
  * to the moment a round committed it, so two readings of the clock a round do.
  */
 #include "engine/queue.h"
+#include "common/clock.h"
+#include "common/container_of.h"
 
 #include <cap-ng.h>
 #include <errno.h>
@@ -37,19 +39,9 @@ struct request {
 	bool in_service; /* between submit() and io_complete() */
 };
 
-#define member_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
-
 static struct request *request_of(struct io *io)
 {
-	return member_of(io, struct request, io);
-}
-
-static uint64_t clock_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+	return container_of(io, struct request, io);
 }
 
 /* ---- what a backend calls ---- */
@@ -155,7 +147,7 @@ int io_fill_zero(struct io *io, uint32_t at, uint32_t length)
 
 static void work_finished(struct ring_op *op, int result)
 {
-	struct request *r = member_of(op, struct request, work);
+	struct request *r = container_of(op, struct request, work);
 
 	r->work_done(&r->io, result);
 }
@@ -330,7 +322,7 @@ static void serve_parked(struct queue *q)
 /* A fetch, or commit and fetch, came back. */
 static void command_finished(struct ring_op *op, int result)
 {
-	struct request *r = member_of(op, struct request, command);
+	struct request *r = container_of(op, struct request, command);
 	struct queue *q = r->io.queue;
 
 	if (__builtin_expect(result == UBLK_RES_OK, 1)) {
@@ -407,7 +399,7 @@ static void wait_for_wake(struct queue *q)
 
 static void woken(struct ring_op *op, int result)
 {
-	struct queue *q = member_of(op, struct queue, wake_op);
+	struct queue *q = container_of(op, struct queue, wake_op);
 
 	if (result > 0)
 		wait_for_wake(q);
@@ -749,7 +741,6 @@ static void *queue_main(void *arg)
 
 int queue_start(struct queue *q, const struct queue_setup *setup, struct error *err)
 {
-	pthread_condattr_t monotonic;
 	int ret;
 
 	*q = (struct queue){
@@ -766,10 +757,7 @@ int queue_start(struct queue *q, const struct queue_setup *setup, struct error *
 	if (q->wake < 0)
 		return error_set(err, errno, "eventfd: %s", strerror(errno));
 	pthread_mutex_init(&q->gate, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&q->moved, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	clock_condition(&q->moved);
 	ret = pthread_create(&q->thread, NULL, queue_main, q);
 	if (ret) {
 		pthread_cond_destroy(&q->moved);
@@ -784,13 +772,9 @@ int queue_start(struct queue *q, const struct queue_setup *setup, struct error *
 /* Waits until the phase is past `from`.  Returns the phase. */
 static enum queue_phase wait_past(struct queue *q, enum queue_phase from, unsigned timeout_ms)
 {
-	struct timespec until;
+	struct timespec until = clock_in_ms(timeout_ms);
 	enum queue_phase phase;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	until.tv_sec += timeout_ms / 1000 + until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
 	pthread_mutex_lock(&q->gate);
 	while (q->phase <= from)
 		if (pthread_cond_timedwait(&q->moved, &q->gate, &until))

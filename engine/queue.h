@@ -15,10 +15,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/cpus.h"
 #include "engine/backend.h"
 #include "engine/buffer.h"
 #include "engine/counters.h"
-#include "common/cpus.h"
 #include "engine/ring.h"
 #include "engine/ublk_abi.h"
 

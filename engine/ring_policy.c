@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/ring_policy.h"
 #include "common/error.h"
+#include "common/small_file.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,17 +16,10 @@ static struct {
 
 static bool read_setting(const char *folder, const char *name, int *value)
 {
-	char path[128], text[16] = "";
-	FILE *f;
+	char path[128], text[16];
 
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
-	f = fopen(path, "re");
-	if (!f)
-		return false;
-	if (!fgets(text, sizeof(text), f))
-		text[0] = 0;
-	fclose(f);
-	return sscanf(text, "%d", value) == 1;
+	return small_file_line(path, text, sizeof(text)) > 0 && sscanf(text, "%d", value) == 1;
 }
 
 void ring_policy_read(const char *folder)

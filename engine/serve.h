@@ -17,9 +17,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/cpus.h"
 #include "engine/backend.h"
 #include "engine/counters.h"
-#include "common/cpus.h"
 #include "engine/io_path.h"
 #include "engine/spec.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/spec.h"
-#include "engine/buffer.h"
 #include "common/cpus.h"
+#include "engine/buffer.h"
 #include "engine/ublk_abi.h"
 
 #include <ctype.h>

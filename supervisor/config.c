@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/config.h"
+#include "common/directory.h"
 #include "common/error.h"
 #include "supervisor/config_parts.h"
-#include "common/directory.h"
 #include "supervisor/name.h"
 
 #include <dirent.h>

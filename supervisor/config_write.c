@@ -4,10 +4,10 @@
  * to disk, by what will read it at the next start: what a file cannot hold is found
  * then.
  */
+#include "common/directory.h"
 #include "common/error.h"
 #include "supervisor/config.h"
 #include "supervisor/config_parts.h"
-#include "common/directory.h"
 #include "supervisor/name.h"
 
 #include <errno.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/describe.h"
+#include "common/clock.h"
 #include "common/cpus.h"
-#include "engine/devices.h"
 #include "common/error.h"
+#include "engine/devices.h"
 #include "engine/holders.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
@@ -54,7 +55,7 @@ static void sum_op(struct managed *m, enum io_op op, uint64_t *requests, uint64_
 
 static void set_rates(struct managed *m, json_t *json)
 {
-	struct managed_rates *r = &m->rates, now = { .at_ms = fiber_now_ms() };
+	struct managed_rates *r = &m->rates, now = { .at_ms = clock_ms() };
 	double seconds = (double)(now.at_ms - r->at_ms) / 1000;
 
 	if (!m->counters)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/fence.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/old_socket.h"
 #include "supervisor/fiber.h"
@@ -15,7 +16,7 @@ struct fenced {
 void fence_add(struct fence *fence, int fd, uint64_t wait_ms)
 {
 	struct fenced *list = realloc(fence->list, (fence->nr + 1) * sizeof(*list)), *f;
-	uint64_t now = fiber_now_ms();
+	uint64_t now = clock_ms();
 
 	if (!list)
 		abort(); /* to go on without it could put old data over newer data */
@@ -29,7 +30,7 @@ void fence_add(struct fence *fence, int fd, uint64_t wait_ms)
 
 unsigned fence_check(struct fence *fence, const char *name, uint64_t elsewhere_ms, unsigned *there)
 {
-	uint64_t now = fiber_now_ms();
+	uint64_t now = clock_ms();
 	unsigned nr = 0, nr_there = 0;
 
 	for (unsigned i = 0; i < fence->nr; i++) {

@@ -17,7 +17,7 @@ struct fenced;
 struct fence {
 	struct fenced *list;
 	unsigned nr;
-	uint64_t since_ms; /* when the first of them was given up; fiber_now_ms() */
+	uint64_t since_ms; /* when the first of them was given up; clock_ms() */
 };
 
 /*

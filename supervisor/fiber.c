@@ -61,14 +61,6 @@ unsigned fiber_count(void)
 	return nr_fibers;
 }
 
-uint64_t fiber_now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 static void *take_stack(void)
 {
 	char *stack;

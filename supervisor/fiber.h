@@ -42,9 +42,6 @@ void fiber_sleep(unsigned ms);
 /* Wakes all that wait for the event.  Nothing of theirs has run when it returns to a fiber. */
 void fiber_raise(struct fiber_event *event);
 
-/* CLOCK_MONOTONIC, milliseconds. */
-uint64_t fiber_now_ms(void);
-
 /* Number of fibers that have not ended. */
 unsigned fiber_count(void);
 

@@ -3,9 +3,9 @@
  * What an earlier ublkd has left of an export: the record says what it was about to
  * do, the kernel and the worker what came of it.
  */
-#include "engine/devices.h"
 #include "common/error.h"
 #include "common/log.h"
+#include "engine/devices.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "supervisor/host.h"

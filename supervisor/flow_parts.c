@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/flow_parts.h"
+#include "common/clock.h"
 #include "common/cpus.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "common/nodes.h"
-#include "engine/params.h"
 #include "common/process.h"
+#include "engine/params.h"
 #include "supervisor/flow.h"
 #include "supervisor/host.h"
 #include "supervisor/keep.h"
@@ -158,7 +159,7 @@ static json_t *queue_cpus(struct managed *m)
 
 static int open_char(struct managed *m, struct error *err)
 {
-	uint64_t end = fiber_now_ms() + FLOW_RELEASE_MS;
+	uint64_t end = clock_ms() + FLOW_RELEASE_MS;
 	char path[32];
 	int fd;
 
@@ -168,7 +169,7 @@ static int open_char(struct managed *m, struct error *err)
 		if (fd >= 0)
 			return fd;
 		/* The dead server's are let go of a little later; a udev may be late. */
-		if ((errno != EBUSY && errno != ENOENT) || fiber_now_ms() > end)
+		if ((errno != EBUSY && errno != ENOENT) || clock_ms() > end)
 			return error_set(err, errno, "%s: %s", path, strerror(errno));
 		fiber_sleep(10);
 	}
@@ -313,7 +314,7 @@ static void set_attribute(struct managed *m, const char *attribute, const char *
 static void add_partitions(struct managed *m, const char *device)
 {
 	const char *const words[] = { "partx", "--add", device, NULL };
-	uint64_t end = fiber_now_ms() + PARTX_MS;
+	uint64_t end = clock_ms() + PARTX_MS;
 	posix_spawn_file_actions_t quiet;
 	int ret, child;
 	pid_t pid;
@@ -332,7 +333,7 @@ static void add_partitions(struct managed *m, const char *device)
 		return; /* it has ended already */
 	/* It ends when the device answers, which need not be before this has gone on. */
 	while (!process_child_ended(child)) {
-		if (fiber_now_ms() > end) {
+		if (clock_ms() > end) {
 			log_warning(m->name, "its partitions are not found: it does not answer");
 			process_kill(child);
 			break;

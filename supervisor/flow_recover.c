@@ -3,6 +3,7 @@
  * A new server under a device that lives: after the old one's death, or after it
  * has handed over.
  */
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "supervisor/flow.h"
@@ -37,7 +38,7 @@ static int check_fence(struct managed *m, bool silent_too, struct error *err)
 		  "carry out writes that were sent on them: restart the server if it never does, "
 		  "or export it with -o ghost-wait=TIME",
 		  nr);
-	if (!m->fence_told && fiber_now_ms() - m->fence.since_ms >= FENCE_TELL_MS) {
+	if (!m->fence_told && clock_ms() - m->fence.since_ms >= FENCE_TELL_MS) {
 		m->fence_told = true;
 		flow_record(m);
 	}
@@ -130,12 +131,12 @@ static int wait_for_last_cancel(struct managed *m)
 /* The kernel lets go of a dead server when the last of its references is gone. */
 static int begin(struct managed *m, struct error *err)
 {
-	uint64_t end = fiber_now_ms() + FLOW_RELEASE_MS;
+	uint64_t end = clock_ms() + FLOW_RELEASE_MS;
 	bool last;
 	int ret;
 
 	for (;;) {
-		last = fiber_now_ms() > end;
+		last = clock_ms() > end;
 		ret = find_living(m, err);
 		if (ret)
 			return ret;
@@ -224,7 +225,7 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 		ret = flow_create_counters(m, err);
 	if (!ret)
 		ret = open_again(m, err);
-	m->reached_ms = ret ? 0 : fiber_now_ms();
+	m->reached_ms = ret ? 0 : clock_ms();
 	if (!ret)
 		ret = check_fence(m, true, err);
 	if (!ret)

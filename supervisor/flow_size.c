@@ -2,6 +2,7 @@
 /*
  * A device that follows its storage, and storage that is made to another size.
  */
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "supervisor/flow.h"
@@ -93,7 +94,7 @@ static int make_smaller(struct managed *m, uint64_t size, struct error *err)
 
 int flow_resize(struct managed *m, uint64_t size, bool shrink, struct error *err)
 {
-	uint64_t end = fiber_now_ms() + GROW_MS, is;
+	uint64_t end = clock_ms() + GROW_MS, is;
 	char asked[24], now[24];
 	int ret = needs_kernel(m, err);
 
@@ -115,7 +116,7 @@ int flow_resize(struct managed *m, uint64_t size, bool shrink, struct error *err
 	if (ret)
 		return ret;
 	/* What the backend found comes as an event, at once or once its server has answered. */
-	while (m->grow_to < size && size > m->limits.size && fiber_now_ms() < end)
+	while (m->grow_to < size && size > m->limits.size && clock_ms() < end)
 		fiber_wait(&m->moved, 100);
 	if (!m->grow_to && !size)
 		fiber_wait(&m->moved, 500);

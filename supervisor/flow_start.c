@@ -3,6 +3,7 @@
  * From a declaration to a live device.  What a step has made the steps after it undo
  * in reverse order, where they fail.
  */
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "engine/params.h"
@@ -150,7 +151,7 @@ int flow_start(struct managed *m, struct error *err)
 	managed_move(m, EXPORT_OPENING, NULL);
 	m->lost = 0;
 	if (getrandom(&m->cookie, sizeof(m->cookie), 0) != sizeof(m->cookie) || !m->cookie)
-		m->cookie = (uint64_t)(uintptr_t)m ^ fiber_now_ms();
+		m->cookie = (uint64_t)(uintptr_t)m ^ clock_ms();
 	ret = choose(m, err);
 	if (!ret)
 		ret = managed_write(m, err);

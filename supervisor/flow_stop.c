@@ -3,11 +3,12 @@
  * The end of an export: what is dirty is written, the device stops while its server
  * still serves (the last writes come through it), then both go.
  */
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
+#include "engine/holders.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
-#include "engine/holders.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
 #include "supervisor/worker_socket.h"
@@ -120,11 +121,11 @@ static int claim_unused(struct claim *claim, bool *brief, struct error *err)
 
 static int refuse_if_held(struct claim *claim, struct error *err)
 {
-	uint64_t end = fiber_now_ms() + BRIEF_MS;
+	uint64_t end = clock_ms() + BRIEF_MS;
 	bool brief;
 	int ret;
 
-	while ((ret = claim_unused(claim, &brief, err)) == -EBUSY && brief && fiber_now_ms() < end)
+	while ((ret = claim_unused(claim, &brief, err)) == -EBUSY && brief && clock_ms() < end)
 		fiber_sleep(BRIEF_POLL_MS);
 	return ret;
 }
@@ -136,7 +137,7 @@ static int refuse_if_held(struct claim *claim, struct error *err)
 static int stop_unless_open(struct claim *claim, struct error *err)
 {
 	struct managed *m = claim->m;
-	uint64_t end = fiber_now_ms() + BRIEF_MS;
+	uint64_t end = clock_ms() + BRIEF_MS;
 	int ret;
 
 	release(claim);
@@ -145,7 +146,7 @@ static int stop_unless_open(struct claim *claim, struct error *err)
 			err->code = EBUSY;
 			return -EBUSY;
 		}
-		if (fiber_now_ms() > end)
+		if (clock_ms() > end)
 			return error_set(err, EBUSY,
 					 "%s is in use: who has it open is not to be seen: "
 					 "give --wait or --force",
@@ -221,9 +222,9 @@ static int delete_device(struct managed *m, struct error *err)
 /* Nobody serves the device again, so this is only not to surprise who exports the storage next. */
 static void end_fence(struct managed *m)
 {
-	uint64_t end = fiber_now_ms() + FENCE_MS;
+	uint64_t end = clock_ms() + FENCE_MS;
 
-	while (fence_check(&m->fence, m->name, 0, NULL) && fiber_now_ms() < end)
+	while (fence_check(&m->fence, m->name, 0, NULL) && clock_ms() < end)
 		fiber_sleep(FENCE_POLL_MS);
 	if (m->fence.nr)
 		log_warning(

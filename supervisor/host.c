@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/host.h"
-#include "engine/host.h"
 #include "common/log.h"
+#include "engine/host.h"
 #include "supervisor/kernel.h"
 #include "supervisor/managed.h"
 #include "supervisor/worker_memory.h"

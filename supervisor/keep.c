@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/keep.h"
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
+#include "common/small_file.h"
 #include "supervisor/flow.h"
 #include "supervisor/host.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define BEAT_MS          7000 /* two beats and a look are less than 30 s */
 #define BEATS            2u   /* without a sign of life, until it is looked at */
@@ -81,14 +81,14 @@ static void try_later(struct managed *m, unsigned most_ms)
 		delay *= 2;
 	if (delay > most_ms)
 		delay = most_ms;
-	m->retry_at_ms = fiber_now_ms() + delay;
+	m->retry_at_ms = clock_ms() + delay;
 	uv_update_time(m->retry.loop);
 	uv_timer_start(&m->retry, retry, delay, 0);
 }
 
 static bool is_due(const struct managed *m)
 {
-	return fiber_now_ms() >= m->retry_at_ms;
+	return clock_ms() >= m->retry_at_ms;
 }
 
 void keep_retry(struct managed *m)
@@ -182,7 +182,7 @@ static void lose_device(struct managed *m)
 /* Looks again after `least` milliseconds, and less often the longer it lasts. */
 static void wait_for_fence(struct managed *m, unsigned least, const struct error *err)
 {
-	uint64_t age = m->fence.nr ? fiber_now_ms() - m->fence.since_ms : FENCE_TELL_MS;
+	uint64_t age = m->fence.nr ? clock_ms() - m->fence.since_ms : FENCE_TELL_MS;
 	unsigned delay = age < FENCE_TELL_MS ? 10 : age < 20 * FENCE_TELL_MS ? 100 : 500;
 
 	if (delay < least)
@@ -192,7 +192,7 @@ static void wait_for_fence(struct managed *m, unsigned least, const struct error
 			log_error(m->name, "%s; I/O waits", err->text);
 		managed_set_fault(m, err);
 	}
-	m->retry_at_ms = fiber_now_ms() + delay;
+	m->retry_at_ms = clock_ms() + delay;
 	uv_update_time(m->retry.loop);
 	uv_timer_start(&m->retry, retry, delay, 0);
 }
@@ -256,7 +256,7 @@ bool keep_died_at_once(uint64_t lived_ms, uint64_t served)
 /* Its server is gone, or has said that it goes. */
 static void notice_death(struct managed *m)
 {
-	uint64_t now = fiber_now_ms(), lived = now > m->live_since_ms ? now - m->live_since_ms : 0;
+	uint64_t now = clock_ms(), lived = now > m->live_since_ms ? now - m->live_since_ms : 0;
 	bool at_once = keep_died_at_once(lived, managed_served(m) - m->live_served);
 	struct error err;
 
@@ -333,7 +333,7 @@ static void suspend(struct managed *m)
 /* Its worker may tell of it as often as it likes; what it told last counts. */
 static bool grow(struct managed *m)
 {
-	uint64_t size = m->grow_to, now = fiber_now_ms(), due = m->grown_at_ms + GROW_EVERY_MS;
+	uint64_t size = m->grow_to, now = clock_ms(), due = m->grown_at_ms + GROW_EVERY_MS;
 	struct error err;
 
 	if (m->grown_at_ms && now < due) {
@@ -344,7 +344,7 @@ static bool grow(struct managed *m)
 	m->grow_to = 0;
 	if (flow_grow(m, size, &err))
 		log_warning(m->name, "its storage has grown: %s", err.text);
-	m->grown_at_ms = fiber_now_ms();
+	m->grown_at_ms = clock_ms();
 	return true;
 }
 
@@ -472,17 +472,12 @@ static struct managed *const *watched;
 /* Requests that the kernel has and nobody has answered. */
 static bool has_requests(const struct managed *m)
 {
-	char path[64], text[64] = "";
+	char path[64], text[64];
 	unsigned long reads = 0, writes = 0;
-	int fd;
 
 	snprintf(path, sizeof(path), "/sys/block/ublkb%u/inflight", m->info.dev_id);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	if (read(fd, text, sizeof(text) - 1) > 0)
+	if (small_file_line(path, text, sizeof(text)) > 0)
 		sscanf(text, "%lu %lu", &reads, &writes);
-	close(fd);
 	return reads || writes;
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/kernel.h"
-#include "engine/attribute.h"
+#include "common/clock.h"
 #include "common/error.h"
+#include "common/log.h"
+#include "engine/attribute.h"
 #include "engine/holders.h"
 #include "engine/host.h"
-#include "common/log.h"
 #include "supervisor/fiber.h"
 #include "supervisor/name.h"
 #include "worker/owner.h"
@@ -376,7 +377,7 @@ static int enter(struct account *a, bool must, uint64_t end)
 	uint64_t now;
 
 	a->waiting++;
-	while (!must && !a->late && a->nr >= EACH_AT_ONCE && (now = fiber_now_ms()) < end)
+	while (!must && !a->late && a->nr >= EACH_AT_ONCE && (now = clock_ms()) < end)
 		fiber_wait(&a->moved, (unsigned)(end - now));
 	a->waiting--;
 	if (!must && a->late)
@@ -513,13 +514,13 @@ static int begin_for(struct kernel_for who, const struct task *what, uint64_t en
 /* *done (may be NULL) is what it was when it was done. */
 static int run_for(struct kernel_for who, const struct task *what, unsigned ms, struct task *done)
 {
-	uint64_t end = fiber_now_ms() + ms, now;
+	uint64_t end = clock_ms() + ms, now;
 	struct task *t;
 	int ret = begin_for(who, what, end, &t);
 
 	if (ret)
 		return ret;
-	while (!t->done && (now = fiber_now_ms()) < end)
+	while (!t->done && (now = clock_ms()) < end)
 		fiber_wait(&t->event, (unsigned)(end - now));
 	if (!t->done) {
 		give_up(t, ms);

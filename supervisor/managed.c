@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/managed.h"
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "supervisor/kernel.h"
@@ -281,7 +282,7 @@ uint64_t managed_served(const struct managed *m)
 
 void managed_note_live(struct managed *m)
 {
-	m->live_since_ms = fiber_now_ms();
+	m->live_since_ms = clock_ms();
 	m->live_served = managed_served(m);
 }
 

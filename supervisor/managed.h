@@ -16,16 +16,16 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "common/error.h"
 #include "engine/backend.h"
 #include "engine/control.h"
 #include "engine/counters.h"
-#include "common/error.h"
+#include "engine/holders.h"
 #include "engine/io_path.h"
 #include "engine/spec.h"
 #include "engine/state.h"
 #include "supervisor/fence.h"
 #include "supervisor/fiber.h"
-#include "engine/holders.h"
 #include "supervisor/name.h"
 #include "supervisor/worker.h"
 #include "worker/owner.h"

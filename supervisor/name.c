@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/name.h"
+#include "common/directory.h"
 #include "common/error.h"
 #include "engine/ublk_abi.h"
-#include "common/directory.h"
 
 #include <ctype.h>
 #include <errno.h>

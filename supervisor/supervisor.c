@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/supervisor.h"
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "supervisor/flow.h"
@@ -108,10 +109,10 @@ void supervisor_settle(struct managed *m)
 
 void supervisor_settle_all(unsigned ms)
 {
-	uint64_t end = fiber_now_ms() + ms, now;
+	uint64_t end = clock_ms() + ms, now;
 	struct managed *m = supervisor_exports;
 
-	while (m && (now = fiber_now_ms()) < end) {
+	while (m && (now = clock_ms()) < end) {
 		if (keep_is_settled(m)) {
 			m = m->next;
 			continue;

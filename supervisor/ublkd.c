@@ -6,12 +6,13 @@
  * on, and the next ublkd takes them on.
  */
 #include <config.h> /* the build's, not the one beside this file */
+#include "common/clock.h"
+#include "common/directory.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "common/process.h"
 #include "engine/ring_policy.h"
 #include "supervisor/api.h"
-#include "common/directory.h"
 #include "supervisor/host.h"
 #include "supervisor/keep.h"
 #include "supervisor/kernel.h"
@@ -315,12 +316,10 @@ static void end(void *context)
 static void reload(void *context)
 {
 	char text[64];
-	struct timespec now;
 
 	(void)context;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%lld",
-		 (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%llu",
+		 (unsigned long long)clock_ns() / 1000);
 	sd_notify(0, text);
 	supervisor_reload(ignore_result, NULL);
 	sd_notify(0, "READY=1");

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/worker.h"
-#include "engine/backend.h"
+#include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "common/process.h"
+#include "engine/backend.h"
 #include "supervisor/worker_kept.h"
 #include "supervisor/worker_launch.h"
 #include "supervisor/worker_socket.h"
@@ -125,7 +126,7 @@ static void tell_end(struct worker *w)
 /* Whether it says so much that nobody can want to hear it: then it is broken, and killed. */
 static bool floods(struct worker *w)
 {
-	uint64_t second = fiber_now_ms() / 1000;
+	uint64_t second = clock_ms() / 1000;
 	char text[80];
 
 	if (second != w->second)
@@ -409,13 +410,13 @@ struct worker *worker_adopt_new(const char *name, const struct worker_events *ev
 int worker_adopt(struct worker **worker, const char *name, const struct worker_process *known,
 		 unsigned ms, const struct worker_events *events, struct error *err)
 {
-	uint64_t end = fiber_now_ms() + ms;
+	uint64_t end = clock_ms() + ms;
 	pid_t pid = 0;
 	int link;
 
 	/* One that hangs has taken no connection of those that an earlier ublkd has made. */
 	while ((link = worker_socket_connect(name, WORKER_SOCKET_SERVING, &pid, err)) == -EAGAIN &&
-	       fiber_now_ms() < end)
+	       clock_ms() < end)
 		fiber_sleep(CONNECT_AGAIN_MS);
 	*worker = use_link(link, name, events, pid);
 	if (*worker)
@@ -472,9 +473,9 @@ void worker_kill(struct worker *w)
 
 static void wait_end(struct worker *w, unsigned ms)
 {
-	uint64_t end = fiber_now_ms() + ms, now;
+	uint64_t end = clock_ms() + ms, now;
 
-	while (!w->ended && (now = fiber_now_ms()) < end)
+	while (!w->ended && (now = clock_ms()) < end)
 		fiber_wait(&w->end, (unsigned)(end - now));
 }
 
@@ -591,9 +592,9 @@ int worker_call(struct worker *w, json_t *request, const int *fds, unsigned nr, 
 	w->refused = false;
 	json_object_set_new(request, "id", json_integer(++w->last_id));
 	ret = link_send(w->link, request, fds, nr);
-	end = fiber_now_ms() + ms;
+	end = clock_ms() + ms;
 	while (!ret && !w->reply && w->link >= 0 && !w->ended) {
-		now = fiber_now_ms();
+		now = clock_ms();
 		ret = now < end ? 0 : -ETIMEDOUT;
 		if (!ret)
 			fiber_wait(&w->replied, (unsigned)(end - now));

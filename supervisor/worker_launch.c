@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/worker_launch.h"
+#include "common/clock.h"
 #include "common/error.h"
 #include "supervisor/fiber.h"
 #include "supervisor/worker.h"
@@ -50,7 +51,7 @@ static int spawn(int start, struct error *err)
 static int begin(struct error *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	uint64_t end = fiber_now_ms() + CONNECT_MS;
+	uint64_t end = clock_ms() + CONNECT_MS;
 	int pair[2], ret;
 
 	pair[0] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -59,7 +60,7 @@ static int begin(struct error *err)
 		if (!connect(pair[0], (struct sockaddr *)&address, sizeof(address)))
 			return pair[0];
 		/* Many are being started: it has not taken them all yet. */
-		if (errno != EAGAIN || fiber_now_ms() > end)
+		if (errno != EAGAIN || clock_ms() > end)
 			break;
 		fiber_sleep(10);
 	}
@@ -79,7 +80,7 @@ static int begin(struct error *err)
 static int meet(int start, const char *name, pid_t *pid, struct error *err)
 {
 	int listener = worker_socket_bind(name, err), ret;
-	uint64_t end = fiber_now_ms() + CONNECT_MS;
+	uint64_t end = clock_ms() + CONNECT_MS;
 
 	if (listener < 0)
 		return listener;
@@ -97,7 +98,7 @@ static int meet(int start, const char *name, pid_t *pid, struct error *err)
 		if (closed)
 			return error_set(err, EPIPE, "its worker (%s) ended at once",
 					 worker_setup.program);
-		if (fiber_now_ms() > end)
+		if (clock_ms() > end)
 			return error_set(err, ETIMEDOUT, "its worker (%s) does not start",
 					 worker_setup.program);
 		fiber_sleep(2);

@@ -2,11 +2,11 @@
 /*
  * The command line, made of tables of options.
  */
-#include "config.h"
-#include "tools/verbs.h"
 #include "common/log.h"
+#include "config.h"
 #include "engine/spec.h"
 #include "engine/ublk_abi.h"
+#include "tools/verbs.h"
 
 #include <errno.h>
 #include <getopt.h>

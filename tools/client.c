@@ -3,6 +3,7 @@
  * Varlink, as far as a client needs it: a JSON object and a NUL byte each way.
  */
 #include "tools/client.h"
+#include "common/clock.h"
 #include "engine/control.h"
 #include "engine/ublk_abi.h"
 #include "tools/verbs.h"
@@ -91,14 +92,12 @@ void client_close(struct client *client)
 static int wait_for(struct client *client, short events, int64_t until, struct error *err)
 {
 	struct pollfd fd = { .fd = client->fd, .events = events };
-	struct timespec now;
 	int64_t left = -1;
 	int n;
 
 	do {
 		if (until >= 0) {
-			clock_gettime(CLOCK_MONOTONIC, &now);
-			left = until - (now.tv_sec * 1000 + now.tv_nsec / 1000000);
+			left = until - (int64_t)clock_ms();
 			left = left < 0 ? 0 : left;
 		}
 		n = poll(&fd, 1, (int)left);
@@ -112,12 +111,7 @@ static int wait_for(struct client *client, short events, int64_t until, struct e
 
 static int64_t time_in(int wait_ms)
 {
-	struct timespec now;
-
-	if (wait_ms < 0)
-		return -1;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000 + wait_ms;
+	return wait_ms < 0 ? -1 : (int64_t)clock_ms() + wait_ms;
 }
 
 static int send_all(struct client *client, const char *text, size_t length, int64_t until,

@@ -3,9 +3,9 @@
  * ublkctl list: ublkd's exports, and every other ublk device that the kernel has.
  * Without ublkd those devices alone.
  */
+#include "common/process.h"
 #include "engine/control.h"
 #include "engine/devices.h"
-#include "common/process.h"
 #include "tools/client.h"
 #include "tools/table.h"
 #include "tools/verbs.h"

@@ -4,10 +4,10 @@
  * exports, and each where there is no ublkd, is stopped and removed from here, with or
  * without a server left.
  */
-#include "engine/control.h"
-#include "engine/holders.h"
 #include "common/log.h"
 #include "common/process.h"
+#include "engine/control.h"
+#include "engine/holders.h"
 #include "tools/claim.h"
 #include "tools/client.h"
 #include "tools/verbs.h"

@@ -4,8 +4,8 @@
  * of its exports it asks the 'ublkctl run' that serves it to look again how big its
  * storage is.
  */
-#include "engine/control.h"
 #include "common/process.h"
+#include "engine/control.h"
 #include "tools/client.h"
 #include "tools/verbs.h"
 

@@ -2,11 +2,11 @@
 /*
  * ublkctl run: one device, served from the foreground until a signal.
  */
+#include "common/log.h"
+#include "common/process.h"
 #include "engine/attribute.h"
 #include "engine/device.h"
 #include "engine/host.h"
-#include "common/log.h"
-#include "common/process.h"
 #include "tools/verbs.h"
 
 #include <errno.h>

@@ -3,6 +3,7 @@
  * ublkctl wait: until an export is live; for deploy/ublk@.service.  It asks again and
  * again, so that it also waits for an ublkd that is being started.
  */
+#include "common/clock.h"
 #include "tools/client.h"
 #include "tools/verbs.h"
 
@@ -35,14 +36,6 @@ static int set(void *context, const struct option_def *def, const char *text, st
 	if (!ret)
 		w->timeout_ms = value.number;
 	return ret;
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /*
@@ -84,7 +77,7 @@ static int wait_main(const struct verb *verb, int argc, char **argv)
 	struct wait_words w = { .timeout_ms = 90000 };
 	struct cli cli = { .verb = verb, .tables = tables, .set = set, .context = &w };
 	const struct timespec pause = { .tv_nsec = ASK_AGAIN_MS * 1000000L };
-	uint64_t begin = now_ms();
+	uint64_t begin = clock_ms();
 	struct error err;
 	int operand, ret;
 
@@ -96,7 +89,7 @@ static int wait_main(const struct verb *verb, int argc, char **argv)
 		return cli_fail(EXIT_USAGE, &err);
 	}
 	while ((ret = look(w.words.socket, argv[operand], &err)) == -EAGAIN) {
-		if (now_ms() - begin >= w.timeout_ms)
+		if (clock_ms() - begin >= w.timeout_ms)
 			return cli_fail(EXIT_FAILED, &err);
 		nanosleep(&pause, NULL);
 	}

@@ -9,8 +9,8 @@
 #ifndef UBLKD_VARLINK_PARTS_H
 #define UBLKD_VARLINK_PARTS_H
 
-#include "varlink/varlink.h"
 #include "varlink/idl.h"
+#include "varlink/varlink.h"
 
 /* An interface, read; all of a server's, each once. */
 struct served {

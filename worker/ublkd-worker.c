@@ -6,6 +6,7 @@
  * time; the queues' threads serve.  It outlives ublkd: while none is there it
  * serves on, and waits for the next one to connect.
  */
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/process.h"
 #include "engine/ring_policy.h"
@@ -59,14 +60,6 @@ struct worker {
 static void nap(void)
 {
 	nanosleep(&(struct timespec){ .tv_nsec = NAP_NS }, NULL);
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static void keep_signals_away(void)
@@ -283,7 +276,7 @@ static int do_look(struct worker *w, const json_t *request, struct link_fds *fds
 {
 	unsigned nr = w->serving.export.nr_queues, moved = 0;
 	json_t *stuck = json_array(), *threads = json_array();
-	uint64_t *before, end = now_ms() + LOOK_MS;
+	uint64_t *before, end = clock_ms() + LOOK_MS;
 	int ret = in_state(w, WORKER_SERVING, err);
 
 	(void)request;
@@ -300,7 +293,7 @@ static int do_look(struct worker *w, const json_t *request, struct link_fds *fds
 		for (unsigned i = 0; i < nr; i++)
 			moved += __atomic_load_n(&counters_queue(w->counters, i)->rounds,
 						 __ATOMIC_RELAXED) != before[i];
-		if (moved < nr && now_ms() > end)
+		if (moved < nr && clock_ms() > end)
 			break;
 		if (moved < nr)
 			nap();
@@ -363,11 +356,11 @@ static void let_go(struct worker *w)
 static int drain(struct worker *w, struct error *err)
 {
 	struct export *e = &w->serving.export;
-	uint64_t end = now_ms() + DRAIN_MS;
+	uint64_t end = clock_ms() + DRAIN_MS;
 	int ret = -EAGAIN;
 
 	serving_drain(&w->serving, true);
-	while (ret == -EAGAIN && now_ms() <= end) {
+	while (ret == -EAGAIN && clock_ms() <= end) {
 		if (!serving_is_drained(&w->serving))
 			error_set(err, EAGAIN,
 				  "%s: requests in service are not answered within %d s: the "

@@ -13,6 +13,7 @@
 #include "backends/nbd/server.h"
 #include "backends/nbd/tls.h"
 #include "backends/nbd/uri.h"
+#include "common/clock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -127,7 +128,7 @@ int nbd_connect_begin(struct nbd_connect *c, const struct export *export,
 		.lists = lists,
 		.refused = refused,
 		.ms = ms,
-		.until_ms = nbd_server_clock_ms() + ms,
+		.until_ms = clock_ms() + ms,
 	};
 	ret = make_handle(c, &uri, err);
 	if (ret)
@@ -163,7 +164,7 @@ static int take_lookup(struct nbd_connect *c, struct error *err)
 	nbd_lookup_end(c->lookup);
 	c->lookup = NULL;
 	/* How long name servers take does not count. */
-	c->until_ms = nbd_server_clock_ms() + c->ms;
+	c->until_ms = clock_ms() + c->ms;
 	return ret;
 }
 
@@ -177,7 +178,7 @@ static void set_share(struct nbd_connect *c, uint64_t now)
 
 int nbd_connect_step(struct nbd_connect *c, struct error *err)
 {
-	uint64_t now = nbd_server_clock_ms();
+	uint64_t now = clock_ms();
 	int fd;
 
 	if (c->lookup) {
@@ -223,15 +224,14 @@ int nbd_connect_next(struct nbd_connect *c)
 
 bool nbd_connect_is_overdue(const struct nbd_connect *c)
 {
-	return c->dials && c->has_sock && nbd_dial_left(&c->dial) &&
-	       nbd_server_clock_ms() >= c->share_ms;
+	return c->dials && c->has_sock && nbd_dial_left(&c->dial) && clock_ms() >= c->share_ms;
 }
 
 bool nbd_connect_is_late(const struct nbd_connect *c, struct error *err)
 {
 	char text[NBD_ADDRESS_TEXT];
 
-	if (nbd_server_clock_ms() < c->until_ms)
+	if (clock_ms() < c->until_ms)
 		return false;
 	if (c->lookup)
 		error_set(err, ETIMEDOUT, "cannot resolve '%s': no answer yet",
@@ -272,7 +272,7 @@ void nbd_connect_end(struct nbd_connect *c)
 
 static unsigned left_ms(const struct nbd_connect *c)
 {
-	uint64_t now = nbd_server_clock_ms();
+	uint64_t now = clock_ms();
 
 	return c->until_ms > now ? (unsigned)(c->until_ms - now) : 0;
 }
@@ -300,7 +300,7 @@ static int wait_for_socket(struct nbd_connect *c, unsigned ms, struct error *err
 static int negotiate(struct nbd_connect *c, unsigned ms, int (*done)(struct nbd_handle *h),
 		     struct error *err)
 {
-	uint64_t now = nbd_server_clock_ms();
+	uint64_t now = clock_ms();
 	bool shares = c->dials && nbd_dial_left(&c->dial);
 	unsigned left = !shares             ? left_ms(c)
 			: c->share_ms > now ? (unsigned)(c->share_ms - now)

@@ -26,6 +26,7 @@
  * With ghost-wait=TIME the user has a connection count as over after that time.
  */
 #include "backends/nbd/nbd.h"
+#include "common/container_of.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -33,8 +34,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-#define member_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 /* The order of a request that is not acknowledged: none that is comes after it. */
 #define NOT_ACKNOWLEDGED (UINT64_MAX - 1)
@@ -213,7 +212,7 @@ static void watch(struct nbd_ghost *g)
 
 static void readable(struct ring_op *op, int result)
 {
-	struct nbd_ghost *g = member_of(op, struct nbd_ghost, readable);
+	struct nbd_ghost *g = container_of(op, struct nbd_ghost, readable);
 
 	g->polls = false;
 	if (result == -ECANCELED || !g->nr_ranges)

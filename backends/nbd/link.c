@@ -13,6 +13,8 @@
  * connections need not wait for its end: only requests that overlap those writes do.
  */
 #include "backends/nbd/nbd.h"
+#include "common/clock.h"
+#include "common/container_of.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,8 +30,6 @@
 
 /* An idle connection is given up after request-timeout and so much silence. */
 #define USER_TIMEOUT_MORE_MS 60000u
-
-#define member_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 static const char *name_of(const struct nbd_link *link)
 {
@@ -433,7 +433,7 @@ static bool is_ready_for(struct nbd_link *link, int result)
 
 static void readable(struct ring_op *op, int result)
 {
-	struct nbd_link *link = member_of(op, struct nbd_link, readable);
+	struct nbd_link *link = container_of(op, struct nbd_link, readable);
 
 	link->polls_read = false;
 	if (!is_ready_for(link, result) || !can_read(link))
@@ -447,7 +447,7 @@ static void readable(struct ring_op *op, int result)
 
 static void writable(struct ring_op *op, int result)
 {
-	struct nbd_link *link = member_of(op, struct nbd_link, writable);
+	struct nbd_link *link = container_of(op, struct nbd_link, writable);
 
 	link->polls_write = false;
 	if (!is_ready_for(link, result) || !wants(link, LIBNBD_AIO_DIRECTION_WRITE))
@@ -583,7 +583,7 @@ void nbd_link_leave(struct nbd_link *link)
 
 void nbd_link_end(struct nbd_link *link, uint64_t until_ms)
 {
-	uint64_t now = nbd_server_clock_ms();
+	uint64_t now = clock_ms();
 
 	nbd_silence_end(link);
 	if (link->state == NBD_LINK_CONNECTING)

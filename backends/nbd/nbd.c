@@ -9,6 +9,8 @@
  * too (retain.h, replay.c).
  */
 #include "backends/nbd/nbd.h"
+#include "common/clock.h"
+#include "common/container_of.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -200,8 +202,7 @@ static void look_at_deadline(struct nbd_queue *q)
 
 static void ticked(struct ring_op *op, int result)
 {
-	struct nbd_queue *q =
-		(struct nbd_queue *)((char *)op - offsetof(struct nbd_queue, tick.op));
+	struct nbd_queue *q = container_of(op, struct nbd_queue, tick.op);
 
 	(void)result;
 	q->ticks = false;
@@ -240,7 +241,7 @@ static void nbd_round_end(struct queue *queue)
 
 static void end_links(struct nbd_queue *q)
 {
-	uint64_t until = nbd_server_clock_ms() + LEAVE_MS;
+	uint64_t until = clock_ms() + LEAVE_MS;
 
 	for (unsigned i = 0; i < q->nr_links; i++)
 		nbd_link_leave(&q->links[i]);

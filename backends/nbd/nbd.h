@@ -320,7 +320,7 @@ int nbd_link_start(struct nbd_link *link, struct nbd_queue *owner, unsigned numb
 		   struct nbd_handle *handle, struct error *err);
 /* Where it is READY, and nothing is in flight: tells the server that it ends. */
 void nbd_link_leave(struct nbd_link *link);
-/* Ends it; where it was left, the server is given until then (nbd_server_clock_ms()). */
+/* Ends it; where it was left, the server is given until then (clock_ms()). */
 void nbd_link_end(struct nbd_link *link, uint64_t until_ms);
 /* After libnbd was called: sees whether it has died of it. */
 void nbd_link_look(struct nbd_link *link);

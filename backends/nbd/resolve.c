@@ -11,6 +11,7 @@
  * nbd_lookup_end() is also the end of all uses of that queue.
  */
 #include "backends/nbd/resolve.h"
+#include "common/clock.h"
 #include "engine/backend.h"
 
 #include <arpa/inet.h>
@@ -235,7 +236,6 @@ static void *resolver_main(void *arg)
 struct nbd_resolver *nbd_resolver_create(struct error *err)
 {
 	struct nbd_resolver *r = calloc(1, sizeof(*r));
-	pthread_condattr_t monotonic;
 	sigset_t all, before;
 	pthread_t thread;
 	int ret;
@@ -245,11 +245,8 @@ struct nbd_resolver *nbd_resolver_create(struct error *err)
 		return NULL;
 	}
 	pthread_mutex_init(&r->mutex, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&r->asked, NULL);
-	pthread_cond_init(&r->answered, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	clock_condition(&r->answered);
 	r->users = 2;
 	/* Signals are for the program's own threads. */
 	sigfillset(&all);
@@ -316,15 +313,8 @@ const char *nbd_lookup_host(const struct nbd_lookup *l)
 
 bool nbd_lookup_wait(struct nbd_lookup *l, unsigned ms)
 {
-	struct timespec until;
+	struct timespec until = clock_in_ms(ms);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += ms % 1000 * 1000000l;
-	if (until.tv_nsec >= 1000000000l) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000l;
-	}
 	pthread_mutex_lock(&l->resolver->mutex);
 	while (!atomic_load(&l->done))
 		if (pthread_cond_timedwait(&l->resolver->answered, &l->resolver->mutex, &until))

@@ -2,6 +2,7 @@
 #include "backends/nbd/server.h"
 #include "backends/nbd/resolve.h"
 #include "backends/nbd/uri.h"
+#include "common/clock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -263,23 +264,15 @@ struct nbd_handle *nbd_server_handle(const struct export *export, struct error *
 	return h;
 }
 
-uint64_t nbd_server_clock_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
-}
-
 int nbd_server_run(struct nbd_handle *h, unsigned timeout_ms, int (*done)(struct nbd_handle *h),
 		   struct error *err)
 {
-	uint64_t until = nbd_server_clock_ms() + timeout_ms, now;
+	uint64_t until = clock_ms() + timeout_ms, now;
 
 	while (!done(h)) {
 		if (nbd_aio_is_dead(h) || nbd_aio_is_closed(h))
 			return nbd_server_failed(err, "the connection has ended");
-		now = nbd_server_clock_ms();
+		now = clock_ms();
 		if (now >= until)
 			return error_set(err, ETIMEDOUT, "the server does not answer within %u s",
 					 (timeout_ms + 999) / 1000);

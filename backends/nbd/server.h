@@ -52,9 +52,6 @@ bool nbd_server_checks_name(const struct export *export, const struct nbd_uri *u
 void nbd_server_tls_files(const struct export *export, const struct nbd_uri *uri, const char **keys,
 			  const char **folder);
 
-/* CLOCK_MONOTONIC in milliseconds. */
-uint64_t nbd_server_clock_ms(void);
-
 /*
  * Runs the handle until `done` is true of it, for timeout_ms at the most.  Returns
  * 0, or -errno with err filled (may be NULL).

@@ -4,6 +4,7 @@
  * under test calls instead of the real ones, the files behind them, the failures
  * that a test asks for, and what must be gone at the end.
  */
+#include "common/clock.h"
 #include "tests/unit/fake-internal.h"
 #include "tests/unit/test.h"
 
@@ -179,14 +180,6 @@ void fake_forgive(void)
 
 /* ---- time ---- */
 
-uint64_t fake_clock_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 static struct timespec later(struct timespec t, uint64_t ns)
 {
 	ns += (uint64_t)t.tv_nsec;
@@ -197,11 +190,9 @@ static struct timespec later(struct timespec t, uint64_t ns)
 
 void fake_wait(unsigned ms)
 {
-	struct timespec now;
+	struct timespec until = clock_in_ms(ms);
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	now = later(now, ms * 1000000ull);
-	__real_pthread_cond_timedwait(&fake_changed, &fake_lock, &now);
+	__real_pthread_cond_timedwait(&fake_changed, &fake_lock, &until);
 }
 
 void fake_hasten(unsigned n)
@@ -237,14 +228,9 @@ int __wrap_usleep(useconds_t us)
 
 void fake_start(const struct fake_kernel *kernel)
 {
-	pthread_condattr_t monotonic;
-
 	if (fake_rings())
 		fake_die("a test that failed has left threads which serve; the rest is not run");
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&fake_changed, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	clock_condition(&fake_changed);
 	fake_now = *kernel;
 	violations = 0;
 	hasten = 1;

@@ -8,6 +8,7 @@
  * for its ring's owner to enter the kernel) -> serving (the owner has it) -> ended
  * by a commit, or dispatched again with what is left of it.
  */
+#include "common/clock.h"
 #include "tests/unit/fake-internal.h"
 #include "tests/unit/test.h"
 
@@ -457,13 +458,13 @@ bool fake_request_ended(const struct fake_request *r)
 
 int fake_request_wait(struct fake_request *r)
 {
-	uint64_t end = fake_clock_ms() + FAKE_PATIENCE * 1000;
+	uint64_t end = clock_ms() + FAKE_PATIENCE * 1000;
 	int result;
 
 	pthread_mutex_lock(&fake_lock);
 	while (r->device) {
 		fake_wait(FAKE_POLL_MS);
-		if (fake_clock_ms() > end)
+		if (clock_ms() > end)
 			fake_die("a request (op %u, %u bytes at %llu) has not ended in %u s", r->op,
 				 r->length, (unsigned long long)r->offset, FAKE_PATIENCE);
 	}

@@ -39,7 +39,6 @@ void fake_violation(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void fake_die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Waits for a change, at most ms milliseconds; with the lock. */
 void fake_wait(unsigned ms);
-uint64_t fake_clock_ms(void);
 
 enum fake_kind {
 	FAKE_NONE,

@@ -5,6 +5,7 @@
  * the functions below.  A completion appears in the ring only while its owner is
  * in the kernel, as with deferred task work.
  */
+#include "common/clock.h"
 #include "tests/unit/fake-internal.h"
 #include "tests/unit/test.h"
 
@@ -384,14 +385,6 @@ static int do_work(struct fake_ring *ring, const struct io_uring_sqe *sqe, int f
 
 /* ---- work that waits ---- */
 
-static uint64_t clock_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static bool is_used(const struct waiting *w, uint8_t opcode)
 {
 	return w->used && w->sqe.opcode == opcode;
@@ -742,7 +735,7 @@ int __wrap_io_uring_submit(struct io_uring *user)
 int __wrap_io_uring_submit_and_wait(struct io_uring *user, unsigned wait_nr);
 int __wrap_io_uring_submit_and_wait(struct io_uring *user, unsigned wait_nr)
 {
-	uint64_t end = fake_clock_ms() + FAKE_PATIENCE * 1000;
+	uint64_t end = clock_ms() + FAKE_PATIENCE * 1000;
 	struct fake_ring *r;
 	int code, ret;
 
@@ -754,7 +747,7 @@ int __wrap_io_uring_submit_and_wait(struct io_uring *user, unsigned wait_nr)
 	while (visible(r) < wait_nr) {
 		fake_wait(patience(r));
 		deliver(r);
-		if (fake_clock_ms() > end)
+		if (clock_ms() > end)
 			fake_die("a ring has waited %u s for %u completions", FAKE_PATIENCE,
 				 wait_nr);
 	}
@@ -771,7 +764,7 @@ int __wrap_io_uring_wait_cqe_timeout(struct io_uring *user, struct io_uring_cqe 
 int __wrap_io_uring_wait_cqe_timeout(struct io_uring *user, struct io_uring_cqe **cqe,
 				     struct __kernel_timespec *ts)
 {
-	uint64_t now = fake_clock_ms(), end;
+	uint64_t now = clock_ms(), end;
 	struct fake_ring *r;
 	int code, ret = 0;
 
@@ -790,7 +783,7 @@ int __wrap_io_uring_wait_cqe_timeout(struct io_uring *user, struct io_uring_cqe 
 		if (ret)
 			break;
 		fake_wait(end - now < FAKE_POLL_MS ? (unsigned)(end - now) : FAKE_POLL_MS);
-		now = fake_clock_ms();
+		now = clock_ms();
 	}
 	if (!ret)
 		*cqe = &r->cqes[__atomic_load_n(&r->cq_head, __ATOMIC_ACQUIRE) & r->cq_mask];

@@ -4,6 +4,7 @@
  * this program itself, which refuse what they are told, or have content, and the kernel a
  * fake one that has no device.
  */
+#include "common/clock.h"
 #include "common/error.h"
 #include "engine/params.h"
 #include "supervisor/flow.h"
@@ -509,7 +510,7 @@ static enum export_state after_the_tenth_death(int64_t lived_ms, uint64_t served
 	m->state = EXPORT_LIVE;
 	m->failures = 9;
 	m->given_up = false;
-	m->live_since_ms = fiber_now_ms() - (uint64_t)lived_ms;
+	m->live_since_ms = clock_ms() - (uint64_t)lived_ms;
 	m->live_served = managed_served(m);
 	counters_queue(m->counters, 1)->op[IO_WRITE].completed += served;
 	/* So that no recovery is tried. */

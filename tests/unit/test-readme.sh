@@ -83,7 +83,7 @@ cat >"$tmp/makefile" <<'END'
 include Makefile
 readme-example:
 	$(compile) -Werror -c -o $(example).o $(example).c
-	$(link) -o $(example) $(tools_obj) $(backends_obj) $(example).o libsupervisor.a libengine.a $(libs)
+	$(link) -o $(example) $(tools_obj) $(backends_obj) $(example).o libsupervisor.a $(base) $(libs)
 END
 if make -s -C "$build" -f "$tmp/makefile" example="$tmp/ramp" readme-example; then
 	grep -q '^ramp:SIZE ' <<<"$("$tmp/ramp" backends)" || complain "its backend is not found"

@@ -2,6 +2,7 @@
 #include "common/error.h"
 #include "supervisor/interfaces.h"
 #include "varlink/idl.h"
+#include "varlink/varlink.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>
