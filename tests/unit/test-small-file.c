@@ -79,5 +79,5 @@ int main(void)
 		cmocka_unit_test(test_a_file_that_cannot_be_read_is_an_error_and_no_text),
 	};
 
-	return test_main(tests);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }

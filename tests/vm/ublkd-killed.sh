@@ -27,7 +27,7 @@ found_again() {
 
 scratch_fs 256M
 truncate -s 64M remote
-nbdkit_start main unix file remote
+nbdkit_start main unix --threads 1 file remote
 ublkd_start
 export_start file "$SCRATCH/image" --create 64M --queues 2
 export_start memory memory:64M

@@ -56,9 +56,9 @@ all_waiting() { (($(awk '{ print $1 + $2 }' "$(sysfs_of "$DEV")/inflight") >= 4)
 
 scratch_fs 512M
 truncate -s 64M over-unix over-tcp
-nbdkit_start one unix file over-unix
+nbdkit_start one unix --threads 1 file over-unix
 unix_uri=$URI
-nbdkit_start two 10810 file over-tcp
+nbdkit_start two 10810 --threads 1 file over-tcp
 tcp_uri=$URI
 ublkd_start
 

@@ -23,7 +23,9 @@ type -P nbdkit >/dev/null || skip "nbdkit is not on the machine that packed this
 declare -A server_pids=() server_where=() server_command=()
 
 # nbdkit_start NAME WHERE ARGUMENTS...: nbdkit's arguments, filters and plugin.
-# Sets URI, and SERVER to the process.
+# Sets URI, and SERVER to the process. Where workers are killed, give --threads 1:
+# nbdkit 1.32 may abort ("Assertion `sock >= 0'") if a connection ends while several
+# of its threads answer.
 nbdkit_start() {
 	local name=$1 where=$2
 	shift 2
