@@ -62,10 +62,12 @@ if ! command -v systemd-analyze >/dev/null; then
 	echo "systemd-analyze is not here: units were not looked at"
 	exit 77
 fi
-# systemd reads this setting in [Unit] only, and ignores it elsewhere with a warning.
+# systemd reads these settings in [Unit] only, and ignores them elsewhere with a warning.
 unit_of() { sed -n "/^\\[$1\\]/,/^\\[/p" "$build/deploy/ublkd-worker@.service"; }
-unit_of Unit | grep -qx 'SurviveFinalKillSignal=yes' ||
-	complain "ublkd-worker@.service: no SurviveFinalKillSignal in [Unit]"
+for setting in SurviveFinalKillSignal IgnoreOnIsolate; do
+	unit_of Unit | grep -qx "$setting=yes" ||
+		complain "ublkd-worker@.service: no $setting in [Unit]"
+done
 
 # Programs that are there; words that an older systemd has not learnt yet are no fault.
 mkdir "$tmp/units"
