@@ -209,7 +209,9 @@ static void only_storage_is_opened(void)
 	char file[PATH_MAX], link[PATH_MAX];
 
 	for (unsigned i = 0; i < sizeof(paths) / sizeof(*paths); i++)
-		assert_int_equal(open_as(&root, paths[i], O_RDONLY), -EACCES);
+		/* A root of another suite has no /sys. */
+		if (!access(paths[i], F_OK))
+			assert_int_equal(open_as(&root, paths[i], O_RDONLY), -EACCES);
 	/* At once: nobody writes to it. */
 	assert_int_equal(open_as(&root, fifo, O_RDONLY), -EACCES);
 	snprintf(file, sizeof(file), "%s", temp_path("file"));

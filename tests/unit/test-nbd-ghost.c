@@ -96,7 +96,7 @@ static void give_option(int fd, uint32_t option, uint32_t type, const void *data
 
 static bool negotiate(int fd)
 {
-	static const char hello[18] = "NBDMAGICIHAVEOPT\0\3";
+	static const char hello[] = "NBDMAGICIHAVEOPT\0\3";
 	/* Flags: has flags, flush, FUA, trim, several connections. */
 	struct {
 		uint16_t type;
@@ -110,7 +110,7 @@ static bool negotiate(int fd)
 	char data[4096];
 	uint32_t flags;
 
-	give(fd, hello, sizeof(hello));
+	give(fd, hello, sizeof(hello) - 1);
 	if (!take(fd, &flags, sizeof(flags)))
 		return false;
 	while (take(fd, &head, sizeof(head))) {
