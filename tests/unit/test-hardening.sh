@@ -20,6 +20,10 @@ if grep -q '^HARDEN_CFLAGS = .*-fsanitize' "$build/Makefile"; then
 	exit 77
 fi
 prefix=$(sed -n 's/^prefix = //p' "$build/Makefile")
+if grep -q '^CFLAGS = .*-fcoverage-mapping' "$build/Makefile"; then
+	echo "built to report coverage, which names files by their whole paths"
+	exit 77
+fi
 flags=$(sed -n 's/^HARDEN_CFLAGS = //p' "$build/Makefile")
 for program in ublkctl ublkd ublkd-worker; do
 	file=$build/$program
