@@ -15,7 +15,7 @@
 
 #define DEVICES_MAX 256 /* one stack of partitions, mappings and so on */
 
-struct device {
+struct disk {
 	char name[64];   /* "ublkb0p1" */
 	char number[24]; /* "259:1" */
 };
@@ -24,7 +24,7 @@ struct search {
 	const char *root;
 	const pid_t *ignored;
 	unsigned nr_ignored;
-	struct device devices[DEVICES_MAX]; /* the device, and what stands on it */
+	struct disk devices[DEVICES_MAX]; /* the device, and what stands on it */
 	unsigned nr_devices;
 	char **spaces; /* mount namespaces whose mounts were looked at */
 	unsigned nr_spaces;
@@ -79,7 +79,7 @@ static int add(struct search *s, enum holder_kind kind, pid_t pid, const char *p
 
 /* ---- devices ---- */
 
-static const struct device *device_by_name(const struct search *s, const char *name)
+static const struct disk *device_by_name(const struct search *s, const char *name)
 {
 	for (unsigned i = 0; i < s->nr_devices; i++)
 		if (!strcmp(s->devices[i].name, name))
@@ -88,12 +88,12 @@ static const struct device *device_by_name(const struct search *s, const char *n
 }
 
 /* "/dev/ublkb0p1" */
-static const struct device *device_by_path(const struct search *s, const char *path)
+static const struct disk *device_by_path(const struct search *s, const char *path)
 {
 	return strncmp(path, "/dev/", 5) ? NULL : device_by_name(s, path + 5);
 }
 
-static const struct device *device_by_number(const struct search *s, const char *number)
+static const struct disk *device_by_number(const struct search *s, const char *number)
 {
 	for (unsigned i = 0; i < s->nr_devices; i++)
 		if (!strcmp(s->devices[i].number, number))
@@ -103,7 +103,7 @@ static const struct device *device_by_number(const struct search *s, const char 
 
 static bool add_device(struct search *s, const char *name)
 {
-	struct device *device = &s->devices[s->nr_devices];
+	struct disk *device = &s->devices[s->nr_devices];
 	char path[PATH_MAX];
 
 	if (s->nr_devices == DEVICES_MAX || strlen(name) >= sizeof(device->name) ||
@@ -235,7 +235,7 @@ static void unescape(char *text)
 /* One of mountinfo: ID PARENT MAJOR:MINOR ROOT FOLDER OPTIONS… - TYPE SOURCE … */
 static int look_at_mount(struct search *s, char *line, pid_t pid)
 {
-	const struct device *device;
+	const struct disk *device;
 	char *number = NULL, *folder = NULL, *source = NULL, *rest = line, *word;
 
 	for (unsigned i = 0; (word = strsep(&rest, " ")); i++) {
@@ -306,7 +306,7 @@ static int look_at_space(struct search *s, const char *process, pid_t pid)
 static int find_swap(struct search *s)
 {
 	char path[PATH_MAX], *line = NULL;
-	const struct device *device;
+	const struct disk *device;
 	size_t size = 0;
 	int ret = 0;
 	FILE *f;
@@ -331,7 +331,7 @@ static int find_swap(struct search *s)
 
 static int look_at_descriptors(struct search *s, const char *process, pid_t pid)
 {
-	const struct device *device = NULL;
+	const struct disk *device = NULL;
 	char path[PATH_MAX], target[PATH_MAX];
 	struct dirent *entry;
 	DIR *dir;

@@ -5,7 +5,7 @@
 #include "common/log.h"
 #include "common/process.h"
 #include "engine/attribute.h"
-#include "engine/device.h"
+#include "engine/standalone.h"
 #include "engine/host.h"
 #include "tools/verbs.h"
 
@@ -90,24 +90,24 @@ static int catch_signals(struct control *control, struct error *err)
 	return 0;
 }
 
-static void resize(struct device *device)
+static void resize(struct standalone *device)
 {
 	struct error err;
 	uint64_t events;
 
 	if (read(resize_event, &events, sizeof(events)) < 0)
 		return;
-	if (device_resize(device, &err))
+	if (standalone_resize(device, &err))
 		log_error(device->serving.export.name, "%s", err.text);
 }
 
 /* Returns true for a signal, false where the device ended by itself. */
-static bool wait_for_end(struct device *device)
+static bool wait_for_end(struct standalone *device)
 {
 	struct pollfd fds[] = {
 		{ .fd = signal_event, .events = POLLIN },
-		{ .fd = device_event(device), .events = POLLIN },
-		{ .fd = device_grown_event(device), .events = POLLIN },
+		{ .fd = standalone_event(device), .events = POLLIN },
+		{ .fd = standalone_grown_event(device), .events = POLLIN },
 		{ .fd = resize_event, .events = POLLIN },
 	};
 
@@ -117,7 +117,7 @@ static bool wait_for_end(struct device *device)
 		if (fds[0].revents || fds[1].revents)
 			return fds[0].revents;
 		if (fds[2].revents)
-			device_follow_size(device);
+			standalone_follow_size(device);
 		if (fds[3].revents)
 			resize(device);
 	}
@@ -172,7 +172,7 @@ static int parse_arguments(struct run *run, const struct verb *verb, int argc, c
 
 /* ---- what it prints ---- */
 
-static void print_live(const struct device *d, bool json)
+static void print_live(const struct standalone *d, bool json)
 {
 	const struct export *e = &d->serving.export;
 	char size[24];
@@ -209,7 +209,7 @@ static json_t *latency_json(const struct op_counters *op)
 			 (json_int_t)counters_percentile(op, 99.9));
 }
 
-static void print_summary_json(struct device *d)
+static void print_summary_json(struct standalone *d)
 {
 	json_t *ops = json_object(), *errors = json_object(), *gauges = json_object();
 	json_t *queues = json_array();
@@ -247,7 +247,7 @@ static void print_summary_json(struct device *d)
 		       true);
 }
 
-static void print_summary(struct device *d)
+static void print_summary(struct standalone *d)
 {
 	const char *name = d->serving.export.name;
 	struct op_counters sum;
@@ -293,7 +293,7 @@ static int write_attribute(struct control *control, const char *path, const char
 
 static int serve(struct run *run, struct control *control)
 {
-	struct device device;
+	struct standalone device;
 	struct error err;
 	bool asked;
 	int ret;
@@ -304,11 +304,11 @@ static int serve(struct run *run, struct control *control)
 			    strerror(-ret));
 	process_prepare_for_io(NULL);
 	if (catch_signals(control, &err) ||
-	    device_start(&device, &run->spec, &host_here, control, &err))
+	    standalone_start(&device, &run->spec, &host_here, control, &err))
 		return cli_fail(EXIT_FAILED, &err);
 	print_live(&device, run->json);
 	asked = wait_for_end(&device);
-	ret = device_stop(&device, &err);
+	ret = standalone_stop(&device, &err);
 	if (!asked && !ret)
 		log_info(device.serving.export.name, "%s was stopped by another program",
 			 device.path_name);
@@ -316,7 +316,7 @@ static int serve(struct run *run, struct control *control)
 		print_summary_json(&device);
 	else
 		print_summary(&device);
-	device_forget(&device);
+	standalone_forget(&device);
 	return ret ? cli_fail(EXIT_FAILED, &err) : EXIT_DONE;
 }
 

@@ -5,7 +5,7 @@
 #ifndef UBLKD_SERVED_H
 #define UBLKD_SERVED_H
 
-#include "engine/device.h"
+#include "engine/standalone.h"
 #include "engine/spec.h"
 #include "tests/unit/fake-kernel.h"
 
@@ -15,7 +15,7 @@
 struct served {
 	struct control control;
 	struct spec spec;
-	struct device device;
+	struct standalone device;
 	struct error err; /* of what failed last */
 };
 
@@ -27,9 +27,9 @@ struct served {
 void served_open(struct served *s, const char *words);
 void served_close(struct served *s);
 
-/* device_start(); the result is the caller's to judge. */
+/* standalone_start(); the result is the caller's to judge. */
 int served_start(struct served *s);
-/* device_stop() and device_forget(). */
+/* standalone_stop() and standalone_forget(). */
 int served_stop(struct served *s);
 
 /* open and start, and stop and close, that must succeed. */

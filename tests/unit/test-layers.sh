@@ -17,9 +17,9 @@ backends_may='backend ring_op'
 control_may='ublk_abi attribute control devices holders spec state params counters backend ring_policy'
 supervisor_may="$control_may io_path host"
 worker_may='ring_policy backend spec serve counters state io_path ublk_abi'
-tools_may="$control_may buffer device host"
+tools_may="$control_may buffer standalone host"
 # Those that start a device by themselves, while there is no daemon to do it.
-tools_with_device='tools/run.c'
+tools_with_standalone='tools/run.c'
 
 # The C of a file without its comments.
 code() { # FILE
@@ -83,7 +83,7 @@ may_include() { # FOLDER FILE NAME
 	worker) is_one_of "$header" "$worker_may" ;;
 	tools)
 		is_one_of "$header" "$tools_may" || return 1
-		[[ $header != device ]] || is_one_of "$file" "$tools_with_device"
+		[[ $header != standalone ]] || is_one_of "$file" "$tools_with_standalone"
 		;;
 	*) return 1 ;;
 	esac
@@ -203,9 +203,9 @@ cat >"$bad/backends/disk.c" <<'X'
 X
 echo '#include "engine/queue.h"' >"$bad/backends/tape/reel.c"
 echo '#include "engine/queue.h"' >"$bad/supervisor/queue.c"
-echo '#include "engine/device.h"' >"$bad/supervisor/device.c"
+echo '#include "engine/standalone.h"' >"$bad/supervisor/standalone.c"
 echo '#include "engine/ring.h"' >"$bad/tools/ring.c"
-echo '#include "engine/device.h"' >"$bad/tools/device.c"
+echo '#include "engine/standalone.h"' >"$bad/tools/standalone.c"
 echo 'const struct verb verb_copy = {' >"$bad/tools/paste.c"
 echo 'extern const struct verb verb_paste, verb_cut;' >"$bad/tools/verbs.h"
 
@@ -224,9 +224,9 @@ engine/up.c: engine/ may not include "backends/x.h"
 engine/up.c: engine/ may not include "supervisor/x.h"
 engine/up.c: engine/ may not include "tools/x.h"
 engine/up.c: engine/ may not include "x.h"
-supervisor/device.c: supervisor/ may not include "engine/device.h"
+supervisor/standalone.c: supervisor/ may not include "engine/standalone.h"
 supervisor/queue.c: supervisor/ may not include "engine/queue.h"
-tools/device.c: tools/ may not include "engine/device.h"
+tools/standalone.c: tools/ may not include "engine/standalone.h"
 tools/paste.c: the verb copy has a file of its own
 tools/path.c: names of the kernel's ublk stand in engine/ublk_abi.h only
 tools/ring.c: tools/ may not include "engine/ring.h"

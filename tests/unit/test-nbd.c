@@ -745,7 +745,7 @@ static void test_a_connection_waits_for_the_host(void **state)
 	host.connect_unix = connect_by_host;
 	fake_start(&fake_linux_7_2);
 	served_open(&s, words);
-	assert_int_equal(device_start(&s.device, &s.spec, &host, &s.control, &s.err), 0);
+	assert_int_equal(standalone_start(&s.device, &s.spec, &host, &s.control, &s.err), 0);
 	atomic_store(&host_is_away, true);
 	atomic_store(&host_was_asked, 0);
 	write_block(0, 0, 0, 0x11);

@@ -725,7 +725,7 @@ static void test_counters_are_exact(void **state)
 	assert_int_equal(data_request(99, 0, 0, 512, 0), -EOPNOTSUPP);
 
 	c = counters_queue(s.device.counters, 0);
-	assert_int_equal(device_stop(&s.device, &s.err), 0);
+	assert_int_equal(standalone_stop(&s.device, &s.err), 0);
 	assert_int_equal(c->started, 23);
 	assert_int_equal(c->completed, 23);
 	assert_int_equal(c->fallbacks, 0);
@@ -743,7 +743,7 @@ static void test_counters_are_exact(void **state)
 
 		assert_int_equal(counters_sum_errors(s.device.counters, kind), one);
 	}
-	device_forget(&s.device);
+	standalone_forget(&s.device);
 	served_close(&s);
 	fake_stop();
 }

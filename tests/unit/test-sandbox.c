@@ -770,7 +770,7 @@ static void test_names_are_resolved(void **state)
 static int start_elsewhere(struct served *s)
 {
 	struct error err = { 0 };
-	int ret = device_start(&s->device, &s->spec, &elsewhere, &s->control, &err);
+	int ret = standalone_start(&s->device, &s->spec, &elsewhere, &s->control, &err);
 
 	if (ret)
 		fprintf(stderr, "%s\n", err.text);
@@ -797,7 +797,7 @@ static int serves(struct served *s)
 	if (fake_request(0, 0, UBLK_OP_DISCARD, 0, 0, 65536, NULL) &&
 	    s->device.serving.export.limits.max_discard)
 		ret = 5;
-	if (device_stop(&s->device, &err)) {
+	if (standalone_stop(&s->device, &err)) {
 		fprintf(stderr, "%s\n", err.text);
 		ret = 6;
 	}

@@ -10,8 +10,8 @@
  *
  * Thread: whoever owns it, one at a time.
  */
-#ifndef UBLKD_DEVICE_H
-#define UBLKD_DEVICE_H
+#ifndef UBLKD_STANDALONE_H
+#define UBLKD_STANDALONE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,8 +20,8 @@
 #include "engine/serve.h"
 #include "engine/state.h"
 
-/* Owner: whoever called device_start().  Readable by it while the device is there. */
-struct device {
+/* Owner: whoever called standalone_start().  Readable by it while the device is there. */
+struct standalone {
 	struct serving serving;
 	enum export_state state;
 	struct control *control;
@@ -41,49 +41,49 @@ struct device {
 };
 
 /*
- * Makes a device of spec (checked; it and control must stay until device_stop())
+ * Makes a device of spec (checked; it and control must stay until standalone_stop())
  * and serves it.  host opens the backend's files.  Returns 0 with the device
  * live, or -errno with err filled and nothing left, in the kernel neither.
  */
-int device_start(struct device *device, const struct spec *spec, const struct backend_host *host,
-		 struct control *control, struct error *err);
+int standalone_start(struct standalone *device, const struct spec *spec,
+		     const struct backend_host *host, struct control *control, struct error *err);
 
 /*
  * Readable (poll) once a queue has ended by itself: the device was stopped by
- * somebody else, or a queue failed.  device_stop() is due then.
+ * somebody else, or a queue failed.  standalone_stop() is due then.
  */
-static inline int device_event(const struct device *device)
+static inline int standalone_event(const struct standalone *device)
 {
 	return serving_event(&device->serving);
 }
 
 /*
- * Readable once the storage has grown: device_follow_size() is due then, which
+ * Readable once the storage has grown: standalone_follow_size() is due then, which
  * makes the device as big and tells of it in the log.
  */
-static inline int device_grown_event(const struct device *device)
+static inline int standalone_grown_event(const struct standalone *device)
 {
 	return serving_grown_event(&device->serving);
 }
-void device_follow_size(struct device *device);
+void standalone_follow_size(struct standalone *device);
 
 /*
  * Has the backend look again how big its storage is; what comes of it comes by
- * device_grown_event().  Returns 0, or -errno with err filled.
+ * standalone_grown_event().  Returns 0, or -errno with err filled.
  */
-int device_resize(struct device *device, struct error *err);
+int standalone_resize(struct standalone *device, struct error *err);
 
 /*
  * Stops and deletes the device.  With control->hurry set (before or meanwhile)
  * requests in service are abandoned.  Returns 0, or -errno with err filled: the
  * reason why a queue failed earlier, or what could not be undone.
  */
-int device_stop(struct device *device, struct error *err);
+int standalone_stop(struct standalone *device, struct error *err);
 
 /*
- * Closes the mapping of the counters, which device_stop() leaves readable.  After
+ * Closes the mapping of the counters, which standalone_stop() leaves readable.  After
  * it nothing of the device is left, unless a thread of it did not end.
  */
-void device_forget(struct device *device);
+void standalone_forget(struct standalone *device);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/device.h"
+#include "engine/standalone.h"
 #include "common/nodes.h"
 #include "engine/attribute.h"
 #include "engine/params.h"
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static void device_move(struct device *d, enum export_state to)
+static void device_move(struct standalone *d, enum export_state to)
 {
 	assert(export_state_may(d->state, to));
 	log_debug(d->serving.export.name, "%s -> %s", export_state_name(d->state),
@@ -23,12 +23,12 @@ static void device_move(struct device *d, enum export_state to)
 /* ---- what the kernel has of it ---- */
 
 /* Linux 6.16 learnt to notice a dead server by itself; QUIESCE came with it. */
-static bool notices_dead_server(const struct device *d)
+static bool notices_dead_server(const struct standalone *d)
 {
 	return d->features & UBLK_FEAT_QUIESCE;
 }
 
-static uint64_t device_features(const struct device *d)
+static uint64_t device_features(const struct standalone *d)
 {
 	uint64_t flags = UBLK_FEAT_IOCTL_ENCODE | io_path_features(d->path);
 
@@ -37,7 +37,7 @@ static uint64_t device_features(const struct device *d)
 	return flags;
 }
 
-static int add_device(struct device *d, uint32_t id, struct error *err)
+static int add_device(struct standalone *d, uint32_t id, struct error *err)
 {
 	uint64_t wanted = device_features(d);
 	struct error ignored;
@@ -73,7 +73,7 @@ static int add_device(struct device *d, uint32_t id, struct error *err)
  * it cannot hit the device that somebody else makes under this id.  Else the
  * kernel needs ublkcN closed first, to fail what is in service.
  */
-static int delete_device(struct device *d, bool idle, struct error *err)
+static int delete_device(struct standalone *d, bool idle, struct error *err)
 {
 	struct ublk_dev_info info;
 	int ret = -EOPNOTSUPP;
@@ -96,7 +96,7 @@ static int delete_device(struct device *d, bool idle, struct error *err)
 	return ret == -ENODEV ? 0 : ret;
 }
 
-static int set_params(struct device *d, struct error *err)
+static int set_params(struct standalone *d, struct error *err)
 {
 	struct ublk_dev_params asked, kept;
 	int ret;
@@ -108,7 +108,7 @@ static int set_params(struct device *d, struct error *err)
 	return ret ? ret : params_check_kept(&asked, &kept, err);
 }
 
-static int open_char(struct device *d, struct error *err)
+static int open_char(struct standalone *d, struct error *err)
 {
 	char path[32];
 
@@ -128,7 +128,7 @@ static int open_char(struct device *d, struct error *err)
 	return error_set(err, errno, "%s: %s", path, strerror(errno));
 }
 
-static void write_attribute(const struct device *d, const char *attribute, const char *value)
+static void write_attribute(const struct standalone *d, const char *attribute, const char *value)
 {
 	struct control *control = d->control;
 	char path[96];
@@ -142,7 +142,7 @@ static void write_attribute(const struct device *d, const char *attribute, const
 			  strerror(-ret));
 }
 
-static void tune_block_device(const struct device *d)
+static void tune_block_device(const struct standalone *d)
 {
 	/*
 	 * Until 6.16 a dead server is noticed only when a request times out (30 s). First,
@@ -157,7 +157,7 @@ static void tune_block_device(const struct device *d)
 /* ---- queues ---- */
 
 /* The CPUs of each queue; the caller frees them.  NULL where there is no memory. */
-static struct cpus *choose_cpus(struct device *d)
+static struct cpus *choose_cpus(struct standalone *d)
 {
 	unsigned nr = d->info.nr_hw_queues;
 	struct cpus *cpus = calloc(nr, sizeof(*cpus));
@@ -179,7 +179,7 @@ static struct cpus *choose_cpus(struct device *d)
 	return cpus;
 }
 
-static int start_queues(struct device *d, struct error *err)
+static int start_queues(struct standalone *d, struct error *err)
 {
 	struct cpus *cpus = choose_cpus(d);
 	struct serving_setup setup = {
@@ -199,7 +199,7 @@ static int start_queues(struct device *d, struct error *err)
 
 /* ---- growing ---- */
 
-void device_follow_size(struct device *d)
+void standalone_follow_size(struct standalone *d)
 {
 	struct export *e = &d->serving.export;
 	uint64_t size, before = e->limits.size;
@@ -228,7 +228,7 @@ void device_follow_size(struct device *d)
 	log_info(e->name, "%s has grown from %s to %s", d->path_name, then, now);
 }
 
-int device_resize(struct device *d, struct error *err)
+int standalone_resize(struct standalone *d, struct error *err)
 {
 	struct export *e = &d->serving.export;
 
@@ -241,7 +241,7 @@ int device_resize(struct device *d, struct error *err)
 /* ---- start and stop ---- */
 
 /* A thread that does not end keeps ublkcN: the device goes when the process does. */
-static void abandon_device(struct device *d)
+static void abandon_device(struct standalone *d)
 {
 	struct error err;
 
@@ -252,14 +252,14 @@ static void abandon_device(struct device *d)
 			  err.text);
 }
 
-static int prepare(struct device *d, const struct spec *spec, struct control *control,
+static int prepare(struct standalone *d, const struct spec *spec, struct control *control,
 		   struct error *err)
 {
 	const struct option_value *v = spec->values;
 	struct export export;
 	int ret;
 
-	*d = (struct device){
+	*d = (struct standalone){
 		.state = EXPORT_DECLARED,
 		.control = control,
 		.counters_fd = -1,
@@ -286,8 +286,8 @@ static int prepare(struct device *d, const struct spec *spec, struct control *co
 	return 0;
 }
 
-int device_start(struct device *d, const struct spec *spec, const struct backend_host *host,
-		 struct control *control, struct error *err)
+int standalone_start(struct standalone *d, const struct spec *spec, const struct backend_host *host,
+		     struct control *control, struct error *err)
 {
 	const struct option_value *id = &spec->values[SPEC_ID];
 	struct error later;
@@ -353,7 +353,7 @@ close_serving:
 	serving_close(&d->serving);
 forget:
 	device_move(d, EXPORT_FAILED);
-	device_forget(d);
+	standalone_forget(d);
 	return ret;
 }
 
@@ -367,7 +367,7 @@ static uint64_t requests_done(void *context)
  * serve.  Returns false where requests in service are to be given up instead: the
  * kernel fails them once ublkcN is closed.
  */
-static bool stop_in_order(struct device *d, struct error *fault)
+static bool stop_in_order(struct standalone *d, struct error *fault)
 {
 	int ret;
 
@@ -385,7 +385,7 @@ static bool stop_in_order(struct device *d, struct error *fault)
 	return false;
 }
 
-int device_stop(struct device *d, struct error *err)
+int standalone_stop(struct standalone *d, struct error *err)
 {
 	struct error fault = { 0 }, step;
 	bool in_order;
@@ -412,7 +412,7 @@ int device_stop(struct device *d, struct error *err)
 	return -fault.code;
 }
 
-void device_forget(struct device *d)
+void standalone_forget(struct standalone *d)
 {
 	if (d->serving.stuck)
 		return;

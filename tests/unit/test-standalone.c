@@ -385,9 +385,9 @@ static void test_char_device_may_appear_late(void **state)
 
 /* ---- stopped by others ---- */
 
-static void wait_for_event(const struct device *d)
+static void wait_for_event(const struct standalone *d)
 {
-	struct pollfd pfd = { .fd = device_event(d), .events = POLLIN };
+	struct pollfd pfd = { .fd = standalone_event(d), .events = POLLIN };
 
 	assert_int_equal(poll(&pfd, 1, 20000), 1);
 }
@@ -403,7 +403,7 @@ static void test_somebody_else_stops_it(void **state)
 
 		fake_start(&fake_linux_7_2);
 		served_begin(&s, "memory:8M queues=2 depth=4");
-		pfd = (struct pollfd){ .fd = device_event(&s.device), .events = POLLIN };
+		pfd = (struct pollfd){ .fd = standalone_event(&s.device), .events = POLLIN };
 		assert_int_equal(poll(&pfd, 1, 0), 0);
 		write_and_read_back(&s, 1);
 		fake_other_stops(served_id(&s), gone);
