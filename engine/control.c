@@ -7,6 +7,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "common/small_file.h"
+#include "engine/attribute.h"
 #include "engine/kernel_faults.h"
 #include "engine/ring.h"
 
@@ -111,6 +112,20 @@ int control_open(struct control *control, unsigned deadline_ms, struct error *er
 	return ret < 0 ? ret : 0;
 }
 
+void control_pause(struct control *control, unsigned ms)
+{
+	if (control->pause)
+		control->pause(control, ms);
+	else
+		usleep(ms * 1000);
+}
+
+int control_write_attribute(struct control *control, const char *path, const char *value)
+{
+	return control->write_attribute ? control->write_attribute(control, path, value)
+					: attribute_write_file(path, value);
+}
+
 void control_share(struct control *control, struct control *of)
 {
 	*control = (struct control){
@@ -119,6 +134,8 @@ void control_share(struct control *control, struct control *of)
 		.deadline_ms = of->deadline_ms,
 		.path_id = UBLK_ID_AUTO,
 		.wait = of->wait,
+		.write_attribute = of->write_attribute,
+		.pause = of->pause,
 	};
 }
 

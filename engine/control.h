@@ -47,6 +47,9 @@ struct control {
 	 * (attribute.h). Returns 0 or -errno. NULL: the calling thread writes it.
 	 */
 	int (*write_attribute)(struct control *control, const char *path, const char *value);
+	/* Waits ms milliseconds before another try.  NULL: the calling thread sleeps. */
+	void (*pause)(struct control *control, unsigned ms);
+	void *context; /* the hooks' */
 };
 
 /* A command that only asks and never waits for a server is answered within this. */
@@ -62,12 +65,15 @@ void control_close(struct control *control);
 
 /*
  * For commands that are under way side by side: makes control one with the driver,
- * ring and `wait` of another, which must stay, and patience of its own.  Nothing is
+ * ring and hooks of another, which must stay, and patience of its own.  Nothing is
  * to be closed.
  */
 void control_share(struct control *control, struct control *of);
 /* Readable while control_take() has something. */
 int control_event(const struct control *control);
+/* The hooks, or what stands for them. */
+void control_pause(struct control *control, unsigned ms);
+int control_write_attribute(struct control *control, const char *path, const char *value);
 /* The next completion, without waiting; false where there is none. */
 bool control_take(struct control *control, uint64_t *number, int *result);
 /*

@@ -16,28 +16,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "engine/control.h"
+#include "engine/device.h"
 #include "engine/serve.h"
 #include "engine/state.h"
 
 /* Owner: whoever called standalone_start().  Readable by it while the device is there. */
 struct standalone {
 	struct serving serving;
+	struct device device;
 	enum export_state state;
-	struct control *control;
-	struct ublk_dev_info info; /* as the driver granted it */
-	uint64_t features;         /* the driver's */
-	enum io_path path;
-	const char *path_reason;
-	uint32_t max_io;
 	struct cpus cpus; /* for every queue; empty: those of the queue's node */
-	bool partitions;
-	bool scan_by_privilege; /* partitions are kept off by fetching without CAP_SYS_ADMIN */
-
 	struct counters *counters;
 	int counters_fd; /* a memfd, see counters.h */
 	int char_fd;
-	char path_name[32]; /* "/dev/ublkb0" */
+	char path_name[32]; /* "/dev/ublkb0", also once it is gone */
 };
 
 /*

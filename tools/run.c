@@ -90,24 +90,24 @@ static int catch_signals(struct control *control, struct error *err)
 	return 0;
 }
 
-static void resize(struct standalone *device)
+static void resize(struct standalone *s)
 {
 	struct error err;
 	uint64_t events;
 
 	if (read(resize_event, &events, sizeof(events)) < 0)
 		return;
-	if (standalone_resize(device, &err))
-		log_error(device->serving.export.name, "%s", err.text);
+	if (standalone_resize(s, &err))
+		log_error(s->serving.export.name, "%s", err.text);
 }
 
 /* Returns true for a signal, false where the device ended by itself. */
-static bool wait_for_end(struct standalone *device)
+static bool wait_for_end(struct standalone *s)
 {
 	struct pollfd fds[] = {
 		{ .fd = signal_event, .events = POLLIN },
-		{ .fd = standalone_event(device), .events = POLLIN },
-		{ .fd = standalone_grown_event(device), .events = POLLIN },
+		{ .fd = standalone_event(s), .events = POLLIN },
+		{ .fd = standalone_grown_event(s), .events = POLLIN },
 		{ .fd = resize_event, .events = POLLIN },
 	};
 
@@ -117,9 +117,9 @@ static bool wait_for_end(struct standalone *device)
 		if (fds[0].revents || fds[1].revents)
 			return fds[0].revents;
 		if (fds[2].revents)
-			standalone_follow_size(device);
+			standalone_follow_size(s);
 		if (fds[3].revents)
-			resize(device);
+			resize(s);
 	}
 }
 
@@ -172,30 +172,30 @@ static int parse_arguments(struct run *run, const struct verb *verb, int argc, c
 
 /* ---- what it prints ---- */
 
-static void print_live(const struct standalone *d, bool json)
+static void print_live(const struct standalone *s, bool json)
 {
-	const struct export *e = &d->serving.export;
+	const struct export *e = &s->serving.export;
 	char size[24];
 
-	log_info(e->name, "%s is live: %s, %u queue%s of %u, %s%s", d->path_name,
+	log_info(e->name, "%s is live: %s, %u queue%s of %u, %s%s", s->path_name,
 		 size_format(e->limits.size, size, sizeof(size)), e->nr_queues,
 		 e->nr_queues == 1 ? "" : "s", e->depth, e->limits.read_only ? "read-only, " : "",
 		 e->limits.volatile_cache ? "write cache" : "no write cache");
-	log_info(e->name, "I/O path %s: %s", io_path_name(d->path), d->path_reason);
+	log_info(e->name, "I/O path %s: %s", io_path_name(s->device.path), s->device.path_reason);
 	if (json) {
 		cli_print_json(
 			json_pack("{s:s, s:s, s:i, s:s, s:I, s:i, s:i, s:i, s:b, s:s, s:s, s:i}",
-				  "event", "live", "device", d->path_name, "id",
-				  (int)d->info.dev_id, "backend", e->backend->scheme, "size",
+				  "event", "live", "device", s->path_name, "id",
+				  (int)s->device.info.dev_id, "backend", e->backend->scheme, "size",
 				  (json_int_t)e->limits.size, "block-size",
 				  (int)e->limits.logical_block, "queues", (int)e->nr_queues,
 				  "depth", (int)e->depth, "read-only", (int)e->limits.read_only,
-				  "io-path", io_path_name(d->path), "io-path-reason",
-				  d->path_reason, "pid", (int)getpid()),
+				  "io-path", io_path_name(s->device.path), "io-path-reason",
+				  s->device.path_reason, "pid", (int)getpid()),
 			true);
 		return;
 	}
-	printf("%s\n", d->path_name);
+	printf("%s\n", s->path_name);
 	if (fflush(stdout))
 		log_warning(e->name, "stdout: %s", strerror(errno));
 }
@@ -209,14 +209,14 @@ static json_t *latency_json(const struct op_counters *op)
 			 (json_int_t)counters_percentile(op, 99.9));
 }
 
-static void print_summary_json(struct standalone *d)
+static void print_summary_json(struct standalone *s)
 {
 	json_t *ops = json_object(), *errors = json_object(), *gauges = json_object();
 	json_t *queues = json_array();
 	struct op_counters sum;
 
 	for (unsigned op = 0; op < IO_OPS; op++) {
-		counters_sum(d->counters, op, &sum);
+		counters_sum(s->counters, op, &sum);
 		json_object_set_new(
 			ops, counters_op_name(op),
 			json_pack("{s:I, s:I, s:I, s:o}", "completed", (json_int_t)sum.completed,
@@ -224,17 +224,17 @@ static void print_summary_json(struct standalone *d)
 				  "latency-ns", latency_json(&sum)));
 	}
 	for (unsigned kind = 0; kind < COUNTERS_ERRORS; kind++) {
-		uint64_t n = counters_sum_errors(d->counters, kind);
+		uint64_t n = counters_sum_errors(s->counters, kind);
 
 		if (n)
 			json_object_set_new(errors, counters_error_name(kind),
 					    json_integer((json_int_t)n));
 	}
-	for (unsigned i = 0; i < EXPORT_GAUGES && d->counters->gauge_names[i][0]; i++)
-		json_object_set_new(gauges, d->counters->gauge_names[i],
-				    json_integer((json_int_t)d->counters->gauges[i]));
-	for (unsigned i = 0; i < counters_nr_queues(d->counters); i++) {
-		const struct queue_counters *c = counters_queue(d->counters, i);
+	for (unsigned i = 0; i < EXPORT_GAUGES && s->counters->gauge_names[i][0]; i++)
+		json_object_set_new(gauges, s->counters->gauge_names[i],
+				    json_integer((json_int_t)s->counters->gauges[i]));
+	for (unsigned i = 0; i < counters_nr_queues(s->counters); i++) {
+		const struct queue_counters *c = counters_queue(s->counters, i);
 
 		json_array_append_new(queues, json_pack("{s:I, s:I, s:I}", "requests",
 							(json_int_t)c->completed, "rounds",
@@ -242,19 +242,19 @@ static void print_summary_json(struct standalone *d)
 							(json_int_t)c->fallbacks));
 	}
 	cli_print_json(json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "event", "end", "device",
-				 d->path_name, "operations", ops, "queues", queues, "errors",
+				 s->path_name, "operations", ops, "queues", queues, "errors",
 				 errors, "gauges", gauges),
 		       true);
 }
 
-static void print_summary(struct standalone *d)
+static void print_summary(struct standalone *s)
 {
-	const char *name = d->serving.export.name;
+	const char *name = s->serving.export.name;
 	struct op_counters sum;
 	char text[24];
 
 	for (unsigned op = 0; op < IO_OPS; op++) {
-		counters_sum(d->counters, op, &sum);
+		counters_sum(s->counters, op, &sum);
 		if (!sum.completed)
 			continue;
 		log_info(
@@ -270,15 +270,15 @@ static void print_summary(struct standalone *d)
 			(double)counters_percentile(&sum, 99.9) / 1e3);
 	}
 	for (unsigned kind = 0; kind < COUNTERS_ERRORS; kind++) {
-		uint64_t n = counters_sum_errors(d->counters, kind);
+		uint64_t n = counters_sum_errors(s->counters, kind);
 
 		if (n)
 			log_info(name, "requests that ended with %s: %" PRIu64,
 				 counters_error_name(kind), n);
 	}
-	for (unsigned i = 0; i < EXPORT_GAUGES && d->counters->gauge_names[i][0]; i++)
-		log_info(name, "%s: %s", d->counters->gauge_names[i],
-			 size_format(d->counters->gauges[i], text, sizeof(text)));
+	for (unsigned i = 0; i < EXPORT_GAUGES && s->counters->gauge_names[i][0]; i++)
+		log_info(name, "%s: %s", s->counters->gauge_names[i],
+			 size_format(s->counters->gauges[i], text, sizeof(text)));
 }
 
 /* ---- the verb ---- */
@@ -293,7 +293,7 @@ static int write_attribute(struct control *control, const char *path, const char
 
 static int serve(struct run *run, struct control *control)
 {
-	struct standalone device;
+	struct standalone standalone;
 	struct error err;
 	bool asked;
 	int ret;
@@ -304,19 +304,19 @@ static int serve(struct run *run, struct control *control)
 			    strerror(-ret));
 	process_prepare_for_io(NULL);
 	if (catch_signals(control, &err) ||
-	    standalone_start(&device, &run->spec, &host_here, control, &err))
+	    standalone_start(&standalone, &run->spec, &host_here, control, &err))
 		return cli_fail(EXIT_FAILED, &err);
-	print_live(&device, run->json);
-	asked = wait_for_end(&device);
-	ret = standalone_stop(&device, &err);
+	print_live(&standalone, run->json);
+	asked = wait_for_end(&standalone);
+	ret = standalone_stop(&standalone, &err);
 	if (!asked && !ret)
-		log_info(device.serving.export.name, "%s was stopped by another program",
-			 device.path_name);
+		log_info(standalone.serving.export.name, "%s was stopped by another program",
+			 standalone.path_name);
 	if (run->json)
-		print_summary_json(&device);
+		print_summary_json(&standalone);
 	else
-		print_summary(&device);
-	standalone_forget(&device);
+		print_summary(&standalone);
+	standalone_forget(&standalone);
 	return ret ? cli_fail(EXIT_FAILED, &err) : EXIT_DONE;
 }
 

@@ -47,7 +47,7 @@ void served_close(struct served *s)
 int served_start(struct served *s)
 {
 	s->err = (struct error){ 0 };
-	return standalone_start(&s->device, &s->spec, &host_here, &s->control, &s->err);
+	return standalone_start(&s->standalone, &s->spec, &host_here, &s->control, &s->err);
 }
 
 int served_stop(struct served *s)
@@ -55,8 +55,8 @@ int served_stop(struct served *s)
 	int ret;
 
 	s->err = (struct error){ 0 };
-	ret = standalone_stop(&s->device, &s->err);
-	standalone_forget(&s->device);
+	ret = standalone_stop(&s->standalone, &s->err);
+	standalone_forget(&s->standalone);
 	return ret;
 }
 

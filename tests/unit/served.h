@@ -15,7 +15,7 @@
 struct served {
 	struct control control;
 	struct spec spec;
-	struct standalone device;
+	struct standalone standalone;
 	struct error err; /* of what failed last */
 };
 
@@ -38,7 +38,7 @@ void served_end(struct served *s);
 
 static inline unsigned served_id(const struct served *s)
 {
-	return s->device.info.dev_id;
+	return s->standalone.device.info.dev_id;
 }
 
 /* Numbers that look random and are the same in every run. */

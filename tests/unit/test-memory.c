@@ -85,7 +85,7 @@ static uint64_t taken(void)
 
 static uint64_t gauge(const struct served *s, const char *name)
 {
-	const struct counters *c = s->device.counters;
+	const struct counters *c = s->standalone.counters;
 
 	for (unsigned i = 0; i < EXPORT_GAUGES; i++)
 		if (!strcmp(c->gauge_names[i], name))
@@ -177,7 +177,7 @@ static void test_sizes_that_no_shard_divides(void **state)
 
 	(void)state;
 	begin(&s, "memory:1000000 queues=1 depth=2 -oshard=64K");
-	assert_int_equal(s.device.serving.export.limits.size, 1000000 / 512 * 512);
+	assert_int_equal(s.standalone.serving.export.limits.size, 1000000 / 512 * 512);
 	assert_int_equal(write_byte(0, 960 * KIB, 5), 0);
 	assert_int_equal(write_byte(1000000 / 512 * 512 - 512, 512, 6), 0);
 	reads_as(1000000 / 512 * 512 - 512, 512, 6);

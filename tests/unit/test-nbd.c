@@ -54,7 +54,7 @@ static void begin(struct served *s, const char *options)
 		 socket_path, options);
 	fake_start(&fake_linux_7_2);
 	served_begin(s, words);
-	assert_int_equal(s->device.info.nr_hw_queues, 2);
+	assert_int_equal(s->standalone.device.info.nr_hw_queues, 2);
 }
 
 /* ---- a device that lives already ---- */
@@ -106,7 +106,7 @@ static unsigned gauge_index(const char *name)
 
 static uint64_t gauge(const struct served *s, const char *name)
 {
-	return __atomic_load_n(&s->device.serving.export.gauges[gauge_index(name)],
+	return __atomic_load_n(&s->standalone.serving.export.gauges[gauge_index(name)],
 			       __ATOMIC_RELAXED);
 }
 
@@ -745,7 +745,7 @@ static void test_a_connection_waits_for_the_host(void **state)
 	host.connect_unix = connect_by_host;
 	fake_start(&fake_linux_7_2);
 	served_open(&s, words);
-	assert_int_equal(standalone_start(&s.device, &s.spec, &host, &s.control, &s.err), 0);
+	assert_int_equal(standalone_start(&s.standalone, &s.spec, &host, &s.control, &s.err), 0);
 	atomic_store(&host_is_away, true);
 	atomic_store(&host_was_asked, 0);
 	write_block(0, 0, 0, 0x11);

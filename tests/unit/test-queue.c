@@ -365,7 +365,8 @@ static void test_failed_registrations_fall_back(void **state)
 			begin(&s, kinds[kind], IO_PATH_ZERO_COPY, 1, 2);
 			fake_registration_fails(every);
 			write_and_read(kind > 0);
-			assert_true(counters_queue(s.device.counters, 0)->fallbacks > 90 / every);
+			assert_true(counters_queue(s.standalone.counters, 0)->fallbacks >
+				    90 / every);
 			finish(&s);
 		}
 }
@@ -693,7 +694,7 @@ static void check_op(struct served *s, enum io_op op, unsigned completed, uint64
 	struct op_counters sum;
 	uint64_t in_buckets = 0;
 
-	counters_sum(s->device.counters, op, &sum);
+	counters_sum(s->standalone.counters, op, &sum);
 	assert_int_equal(sum.completed, completed);
 	assert_int_equal(sum.bytes, bytes);
 	assert_int_equal(sum.failed, failed);
@@ -724,8 +725,8 @@ static void test_counters_are_exact(void **state)
 	assert_int_equal(data_request(UBLK_OP_READ, 0, SIZE, 512, 0), -EIO);
 	assert_int_equal(data_request(99, 0, 0, 512, 0), -EOPNOTSUPP);
 
-	c = counters_queue(s.device.counters, 0);
-	assert_int_equal(standalone_stop(&s.device, &s.err), 0);
+	c = counters_queue(s.standalone.counters, 0);
+	assert_int_equal(standalone_stop(&s.standalone, &s.err), 0);
 	assert_int_equal(c->started, 23);
 	assert_int_equal(c->completed, 23);
 	assert_int_equal(c->fallbacks, 0);
@@ -741,9 +742,9 @@ static void test_counters_are_exact(void **state)
 			   kind == counters_error_kind(EBADF) ||
 			   kind == counters_error_kind(EOPNOTSUPP);
 
-		assert_int_equal(counters_sum_errors(s.device.counters, kind), one);
+		assert_int_equal(counters_sum_errors(s.standalone.counters, kind), one);
 	}
-	standalone_forget(&s.device);
+	standalone_forget(&s.standalone);
 	served_close(&s);
 	fake_stop();
 }
@@ -1356,7 +1357,7 @@ static void test_nothing_is_served_while_it_drains(void **state)
 	(void)state;
 	tell(IN_SUBMIT);
 	begin(&s, kinds[0], IO_PATH_USER_COPY, 1, 1);
-	serving = &s.device.serving;
+	serving = &s.standalone.serving;
 	serving_drain(serving, true);
 	for (unsigned ms = 0; !serving_is_drained(serving); ms++) {
 		assert_true(ms < 20000);

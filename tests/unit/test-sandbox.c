@@ -770,7 +770,7 @@ static void test_names_are_resolved(void **state)
 static int start_elsewhere(struct served *s)
 {
 	struct error err = { 0 };
-	int ret = standalone_start(&s->device, &s->spec, &elsewhere, &s->control, &err);
+	int ret = standalone_start(&s->standalone, &s->spec, &elsewhere, &s->control, &err);
 
 	if (ret)
 		fprintf(stderr, "%s\n", err.text);
@@ -795,9 +795,9 @@ static int serves(struct served *s)
 	if (!ret && keeps && (data[0] != 0x5a || data[8191] != 0x5a))
 		ret = 4;
 	if (fake_request(0, 0, UBLK_OP_DISCARD, 0, 0, 65536, NULL) &&
-	    s->device.serving.export.limits.max_discard)
+	    s->standalone.serving.export.limits.max_discard)
 		ret = 5;
-	if (standalone_stop(&s->device, &err)) {
+	if (standalone_stop(&s->standalone, &err)) {
 		fprintf(stderr, "%s\n", err.text);
 		ret = 6;
 	}

@@ -147,13 +147,13 @@ static void live_and_gone(const struct fake_kernel *kernel, const char *words, e
 	served_begin(&s, words);
 	assert_int_equal(fake_devices(), 1);
 	assert_true(fake_is_live(served_id(&s)));
-	assert_int_equal(s.device.state, EXPORT_LIVE);
-	assert_string_equal(s.device.path_name, "/dev/ublkb0");
-	assert_int_equal(s.device.path, path);
-	for (unsigned q = 0; q < s.device.info.nr_hw_queues; q++)
+	assert_int_equal(s.standalone.state, EXPORT_LIVE);
+	assert_string_equal(s.standalone.path_name, "/dev/ublkb0");
+	assert_int_equal(s.standalone.device.path, path);
+	for (unsigned q = 0; q < s.standalone.device.info.nr_hw_queues; q++)
 		write_and_read_back(&s, q);
 	assert_int_equal(served_stop(&s), 0);
-	assert_int_equal(s.device.state, EXPORT_GONE);
+	assert_int_equal(s.standalone.state, EXPORT_GONE);
 	assert_int_equal(fake_devices(), 0);
 	served_close(&s);
 	fake_stop();
@@ -273,7 +273,7 @@ static void test_fewer_queues_than_asked_for(void **state)
 	(void)state;
 	fake_start(&fake_linux_7_2);
 	served_begin(&s, "memory:8M queues=16 depth=2");
-	assert_int_equal(s.device.info.nr_hw_queues, fake_linux_7_2.cpus);
+	assert_int_equal(s.standalone.device.info.nr_hw_queues, fake_linux_7_2.cpus);
 	for (unsigned q = 0; q < fake_linux_7_2.cpus; q++)
 		write_and_read_back(&s, q);
 	served_end(&s);
@@ -301,7 +301,7 @@ static void test_fewer_queues_than_the_backend_can(void **state)
 		served_begin(&s, words);
 		assert_true(fake_device(served_id(&s), &info, NULL));
 		assert_int_equal(info.nr_hw_queues, cases[i].got);
-		assert_int_equal(s.device.info.nr_hw_queues, cases[i].got);
+		assert_int_equal(s.standalone.device.info.nr_hw_queues, cases[i].got);
 		for (unsigned q = 0; q < cases[i].got; q++)
 			assert_int_equal(fake_request(0, q, UBLK_OP_FLUSH, 0, 0, 0, NULL), 0);
 		served_end(&s);
@@ -403,13 +403,13 @@ static void test_somebody_else_stops_it(void **state)
 
 		fake_start(&fake_linux_7_2);
 		served_begin(&s, "memory:8M queues=2 depth=4");
-		pfd = (struct pollfd){ .fd = standalone_event(&s.device), .events = POLLIN };
+		pfd = (struct pollfd){ .fd = standalone_event(&s.standalone), .events = POLLIN };
 		assert_int_equal(poll(&pfd, 1, 0), 0);
 		write_and_read_back(&s, 1);
 		fake_other_stops(served_id(&s), gone);
-		wait_for_event(&s.device);
+		wait_for_event(&s.standalone);
 		assert_int_equal(served_stop(&s), 0);
-		assert_int_equal(s.device.state, EXPORT_GONE);
+		assert_int_equal(s.standalone.state, EXPORT_GONE);
 		served_close(&s);
 		fake_stop();
 	}
@@ -630,7 +630,8 @@ static void test_the_kernel_refuses_a_step(void **state)
 		fake_refuse(steps[i].op, steps[i].code);
 		assert_int_equal(served_start(&s), -steps[i].expected);
 		assert_true(*s.err.text);
-		assert_int_equal(s.device.state, fake_calls() ? s.device.state : EXPORT_FAILED);
+		assert_int_equal(s.standalone.state,
+				 fake_calls() ? s.standalone.state : EXPORT_FAILED);
 		served_close(&s);
 		fake_stop();
 	}
@@ -811,11 +812,11 @@ static void test_a_queue_that_fails_ends_the_device(void **state)
 		served_begin(&s, "memory:8M queues=1 depth=4");
 		fake_fail(calls[i], 1, EINVAL);
 		r = fake_request_start(0, 0, UBLK_OP_WRITE, 0, 0, 4096, data);
-		wait_for_event(&s.device);
+		wait_for_event(&s.standalone);
 		fake_fail(NULL, 0, 0);
 		assert_int_equal(served_stop(&s), -EINVAL);
 		assert_non_null(strstr(s.err.text, "queue 0"));
-		assert_int_equal(s.device.state, EXPORT_FAILED);
+		assert_int_equal(s.standalone.state, EXPORT_FAILED);
 		served_close(&s);
 		assert_int_equal(fake_request_wait(r), -EIO);
 		fake_stop();
@@ -859,7 +860,7 @@ static void test_a_thread_that_does_not_come_back(void **state)
 	served_begin(&s, "blocker: queues=1 depth=4");
 	s.control.deadline_ms = 600;
 	fake_hasten(100);
-	thread = s.device.serving.queues[0].thread;
+	thread = s.standalone.serving.queues[0].thread;
 	blocker_lets_go = false;
 	r = fake_request_start(0, 0, UBLK_OP_WRITE, 0, 0, 4096, data);
 	while (!fake_in_service(0))
@@ -871,10 +872,10 @@ static void test_a_thread_that_does_not_come_back(void **state)
 	__atomic_store_n(&blocker_lets_go, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	/* What nobody could take from under it. */
-	counters_destroy(s.device.counters);
-	close(s.device.counters_fd);
-	close(s.device.serving.end_event);
-	close(s.device.char_fd);
+	counters_destroy(s.standalone.counters);
+	close(s.standalone.counters_fd);
+	close(s.standalone.serving.end_event);
+	close(s.standalone.char_fd);
 	assert_int_equal(fake_request_wait(r), -EIO);
 	fake_other_stops(0, true);
 	served_close(&s);
