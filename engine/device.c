@@ -200,6 +200,9 @@ int device_set_size(struct device *d, uint64_t size, struct error *err)
 {
 	int ret = device_find(d, err);
 
+	/* Of a device that another program has stopped 6.16 and 6.17 crash over it. */
+	if (!ret && d->info.state == UBLK_DEV_DEAD)
+		ret = error_set(err, ENODEV, "the device was stopped by another program");
 	return ret ? ret
 		   : control_update_size(d->control, d->info.dev_id, size >> UBLK_SECTOR_SHIFT,
 					 err);

@@ -1056,8 +1056,10 @@ static int run(struct command *c)
 	case UBLK_CTRL_UPDATE_SIZE:
 		if (!(fake_now.features & UBLK_FEAT_UPDATE_SIZE))
 			return -EOPNOTSUPP;
-		if (!d->live)
+		if (!d->live) {
+			fake_violation("UPDATE_SIZE of a stopped device: 6.16 and 6.17 crash");
 			return -ENODEV;
+		}
 		d->params.basic.dev_sectors = p->data;
 		return 0;
 	case UBLK_CTRL_QUIESCE_DEV:

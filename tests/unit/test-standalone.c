@@ -416,6 +416,52 @@ static void test_somebody_else_stops_it(void **state)
 	same_as(before, "stopped by somebody else");
 }
 
+/* ---- growing ---- */
+
+static uint64_t sectors_of(unsigned id)
+{
+	struct ublk_dev_params params;
+	struct ublk_dev_info info;
+
+	assert_true(fake_device(id, &info, &params));
+	return params.basic.dev_sectors;
+}
+
+static void test_a_device_grows_with_its_storage(void **state)
+{
+	struct served s;
+
+	(void)state;
+	fake_start(&fake_linux_7_2);
+	served_begin(&s, "keeper: queues=1 depth=3");
+	export_grow(&s.standalone.serving.export, 2 * MIB);
+	standalone_follow_size(&s.standalone);
+	assert_int_equal(sectors_of(served_id(&s)), 2 * MIB / 512);
+	assert_int_equal(s.standalone.serving.export.limits.size, 2 * MIB);
+	assert_int_equal(served_stop(&s), 0);
+	served_close(&s);
+	fake_stop();
+}
+
+/* The fake kernel notes a violation, where 6.16 and 6.17 crash. */
+static void test_a_stopped_device_is_not_resized(void **state)
+{
+	struct served s;
+
+	(void)state;
+	fake_start(&fake_linux_7_2);
+	served_begin(&s, "keeper: queues=1 depth=3");
+	fake_other_stops(served_id(&s), false);
+	wait_for_event(&s.standalone);
+	export_grow(&s.standalone.serving.export, 2 * MIB);
+	standalone_follow_size(&s.standalone);
+	assert_int_equal(sectors_of(served_id(&s)), MIB / 512);
+	assert_int_equal(s.standalone.serving.export.limits.size, MIB);
+	assert_int_equal(served_stop(&s), 0);
+	served_close(&s);
+	fake_stop();
+}
+
 /* ---- each call failing ---- */
 
 /* Calls without which there is no device. */
@@ -941,6 +987,8 @@ int main(void)
 		cmocka_unit_test(test_a_start_that_is_hurried),
 		cmocka_unit_test(test_a_stop_waits_for_what_is_in_service),
 		cmocka_unit_test(test_a_hurried_stop_gives_up_what_is_in_service),
+		cmocka_unit_test(test_a_device_grows_with_its_storage),
+		cmocka_unit_test(test_a_stopped_device_is_not_resized),
 		cmocka_unit_test(test_a_stop_that_the_backend_blocks_has_a_deadline),
 		cmocka_unit_test(test_a_queue_that_fails_ends_the_device),
 		cmocka_unit_test(test_a_queue_that_fails_during_the_start),
