@@ -521,7 +521,7 @@ static void lead_to(struct task *task, enum managed_want want, enum export_state
 	if (m->want == WANT_GONE) {
 		error_set(&err, ENOENT, "%s: it is being removed", m->name);
 		fail(task->call, &err);
-	} else if (want == WANT_SUSPENDED && !m->has_device) {
+	} else if (want == WANT_SUSPENDED && !m->device.exists) {
 		error_set(&err, ENOTCONN, "%s: it is %s: only one with a device can be suspended",
 			  m->name, export_state_name(m->state));
 		fail(task->call, &err);

@@ -38,7 +38,7 @@ static unsigned queues_of(const struct managed *m)
 {
 	unsigned nr = m->counters ? counters_nr_queues(m->counters) : 0;
 
-	return m->info.nr_hw_queues < nr ? m->info.nr_hw_queues : nr;
+	return m->device.info.nr_hw_queues < nr ? m->device.info.nr_hw_queues : nr;
 }
 
 /* One op over all queues; counters_sum() adds up latencies as well, which takes longer. */
@@ -109,9 +109,9 @@ static json_t *queues(const struct managed *m)
 		struct error err;
 		json_t *queue, *thread;
 
-		if (!asked->set && m->has_device)
-			control_get_affinity(&control, m->info.dev_id, i, &cpus, sizeof(cpus),
-					     &err);
+		if (!asked->set && m->device.exists)
+			control_get_affinity(&control, m->device.info.dev_id, i, &cpus,
+					     sizeof(cpus), &err);
 		/* It may have been removed meanwhile. */
 		if (i >= queues_of(m))
 			break;
@@ -148,7 +148,7 @@ json_t *describe_export(struct managed *m)
 	if (*device) {
 		snprintf(link, sizeof(link), NAME_FOLDER "/%s", m->name);
 		set_text(json, "device", device);
-		set_number(json, "id", m->info.dev_id);
+		set_number(json, "id", m->device.info.dev_id);
 		set_text(json, "link", link);
 		set_number(json, "size", m->limits.size);
 		json_object_set_new(json, "readOnly", json_boolean(m->limits.read_only));
@@ -262,7 +262,7 @@ static json_t *holders_of(const struct managed *m)
 json_t *describe_details(struct managed *m)
 {
 	json_t *json = json_object(), *options = json_array(), *history = json_array();
-	struct ublk_dev_info info = m->info;
+	struct ublk_dev_info info = m->device.info;
 	struct control control;
 	struct error err;
 	unsigned first = m->nr_changes > MANAGED_HISTORY ? m->nr_changes - MANAGED_HISTORY : 0;
@@ -274,16 +274,16 @@ json_t *describe_details(struct managed *m)
 	json_object_set_new(json, "export", describe_export(m));
 	json_object_set_new(json, "options", options);
 	json_object_set_new(json, "queues", queues(m));
-	if (m->has_device) {
+	if (m->device.exists) {
 		kernel_control(&control);
-		if (!control_get_info(&control, m->info.dev_id, &info, &err))
+		if (!control_get_info(&control, m->device.info.dev_id, &info, &err))
 			set_text(json, "kernelState", devices_state_name(info.state));
 		json_object_set_new(json, "limits", limits(&m->limits));
-		set_number(json, "depth", m->info.queue_depth);
-		set_text(json, "ioPath", io_path_name(m->path));
-		set_text(json, "ioPathReason", m->path_reason);
+		set_number(json, "depth", m->device.info.queue_depth);
+		set_text(json, "ioPath", io_path_name(m->device.path));
+		set_text(json, "ioPathReason", m->device.path_reason);
 	}
-	json_object_set_new(json, "kernelFlags", kernel_flags(m->has_device ? info.flags : 0));
+	json_object_set_new(json, "kernelFlags", kernel_flags(m->device.exists ? info.flags : 0));
 	json_object_set_new(json, "facts", facts(m));
 	set_number(json, "recoveries", m->recoveries);
 	json_object_set_new(json, "history", history);
@@ -373,8 +373,8 @@ static uint32_t *our_devices(unsigned *nr)
 	ids = calloc(n ? n : 1, sizeof(*ids));
 	*nr = 0;
 	for (struct managed *m = supervisor_exports; ids && m && *nr < n; m = m->next)
-		if (m->has_device)
-			ids[(*nr)++] = m->info.dev_id;
+		if (m->device.exists)
+			ids[(*nr)++] = m->device.info.dev_id;
 	if (ids)
 		qsort(ids, *nr, sizeof(*ids), devices_by_id);
 	return ids;

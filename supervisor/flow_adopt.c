@@ -33,13 +33,13 @@ static int search_device(struct managed *m, struct error *err)
 
 	if (ret)
 		return error_set(err, ret, "/dev: %s", strerror(-ret));
-	m->has_device = false;
-	for (unsigned i = 0; !m->has_device && i < nr; i++) {
+	m->device.exists = false;
+	for (unsigned i = 0; !m->device.exists && i < nr; i++) {
 		int found;
 
-		m->info.dev_id = ids[i];
+		m->device.info.dev_id = ids[i];
 		found = flow_find_device(m, &each);
-		m->has_device = !found;
+		m->device.exists = !found;
 		/* One that the kernel told nothing of may have been it. */
 		if (found && found != -ENODEV && !ret) {
 			*err = each;
@@ -47,7 +47,7 @@ static int search_device(struct managed *m, struct error *err)
 		}
 	}
 	free(ids);
-	if (m->has_device)
+	if (m->device.exists)
 		return 0;
 	return ret ? ret : error_set(err, ENODEV, "it has no device");
 }
@@ -55,7 +55,7 @@ static int search_device(struct managed *m, struct error *err)
 /* The kernel has to say: nothing is known of a device that it tells nothing of. */
 static int look_for_device(struct managed *m, struct error *err)
 {
-	bool on_record = m->has_device;
+	bool on_record = m->device.exists;
 	int ret;
 
 	for (unsigned i = 0;; i++) {
@@ -76,7 +76,7 @@ static void forget_device(struct managed *m)
 	name_unlink(m->name, device, &ignored);
 	if (!name_lookup(NAME_RECORDS, device, name, &ignored) && !strcmp(name, m->name))
 		name_forget(NAME_RECORDS, device, &ignored);
-	m->has_device = false;
+	m->device.exists = false;
 }
 
 /* What it does, and what it has. */
@@ -90,8 +90,8 @@ static int greet(struct managed *m, bool *serving, json_int_t *size, struct erro
 
 	if (ret)
 		return ret;
-	*serving = json_is_true(json_object_get(reply, "serving")) && m->has_device &&
-		   json_integer_value(json_object_get(reply, "device")) == m->info.dev_id;
+	*serving = json_is_true(json_object_get(reply, "serving")) && m->device.exists &&
+		   json_integer_value(json_object_get(reply, "device")) == m->device.info.dev_id;
 	*size = json_integer_value(json_object_get(reply, "size"));
 	json_decref(reply);
 	flow_drop_counters(m);
@@ -120,18 +120,18 @@ static void use_worker(struct managed *m, int ret, struct error *err)
 	host_save_memory(m, m->worker);
 	if (ret)
 		goto kill;
-	if (serving && m->counters && m->info.state == UBLK_DEV_LIVE) {
+	if (serving && m->counters && m->device.info.state == UBLK_DEV_LIVE) {
 		/* It may have grown while nobody was told. */
 		if (size > 0 && (uint64_t)size > m->limits.size)
 			m->grow_to = (uint64_t)size;
 		return;
 	}
 	/* It keeps the memory until another has it. */
-	m->holding = !serving && m->has_device && m->memory_fd >= 0;
+	m->holding = !serving && m->device.exists && m->memory_fd >= 0;
 	if (m->holding)
 		return;
 	/* It was to take over, and was the only one to have that. */
-	if (serving && m->memory_fd >= 0 && m->info.state != UBLK_DEV_DEAD &&
+	if (serving && m->memory_fd >= 0 && m->device.info.state != UBLK_DEV_DEAD &&
 	    !flow_drain(m, &ignored))
 		return;
 	if (!serving)
@@ -139,7 +139,7 @@ static void use_worker(struct managed *m, int ret, struct error *err)
 	else if (!m->counters)
 		error_set(err, ESTALE, "its counters are not to be had");
 	else
-		error_set(err, ESTALE, "the device is not live (state %u)", m->info.state);
+		error_set(err, ESTALE, "the device is not live (state %u)", m->device.info.state);
 kill:
 	log_warning(m->name, "its worker (process %d) is replaced: %s", (int)worker_pid(m->worker),
 		    err->text);
@@ -225,12 +225,12 @@ void flow_adopt(struct managed *m)
 			  err.text);
 		return;
 	}
-	if (ret && m->has_device)
+	if (ret && m->device.exists)
 		forget_device(m);
 	take_worker(m);
-	if (!m->has_device || m->info.state == UBLK_DEV_DEAD) {
+	if (!m->device.exists || m->device.info.state == UBLK_DEV_DEAD) {
 		/* Half made, or stopped: nobody uses it; it goes, and comes anew if it is wanted. */
-		if (m->has_device || m->worker) {
+		if (m->device.exists || m->worker) {
 			bool force = m->force;
 
 			find(m, EXPORT_FAILED, "left half made");
@@ -255,7 +255,7 @@ void flow_adopt(struct managed *m)
 			flow_finish(m, true);
 		log_info(m->name,
 			 UBLK_BLOCK_PREFIX "%u is live: found with its worker (process %d)",
-			 m->info.dev_id, (int)worker_pid(m->worker));
+			 m->device.info.dev_id, (int)worker_pid(m->worker));
 		return;
 	}
 	find(m, m->want == WANT_SUSPENDED ? EXPORT_SUSPENDED : EXPORT_RECOVERING,

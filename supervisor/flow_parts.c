@@ -46,9 +46,9 @@ static void shape_of(const struct managed *m, struct device_shape *shape)
 
 	spec_to_export(&m->spec, &export);
 	*shape = (struct device_shape){ export.nr_queues, export.depth, export.max_io };
-	if (m->has_device)
-		*shape = (struct device_shape){ m->info.nr_hw_queues, m->info.queue_depth,
-						m->max_io };
+	if (m->device.exists)
+		*shape = (struct device_shape){ m->device.info.nr_hw_queues,
+						m->device.info.queue_depth, m->device.max_io };
 	else if (m->counters)
 		shape->nr_queues = counters_nr_queues(m->counters);
 }
@@ -141,13 +141,13 @@ static json_t *queue_cpus(struct managed *m)
 	struct error err;
 	char text[512];
 
-	for (unsigned i = 0; i < m->info.nr_hw_queues; i++) {
+	for (unsigned i = 0; i < m->device.info.nr_hw_queues; i++) {
 		struct cpus cpus = { 0 };
 
 		if (asked->set) {
 			cpus_parse(asked->text, &cpus, &err);
 		} else {
-			if (control_get_affinity(&m->control, m->info.dev_id, i, &cpus,
+			if (control_get_affinity(&m->control, m->device.info.dev_id, i, &cpus,
 						 sizeof(cpus), &err))
 				cpus = (struct cpus){ 0 };
 			nodes_widen(&cpus, NODES_FOLDER);
@@ -163,7 +163,7 @@ static int open_char(struct managed *m, struct error *err)
 	char path[32];
 	int fd;
 
-	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", m->info.dev_id);
+	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", m->device.info.dev_id);
 	for (;;) {
 		fd = open(path, O_RDWR | O_CLOEXEC);
 		if (fd >= 0)
@@ -209,11 +209,11 @@ int flow_serve(struct managed *m, struct error *err)
 	if (fd < 0)
 		return fd;
 	request = worker_request("serve");
-	json_object_set_new(request, "device", json_integer(m->info.dev_id));
-	json_object_set_new(request, "queues", json_integer(m->info.nr_hw_queues));
-	json_object_set_new(request, "depth", json_integer(m->info.queue_depth));
-	json_object_set_new(request, "path", json_integer(m->path));
-	json_object_set_new(request, "max-io", json_integer(m->max_io));
+	json_object_set_new(request, "device", json_integer(m->device.info.dev_id));
+	json_object_set_new(request, "queues", json_integer(m->device.info.nr_hw_queues));
+	json_object_set_new(request, "depth", json_integer(m->device.info.queue_depth));
+	json_object_set_new(request, "path", json_integer(m->device.path));
+	json_object_set_new(request, "max-io", json_integer(m->device.max_io));
 	json_object_set_new(request, "cpus", queue_cpus(m));
 	ret = worker_call(m->worker, request, &fd, 1, FLOW_WORKER_MS * 2, &reply, NULL, err);
 	close(fd);
@@ -245,7 +245,7 @@ int flow_unless_worker_dies(struct managed *m,
 	m->failing = true;
 	m->control.hurry = worker_has_ended(m->worker);
 	/* The driver wants to hear who has opened ublkcN. */
-	ret = command(&m->control, m->info.dev_id, getpid(), err);
+	ret = command(&m->control, m->device.info.dev_id, getpid(), err);
 	m->failing = false;
 	if (m->control.hurry && ret) {
 		m->control.hurry = 0;
@@ -286,15 +286,15 @@ int flow_end_worker(struct managed *m, unsigned ms, struct error *err)
 int flow_find_device(struct managed *m, struct error *err)
 {
 	struct ublk_dev_info info;
-	int ret = control_get_info(&m->control, m->info.dev_id, &info, err);
+	int ret = control_get_info(&m->control, m->device.info.dev_id, &info, err);
 
 	if (ret)
 		return ret;
 	/* Without a cookie it has never been made; others' devices have none either. */
-	if (!m->cookie || info.server_flags != m->cookie)
+	if (!m->device.cookie || info.server_flags != m->device.cookie)
 		return error_set(err, ENODEV, "device %u is not this export's any more",
-				 m->info.dev_id);
-	m->info = info;
+				 m->device.info.dev_id);
+	m->device.info = info;
 	return 0;
 }
 
@@ -303,7 +303,8 @@ static void set_attribute(struct managed *m, const char *attribute, const char *
 	char path[96];
 	int ret;
 
-	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/%s", m->info.dev_id, attribute);
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/%s", m->device.info.dev_id,
+		 attribute);
 	ret = kernel_write_file((struct kernel_for){ m->name, KERNEL_DEVICE }, path, value,
 				ATTRIBUTE_MS);
 	if (ret)
@@ -361,7 +362,7 @@ void flow_finish(struct managed *m, bool partitions)
 		set_attribute(m, "io_timeout", "1000");
 	/* A device of one queue gets mq-deadline, which only adds work here. */
 	set_attribute(m, "scheduler", "none");
-	if (partitions && m->partitions)
+	if (partitions && m->device.partitions)
 		add_partitions(m, device);
 }
 

@@ -98,7 +98,7 @@ static int find_living(struct managed *m, struct error *err)
 {
 	int ret = flow_find_device(m, err);
 
-	if (!ret && m->info.state == UBLK_DEV_DEAD)
+	if (!ret && m->device.info.state == UBLK_DEV_DEAD)
 		ret = error_set(err, ENODEV, "the device was stopped by another program");
 	return ret;
 }
@@ -118,7 +118,7 @@ static int wait_for_last_cancel(struct managed *m)
 
 	if (kernel_features() & UBLK_FEAT_QUIESCE)
 		return 0;
-	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", m->info.dev_id);
+	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", m->device.info.dev_id);
 	fd = kernel_open_file(who, path, O_RDWR, 0, SETTLE_MS);
 	if (fd < 0)
 		return fd == -EBUSY ? fd : 0; /* START_USER_RECOVERY tells */
@@ -142,9 +142,9 @@ static int begin(struct managed *m, struct error *err)
 			return ret;
 		ret = wait_for_last_cancel(m);
 		if (!ret || last)
-			ret = control_start_recovery(&m->control, m->info.dev_id, err);
+			ret = control_start_recovery(&m->control, m->device.info.dev_id, err);
 		/* Begun before, by a server that died over it: all is as it should be. */
-		if (ret == -EINVAL && m->info.state == UBLK_DEV_QUIESCED)
+		if (ret == -EINVAL && m->device.info.state == UBLK_DEV_QUIESCED)
 			return 0;
 		if (ret != -EBUSY || last)
 			return ret;
@@ -161,12 +161,12 @@ static int open_again(struct managed *m, struct error *err)
 
 	if (!ret)
 		ret = check_same(m, &now, identity, err);
-	if (!ret && nr_queues < m->info.nr_hw_queues)
+	if (!ret && nr_queues < m->device.info.nr_hw_queues)
 		ret = error_set(
 			err, ESTALE,
 			"the storage serves %u queues at the most by now, and the device has "
 			"%u: remove the export and make it anew",
-			nr_queues, m->info.nr_hw_queues);
+			nr_queues, m->device.info.nr_hw_queues);
 	if (!ret && now.size > m->limits.size)
 		m->grow_to = now.size;
 	return ret;
@@ -195,7 +195,7 @@ static int result_of(struct managed *m, int ret, bool refused)
 	struct error ignored;
 
 	if (ret == -ENODEV && flow_find_device(m, &ignored) != -ENODEV &&
-	    m->info.state != UBLK_DEV_DEAD)
+	    m->device.info.state != UBLK_DEV_DEAD)
 		return -EIO;
 	return refused && (ret == -EPIPE || ret == -ETIMEDOUT) ? -EIO : ret;
 }

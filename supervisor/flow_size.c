@@ -24,12 +24,12 @@ static int set_device_size(struct managed *m, uint64_t size, struct error *err)
 	kernel_control(&m->control);
 	/* Of a device that another program has stopped 6.16 and 6.17 crash over it. */
 	ret = flow_find_device(m, err);
-	if (!ret && m->info.state == UBLK_DEV_DEAD)
+	if (!ret && m->device.info.state == UBLK_DEV_DEAD)
 		ret = error_set(err, ENODEV, "%s: the device was stopped by another program",
 				m->name);
 	if (!ret)
-		ret = control_update_size(&m->control, m->info.dev_id, size >> UBLK_SECTOR_SHIFT,
-					  err);
+		ret = control_update_size(&m->control, m->device.info.dev_id,
+					  size >> UBLK_SECTOR_SHIFT, err);
 	if (ret)
 		return ret;
 	log_info(m->name, "its size is %s now, it was %s", size_format(size, now, sizeof(now)),

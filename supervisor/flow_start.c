@@ -27,7 +27,7 @@ static int choose(struct managed *m, struct error *err)
 	uint64_t features = kernel_features();
 	int ret;
 
-	m->max_io = (uint32_t)v[SPEC_MAX_IO].number;
+	m->device.max_io = (uint32_t)v[SPEC_MAX_IO].number;
 	if (!(features & UBLK_FEAT_RECOVERY))
 		return error_set(
 			err, EOPNOTSUPP,
@@ -37,13 +37,13 @@ static int choose(struct managed *m, struct error *err)
 	if (ret)
 		return ret;
 	return io_path_choose((enum io_path)v[SPEC_IO_PATH].word, m->spec.backend->access, features,
-			      &m->path, &m->path_reason, err);
+			      &m->device.path, &m->device.path_reason, err);
 }
 
 static int add(struct managed *m, unsigned nr_queues, unsigned depth, struct error *err)
 {
 	uint64_t wanted = UBLK_FEAT_IOCTL_ENCODE | UBLK_FEAT_RECOVERY | UBLK_FEAT_RECOVERY_REISSUE |
-			  io_path_features(m->path),
+			  io_path_features(m->device.path),
 		 lacks;
 	const struct option_value *id = &m->spec.values[SPEC_ID];
 	struct error ignored;
@@ -51,28 +51,28 @@ static int add(struct managed *m, unsigned nr_queues, unsigned depth, struct err
 
 	/* A worker without privilege gets no scan anyway; partitions are added later. */
 	wanted |= kernel_features() & UBLK_FEAT_NO_PART_SCAN;
-	m->info = (struct ublk_dev_info){
+	m->device.info = (struct ublk_dev_info){
 		.dev_id = id->set ? (uint32_t)id->number : UBLK_ID_AUTO,
 		.nr_hw_queues = (uint16_t)nr_queues,
 		.queue_depth = (uint16_t)depth,
-		.max_io_buf_bytes = m->max_io,
+		.max_io_buf_bytes = m->device.max_io,
 		.flags = wanted,
-		.server_flags = m->cookie,
+		.server_flags = m->device.cookie,
 	};
-	ret = control_add(&m->control, &m->info, err);
+	ret = control_add(&m->control, &m->device.info, err);
 	if (ret)
 		return ret;
-	lacks = wanted & ~m->info.flags & ~UBLK_FEAT_IOCTL_ENCODE;
+	lacks = wanted & ~m->device.info.flags & ~UBLK_FEAT_IOCTL_ENCODE;
 	if (!lacks) {
-		m->has_device = true;
+		m->device.exists = true;
 		return 0;
 	}
-	control_delete(&m->control, m->info.dev_id, &ignored);
+	control_delete(&m->control, m->device.info.dev_id, &ignored);
 	return error_set(
 		err, EOPNOTSUPP,
 		"the kernel has not granted what I/O path %s needs (it lacks %#llx): choose "
 		"another --io-path",
-		io_path_name(m->path), (unsigned long long)lacks);
+		io_path_name(m->device.path), (unsigned long long)lacks);
 }
 
 static int set_params(struct managed *m, struct error *err)
@@ -80,10 +80,10 @@ static int set_params(struct managed *m, struct error *err)
 	struct ublk_dev_params asked, kept;
 	int ret;
 
-	params_make(&m->limits, m->max_io, m->path == IO_PATH_ZERO_COPY, &asked);
-	ret = control_set_params(&m->control, m->info.dev_id, &asked, err);
+	params_make(&m->limits, m->device.max_io, m->device.path == IO_PATH_ZERO_COPY, &asked);
+	ret = control_set_params(&m->control, m->device.info.dev_id, &asked, err);
 	if (!ret)
-		ret = control_get_params(&m->control, m->info.dev_id, &kept, err);
+		ret = control_get_params(&m->control, m->device.info.dev_id, &kept, err);
 	return ret ? ret : params_check_kept(&asked, &kept, err);
 }
 
@@ -128,12 +128,12 @@ static void undo(struct managed *m)
 	flow_end_worker(m, FLOW_WORKER_MS, &err);
 	/* The device was never live: no write was sent. */
 	fence_close(&m->fence);
-	if (m->has_device) {
+	if (m->device.exists) {
 		managed_device(m, device, sizeof(device));
-		if (control_delete(&m->control, m->info.dev_id, &err) && err.code != ENODEV)
+		if (control_delete(&m->control, m->device.info.dev_id, &err) && err.code != ENODEV)
 			log_error(m->name, "%s is left behind: %s", device, err.text);
 		else
-			m->has_device = false;
+			m->device.exists = false;
 		name_forget(NAME_RECORDS, device, &err);
 	}
 	flow_drop_counters(m);
@@ -150,8 +150,9 @@ int flow_start(struct managed *m, struct error *err)
 	kernel_control(&m->control);
 	managed_move(m, EXPORT_OPENING, NULL);
 	m->lost = 0;
-	if (getrandom(&m->cookie, sizeof(m->cookie), 0) != sizeof(m->cookie) || !m->cookie)
-		m->cookie = (uint64_t)(uintptr_t)m ^ clock_ms();
+	if (getrandom(&m->device.cookie, sizeof(m->device.cookie), 0) != sizeof(m->device.cookie) ||
+	    !m->device.cookie)
+		m->device.cookie = (uint64_t)(uintptr_t)m ^ clock_ms();
 	ret = choose(m, err);
 	if (!ret)
 		ret = managed_write(m, err);

@@ -141,7 +141,7 @@ static int stop_unless_open(struct claim *claim, struct error *err)
 	int ret;
 
 	release(claim);
-	while ((ret = control_try_stop(&m->control, m->info.dev_id, err)) == -EBUSY) {
+	while ((ret = control_try_stop(&m->control, m->device.info.dev_id, err)) == -EBUSY) {
 		if (refuse_if_held(claim, err)) {
 			err->code = EBUSY;
 			return -EBUSY;
@@ -190,7 +190,7 @@ static int stop_device(struct claim *claim, struct error *err)
 	m->control.progress_context = m;
 	if (m->force)
 		m->control.deadline_ms = FORCED_MS;
-	ret = control_stop(&m->control, m->info.dev_id, err);
+	ret = control_stop(&m->control, m->device.info.dev_id, err);
 	m->control.progress = NULL;
 	m->control.deadline_ms = CONTROL_DEADLINE_MS;
 	return ret == -ENODEV ? 0 : ret;
@@ -206,16 +206,16 @@ static int delete_device(struct managed *m, struct error *err)
 	ret = flow_find_device(m, err);
 	if (!ret) {
 		/* By force it goes now, and the rest of it when its user lets go. */
-		ret = m->force ? control_delete_async(&m->control, m->info.dev_id, err)
+		ret = m->force ? control_delete_async(&m->control, m->device.info.dev_id, err)
 			       : -EOPNOTSUPP;
 		if (ret == -EOPNOTSUPP)
-			ret = control_delete(&m->control, m->info.dev_id, err);
+			ret = control_delete(&m->control, m->device.info.dev_id, err);
 	}
 	if (ret && ret != -ENODEV)
 		return ret;
 	name_unlink(m->name, device, &ignored);
 	name_forget(NAME_RECORDS, device, &ignored);
-	m->has_device = false;
+	m->device.exists = false;
 	return 0;
 }
 
@@ -254,10 +254,10 @@ static int stop_and_delete(struct claim *claim, struct error *err)
 	if (ret && !m->force)
 		return ret;
 	end_fence(m);
-	if (!m->has_device)
+	if (!m->device.exists)
 		return 0;
 	/* Without a server requests that wait are failed by this. */
-	control_stop(&m->control, m->info.dev_id, &ignored);
+	control_stop(&m->control, m->device.info.dev_id, &ignored);
 	release(claim);
 	return delete_device(m, err);
 }
@@ -271,7 +271,7 @@ int flow_stop(struct managed *m, struct error *err)
 
 	kernel_control(&m->control);
 	/* Without a server, too: what its users wait for would be lost. */
-	if (m->has_device && !m->force)
+	if (m->device.exists && !m->force)
 		ret = refuse_if_held(&claim, err);
 	if (!ret && live && !m->force)
 		ret = flush(&claim, err);
@@ -282,7 +282,7 @@ int flow_stop(struct managed *m, struct error *err)
 	if (m->state != EXPORT_DECLARED && m->state != EXPORT_FAILED)
 		managed_move(m, EXPORT_STOPPING, NULL);
 	managed_write(m, &ignored);
-	if (m->has_device || m->worker)
+	if (m->device.exists || m->worker)
 		ret = stop_and_delete(&claim, err);
 	release(&claim);
 	if (ret == -EBUSY && live) {

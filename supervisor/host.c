@@ -104,7 +104,7 @@ void host_save_memory(struct managed *m, const struct worker *worker)
 {
 	int fd;
 
-	if (!host_has_memory(m) || m->memory_fd >= 0 || !m->has_device)
+	if (!host_has_memory(m) || m->memory_fd >= 0 || !m->device.exists)
 		return;
 	fd = worker_open_memory(worker, m->limits.size);
 	if (fd < 0) {

@@ -406,7 +406,7 @@ static bool step(struct managed *m)
 	case EXPORT_FAILED:
 		if (m->given_up || m->want != WANT_LIVE || !is_due(m))
 			return false;
-		if (!m->has_device)
+		if (!m->device.exists)
 			return start(m);
 		managed_move(m, EXPORT_RECOVERING, NULL);
 		return true;
@@ -475,7 +475,7 @@ static bool has_requests(const struct managed *m)
 	char path[64], text[64];
 	unsigned long reads = 0, writes = 0;
 
-	snprintf(path, sizeof(path), "/sys/block/ublkb%u/inflight", m->info.dev_id);
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/inflight", m->device.info.dev_id);
 	if (small_file_line(path, text, sizeof(text)) > 0)
 		sscanf(text, "%lu %lu", &reads, &writes);
 	return reads || writes;
@@ -485,7 +485,8 @@ static uint64_t rounds_of(const struct managed *m)
 {
 	uint64_t sum = 0;
 
-	for (unsigned i = 0; i < m->info.nr_hw_queues && i < counters_nr_queues(m->counters); i++)
+	for (unsigned i = 0; i < m->device.info.nr_hw_queues && i < counters_nr_queues(m->counters);
+	     i++)
 		sum += __atomic_load_n(&counters_queue(m->counters, i)->rounds, __ATOMIC_RELAXED);
 	return sum;
 }

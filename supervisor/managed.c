@@ -85,6 +85,9 @@ int managed_create(struct managed **managed, const char *name, const char *uri, 
 	}
 	m->options = options;
 	m->origin = origin;
+	m->device.name = m->name;
+	m->device.control = &m->control;
+	m->device.outlives_server = true;
 	m->counters_fd = m->memory_fd = -1;
 	m->retry.data = m;
 	m->uri = strdup(uri);
@@ -98,8 +101,9 @@ int managed_create(struct managed **managed, const char *name, const char *uri, 
 	ret = read_options(m, err);
 	if (ret)
 		goto close;
-	m->partitions = m->spec.values[SPEC_PARTITIONS].set ? !m->spec.values[SPEC_PARTITIONS].word
-							    : m->spec.backend->partitions;
+	m->device.partitions = m->spec.values[SPEC_PARTITIONS].set
+				       ? !m->spec.values[SPEC_PARTITIONS].word
+				       : m->spec.backend->partitions;
 	uv_timer_init(uv_default_loop(), &m->retry);
 	*managed = m;
 	return 0;
@@ -202,8 +206,8 @@ void managed_set_fault(struct managed *m, const struct error *err)
 void managed_device(const struct managed *m, char *out, size_t size)
 {
 	out[0] = 0;
-	if (m->has_device)
-		snprintf(out, size, UBLK_BLOCK_PREFIX "%u", m->info.dev_id);
+	if (m->device.exists)
+		snprintf(out, size, UBLK_BLOCK_PREFIX "%u", m->device.info.dev_id);
 }
 
 int managed_holders(const struct managed *m, struct holders *holders, unsigned ms)
@@ -212,9 +216,9 @@ int managed_holders(const struct managed *m, struct holders *holders, unsigned m
 	int ret;
 
 	*holders = (struct holders){ 0 };
-	if (!m->has_device)
+	if (!m->device.exists)
 		return 0;
-	snprintf(block, sizeof(block), "ublkb%u", m->info.dev_id);
+	snprintf(block, sizeof(block), "ublkb%u", m->device.info.dev_id);
 	ret = kernel_holders(m->name, block, holders, ms);
 	/* Not started, or stopped already: there is nothing to be open. */
 	return ret == -ENODEV ? 0 : ret;
@@ -232,20 +236,20 @@ static json_t *to_json(const struct managed *m)
 	char cookie[24];
 	json_t *json;
 
-	snprintf(cookie, sizeof(cookie), "%016" PRIx64, m->cookie);
+	snprintf(cookie, sizeof(cookie), "%016" PRIx64, m->device.cookie);
 	json = json_pack("{s:i, s:s, s:s, s:O, s:s, s:s, s:s, s:s}", "version", RECORD_VERSION,
 			 "name", m->name, "uri", m->uri, "options", m->options, "origin",
 			 origins[m->origin], "want", wants[m->want], "state",
 			 export_state_name(m->state), "cookie", cookie);
 	json_object_set_new(json, "owner", owner_to_json(&m->owner));
-	if (m->has_device) {
-		json_object_set_new(json, "id", json_integer(m->info.dev_id));
-		json_object_set_new(json, "queues", json_integer(m->info.nr_hw_queues));
-		json_object_set_new(json, "depth", json_integer(m->info.queue_depth));
+	if (m->device.exists) {
+		json_object_set_new(json, "id", json_integer(m->device.info.dev_id));
+		json_object_set_new(json, "queues", json_integer(m->device.info.nr_hw_queues));
+		json_object_set_new(json, "depth", json_integer(m->device.info.queue_depth));
 		json_object_set_new(json, "limits", limits_to_json(&m->limits));
 		json_object_set_new(json, "identity", json_string(m->identity));
-		json_object_set_new(json, "path", json_string(io_path_name(m->path)));
-		json_object_set_new(json, "max-io", json_integer(m->max_io));
+		json_object_set_new(json, "path", json_string(io_path_name(m->device.path)));
+		json_object_set_new(json, "max-io", json_integer(m->device.max_io));
 		json_object_set_new(json, "recoveries", json_integer(m->recoveries));
 		json_object_set_new(json, "lost", json_integer(m->lost));
 		if (m->unfenced || (m->fence_told && m->fence.nr))
@@ -388,17 +392,17 @@ static int read_device(struct managed *m, const json_t *json)
 	    limits_from_json(json_object_get(json, "limits"), &m->limits) ||
 	    !m->limits.logical_block)
 		return -EBADMSG;
-	m->has_device = true;
-	m->info.dev_id = (uint32_t)json_integer_value(id);
-	m->info.nr_hw_queues = (uint16_t)json_integer_value(json_object_get(json, "queues"));
-	m->info.queue_depth = (uint16_t)json_integer_value(json_object_get(json, "depth"));
-	m->max_io = (uint32_t)json_integer_value(json_object_get(json, "max-io"));
+	m->device.exists = true;
+	m->device.info.dev_id = (uint32_t)json_integer_value(id);
+	m->device.info.nr_hw_queues = (uint16_t)json_integer_value(json_object_get(json, "queues"));
+	m->device.info.queue_depth = (uint16_t)json_integer_value(json_object_get(json, "depth"));
+	m->device.max_io = (uint32_t)json_integer_value(json_object_get(json, "max-io"));
 	m->recoveries = (unsigned)json_integer_value(json_object_get(json, "recoveries"));
 	m->lost = (int)json_integer_value(json_object_get(json, "lost"));
 	m->unfenced = json_is_true(json_object_get(json, "unfenced"));
 	read_process(m, json_object_get(json, "worker"));
-	m->path = (enum io_path)path;
-	m->path_reason = "as the device was made";
+	m->device.path = (enum io_path)path;
+	m->device.path_reason = "as the device was made";
 	snprintf(m->identity, sizeof(m->identity), "%s", identity);
 	return 0;
 }
@@ -432,7 +436,7 @@ int managed_read(struct managed **managed, const char *name, struct error *err)
 	if (!ret) {
 		(*managed)->want = (enum managed_want)want;
 		(*managed)->state = (enum export_state)state;
-		(*managed)->cookie = strtoull(cookie, NULL, 16);
+		(*managed)->device.cookie = strtoull(cookie, NULL, 16);
 		(*managed)->owner = owner;
 		ret = read_device(*managed, json);
 		if (ret) {

@@ -18,10 +18,9 @@
 
 #include "common/error.h"
 #include "engine/backend.h"
-#include "engine/control.h"
 #include "engine/counters.h"
+#include "engine/device.h"
 #include "engine/holders.h"
-#include "engine/io_path.h"
 #include "engine/spec.h"
 #include "engine/state.h"
 #include "supervisor/fence.h"
@@ -97,16 +96,10 @@ struct managed {
 	unsigned recoveries;
 
 	/* The device. */
-	bool has_device;
-	uint64_t cookie; /* server_flags: that it is ours */
-	struct ublk_dev_info info;
-	struct control control; /* of the fiber at work */
+	struct device device;
+	struct control control; /* the device's; of the fiber at work */
 	struct backend_limits limits;
 	char identity[IDENTITY_BYTES];
-	enum io_path path;
-	const char *path_reason;
-	uint32_t max_io;
-	bool partitions;
 
 	/* Its server. */
 	struct worker *worker;         /* or NULL */

@@ -62,7 +62,7 @@ static void use(unsigned nr_queues)
 	json_t *stats;
 	char *text;
 
-	export->info.nr_hw_queues = (uint16_t)nr_queues;
+	export->device.info.nr_hw_queues = (uint16_t)nr_queues;
 	managed_look_lost(export);
 	stats = describe_stats(export);
 	text = json_dumps(stats, JSON_COMPACT);

@@ -49,11 +49,12 @@ static void check_same(const struct managed *a, const struct managed *b)
 {
 	if (strcmp(a->uri, b->uri) != 0 || !json_equal(a->options, b->options) ||
 	    a->origin != b->origin || a->want != b->want || a->state != b->state ||
-	    a->cookie != b->cookie || a->has_device != b->has_device ||
+	    a->device.cookie != b->device.cookie || a->device.exists != b->device.exists ||
 	    memcmp(&a->owner, &b->owner, sizeof(a->owner)) != 0)
 		broken("a record says something else when it is written again");
-	if (a->has_device &&
-	    (a->info.dev_id != b->info.dev_id || a->info.nr_hw_queues != b->info.nr_hw_queues ||
+	if (a->device.exists &&
+	    (a->device.info.dev_id != b->device.info.dev_id ||
+	     a->device.info.nr_hw_queues != b->device.info.nr_hw_queues ||
 	     a->process.pid != b->process.pid || a->process.started != b->process.started ||
 	     strcmp(a->identity, b->identity) != 0 || a->limits.size != b->limits.size))
 		broken("a device is another one when its record is written again");
@@ -65,7 +66,7 @@ static void check_paths(const struct managed *m)
 		broken("a process whose number is a group of processes");
 	if ((unsigned)m->state >= EXPORT_STATES)
 		broken("a state that there is not");
-	if (m->has_device && !m->limits.logical_block)
+	if (m->device.exists && !m->limits.logical_block)
 		broken("a device without blocks");
 }
 
@@ -108,9 +109,9 @@ static void write_seeds(const char *where)
 					   ORIGIN_REQUESTED, &err))
 				broken(err.text);
 			m->state = has_device ? EXPORT_LIVE : EXPORT_DECLARED;
-			m->has_device = has_device;
-			m->cookie = 0x1234;
-			m->info.nr_hw_queues = 2;
+			m->device.exists = has_device;
+			m->device.cookie = 0x1234;
+			m->device.info.nr_hw_queues = 2;
 			m->limits = (struct backend_limits){ .size = 1 << 30,
 							     .logical_block = 512,
 							     .physical_block = 4096 };

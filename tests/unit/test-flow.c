@@ -239,8 +239,8 @@ static int setup(void **state)
 	assert_int_equal(
 		managed_create(&m, "a", "memory:1M", json_object(), ORIGIN_REQUESTED, &err), 0);
 	m->state = EXPORT_RECOVERING;
-	m->has_device = true;
-	m->cookie = 1;
+	m->device.exists = true;
+	m->device.cookie = 1;
 	m->keeping = true;
 	return 0;
 }
@@ -369,7 +369,7 @@ static void adopt_after(bool published)
 
 static void adopts_both(void)
 {
-	m->has_device = false;
+	m->device.exists = false;
 	adopt_after(false);
 	adopt_after(true);
 }
@@ -395,7 +395,7 @@ static void adopts_content(void)
 	assert_int_equal(worker_publish(m->worker, &err), 0);
 	worker_forget(m->worker);
 	m->worker = NULL;
-	m->has_device = false;
+	m->device.exists = false;
 	flow_adopt(m);
 	unsetenv("NOTIFY_SOCKET");
 	unlink(at.sun_path);
@@ -483,7 +483,7 @@ static void opens_with_shape(void)
 	assert_int_equal(nr_queues, 3000);
 	assert_int_equal(depth, 4000);
 	/* A new one: as many as there is room to count, whatever CPUs there are by now. */
-	m->has_device = false;
+	m->device.exists = false;
 	assert_int_equal(flow_open(m, &limits, identity, &nr_queues, &depth, &err), 0);
 	assert_int_equal(nr_queues, 3000);
 	assert_int_equal(depth, 128);
@@ -496,9 +496,9 @@ static void opens_with_shape(void)
 static void test_a_device_keeps_its_shape(void **state)
 {
 	(void)state;
-	m->info.nr_hw_queues = 3000;
-	m->info.queue_depth = 4000;
-	m->max_io = 4096;
+	m->device.info.nr_hw_queues = 3000;
+	m->device.info.queue_depth = 4000;
+	m->device.max_io = 4096;
 	in_fiber(opens_with_shape);
 }
 
@@ -545,8 +545,8 @@ static void test_a_worker_that_served_has_not_died_in_a_row(void **state)
 	assert_true(keep_died_at_once(9999, 99));
 	assert_false(keep_died_at_once(2000, 100));
 	assert_false(keep_died_at_once(10000, 0));
-	m->info.nr_hw_queues = 2;
-	m->info.queue_depth = 8;
+	m->device.info.nr_hw_queues = 2;
+	m->device.info.queue_depth = 8;
 	in_fiber(dies_often);
 }
 
@@ -573,19 +573,19 @@ static void recovers_on(const struct fake_kernel *kernel, const char *steps)
 	release = kernel;
 	expected = steps;
 	done[0] = 0;
-	m->info = (struct ublk_dev_info){ .dev_id = UBLK_ID_AUTO,
-					  .nr_hw_queues = 1,
-					  .queue_depth = 4,
-					  .max_io_buf_bytes = 4096,
-					  .server_flags = m->cookie,
-					  .flags = UBLK_FEAT_RECOVERY };
-	m->max_io = 4096;
+	m->device.info = (struct ublk_dev_info){ .dev_id = UBLK_ID_AUTO,
+						 .nr_hw_queues = 1,
+						 .queue_depth = 4,
+						 .max_io_buf_bytes = 4096,
+						 .server_flags = m->device.cookie,
+						 .flags = UBLK_FEAT_RECOVERY };
+	m->device.max_io = 4096;
 	m->limits = stub_limits;
 	assert_int_equal(params_complete_limits(&m->limits, &err), 0);
-	assert_int_equal(control_add(&driver, &m->info, &err), 0);
-	fake_quiesce(m->info.dev_id);
+	assert_int_equal(control_add(&driver, &m->device.info, &err), 0);
+	fake_quiesce(m->device.info.dev_id);
 	in_fiber(begins_recovery);
-	assert_int_equal(control_delete(&driver, m->info.dev_id, &err), 0);
+	assert_int_equal(control_delete(&driver, m->device.info.dev_id, &err), 0);
 	release = &fake_linux_7_2;
 }
 

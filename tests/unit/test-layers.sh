@@ -14,7 +14,7 @@ trap 'rm -rf "$tmp"' EXIT
 # Headers of common/ may be included everywhere. The engine's that a folder may
 # include, without .h (what those include themselves comes with them):
 backends_may='backend ring_op'
-control_may='ublk_abi attribute control devices holders spec state params counters backend ring_policy'
+control_may='ublk_abi attribute control device devices holders spec state params counters backend ring_policy'
 supervisor_may="$control_may io_path host"
 worker_may='ring_policy backend spec serve counters state io_path ublk_abi'
 tools_may="$control_may buffer standalone host"

@@ -47,17 +47,17 @@ static struct managed *make(const char *uri, json_t *options)
 
 static void give_device(struct managed *m)
 {
-	m->has_device = true;
-	m->info.dev_id = 7;
-	m->info.nr_hw_queues = 2;
-	m->info.queue_depth = 64;
+	m->device.exists = true;
+	m->device.info.dev_id = 7;
+	m->device.info.nr_hw_queues = 2;
+	m->device.info.queue_depth = 64;
 	m->limits = (struct backend_limits){ .size = 4 << 20, .logical_block = 512 };
-	m->max_io = 1 << 20;
+	m->device.max_io = 1 << 20;
 	m->recoveries = 3;
 	m->lost = -EIO;
 	m->process = (struct worker_process){ 4711, 1ull << 40 };
-	m->path = IO_PATH_USER_COPY;
-	m->cookie = 0xfedcba9876543210;
+	m->device.path = IO_PATH_USER_COPY;
+	m->device.cookie = 0xfedcba9876543210;
 	snprintf(m->identity, sizeof(m->identity), "\xc3\xa9 1:2");
 }
 
@@ -107,17 +107,17 @@ static void test_round_trip(void **state)
 	assert_int_equal(back->state, EXPORT_LIVE);
 	assert_int_equal(back->want, WANT_SUSPENDED);
 	assert_int_equal(back->origin, ORIGIN_PERSISTENT);
-	assert_true(back->has_device && back->cookie == m->cookie);
-	assert_int_equal(back->info.dev_id, 7);
-	assert_int_equal(back->info.nr_hw_queues, 2);
-	assert_int_equal(back->info.queue_depth, 64);
+	assert_true(back->device.exists && back->device.cookie == m->device.cookie);
+	assert_int_equal(back->device.info.dev_id, 7);
+	assert_int_equal(back->device.info.nr_hw_queues, 2);
+	assert_int_equal(back->device.info.queue_depth, 64);
 	assert_int_equal(back->limits.size, 4 << 20);
-	assert_int_equal(back->max_io, 1 << 20);
+	assert_int_equal(back->device.max_io, 1 << 20);
 	assert_int_equal(back->recoveries, 3);
 	assert_int_equal(back->lost, -EIO);
 	assert_int_equal(back->process.pid, 4711);
 	assert_int_equal(back->process.started, 1ull << 40);
-	assert_int_equal(back->path, IO_PATH_USER_COPY);
+	assert_int_equal(back->device.path, IO_PATH_USER_COPY);
 	assert_string_equal(back->identity, m->identity);
 	managed_unwrite(m);
 	assert_false(managed_has_record(m));
@@ -133,7 +133,7 @@ static void test_one_without_device(void **state)
 	(void)state;
 	assert_int_equal(managed_write(m, &err), 0);
 	assert_int_equal(managed_read(&back, "a", &err), 0);
-	assert_false(back->has_device);
+	assert_false(back->device.exists);
 	assert_int_equal(back->state, EXPORT_DECLARED);
 	managed_destroy(m);
 	managed_destroy(back);
