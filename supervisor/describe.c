@@ -101,7 +101,7 @@ static json_t *queues(const struct managed *m)
 	struct control control;
 	char text[512];
 
-	kernel_control(&control);
+	kernel_control(&control, NULL);
 	for (unsigned i = 0; i < queues_of(m); i++) {
 		const struct queue_counters *c;
 		uint64_t started, completed;
@@ -144,7 +144,7 @@ json_t *describe_export(struct managed *m)
 
 	if (m->fault)
 		set_text(json, "reason", m->fault->text);
-	managed_device(m, device, sizeof(device));
+	device_path(&m->device, device, sizeof(device));
 	if (*device) {
 		snprintf(link, sizeof(link), NAME_FOLDER "/%s", m->name);
 		set_text(json, "device", device);
@@ -275,7 +275,7 @@ json_t *describe_details(struct managed *m)
 	json_object_set_new(json, "options", options);
 	json_object_set_new(json, "queues", queues(m));
 	if (m->device.exists) {
-		kernel_control(&control);
+		kernel_control(&control, NULL);
 		if (!control_get_info(&control, m->device.info.dev_id, &info, &err))
 			set_text(json, "kernelState", devices_state_name(info.state));
 		json_object_set_new(json, "limits", limits(&m->limits));
@@ -298,7 +298,7 @@ json_t *describe_stats(struct managed *m)
 	uint64_t in_flight = 0, n;
 	char device[32];
 
-	managed_device(m, device, sizeof(device));
+	device_path(&m->device, device, sizeof(device));
 	set_text(json, "device", device);
 	set_number(json, "since", m->counters ? (uint64_t)m->counters->started_s : 0);
 	for (unsigned op = 0; m->counters && op < IO_OPS; op++) {
@@ -347,7 +347,7 @@ static json_t *describe_foreign(uint32_t id)
 	char device[32];
 	json_t *json;
 
-	kernel_control(&control);
+	kernel_control(&control, NULL);
 	if (control_get_info(&control, id, &info, &err))
 		return NULL;
 	snprintf(device, sizeof(device), UBLK_BLOCK_PREFIX "%u", id);

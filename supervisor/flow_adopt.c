@@ -38,7 +38,7 @@ static int search_device(struct managed *m, struct error *err)
 		int found;
 
 		m->device.info.dev_id = ids[i];
-		found = flow_find_device(m, &each);
+		found = device_find(&m->device, &each);
 		m->device.exists = !found;
 		/* One that the kernel told nothing of may have been it. */
 		if (found && found != -ENODEV && !ret) {
@@ -59,7 +59,7 @@ static int look_for_device(struct managed *m, struct error *err)
 	int ret;
 
 	for (unsigned i = 0;; i++) {
-		ret = on_record ? flow_find_device(m, err) : search_device(m, err);
+		ret = on_record ? device_find(&m->device, err) : search_device(m, err);
 		if (!ret || ret == -ENODEV || i == TRIES)
 			return ret;
 		fiber_sleep(TRY_MS);
@@ -72,7 +72,7 @@ static void forget_device(struct managed *m)
 	char device[32], name[NAME_MAX_LENGTH + 1];
 	struct error ignored;
 
-	managed_device(m, device, sizeof(device));
+	device_path(&m->device, device, sizeof(device));
 	name_unlink(m->name, device, &ignored);
 	if (!name_lookup(NAME_RECORDS, device, name, &ignored) && !strcmp(name, m->name))
 		name_forget(NAME_RECORDS, device, &ignored);
@@ -213,7 +213,7 @@ void flow_adopt(struct managed *m)
 	struct error err;
 	int ret;
 
-	kernel_control(&m->control);
+	flow_begin(m);
 	ret = look_for_device(m, &err);
 	if (ret && ret != -ENODEV) {
 		/* It may be live and in use: its server is left to serve. */

@@ -4,7 +4,6 @@
 #include "common/cpus.h"
 #include "common/error.h"
 #include "common/log.h"
-#include "common/nodes.h"
 #include "common/process.h"
 #include "engine/params.h"
 #include "supervisor/flow.h"
@@ -19,12 +18,10 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define ATTRIBUTE_MS 5000u
-#define LIVE_MS      5000u
-#define PARTX_MS     5000u
+#define LIVE_MS  5000u
+#define PARTX_MS 5000u
 
 void flow_drop_counters(struct managed *m)
 {
@@ -134,7 +131,7 @@ int flow_open(struct managed *m, struct backend_limits *limits, char identity[ID
 	return params_complete_limits(limits, err);
 }
 
-static json_t *queue_cpus(struct managed *m)
+static json_t *queue_cpus(const struct managed *m)
 {
 	const struct option_value *asked = &m->spec.values[SPEC_CPUS];
 	json_t *array = json_array();
@@ -144,35 +141,13 @@ static json_t *queue_cpus(struct managed *m)
 	for (unsigned i = 0; i < m->device.info.nr_hw_queues; i++) {
 		struct cpus cpus = { 0 };
 
-		if (asked->set) {
+		if (asked->set)
 			cpus_parse(asked->text, &cpus, &err);
-		} else {
-			if (control_get_affinity(&m->control, m->device.info.dev_id, i, &cpus,
-						 sizeof(cpus), &err))
-				cpus = (struct cpus){ 0 };
-			nodes_widen(&cpus, NODES_FOLDER);
-		}
+		else
+			device_queue_cpus(&m->device, i, &cpus);
 		json_array_append_new(array, json_string(cpus_format(&cpus, text, sizeof(text))));
 	}
 	return array;
-}
-
-static int open_char(struct managed *m, struct error *err)
-{
-	uint64_t end = clock_ms() + FLOW_RELEASE_MS;
-	char path[32];
-	int fd;
-
-	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", m->device.info.dev_id);
-	for (;;) {
-		fd = open(path, O_RDWR | O_CLOEXEC);
-		if (fd >= 0)
-			return fd;
-		/* The dead server's are let go of a little later; a udev may be late. */
-		if ((errno != EBUSY && errno != ENOENT) || clock_ms() > end)
-			return error_set(err, errno, "%s: %s", path, strerror(errno));
-		fiber_sleep(10);
-	}
 }
 
 void flow_record(const struct managed *m)
@@ -204,7 +179,7 @@ int flow_publish(struct managed *m, struct worker *before, struct error *err)
 int flow_serve(struct managed *m, struct error *err)
 {
 	json_t *request, *reply;
-	int ret, fd = open_char(m, err);
+	int ret, fd = device_open_char(&m->device, FLOW_RELEASE_MS, err);
 
 	if (fd < 0)
 		return fd;
@@ -283,32 +258,10 @@ int flow_end_worker(struct managed *m, unsigned ms, struct error *err)
 
 /* ---- the device ---- */
 
-int flow_find_device(struct managed *m, struct error *err)
+void flow_begin(struct managed *m)
 {
-	struct ublk_dev_info info;
-	int ret = control_get_info(&m->control, m->device.info.dev_id, &info, err);
-
-	if (ret)
-		return ret;
-	/* Without a cookie it has never been made; others' devices have none either. */
-	if (!m->device.cookie || info.server_flags != m->device.cookie)
-		return error_set(err, ENODEV, "device %u is not this export's any more",
-				 m->device.info.dev_id);
-	m->device.info = info;
-	return 0;
-}
-
-static void set_attribute(struct managed *m, const char *attribute, const char *value)
-{
-	char path[96];
-	int ret;
-
-	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/%s", m->device.info.dev_id,
-		 attribute);
-	ret = kernel_write_file((struct kernel_for){ m->name, KERNEL_DEVICE }, path, value,
-				ATTRIBUTE_MS);
-	if (ret)
-		log_debug(m->name, "%s: cannot set it to %s: %s", path, value, kernel_reason(ret));
+	kernel_control(&m->control, m->name);
+	m->device.features = kernel_features();
 }
 
 /* The kernel does not look for partitions of a worker's device; partx does. */
@@ -349,19 +302,12 @@ void flow_finish(struct managed *m, bool partitions)
 	char device[32];
 	struct error err;
 
-	managed_device(m, device, sizeof(device));
+	device_path(&m->device, device, sizeof(device));
 	if (worker_call(m->worker, worker_request("live"), NULL, 0, LIVE_MS, NULL, NULL, &err))
 		log_debug(m->name, "%s", err.text);
 	if (name_link(m->name, device, &err))
 		log_warning(m->name, "%s", err.text);
-	/*
-	 * Until 6.16 a dead server is noticed only when a request times out (30 s). First,
-	 * since the next one may wait for storage that does not answer.
-	 */
-	if (!(kernel_features() & UBLK_FEAT_QUIESCE))
-		set_attribute(m, "io_timeout", "1000");
-	/* A device of one queue gets mq-deadline, which only adds work here. */
-	set_attribute(m, "scheduler", "none");
+	device_tune(&m->device);
 	if (partitions && m->device.partitions)
 		add_partitions(m, device);
 }
@@ -371,7 +317,7 @@ void flow_is_live(struct managed *m)
 	bool is_new = m->state == EXPORT_STARTING;
 	char device[32];
 
-	managed_device(m, device, sizeof(device));
+	device_path(&m->device, device, sizeof(device));
 	managed_move(m, EXPORT_LIVE, NULL);
 	managed_note_live(m);
 	flow_finish(m, is_new);

@@ -61,7 +61,7 @@ int flow_create_counters(struct managed *m, struct error *err);
 void flow_drop_counters(struct managed *m);
 void flow_drop_memory(struct managed *m);
 
-/* Whether the kernel's device is there and ours; its state is in m->info. */
-int flow_find_device(struct managed *m, struct error *err);
+/* The fiber's own control, for all commands of a flow. */
+void flow_begin(struct managed *m);
 
 #endif

@@ -96,7 +96,7 @@ static int check_same(struct managed *m, const struct backend_limits *now, const
 
 static int find_living(struct managed *m, struct error *err)
 {
-	int ret = flow_find_device(m, err);
+	int ret = device_find(&m->device, err);
 
 	if (!ret && m->device.info.state == UBLK_DEV_DEAD)
 		ret = error_set(err, ENODEV, "the device was stopped by another program");
@@ -194,7 +194,7 @@ static int result_of(struct managed *m, int ret, bool refused)
 {
 	struct error ignored;
 
-	if (ret == -ENODEV && flow_find_device(m, &ignored) != -ENODEV &&
+	if (ret == -ENODEV && device_find(&m->device, &ignored) != -ENODEV &&
 	    m->device.info.state != UBLK_DEV_DEAD)
 		return -EIO;
 	return refused && (ret == -EPIPE || ret == -ETIMEDOUT) ? -EIO : ret;
@@ -207,7 +207,7 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 	bool refused = false;
 	int ret = 0;
 
-	kernel_control(&m->control);
+	flow_begin(m);
 	if (held)
 		m->worker = NULL;
 	else

@@ -19,19 +19,10 @@
 static int set_device_size(struct managed *m, uint64_t size, struct error *err)
 {
 	char now[24], then[24];
-	int ret;
+	int ret = device_set_size(&m->device, size, err);
 
-	kernel_control(&m->control);
-	/* Of a device that another program has stopped 6.16 and 6.17 crash over it. */
-	ret = flow_find_device(m, err);
-	if (!ret && m->device.info.state == UBLK_DEV_DEAD)
-		ret = error_set(err, ENODEV, "%s: the device was stopped by another program",
-				m->name);
-	if (!ret)
-		ret = control_update_size(&m->control, m->device.info.dev_id,
-					  size >> UBLK_SECTOR_SHIFT, err);
 	if (ret)
-		return ret;
+		return error_prefix(err, "%s", m->name);
 	log_info(m->name, "its size is %s now, it was %s", size_format(size, now, sizeof(now)),
 		 size_format(m->limits.size, then, sizeof(then)));
 	m->limits.size = size;
@@ -42,7 +33,8 @@ static int set_device_size(struct managed *m, uint64_t size, struct error *err)
 
 static int needs_kernel(struct managed *m, struct error *err)
 {
-	if (kernel_features() & UBLK_FEAT_UPDATE_SIZE)
+	flow_begin(m);
+	if (device_can_resize(&m->device))
 		return 0;
 	return error_set(err, EOPNOTSUPP,
 			 "%s: this kernel cannot resize a live device (Linux 6.16 can): remove it "

@@ -85,7 +85,7 @@ static int take(struct claim *claim, struct error *err)
 
 	if (claim->fd >= 0)
 		return 0;
-	managed_device(m, device, sizeof(device));
+	device_path(&m->device, device, sizeof(device));
 	fd = kernel_open_file((struct kernel_for){ m->name, KERNEL_DEVICE }, device,
 			      O_RDONLY | O_EXCL, 0, CLAIM_MS);
 	if (fd >= 0)
@@ -186,12 +186,9 @@ static int stop_device(struct claim *claim, struct error *err)
 		if (!ret || ret == -ENODEV)
 			return 0;
 	}
-	m->control.progress = requests_done;
-	m->control.progress_context = m;
 	if (m->force)
 		m->control.deadline_ms = FORCED_MS;
-	ret = control_stop(&m->control, m->device.info.dev_id, err);
-	m->control.progress = NULL;
+	ret = device_stop(&m->device, requests_done, m, err);
 	m->control.deadline_ms = CONTROL_DEADLINE_MS;
 	return ret == -ENODEV ? 0 : ret;
 }
@@ -202,20 +199,13 @@ static int delete_device(struct managed *m, struct error *err)
 	char device[32];
 	int ret;
 
-	managed_device(m, device, sizeof(device));
-	ret = flow_find_device(m, err);
-	if (!ret) {
-		/* By force it goes now, and the rest of it when its user lets go. */
-		ret = m->force ? control_delete_async(&m->control, m->device.info.dev_id, err)
-			       : -EOPNOTSUPP;
-		if (ret == -EOPNOTSUPP)
-			ret = control_delete(&m->control, m->device.info.dev_id, err);
-	}
-	if (ret && ret != -ENODEV)
+	device_path(&m->device, device, sizeof(device));
+	/* By force it goes now, and the rest of it when its user lets go. */
+	ret = device_delete(&m->device, -1, true, !m->force, err);
+	if (ret)
 		return ret;
 	name_unlink(m->name, device, &ignored);
 	name_forget(NAME_RECORDS, device, &ignored);
-	m->device.exists = false;
 	return 0;
 }
 
@@ -269,7 +259,7 @@ int flow_stop(struct managed *m, struct error *err)
 	struct error ignored;
 	int ret = 0;
 
-	kernel_control(&m->control);
+	flow_begin(m);
 	/* Without a server, too: what its users wait for would be lost. */
 	if (m->device.exists && !m->force)
 		ret = refuse_if_held(&claim, err);

@@ -24,6 +24,7 @@
 
 #define EACH_AT_ONCE 2u           /* errands of one export and side */
 #define STACK_BYTES  (256u << 10) /* of their threads */
+#define ATTRIBUTE_MS 5000u        /* for an attribute of a device to be written */
 
 /* A fiber that waits for a completion; on its stack. */
 struct waiter {
@@ -78,6 +79,14 @@ static int wait_for(struct control *control, uint64_t number, unsigned ms, int *
 	return w.done ? 0 : -ETIME;
 }
 
+static void pause_fiber(struct control *control, unsigned ms)
+{
+	(void)control;
+	fiber_sleep(ms);
+}
+
+static int write_attribute(struct control *control, const char *path, const char *value);
+
 int kernel_open(uv_loop_t *of, unsigned deadline_ms, struct error *err)
 {
 	int ret = control_open(&driver, deadline_ms, err);
@@ -92,6 +101,8 @@ int kernel_open(uv_loop_t *of, unsigned deadline_ms, struct error *err)
 		return ret;
 	}
 	driver.wait = wait_for;
+	driver.pause = pause_fiber;
+	driver.write_attribute = write_attribute;
 	if (control_at_once(&driver, KERNEL_AT_ONCE))
 		log_debug(NULL, "io_uring's number of workers stays as it is");
 	uv_poll_init(loop, &watch, control_event(&driver));
@@ -104,9 +115,10 @@ uint64_t kernel_features(void)
 	return features;
 }
 
-void kernel_control(struct control *control)
+void kernel_control(struct control *control, const char *export)
 {
 	control_share(control, &driver);
+	control->context = (void *)(uintptr_t) export;
 }
 
 /* ---- what a thread does ---- */
@@ -607,14 +619,14 @@ int kernel_fsync(struct kernel_for who, int fd, unsigned ms)
 	return run(who, &t, ms);
 }
 
-int kernel_write_file(struct kernel_for who, const char *path, const char *text, unsigned ms)
+static int write_attribute(struct control *control, const char *path, const char *value)
 {
 	struct task t = { .kind = TASK_WRITE,
 			  .path = (char *)(uintptr_t)path,
-			  .text = (char *)(uintptr_t)text,
+			  .text = (char *)(uintptr_t)value,
 			  .fd = -1 };
 
-	return run(who, &t, ms);
+	return run((struct kernel_for){ control->context, KERNEL_DEVICE }, &t, ATTRIBUTE_MS);
 }
 
 int kernel_holders(const char *export, const char *block, struct holders *holders, unsigned ms)

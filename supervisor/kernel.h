@@ -31,8 +31,11 @@ int kernel_open(uv_loop_t *loop, unsigned deadline_ms, struct error *err);
 /* The UBLK_FEAT_* of this kernel. */
 uint64_t kernel_features(void);
 
-/* A control for one fiber's commands: control_*() wait as fibers do. */
-void kernel_control(struct control *control);
+/*
+ * A control for one fiber's commands, whose hooks wait as fibers do.  export: whose device
+ * its attributes are (it must stay); NULL: none are written.
+ */
+void kernel_control(struct control *control, const char *export);
 
 /* What of an export an errand is about: one that hangs says nothing of the other. */
 enum kernel_side {
@@ -82,8 +85,6 @@ int kernel_holders(const char *export, const char *block, struct holders *holder
  * (system_wq: kernel/workqueue.c of Linux 6.12; schedule_on_each_cpu() in mm/vmstat.c).
  */
 int kernel_settle(struct kernel_for who, unsigned ms);
-/* Writes text to an attribute of sysfs. */
-int kernel_write_file(struct kernel_for who, const char *path, const char *text, unsigned ms);
 
 /* What such a -errno means, for a message. */
 const char *kernel_reason(int code);

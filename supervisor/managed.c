@@ -203,13 +203,6 @@ void managed_set_fault(struct managed *m, const struct error *err)
 	managed_changed(m);
 }
 
-void managed_device(const struct managed *m, char *out, size_t size)
-{
-	out[0] = 0;
-	if (m->device.exists)
-		snprintf(out, size, UBLK_BLOCK_PREFIX "%u", m->device.info.dev_id);
-}
-
 int managed_holders(const struct managed *m, struct holders *holders, unsigned ms)
 {
 	char block[32];

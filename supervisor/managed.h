@@ -167,9 +167,6 @@ void managed_set_fault(struct managed *m, const struct error *err);
  */
 int managed_holders(const struct managed *m, struct holders *holders, unsigned ms);
 
-/* "/dev/ublkb0"; "" without a device. */
-void managed_device(const struct managed *m, char *out, size_t size);
-
 /* Looks whether a flush has failed, which no later server may forget.  Whether that is news. */
 bool managed_look_lost(struct managed *m);
 

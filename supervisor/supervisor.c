@@ -36,7 +36,7 @@ struct managed *supervisor_find(const char *name)
 	if (!strncmp(name, prefix, sizeof(prefix) - 1))
 		name += sizeof(prefix) - 1;
 	for (struct managed *m = supervisor_exports; m; m = m->next) {
-		managed_device(m, device, sizeof(device));
+		device_path(&m->device, device, sizeof(device));
 		if (!strcmp(m->name, name) ||
 		    (*device && (!strcmp(device, name) || !strcmp(device + 5, name))))
 			return m;

@@ -94,9 +94,19 @@ static int stub(void)
 
 static struct control driver;
 
-void kernel_control(struct control *control)
+static int ignore_attribute(struct control *control, const char *path, const char *value)
 {
+	(void)control;
+	(void)path;
+	(void)value;
+	return 0;
+}
+
+void kernel_control(struct control *control, const char *export)
+{
+	(void)export;
 	control_share(control, &driver);
+	control->write_attribute = ignore_attribute;
 }
 
 static const struct fake_kernel *release = &fake_linux_7_2;
@@ -184,12 +194,6 @@ int kernel_holders(const char *export, const char *block, struct holders *holder
 	(void)holders;
 	(void)ms;
 	return -ENODEV;
-}
-
-int kernel_write_file(struct kernel_for who, const char *path, const char *text, unsigned ms)
-{
-	(void)text;
-	return kernel_open_file(who, path, 0, 0, ms);
 }
 
 const char *kernel_reason(int code)
