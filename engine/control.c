@@ -22,7 +22,7 @@
 
 #define CONTROL_SQE_BYTES    128
 #define CONTROL_RING_ENTRIES 8
-#define CONTROL_SLICE_MS     200u  /* between two looks at control->hurry */
+#define CONTROL_SLICE_MS     200u  /* between two looks at control->abort */
 #define CONTROL_PATIENT_MS   5000u /* then a long STOP_DEV is explained */
 #define CONTROL_CANCEL_MS    1000u /* to let a cancelled command come back */
 
@@ -106,7 +106,7 @@ int control_open(struct control *control, unsigned deadline_ms, struct error *er
 				"this kernel's io_uring is too old for ublk: Linux 6.4 or "
 				"later is needed");
 	else if (ret < 0)
-		ret = ring_refused(err, ret);
+		ret = ring_error(err, ret);
 	if (ret < 0)
 		close(control->fd);
 	return ret < 0 ? ret : 0;
@@ -144,7 +144,7 @@ int control_event(const struct control *control)
 	return control->uring->ring_fd;
 }
 
-int control_at_once(struct control *control, unsigned nr)
+int control_set_max_inflight(struct control *control, unsigned nr)
 {
 	unsigned values[2] = { nr, 0 };
 
@@ -204,7 +204,7 @@ static int wait_answer(struct control *control, uint64_t number, unsigned ms, bo
 				    : wait_slice(control, number, CONTROL_SLICE_MS, result);
 		if (ret == -EINTR)
 			continue;
-		if (ret != -ETIME || control->hurry)
+		if (ret != -ETIME || control->abort)
 			return ret;
 		waited += CONTROL_SLICE_MS;
 		total += CONTROL_SLICE_MS;

@@ -35,7 +35,7 @@ struct control {
 	void *progress_context;
 	uint32_t path_id;      /* a device whose commands must carry its path; UBLK_ID_AUTO: none */
 	unsigned nr_abandoned; /* commands the kernel never answered */
-	volatile sig_atomic_t hurry; /* set (by a signal handler): no more waiting */
+	volatile sig_atomic_t abort; /* set (by a signal handler): no more waiting */
 	/*
 	 * Waits, instead of blocking, until control_take() has found the completion
 	 * `number`, ms milliseconds at most.  Returns 0 with *result, or -ETIME.  NULL:
@@ -58,7 +58,7 @@ struct control {
 
 /*
  * Opens the driver's control device.  Errors: ENOENT where the driver is not
- * loaded or not in this kernel, EACCES without privilege, ring_refused()'s.
+ * loaded or not in this kernel, EACCES without privilege, ring_error()'s.
  */
 int control_open(struct control *control, unsigned deadline_ms, struct error *err);
 void control_close(struct control *control);
@@ -80,7 +80,7 @@ bool control_take(struct control *control, uint64_t *number, int *result);
  * How many commands may wait in the kernel at once (else 4 a CPU).  Returns 0 or
  * -errno.
  */
-int control_at_once(struct control *control, unsigned nr);
+int control_set_max_inflight(struct control *control, unsigned nr);
 
 /*
  * The UBLK_FEAT_* that this kernel's driver has.  A kernel without the command

@@ -670,7 +670,7 @@ static void close_queue(struct queue *q)
 	 * fetches, before 6.13.)  Unless the ring has a backend's I/O still and another
 	 * server may come: it must not begin before that has ended.
 	 */
-	if (!q->setup.succeeded || !has_work(q))
+	if (!q->setup.recoverable || !has_work(q))
 		io_uring_register_files_update(&q->ring.uring, 0, none, QUEUE_FILES);
 	pthread_mutex_lock(&q->gate);
 	q->releases = !q->fault.code && !q->abandoned;

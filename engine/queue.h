@@ -34,7 +34,7 @@ struct queue_setup {
 	uint32_t max_io;
 	struct cpus cpus;  /* to run on; empty: anywhere */
 	bool unprivileged; /* fetch without CAP_SYS_ADMIN, so that no partitions are scanned */
-	bool succeeded;    /* another server may come after it, and must not come too early */
+	bool recoverable;  /* another server may come after it, and must not come too early */
 	struct queue_counters *counters;
 	int end_event; /* an eventfd, written when the thread has ended */
 };

@@ -24,7 +24,7 @@ static bool is_privileged(void)
 	return !capng_get_caps_process() && capng_have_capability(CAPNG_EFFECTIVE, CAP_SYS_ADMIN);
 }
 
-int ring_refused(struct error *err, int code)
+int ring_error(struct error *err, int code)
 {
 	code = code < 0 ? -code : code;
 	ring_policy_read(NULL);
@@ -91,7 +91,7 @@ int ring_open(struct ring *ring, unsigned entries, uint64_t ops, struct error *e
 		ring->mode = ring_modes[i].mode;
 	}
 	if (ret < 0)
-		return ring_refused(err, ret);
+		return ring_error(err, ret);
 	ret = restrict_to(ring, ops);
 	if (ret < 0) {
 		io_uring_queue_exit(&ring->uring);

@@ -38,7 +38,7 @@ void ring_leave(struct ring *ring);
 void ring_close(struct ring *ring);
 
 /* Words for why an io_uring could not be set up (code: errno); fills err, returns -code. */
-int ring_refused(struct error *err, int code);
+int ring_error(struct error *err, int code);
 
 /* Submits early, to make room; returns an SQE.  What ring_sqe() does when there is none. */
 struct io_uring_sqe *ring_sqe_late(struct ring *ring);

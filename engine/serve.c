@@ -97,7 +97,7 @@ int serving_start(struct serving *s, const struct serving_setup *setup, struct e
 			.path = setup->path,
 			.max_io = setup->max_io,
 			.unprivileged = setup->unprivileged,
-			.succeeded = setup->succeeded,
+			.recoverable = setup->recoverable,
 			.counters = counters,
 			.end_event = s->end_event,
 		};

@@ -44,7 +44,7 @@ struct serving_setup {
 	enum io_path path;
 	uint32_t max_io;
 	unsigned nr_queues, depth;
-	bool succeeded;    /* another server may take the device over when this one has ended */
+	bool recoverable;  /* another server may take the device over when this one has ended */
 	bool unprivileged; /* fetch without CAP_SYS_ADMIN, so that no partitions are scanned */
 	const struct cpus *cpus;
 };

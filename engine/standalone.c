@@ -99,7 +99,7 @@ static void abandon_device(struct standalone *s)
 	struct error err;
 
 	/* It may not even begin before the process ends: no use to wait for it. */
-	s->device.control->hurry = 1;
+	s->device.control->abort = 1;
 	if (control_delete_async(s->device.control, s->device.info.dev_id, &err))
 		log_error(s->serving.export.name, "device %u is left behind: %s",
 			  s->device.info.dev_id, err.text);
@@ -108,7 +108,7 @@ static void abandon_device(struct standalone *s)
 /* Closes ublkcN and deletes the device.  idle: nothing is in flight. */
 static int delete (struct standalone *s, bool idle, struct error *err)
 {
-	s->device.control->hurry = 0;
+	s->device.control->abort = 0;
 	return device_delete(&s->device, s->char_fd, idle, false, err);
 }
 
@@ -230,13 +230,13 @@ static bool stop_in_order(struct standalone *s, struct error *fault)
 {
 	int ret;
 
-	if (s->device.control->hurry || serving_has_failed(&s->serving))
+	if (s->device.control->abort || serving_has_failed(&s->serving))
 		return false;
 	ret = device_stop(&s->device, requests_done, &s->serving, fault);
 	if (!ret)
 		return true;
-	/* Told to hurry meanwhile, or gone already: neither is a fault of the device's. */
-	if (s->device.control->hurry || fault->code == ENODEV)
+	/* Aborted meanwhile, or gone already: neither is a fault of the device's. */
+	if (s->device.control->abort || fault->code == ENODEV)
 		fault->code = 0;
 	return false;
 }

@@ -66,7 +66,7 @@ void standalone_follow_size(struct standalone *device);
 int standalone_resize(struct standalone *device, struct error *err);
 
 /*
- * Stops and deletes the device.  With control->hurry set (before or meanwhile)
+ * Stops and deletes the device.  With control->abort set (before or meanwhile)
  * requests in service are abandoned.  Returns 0, or -errno with err filled: the
  * reason why a queue failed earlier, or what could not be undone.
  */

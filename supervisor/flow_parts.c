@@ -218,18 +218,18 @@ int flow_unless_worker_dies(struct managed *m,
 	int ret;
 
 	m->failing = true;
-	m->control.hurry = worker_has_ended(m->worker);
+	m->control.abort = worker_has_ended(m->worker);
 	/* The driver wants to hear who has opened ublkcN. */
 	ret = command(&m->control, m->device.info.dev_id, getpid(), err);
 	m->failing = false;
-	if (m->control.hurry && ret) {
-		m->control.hurry = 0;
+	if (m->control.abort && ret) {
+		m->control.abort = 0;
 		if (!worker_fault(m->worker, err))
 			error_set(err, EPIPE, "its worker (process %d) has died",
 				  (int)worker_pid(m->worker));
 		return -err->code;
 	}
-	m->control.hurry = 0;
+	m->control.abort = 0;
 	return ret;
 }
 
@@ -312,7 +312,7 @@ void flow_finish(struct managed *m, bool partitions)
 		add_partitions(m, device);
 }
 
-void flow_is_live(struct managed *m)
+void flow_finish_start(struct managed *m)
 {
 	bool is_new = m->state == EXPORT_STARTING;
 	char device[32];

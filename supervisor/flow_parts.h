@@ -48,7 +48,7 @@ int flow_unless_worker_dies(struct managed *m,
 			    struct error *err);
 
 /* The kernel has it live: what is left to do, and the state. */
-void flow_is_live(struct managed *m);
+void flow_finish_start(struct managed *m);
 
 /*
  * What is done to a device that is live: its name, its settings and, if asked for,

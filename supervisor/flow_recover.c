@@ -244,7 +244,7 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 	}
 	m->holding = false;
 	if (!ret)
-		flow_is_live(m);
+		flow_finish_start(m);
 	if (held)
 		worker_finish(held, 0);
 	worker_forget(held);

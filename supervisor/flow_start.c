@@ -105,6 +105,6 @@ int flow_start(struct managed *m, struct error *err)
 		managed_write(m, &ignored);
 		return ret;
 	}
-	flow_is_live(m);
+	flow_finish_start(m);
 	return 0;
 }

@@ -42,7 +42,7 @@ void keep_worker_ended(struct worker *worker, void *context)
 
 	/* Not one that has kept the memory for it. */
 	if (m->failing && worker == m->worker)
-		m->control.hurry = 1;
+		m->control.abort = 1;
 	keep_kick(m);
 }
 

@@ -103,7 +103,7 @@ int kernel_open(uv_loop_t *of, unsigned deadline_ms, struct error *err)
 	driver.wait = wait_for;
 	driver.pause = pause_fiber;
 	driver.write_attribute = write_attribute;
-	if (control_at_once(&driver, KERNEL_AT_ONCE))
+	if (control_set_max_inflight(&driver, KERNEL_MAX_INFLIGHT))
 		log_debug(NULL, "io_uring's number of workers stays as it is");
 	uv_poll_init(loop, &watch, control_event(&driver));
 	uv_poll_start(&watch, UV_READABLE, completions);

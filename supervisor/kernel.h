@@ -20,7 +20,7 @@ struct holders;
 struct owner;
 
 /* Commands that may be waiting in the kernel at once. */
-#define KERNEL_AT_ONCE 128u
+#define KERNEL_MAX_INFLIGHT 128u
 
 /*
  * Opens the driver and learns its features.  deadline_ms: of a command that may

@@ -38,7 +38,7 @@ struct run {
 
 /* ---- signals: the first asks for the end, the second hurries it ---- */
 
-static struct control *hurried;
+static struct control *stopped;
 static volatile sig_atomic_t nr_signals;
 static int signal_event = -1, resize_event = -1;
 
@@ -49,9 +49,9 @@ static void on_signal(int number)
 
 	(void)number;
 	if (nr_signals++)
-		hurried->hurry = 1;
+		stopped->abort = 1;
 	if (write(signal_event, &one, sizeof(one)) < 0)
-		hurried->hurry = 1;
+		stopped->abort = 1;
 	errno = saved;
 }
 
@@ -72,7 +72,7 @@ static int catch_signals(struct control *control, struct error *err)
 	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
 	struct sigaction action = { .sa_handler = on_signal };
 
-	hurried = control;
+	stopped = control;
 	signal_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	resize_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (signal_event < 0 || resize_event < 0)

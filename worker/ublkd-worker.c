@@ -212,7 +212,7 @@ static struct cpus *read_cpus(const json_t *texts, unsigned nr)
 static int do_serve(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		    struct error *err)
 {
-	struct serving_setup setup = { .succeeded = true };
+	struct serving_setup setup = { .recoverable = true };
 	struct cpus *cpus = NULL;
 	struct error later;
 	int ret = in_state(w, WORKER_OPEN, err);

@@ -53,7 +53,7 @@ static int begin_unix(struct nbd_connect *c, const struct nbd_uri *uri, struct e
 		return error_set(err, -fd, "cannot connect: %s: %s", uri->socket, strerror(-fd));
 	c->has_sock = true;
 	/* It takes the descriptor in either case. */
-	return nbd_aio_connect_socket(c->handle, fd) ? nbd_server_failed(err, "cannot connect") : 0;
+	return nbd_aio_connect_socket(c->handle, fd) ? nbd_error(err, "cannot connect") : 0;
 }
 
 static bool needs_libnbd(const struct export *export, const struct nbd_uri *uri)
@@ -78,13 +78,13 @@ static int begin_tcp(struct nbd_connect *c, const struct nbd_uri *uri,
 		return ret;
 #ifdef LIBNBD_HAVE_NBD_SET_TLS_HOSTNAME
 	if (!uri->tls_hostname && nbd_set_tls_hostname(c->handle, host))
-		return nbd_server_failed(err, "cannot connect");
+		return nbd_error(err, "cannot connect");
 #endif
 	if (nbd_uri_has_address(uri)) {
 		if (needs_libnbd(c->export, uri)) {
 			c->has_sock = true;
 			return nbd_aio_connect_tcp(c->handle, host, port)
-				       ? nbd_server_failed(err, "cannot connect")
+				       ? nbd_error(err, "cannot connect")
 				       : 0;
 		}
 		ret = nbd_resolve_numeric(host, port, &addresses, err);
@@ -109,7 +109,7 @@ static int make_handle(struct nbd_connect *c, const struct nbd_uri *uri, struct 
 	if (!c->handle)
 		return -err->code;
 	if (nbd_server_set_uri(c->handle, uri) || (c->lists && nbd_set_opt_mode(c->handle, true)))
-		return nbd_server_failed(err, "cannot connect");
+		return nbd_error(err, "cannot connect");
 	return 0;
 }
 
@@ -138,7 +138,7 @@ int nbd_connect_begin(struct nbd_connect *c, const struct export *export,
 	else if (!uri.vsock)
 		ret = begin_tcp(c, &uri, resolver, wake, err);
 	else if (nbd_aio_connect_uri(c->handle, export->uri))
-		ret = nbd_server_failed(err, "cannot connect");
+		ret = nbd_error(err, "cannot connect");
 	else
 		c->has_sock = true;
 	if (ret)
@@ -195,7 +195,7 @@ int nbd_connect_step(struct nbd_connect *c, struct error *err)
 	set_share(c, now);
 	c->has_sock = true;
 	if (nbd_aio_connect_socket(c->handle, fd)) {
-		nbd_server_failed(err, "cannot connect");
+		nbd_error(err, "cannot connect");
 		return nbd_connect_next(c) ? -err->code : -EAGAIN;
 	}
 	return 0;

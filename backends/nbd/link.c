@@ -347,7 +347,7 @@ void nbd_link_look(struct nbd_link *link)
 		return;
 	if (nbd_link_is_dead(link->handle)) {
 		if (link->explained)
-			nbd_server_failed(&err, "the connection has ended");
+			nbd_error(&err, "the connection has ended");
 		else
 			error_set(&err, ECONNRESET, "the server has ended the connection");
 		if (link->state == NBD_LINK_CONNECTING)
@@ -366,20 +366,20 @@ bool nbd_link_answered(struct nbd_link *link, uint64_t sent_ns, int error)
 {
 	switch (error) {
 	case ENOTCONN: /* libnbd's own, for what it had when the connection died */
-		return true;
+		return false;
 	case ESHUTDOWN: /* NBD protocol, "Error values": the server is being shut down */
 		link->fault = "the server says that it shuts down";
-		return true;
+		return false;
 	case EPROTO: /* libnbd's own: the server's chunks make no sense */
 		link->fault = "the server breaks the protocol";
-		return true;
+		return false;
 	}
 	link->in_flight--;
 	link->answered++;
 	link->answered_ns = now_of(link);
 	if (sent_ns > link->overtaken_ns)
 		link->overtaken_ns = sent_ns;
-	return false;
+	return true;
 }
 
 static bool wants(const struct nbd_link *link, unsigned direction)

@@ -114,7 +114,7 @@ static void look_at_one(struct nbd_handle *h, const char *name, const char *desc
 	nbd_completion_callback completion = { .callback = option_done, .user_data = &refused };
 
 	if (nbd_set_export_name(h, name) || nbd_aio_opt_info(h, completion))
-		nbd_server_failed(&err, "it cannot be asked for");
+		nbd_error(&err, "it cannot be asked for");
 	else if (nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, &err))
 		error_prefix(&err, "it cannot be asked for");
 	else if (refused)
@@ -137,7 +137,7 @@ int nbd_list(const struct export *export, backend_found_callback *found, void *c
 	if (!h)
 		return -err->code;
 	if (nbd_aio_opt_list(h, each, completion))
-		ret = nbd_server_failed(err, export->name);
+		ret = nbd_error(err, export->name);
 	else
 		ret = nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, err);
 	if (!ret && refused)

@@ -315,7 +315,7 @@ static int flush_now(struct nbd_handle *h, int *result, struct error *err)
 
 	*result = EINPROGRESS;
 	if (nbd_aio_flush(h, done, 0) < 0)
-		return nbd_server_failed(err, "the server");
+		return nbd_error(err, "the server");
 	ret = nbd_server_run(h, FLUSH_NOW_MS, nothing_in_flight, err);
 	if (!*result)
 		return 0;

@@ -335,8 +335,8 @@ void nbd_link_ready(struct nbd_link *link);
 /* reason NULL: that was told already. */
 void nbd_link_lost(struct nbd_link *link, const char *reason);
 /*
- * libnbd calls back for something that was sent at sent_ns.  Returns true where
- * that was no answer: the link is lost by the end of libnbd's call.
+ * libnbd calls back for a request that was sent at sent_ns.  Returns whether the server has
+ * answered it; if not, the connection is lost by the end of libnbd's call.
  */
 bool nbd_link_answered(struct nbd_link *link, uint64_t sent_ns, int error);
 

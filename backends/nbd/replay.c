@@ -156,7 +156,7 @@ static int sent_again(void *user_data, int *error)
 	struct nbd *nbd = slot->nbd;
 	struct nbd_link *link = nbd->replay_link;
 
-	if (nbd_link_answered(link, slot->sent_ns, *error))
+	if (!nbd_link_answered(link, slot->sent_ns, *error))
 		return 1; /* it is lost, and all this with it */
 	slot->kept = NULL;
 	if (*error)

@@ -106,7 +106,7 @@ static int answered(void *user_data, int *error)
 	struct nbd_queue *q = queue_private(io->queue);
 	struct nbd *nbd = q->nbd;
 
-	if (nbd_link_answered(n->link, n->sent_ns, !*error && lacks_data(n) ? EPROTO : *error))
+	if (!nbd_link_answered(n->link, n->sent_ns, !*error && lacks_data(n) ? EPROTO : *error))
 		return 1;
 	if (*error) {
 		if (io->op == IO_FLUSH)
@@ -402,7 +402,7 @@ static int flushed(void *user_data, int *error)
 	struct nbd_queue *q = user_data;
 	struct nbd *nbd = q->nbd;
 
-	if (nbd_link_answered(q->flush_link, q->flush_sent_ns, *error))
+	if (!nbd_link_answered(q->flush_link, q->flush_sent_ns, *error))
 		return 1;
 	if (*error)
 		nbd_set_lost(nbd, *error, "the server's flush failed");

@@ -204,7 +204,7 @@ static const char *tls_hint(const char *text)
 	return ": a wrong key, user name or certificate, or a server without TLS, ends so";
 }
 
-int nbd_server_failed(struct error *err, const char *what)
+int nbd_error(struct error *err, const char *what)
 {
 	const char *text = nbd_get_error();
 	int code = nbd_get_errno();
@@ -245,7 +245,7 @@ struct nbd_handle *nbd_server_handle(const struct export *export, struct error *
 	struct nbd_handle *h = nbd_create();
 
 	if (!h) {
-		nbd_server_failed(err, "libnbd");
+		nbd_error(err, "libnbd");
 		return NULL;
 	}
 	/* Files that the URI itself names (keys) may be read: the user wrote it. */
@@ -257,7 +257,7 @@ struct nbd_handle *nbd_server_handle(const struct export *export, struct error *
 	    /* No buffer is handed on before all of it was read: cover.h. */
 	    nbd_set_pread_initialize(h, false) ||
 	    nbd_set_request_structured_replies(h, export_option(export, "structured")->number)) {
-		nbd_server_failed(err, export->name);
+		nbd_error(err, export->name);
 		nbd_close(h);
 		return NULL;
 	}
@@ -271,13 +271,13 @@ int nbd_server_run(struct nbd_handle *h, unsigned timeout_ms, int (*done)(struct
 
 	while (!done(h)) {
 		if (nbd_aio_is_dead(h) || nbd_aio_is_closed(h))
-			return nbd_server_failed(err, "the connection has ended");
+			return nbd_error(err, "the connection has ended");
 		now = clock_ms();
 		if (now >= until)
 			return error_set(err, ETIMEDOUT, "the server does not answer within %u s",
 					 (timeout_ms + 999) / 1000);
 		if (nbd_poll(h, (int)(until - now)) < 0)
-			return nbd_server_failed(err, "the server");
+			return nbd_error(err, "the server");
 	}
 	return 0;
 }
@@ -329,7 +329,7 @@ int nbd_server_facts(struct nbd_handle *h, struct nbd_facts *facts, struct error
 	int64_t size = nbd_get_size(h);
 
 	if (size < 0)
-		return nbd_server_failed(err, "its size");
+		return nbd_error(err, "its size");
 	*facts = (struct nbd_facts){
 		.size = (uint64_t)size,
 		.min_block = block_size(h, LIBNBD_SIZE_MINIMUM),

@@ -63,7 +63,7 @@ int nbd_server_run(struct nbd_handle *h, unsigned timeout_ms, int (*done)(struct
 int nbd_server_facts(struct nbd_handle *h, struct nbd_facts *facts, struct error *err);
 
 /* libnbd's last error on this thread, in err: "WHAT: …".  Returns -errno. */
-int nbd_server_failed(struct error *err, const char *what);
+int nbd_error(struct error *err, const char *what);
 
 /* The device that such an export makes.  Returns 0, or -errno with err filled. */
 int nbd_facts_to_limits(const struct nbd_facts *facts, const struct export *export,

@@ -392,16 +392,16 @@ static void test_every_command_has_a_deadline(void **state)
 	}
 }
 
-static void test_hurry_ends_a_wait(void **state)
+static void test_abort_ends_a_wait(void **state)
 {
 	(void)state;
 	begin(&fake_linux_7_2);
 	control.deadline_ms = 1000000;
 	add_device(7);
 	fake_hang(UBLK_CTRL_STOP_DEV, true);
-	control.hurry = 1;
+	control.abort = 1;
 	assert_true(is_between(waits_until_given_up(UBLK_CTRL_STOP_DEV), 1, 3));
-	control.hurry = 0;
+	control.abort = 0;
 	fake_hang(0, false);
 	assert_int_equal(control_delete(&control, 7, &err), 0);
 	finish();
@@ -454,7 +454,7 @@ int main(void)
 		cmocka_unit_test(test_every_refusal_has_words),
 		cmocka_unit_test(test_known_traps_say_what_to_do),
 		cmocka_unit_test(test_every_command_has_a_deadline),
-		cmocka_unit_test(test_hurry_ends_a_wait),
+		cmocka_unit_test(test_abort_ends_a_wait),
 		cmocka_unit_test(test_a_late_answer_is_not_the_next_ones),
 		cmocka_unit_test(test_interrupted_waits_go_on),
 	};

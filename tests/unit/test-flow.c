@@ -452,14 +452,14 @@ static void dies_meanwhile(void)
 
 	m->worker = start();
 	m->failing = true;
-	m->control.hurry = 0;
+	m->control.abort = 0;
 	assert_int_equal(worker_finish(held, 0), 0);
 	/* Whoever waits for an end goes on first; then others hear of it. */
 	fiber_sleep(1);
-	assert_int_equal(m->control.hurry, 0);
+	assert_int_equal(m->control.abort, 0);
 	assert_int_equal(worker_finish(m->worker, 0), 0);
 	fiber_sleep(1);
-	assert_int_equal(m->control.hurry, 1);
+	assert_int_equal(m->control.abort, 1);
 	worker_forget(held);
 	end(m->worker);
 	m->worker = NULL;

@@ -59,7 +59,7 @@ static void test_says_why_there_is_none(void **state)
 		assert_int_equal(err.code, refusals[i].code);
 		assert_non_null(strstr(err.text, refusals[i].about));
 		fake_stop();
-		assert_int_equal(ring_refused(&err, -refusals[i].code), -refusals[i].code);
+		assert_int_equal(ring_error(&err, -refusals[i].code), -refusals[i].code);
 	}
 }
 

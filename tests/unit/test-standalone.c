@@ -749,7 +749,7 @@ static void test_a_start_that_is_hurried(void **state)
 	served_open(&s, "memory:8M queues=1 depth=4");
 	/* As a signal handler would, while START_DEV waits. */
 	fake_hang(UBLK_CTRL_START_DEV, true);
-	s.control.hurry = 1;
+	s.control.abort = 1;
 	assert_int_equal(served_start(&s), -ETIMEDOUT);
 	assert_int_equal(fake_devices(), 0);
 	served_close(&s);
@@ -801,7 +801,7 @@ static void test_a_stop_waits_for_what_is_in_service(void **state)
 	fake_stop();
 }
 
-/* With hurry, what a backend never answers is given up, and fails for who asked for it. */
+/* An abort gives up requests that a backend never answers: they fail for the application. */
 static void test_a_hurried_stop_gives_up_what_is_in_service(void **state)
 {
 	struct held before = what_is_held();
@@ -813,7 +813,7 @@ static void test_a_hurried_stop_gives_up_what_is_in_service(void **state)
 	fake_start(&fake_linux_7_2);
 	served_begin(&s, "keeper: queues=2 depth=4");
 	start_some(r, 6, data);
-	s.control.hurry = 1;
+	s.control.abort = 1;
 	assert_int_equal(served_stop(&s), 0);
 	served_close(&s);
 	for (unsigned i = 0; i < 6; i++)
@@ -911,7 +911,7 @@ static void test_a_thread_that_does_not_come_back(void **state)
 	r = fake_request_start(0, 0, UBLK_OP_WRITE, 0, 0, 4096, data);
 	while (!fake_in_service(0))
 		sleep_us(1000);
-	s.control.hurry = 1;
+	s.control.abort = 1;
 	assert_int_equal(served_stop(&s), -ETIMEDOUT);
 	assert_non_null(strstr(s.err.text, "queue 0"));
 	fake_leaks(false);
