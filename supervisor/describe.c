@@ -5,7 +5,7 @@
 #include "common/error.h"
 #include "engine/devices.h"
 #include "engine/holders.h"
-#include "supervisor/kernel.h"
+#include "supervisor/control_async.h"
 #include "supervisor/managed.h"
 #include "supervisor/supervisor.h"
 
@@ -101,7 +101,7 @@ static json_t *queues(const struct managed *m)
 	struct control control;
 	char text[512];
 
-	kernel_control(&control, NULL);
+	control_async_init(&control, NULL);
 	for (unsigned i = 0; i < queues_of(m); i++) {
 		const struct queue_counters *c;
 		uint64_t started, completed;
@@ -275,7 +275,7 @@ json_t *describe_details(struct managed *m)
 	json_object_set_new(json, "options", options);
 	json_object_set_new(json, "queues", queues(m));
 	if (m->device.exists) {
-		kernel_control(&control, NULL);
+		control_async_init(&control, NULL);
 		if (!control_get_info(&control, m->device.info.dev_id, &info, &err))
 			set_text(json, "kernelState", devices_state_name(info.state));
 		json_object_set_new(json, "limits", limits(&m->limits));
@@ -347,7 +347,7 @@ static json_t *describe_foreign(uint32_t id)
 	char device[32];
 	json_t *json;
 
-	kernel_control(&control, NULL);
+	control_async_init(&control, NULL);
 	if (control_get_info(&control, id, &info, &err))
 		return NULL;
 	snprintf(device, sizeof(device), UBLK_BLOCK_PREFIX "%u", id);

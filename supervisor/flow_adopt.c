@@ -10,7 +10,7 @@
 #include "supervisor/flow_parts.h"
 #include "supervisor/host.h"
 #include "supervisor/keep.h"
-#include "supervisor/kernel.h"
+
 #include "supervisor/managed.h"
 #include "supervisor/worker_memory.h"
 #include "supervisor/worker_socket.h"

@@ -6,10 +6,10 @@
 #include "common/log.h"
 #include "common/process.h"
 #include "engine/params.h"
+#include "supervisor/control_async.h"
 #include "supervisor/flow.h"
 #include "supervisor/host.h"
 #include "supervisor/keep.h"
-#include "supervisor/kernel.h"
 #include "supervisor/managed.h"
 #include "worker/limits.h"
 
@@ -260,8 +260,8 @@ int flow_end_worker(struct managed *m, unsigned ms, struct error *err)
 
 void flow_begin(struct managed *m)
 {
-	kernel_control(&m->control, m->name);
-	m->device.features = kernel_features();
+	control_async_init(&m->control, m->name);
+	m->device.features = control_async_features();
 }
 
 /* The kernel does not look for partitions of a worker's device; partx does. */

@@ -6,9 +6,10 @@
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
+#include "supervisor/blocking.h"
+#include "supervisor/control_async.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
-#include "supervisor/kernel.h"
 #include "supervisor/managed.h"
 #include "supervisor/worker_socket.h"
 #include "worker/limits.h"
@@ -112,19 +113,19 @@ static int find_living(struct managed *m, struct error *err)
  */
 static int wait_for_last_cancel(struct managed *m)
 {
-	struct kernel_for who = { m->name, KERNEL_DEVICE };
+	struct blocking_for who = { m->name, BLOCKING_DEVICE };
 	char path[32];
 	int fd;
 
-	if (kernel_features() & UBLK_FEAT_QUIESCE)
+	if (control_async_features() & UBLK_FEAT_QUIESCE)
 		return 0;
 	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", m->device.info.dev_id);
-	fd = kernel_open_file(who, path, O_RDWR, 0, SETTLE_MS);
+	fd = blocking_open(who, path, O_RDWR, 0, SETTLE_MS);
 	if (fd < 0)
 		return fd == -EBUSY ? fd : 0; /* START_USER_RECOVERY tells */
-	if (kernel_settle(who, SETTLE_MS))
+	if (blocking_settle(who, SETTLE_MS))
 		fiber_sleep(SETTLE_BLIND_MS);
-	kernel_close_file(who, fd, SETTLE_MS);
+	blocking_close(who, fd, SETTLE_MS);
 	return 0;
 }
 

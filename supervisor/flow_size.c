@@ -7,7 +7,7 @@
 #include "common/log.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
-#include "supervisor/kernel.h"
+
 #include "supervisor/managed.h"
 
 #include <errno.h>

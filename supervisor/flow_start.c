@@ -9,7 +9,7 @@
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "supervisor/host.h"
-#include "supervisor/kernel.h"
+
 #include "supervisor/managed.h"
 #include "supervisor/worker_socket.h"
 

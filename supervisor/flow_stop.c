@@ -7,9 +7,10 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "engine/holders.h"
+#include "supervisor/blocking.h"
+#include "supervisor/control_async.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
-#include "supervisor/kernel.h"
 #include "supervisor/managed.h"
 #include "supervisor/worker_socket.h"
 
@@ -49,7 +50,7 @@ static int look_for_holders(struct managed *m, bool *brief, struct error *err)
 		ret = error_set(
 			err, ret,
 			"%s: who uses it cannot be told: %s: end its users, and give --force",
-			m->name, kernel_reason(ret));
+			m->name, blocking_reason(ret));
 	else if (holders.nr)
 		ret = error_set(err, EBUSY,
 				"%s is in use: end that first, or give --wait or --force", m->name);
@@ -67,8 +68,8 @@ struct claim {
 static void release(struct claim *claim)
 {
 	if (claim->fd >= 0)
-		kernel_close_file((struct kernel_for){ claim->m->name, KERNEL_DEVICE }, claim->fd,
-				  CLAIM_MS);
+		blocking_close((struct blocking_for){ claim->m->name, BLOCKING_DEVICE }, claim->fd,
+			       CLAIM_MS);
 	claim->fd = -1;
 }
 
@@ -86,8 +87,8 @@ static int take(struct claim *claim, struct error *err)
 	if (claim->fd >= 0)
 		return 0;
 	device_path(&m->device, device, sizeof(device));
-	fd = kernel_open_file((struct kernel_for){ m->name, KERNEL_DEVICE }, device,
-			      O_RDONLY | O_EXCL, 0, CLAIM_MS);
+	fd = blocking_open((struct blocking_for){ m->name, BLOCKING_DEVICE }, device,
+			   O_RDONLY | O_EXCL, 0, CLAIM_MS);
 	if (fd >= 0)
 		claim->fd = fd;
 	if (fd >= 0 || fd == -ENOENT || fd == -ENXIO)
@@ -98,7 +99,7 @@ static int take(struct claim *claim, struct error *err)
 				 "--force",
 				 m->name);
 	return error_set(err, fd, "%s: %s: give --force to remove it all the same", device,
-			 kernel_reason(fd));
+			 blocking_reason(fd));
 }
 
 /* Claims the device and refuses with -EBUSY where it is open; brief: for a moment, maybe. */
@@ -165,11 +166,12 @@ static int flush(const struct claim *claim, struct error *err)
 
 	if (claim->fd < 0)
 		return 0;
-	ret = kernel_fsync((struct kernel_for){ m->name, KERNEL_DEVICE }, claim->fd, FLUSH_MS);
+	ret = blocking_fsync((struct blocking_for){ m->name, BLOCKING_DEVICE }, claim->fd,
+			     FLUSH_MS);
 	return ret ? error_set(err, ret,
 			       "%s: what was written cannot be flushed: %s: give --force "
 			       "to remove it all the same",
-			       m->name, kernel_reason(ret))
+			       m->name, blocking_reason(ret))
 		   : 0;
 }
 
@@ -179,7 +181,7 @@ static int stop_device(struct claim *claim, struct error *err)
 	struct managed *m = claim->m;
 	int ret;
 
-	if (!m->force && kernel_features() & UBLK_FEAT_SAFE_STOP) {
+	if (!m->force && control_async_features() & UBLK_FEAT_SAFE_STOP) {
 		ret = stop_unless_open(claim, err);
 		if (ret == -EBUSY)
 			return ret;

@@ -2,7 +2,7 @@
 #include "supervisor/host.h"
 #include "common/log.h"
 #include "engine/host.h"
-#include "supervisor/kernel.h"
+#include "supervisor/blocking.h"
 #include "supervisor/managed.h"
 #include "supervisor/worker_memory.h"
 
@@ -24,7 +24,7 @@ static bool is_attribute(const char *path, int flags)
 	       (!strncmp(path, "/sys/dev/block/", 15) || !strncmp(path, "/sys/kernel/mm/", 15));
 }
 
-static int open_file(struct kernel_for who, const struct managed *m, const struct export *export,
+static int open_file(struct blocking_for who, const struct managed *m, const struct export *export,
 		     const char *path, const json_t *question)
 {
 	int flags = (int)json_integer_value(json_object_get(question, "flags"));
@@ -32,8 +32,8 @@ static int open_file(struct kernel_for who, const struct managed *m, const struc
 
 	if (!host_may_open(export, path, flags, mode))
 		return -EACCES;
-	return kernel_open_as(who, &m->owner, path, flags, mode, !is_attribute(path, flags),
-			      FILE_MS);
+	return blocking_open_as(who, &m->owner, path, flags, mode, !is_attribute(path, flags),
+				FILE_MS);
 }
 
 static int copy_of(int fd)
@@ -121,7 +121,7 @@ void host_save_memory(struct managed *m, const struct worker *worker)
 int host_answer(struct managed *m, const char *kind, const json_t *question)
 {
 	const char *path = json_string_value(json_object_get(question, "path"));
-	struct kernel_for who = { m->name, KERNEL_STORAGE };
+	struct blocking_for who = { m->name, BLOCKING_STORAGE };
 	struct export export;
 
 	if (!strcmp(kind, "memory"))
@@ -133,11 +133,11 @@ int host_answer(struct managed *m, const char *kind, const json_t *question)
 		return open_file(who, m, &export, path, question);
 	if (!strcmp(kind, "remove"))
 		return host_may_remove(&export, path)
-			       ? kernel_unlink_as(who, &m->owner, path, FILE_MS)
+			       ? blocking_unlink_as(who, &m->owner, path, FILE_MS)
 			       : -EACCES;
 	if (!strcmp(kind, "connect"))
 		return host_may_connect(&export, path)
-			       ? kernel_connect_as(who, &m->owner, path, FILE_MS)
+			       ? blocking_connect_as(who, &m->owner, path, FILE_MS)
 			       : -EACCES;
 	return -ENOSYS;
 }

@@ -3,7 +3,7 @@
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
-#include "supervisor/kernel.h"
+#include "supervisor/blocking.h"
 #include "worker/limits.h"
 
 #include <errno.h>
@@ -212,7 +212,7 @@ int managed_holders(const struct managed *m, struct holders *holders, unsigned m
 	if (!m->device.exists)
 		return 0;
 	snprintf(block, sizeof(block), "ublkb%u", m->device.info.dev_id);
-	ret = kernel_holders(m->name, block, holders, ms);
+	ret = blocking_find_holders(m->name, block, holders, ms);
 	/* Not started, or stopped already: there is nothing to be open. */
 	return ret == -ENODEV ? 0 : ret;
 }

@@ -13,9 +13,9 @@
 #include "common/process.h"
 #include "engine/ring_policy.h"
 #include "supervisor/api.h"
+#include "supervisor/control_async.h"
 #include "supervisor/host.h"
 #include "supervisor/keep.h"
-#include "supervisor/kernel.h"
 #include "supervisor/supervisor.h"
 #include "varlink/varlink.h"
 
@@ -387,7 +387,7 @@ int main(int argc, char **argv)
 	config_load(values[CONFIG].text, &supervisor_config);
 	socket = take_descriptors();
 	if (make_state(&err) || find_worker_user(&err) ||
-	    kernel_open(loop, CONTROL_DEADLINE_MS, &err)) {
+	    control_async_open(loop, CONTROL_DEADLINE_MS, &err)) {
 		log_error(NULL, "%s", err.text);
 		return EXIT_FAILED;
 	}

@@ -10,7 +10,8 @@
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "supervisor/keep.h"
-#include "supervisor/kernel.h"
+#include "supervisor/blocking.h"
+#include "supervisor/control_async.h"
 #include "supervisor/managed.h"
 #include "supervisor/worker_socket.h"
 #include "tests/unit/fake-kernel.h"
@@ -102,7 +103,7 @@ static int ignore_attribute(struct control *control, const char *path, const cha
 	return 0;
 }
 
-void kernel_control(struct control *control, const char *export)
+void control_async_init(struct control *control, const char *export)
 {
 	(void)export;
 	control_share(control, &driver);
@@ -111,7 +112,7 @@ void kernel_control(struct control *control, const char *export)
 
 static const struct fake_kernel *release = &fake_linux_7_2;
 
-uint64_t kernel_features(void)
+uint64_t control_async_features(void)
 {
 	return release->features;
 }
@@ -129,7 +130,7 @@ static void note(const char *what)
 	snprintf(done + strlen(done), sizeof(done) - strlen(done), "%s ", what);
 }
 
-int kernel_open_file(struct kernel_for who, const char *path, int flags, unsigned mode, unsigned ms)
+int blocking_open(struct blocking_for who, const char *path, int flags, unsigned mode, unsigned ms)
 {
 	(void)who;
 	(void)flags;
@@ -144,28 +145,28 @@ int kernel_open_file(struct kernel_for who, const char *path, int flags, unsigne
 	return -EBUSY;
 }
 
-int kernel_open_as(struct kernel_for who, const struct owner *owner, const char *path, int flags,
-		   unsigned mode, bool storage, unsigned ms)
+int blocking_open_as(struct blocking_for who, const struct owner *owner, const char *path,
+		     int flags, unsigned mode, bool storage, unsigned ms)
 {
 	(void)owner;
 	(void)storage;
-	return kernel_open_file(who, path, flags, mode, ms);
+	return blocking_open(who, path, flags, mode, ms);
 }
 
-int kernel_unlink_as(struct kernel_for who, const struct owner *owner, const char *path,
-		     unsigned ms)
+int blocking_unlink_as(struct blocking_for who, const struct owner *owner, const char *path,
+		       unsigned ms)
 {
 	(void)owner;
-	return kernel_open_file(who, path, 0, 0, ms);
+	return blocking_open(who, path, 0, 0, ms);
 }
 
-int kernel_connect_as(struct kernel_for who, const struct owner *owner, const char *path,
-		      unsigned ms)
+int blocking_connect_as(struct blocking_for who, const struct owner *owner, const char *path,
+			unsigned ms)
 {
-	return kernel_unlink_as(who, owner, path, ms);
+	return blocking_unlink_as(who, owner, path, ms);
 }
 
-void kernel_close_file(struct kernel_for who, int fd, unsigned ms)
+void blocking_close(struct blocking_for who, int fd, unsigned ms)
 {
 	(void)who;
 	(void)ms;
@@ -173,13 +174,13 @@ void kernel_close_file(struct kernel_for who, int fd, unsigned ms)
 	note("close");
 }
 
-int kernel_fsync(struct kernel_for who, int fd, unsigned ms)
+int blocking_fsync(struct blocking_for who, int fd, unsigned ms)
 {
 	(void)fd;
-	return kernel_open_file(who, NULL, 0, 0, ms);
+	return blocking_open(who, NULL, 0, 0, ms);
 }
 
-int kernel_settle(struct kernel_for who, unsigned ms)
+int blocking_settle(struct blocking_for who, unsigned ms)
 {
 	(void)who;
 	(void)ms;
@@ -187,7 +188,8 @@ int kernel_settle(struct kernel_for who, unsigned ms)
 	return 0;
 }
 
-int kernel_holders(const char *export, const char *block, struct holders *holders, unsigned ms)
+int blocking_find_holders(const char *export, const char *block, struct holders *holders,
+			  unsigned ms)
 {
 	(void)export;
 	(void)block;
@@ -196,7 +198,7 @@ int kernel_holders(const char *export, const char *block, struct holders *holder
 	return -ENODEV;
 }
 
-const char *kernel_reason(int code)
+const char *blocking_reason(int code)
 {
 	return strerror(-code);
 }

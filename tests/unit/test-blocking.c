@@ -5,7 +5,7 @@
  */
 #include "supervisor/fiber.h"
 #include "supervisor/host.h"
-#include "supervisor/kernel.h"
+#include "supervisor/blocking.h"
 #include "supervisor/managed.h"
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"
@@ -23,9 +23,9 @@
 static char fifo[600];
 
 static const struct owner root;
-static const struct kernel_for storage = { STUCK, KERNEL_STORAGE },
-			       device = { STUCK, KERNEL_DEVICE },
-			       other = { "other-export", KERNEL_STORAGE };
+static const struct blocking_for storage = { STUCK, BLOCKING_STORAGE },
+				 device = { STUCK, BLOCKING_DEVICE },
+				 other = { "other-export", BLOCKING_STORAGE };
 
 static int setup(void **state)
 {
@@ -51,9 +51,9 @@ static int teardown_all(void **state)
 	return 0;
 }
 
-static int open_in(struct kernel_for who, const char *path, unsigned ms)
+static int open_in(struct blocking_for who, const char *path, unsigned ms)
 {
-	int fd = kernel_open_file(who, path, O_RDONLY, 0, ms);
+	int fd = blocking_open(who, path, O_RDONLY, 0, ms);
 
 	if (fd >= 0)
 		close(fd);
@@ -74,7 +74,7 @@ static void let_go(void)
 
 static int open_as(const struct owner *owner, const char *path, int flags)
 {
-	int fd = kernel_open_as(other, owner, path, flags, 0600, true, 5000);
+	int fd = blocking_open_as(other, owner, path, flags, 0600, true, 5000);
 
 	if (fd >= 0)
 		close(fd);
@@ -98,7 +98,7 @@ static void is_late(void)
 	assert_int_equal(open_in(storage, fifo, 50), -ETIMEDOUT);
 	/* It has a thread, and is told so; what else it has is not concerned. */
 	assert_int_equal(open_in(storage, "/dev/null", 5000), -EALREADY);
-	assert_int_equal(kernel_unlink_as(storage, &root, fifo, 5000), -EALREADY);
+	assert_int_equal(blocking_unlink_as(storage, &root, fifo, 5000), -EALREADY);
 	assert_int_equal(open_in(device, "/dev/null", 5000), 0);
 	assert_int_equal(open_in(other, "/dev/null", 5000), 0);
 	let_go();
@@ -115,7 +115,7 @@ static unsigned nr_late, nr_done;
 static void is_stuck(void *context)
 {
 	char name[32];
-	struct kernel_for who = { name, KERNEL_STORAGE };
+	struct blocking_for who = { name, BLOCKING_STORAGE };
 
 	snprintf(name, sizeof(name), "export-%u", *(unsigned *)context);
 	nr_late += open_in(who, fifo, 3000) == -ETIMEDOUT;
@@ -186,7 +186,7 @@ static void closes(void)
 	assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
 	assert_int_equal(open_in(device, fifo, 20), -ETIMEDOUT);
 	/* Whatever is stuck. */
-	kernel_close_file(device, fds[1], 5000);
+	blocking_close(device, fds[1], 5000);
 	assert_int_equal(read(fds[0], &byte, 1), 0);
 	close(fds[0]);
 	fd = open(fifo, O_RDWR | O_NONBLOCK | O_CLOEXEC);
@@ -252,8 +252,8 @@ static void owners_have_their_own_rights(void)
 	close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 	assert_int_equal(open_as(&user, file, O_RDONLY), -EACCES);
 	assert_int_equal(open_as(&root, file, O_RDONLY), 0);
-	assert_int_equal(kernel_unlink_as(other, &user, file, 5000), -EACCES);
-	assert_int_equal(kernel_connect_as(other, &user, temp_path("none"), 5000), -ENOENT);
+	assert_int_equal(blocking_unlink_as(other, &user, file, 5000), -EACCES);
+	assert_int_equal(blocking_connect_as(other, &user, temp_path("none"), 5000), -ENOENT);
 
 	assert_int_equal(chown(file, 0, 23456) || chmod(file, 0640), 0);
 	assert_int_equal(open_as(&user, file, O_RDONLY), -EACCES);
@@ -261,17 +261,17 @@ static void owners_have_their_own_rights(void)
 	assert_int_equal(open_as(&member, file, O_RDWR), -EACCES);
 
 	assert_int_equal(mkdir(folder, 0700) || chown(folder, 12345, 12345), 0);
-	fd = kernel_open_as(other, &user, temp_path("new"), O_RDWR | O_CREAT | O_EXCL, 0600, true,
-			    5000);
+	fd = blocking_open_as(other, &user, temp_path("new"), O_RDWR | O_CREAT | O_EXCL, 0600, true,
+			      5000);
 	assert_int_equal(fd, -EACCES);
-	fd = kernel_open_as(other, &user, made, O_RDWR | O_CREAT | O_EXCL, 0600, true, 5000);
+	fd = blocking_open_as(other, &user, made, O_RDWR | O_CREAT | O_EXCL, 0600, true, 5000);
 	assert_true(fd >= 0);
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_int_equal(st.st_uid, 12345);
 	close(fd);
 	/* Only that thread was another's. */
 	assert_int_equal(geteuid(), 0);
-	assert_int_equal(kernel_unlink_as(other, &user, made, 5000), 0);
+	assert_int_equal(blocking_unlink_as(other, &user, made, 5000), 0);
 	assert_int_equal(rmdir(folder), 0);
 }
 

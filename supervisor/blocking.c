@@ -1,5 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-#include "supervisor/kernel.h"
+/*
+ * A blocking call is a task: a deep copy of its arguments and a thread of its own. Read
+ * from below: run_for() takes a place in the account of the export and side (enter()),
+ * starts the thread and waits as a fiber does; the thread does the call (work()), puts the
+ * task on the list of finished ones and wakes the loop; end() hands over the result, or
+ * undoes it where the fiber has given up meanwhile (what was opened is closed).
+ *
+ * An account bounds what a hanging disk can hold up: two tasks of an export and side at a
+ * time, and none while one that is late has not come back.
+ */
+#include "supervisor/blocking.h"
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
@@ -24,102 +34,6 @@
 
 #define EACH_AT_ONCE 2u           /* errands of one export and side */
 #define STACK_BYTES  (256u << 10) /* of their threads */
-#define ATTRIBUTE_MS 5000u        /* for an attribute of a device to be written */
-
-/* A fiber that waits for a completion; on its stack. */
-struct waiter {
-	uint64_t number;
-	int result;
-	bool done;
-	struct fiber_event event;
-	struct waiter *next;
-};
-
-static uv_loop_t *loop;
-static uv_poll_t watch;
-static struct control driver;
-static uint64_t features;
-static struct waiter *waiters;
-
-static void completions(uv_poll_t *handle, int status, int events)
-{
-	uint64_t number;
-	int result;
-
-	(void)handle;
-	(void)status;
-	(void)events;
-	/* What nobody waits for any more is dropped. */
-	while (control_take(&driver, &number, &result)) {
-		for (struct waiter *w = waiters; w; w = w->next) {
-			if (w->number != number)
-				continue;
-			w->result = result;
-			w->done = true;
-			fiber_raise(&w->event);
-			break;
-		}
-	}
-}
-
-static int wait_for(struct control *control, uint64_t number, unsigned ms, int *result)
-{
-	struct waiter w = { .number = number, .next = waiters }, **at;
-
-	(void)control;
-	waiters = &w;
-	/* It may be there already. */
-	completions(NULL, 0, 0);
-	if (!w.done)
-		fiber_wait(&w.event, ms);
-	for (at = &waiters; *at != &w; at = &(*at)->next)
-		;
-	*at = w.next;
-	*result = w.result;
-	return w.done ? 0 : -ETIME;
-}
-
-static void pause_fiber(struct control *control, unsigned ms)
-{
-	(void)control;
-	fiber_sleep(ms);
-}
-
-static int write_attribute(struct control *control, const char *path, const char *value);
-
-int kernel_open(uv_loop_t *of, unsigned deadline_ms, struct error *err)
-{
-	int ret = control_open(&driver, deadline_ms, err);
-
-	if (ret)
-		return ret;
-	loop = of;
-	/* Once, before there are fibers: it never waits for anybody. */
-	ret = control_get_features(&driver, &features, err);
-	if (ret) {
-		control_close(&driver);
-		return ret;
-	}
-	driver.wait = wait_for;
-	driver.pause = pause_fiber;
-	driver.write_attribute = write_attribute;
-	if (control_set_max_inflight(&driver, KERNEL_MAX_INFLIGHT))
-		log_debug(NULL, "io_uring's number of workers stays as it is");
-	uv_poll_init(loop, &watch, control_event(&driver));
-	uv_poll_start(&watch, UV_READABLE, completions);
-	return 0;
-}
-
-uint64_t kernel_features(void)
-{
-	return features;
-}
-
-void kernel_control(struct control *control, const char *export)
-{
-	control_share(control, &driver);
-	control->context = (void *)(uintptr_t) export;
-}
 
 /* ---- what a thread does ---- */
 
@@ -141,7 +55,7 @@ enum task_kind {
 struct account {
 	struct account *next;
 	char export[NAME_MAX_LENGTH + 1];
-	enum kernel_side side;
+	enum blocking_side side;
 	unsigned nr, late, waiting;
 	struct fiber_event moved;
 };
@@ -351,7 +265,7 @@ static int begin(struct task *t)
 
 static struct account *accounts;
 
-static struct account *find_account(struct kernel_for who)
+static struct account *find_account(struct blocking_for who)
 {
 	struct account *a;
 
@@ -488,7 +402,7 @@ static struct task *create(const struct task *what)
 }
 
 /* Where it could not be begun nothing is done, and what->fd is the caller's. */
-static int begin_for(struct kernel_for who, const struct task *what, uint64_t end,
+static int begin_for(struct blocking_for who, const struct task *what, uint64_t end,
 		     struct task **task)
 {
 	struct account *a = find_account(who);
@@ -524,7 +438,7 @@ static int begin_for(struct kernel_for who, const struct task *what, uint64_t en
 }
 
 /* *done (may be NULL) is what it was when it was done. */
-static int run_for(struct kernel_for who, const struct task *what, unsigned ms, struct task *done)
+static int run_for(struct blocking_for who, const struct task *what, unsigned ms, struct task *done)
 {
 	uint64_t end = clock_ms() + ms, now;
 	struct task *t;
@@ -546,17 +460,17 @@ static int run_for(struct kernel_for who, const struct task *what, unsigned ms, 
 	return ret;
 }
 
-static int run(struct kernel_for who, const struct task *what, unsigned ms)
+static int run(struct blocking_for who, const struct task *what, unsigned ms)
 {
 	return run_for(who, what, ms, NULL);
 }
 
-const char *kernel_reason(int code)
+const char *blocking_reason(int code)
 {
 	return code == -EALREADY ? "an earlier try has not come back" : strerror(-code);
 }
 
-int kernel_open_file(struct kernel_for who, const char *path, int flags, unsigned mode, unsigned ms)
+int blocking_open(struct blocking_for who, const char *path, int flags, unsigned mode, unsigned ms)
 {
 	struct task t = { .kind = TASK_OPEN,
 			  .path = (char *)(uintptr_t)path,
@@ -567,8 +481,8 @@ int kernel_open_file(struct kernel_for who, const char *path, int flags, unsigne
 	return run(who, &t, ms);
 }
 
-int kernel_open_as(struct kernel_for who, const struct owner *owner, const char *path, int flags,
-		   unsigned mode, bool storage, unsigned ms)
+int blocking_open_as(struct blocking_for who, const struct owner *owner, const char *path,
+		     int flags, unsigned mode, bool storage, unsigned ms)
 {
 	struct task t = { .kind = TASK_OPEN,
 			  .path = (char *)(uintptr_t)path,
@@ -581,8 +495,8 @@ int kernel_open_as(struct kernel_for who, const struct owner *owner, const char 
 	return run(who, &t, ms);
 }
 
-int kernel_unlink_as(struct kernel_for who, const struct owner *owner, const char *path,
-		     unsigned ms)
+int blocking_unlink_as(struct blocking_for who, const struct owner *owner, const char *path,
+		       unsigned ms)
 {
 	struct task t = {
 		.kind = TASK_UNLINK, .path = (char *)(uintptr_t)path, .fd = -1, .owner = *owner
@@ -591,8 +505,8 @@ int kernel_unlink_as(struct kernel_for who, const struct owner *owner, const cha
 	return run(who, &t, ms);
 }
 
-int kernel_connect_as(struct kernel_for who, const struct owner *owner, const char *path,
-		      unsigned ms)
+int blocking_connect_as(struct blocking_for who, const struct owner *owner, const char *path,
+			unsigned ms)
 {
 	struct task t = {
 		.kind = TASK_CONNECT, .path = (char *)(uintptr_t)path, .fd = -1, .owner = *owner
@@ -601,7 +515,7 @@ int kernel_connect_as(struct kernel_for who, const struct owner *owner, const ch
 	return run(who, &t, ms);
 }
 
-void kernel_close_file(struct kernel_for who, int fd, unsigned ms)
+void blocking_close(struct blocking_for who, int fd, unsigned ms)
 {
 	struct task t = { .kind = TASK_CLOSE, .fd = fd };
 
@@ -612,34 +526,35 @@ void kernel_close_file(struct kernel_for who, int fd, unsigned ms)
 		close(fd);
 }
 
-int kernel_fsync(struct kernel_for who, int fd, unsigned ms)
+int blocking_fsync(struct blocking_for who, int fd, unsigned ms)
 {
 	struct task t = { .kind = TASK_FSYNC, .fd = fd };
 
 	return run(who, &t, ms);
 }
 
-static int write_attribute(struct control *control, const char *path, const char *value)
+int blocking_write_attribute(const char *export, const char *path, const char *text, unsigned ms)
 {
 	struct task t = { .kind = TASK_WRITE,
 			  .path = (char *)(uintptr_t)path,
-			  .text = (char *)(uintptr_t)value,
+			  .text = (char *)(uintptr_t)text,
 			  .fd = -1 };
 
-	return run((struct kernel_for){ control->context, KERNEL_DEVICE }, &t, ATTRIBUTE_MS);
+	return run((struct blocking_for){ export, BLOCKING_DEVICE }, &t, ms);
 }
 
-int kernel_holders(const char *export, const char *block, struct holders *holders, unsigned ms)
+int blocking_find_holders(const char *export, const char *block, struct holders *holders,
+			  unsigned ms)
 {
 	struct task t = { .kind = TASK_HOLDERS, .path = (char *)(uintptr_t)block, .fd = -1 };
-	struct kernel_for who = { export, KERNEL_HOLDERS };
+	struct blocking_for who = { export, BLOCKING_HOLDERS };
 	int ret = run_for(who, &t, ms, &t);
 
 	*holders = ret ? (struct holders){ 0 } : t.holders;
 	return ret;
 }
 
-int kernel_settle(struct kernel_for who, unsigned ms)
+int blocking_settle(struct blocking_for who, unsigned ms)
 {
 	struct task t = { .kind = TASK_SETTLE, .fd = -1 };
 
