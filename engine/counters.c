@@ -238,3 +238,21 @@ uint64_t counters_sum_errors(struct counters *counters, unsigned kind)
 		sum += look(&counters_queue(counters, q)->errors[kind]);
 	return sum;
 }
+
+uint64_t counters_completed(struct counters *counters)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < counters_nr_queues(counters); i++)
+		sum += look(&counters_queue(counters, i)->completed);
+	return sum;
+}
+
+uint64_t counters_rounds(struct counters *counters)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < counters_nr_queues(counters); i++)
+		sum += look(&counters_queue(counters, i)->rounds);
+	return sum;
+}

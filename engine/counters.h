@@ -91,6 +91,10 @@ static inline struct queue_counters *counters_queue(struct counters *counters, u
 	return (struct queue_counters *)(counters + 1) + queue;
 }
 
+/* Requests that all queues have completed, and rounds that they have done.  Any thread. */
+uint64_t counters_completed(struct counters *counters);
+uint64_t counters_rounds(struct counters *counters);
+
 /* Adds to a number that only this thread writes. */
 static inline void counters_add(uint64_t *number, uint64_t n)
 {

@@ -156,12 +156,7 @@ bool serving_has_failed(struct serving *s)
 
 uint64_t serving_done(const struct serving *s)
 {
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < s->export.nr_queues; i++)
-		sum += __atomic_load_n(&counters_queue(s->counters, i)->completed,
-				       __ATOMIC_RELAXED);
-	return sum;
+	return counters_completed(s->counters);
 }
 
 void serving_wake(struct serving *s)

@@ -9,7 +9,7 @@
 #include "engine/holders.h"
 #include "supervisor/describe.h"
 #include "supervisor/interfaces.h"
-#include "supervisor/keep.h"
+#include "supervisor/reconcile.h"
 #include "supervisor/supervisor.h"
 
 #include <errno.h>
@@ -310,7 +310,7 @@ static void give_up(struct managed *m)
 {
 	m->want = WANT_GONE;
 	m->force = true;
-	keep_kick(m);
+	reconcile_kick(m);
 	supervisor_settle(m);
 }
 
@@ -371,7 +371,7 @@ static void export_it(struct task *task)
 		if (!owner.uid)
 			m->owner = owner;
 		m->want = WANT_LIVE;
-		keep_retry(m);
+		reconcile_retry(m);
 	} else {
 		if (flag(task, "persist") && check_persist(name, uri, options, &err)) {
 			json_decref(options);
@@ -423,7 +423,7 @@ static void remove_it(struct task *task)
 			fiber_sleep(HELD_POLL_MS);
 		m->want = WANT_GONE;
 		m->force |= flag(task, "force");
-		keep_kick(m);
+		reconcile_kick(m);
 		supervisor_settle(m);
 		if (m->state == EXPORT_GONE || !flag(task, "wait") || !m->fault ||
 		    m->fault->code != EBUSY || varlink_is_gone(task->call))
@@ -496,7 +496,7 @@ static void resize(struct task *task)
 		m->resize_result =
 			error_set(&err, ENOTCONN, "%s: its server has gone meanwhile", m->name);
 		m->resize = true;
-		keep_kick(m);
+		reconcile_kick(m);
 		while (m->resize && m->keeping)
 			fiber_wait(&m->moved, 0);
 		m->resize = false;
@@ -530,7 +530,7 @@ static void lead_to(struct task *task, enum managed_want want, enum export_state
 		/* Who resumes one that waits for it has seen why. */
 		if (want == WANT_LIVE && m->state != EXPORT_SUSPENDED)
 			m->unfenced = false;
-		keep_retry(m);
+		reconcile_retry(m);
 		supervisor_settle(m);
 		why(m, &err);
 		if (m->state == state)
@@ -569,7 +569,7 @@ static void begin_upgrade(struct managed *m)
 	supervisor_hold(m);
 	managed_set_fault(m, NULL);
 	m->upgrade = true;
-	keep_kick(m);
+	reconcile_kick(m);
 }
 
 static void end_upgrade(struct managed *m, json_t *results)

@@ -9,7 +9,7 @@
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "supervisor/host.h"
-#include "supervisor/keep.h"
+#include "supervisor/reconcile.h"
 
 #include "supervisor/managed.h"
 #include "supervisor/worker_memory.h"
@@ -183,7 +183,7 @@ static void take_of_two(struct managed *m, const struct worker_process *known,
 
 static void take_worker(struct managed *m)
 {
-	const struct worker_events events = { KEEP_WORKER_EVENTS(m) };
+	const struct worker_events events = { RECONCILE_WORKER_EVENTS(m) };
 	const struct worker_process known = m->process;
 	struct error err;
 	int ret = worker_adopt(&m->worker, m->name, &known, FLOW_WORKER_MS, &events, &err);

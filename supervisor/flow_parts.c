@@ -9,7 +9,7 @@
 #include "supervisor/control_async.h"
 #include "supervisor/flow.h"
 #include "supervisor/host.h"
-#include "supervisor/keep.h"
+#include "supervisor/reconcile.h"
 #include "supervisor/managed.h"
 #include "worker/limits.h"
 
@@ -79,7 +79,8 @@ int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct
 	json_t *request;
 	int ret;
 
-	ret = worker_start(worker, m->name, &(struct worker_events){ KEEP_WORKER_EVENTS(m) }, err);
+	ret = worker_start(worker, m->name, &(struct worker_events){ RECONCILE_WORKER_EVENTS(m) },
+			   err);
 	if (ret)
 		return ret;
 	request = worker_request("setup");

@@ -33,12 +33,8 @@
 static uint64_t requests_done(void *context)
 {
 	const struct managed *m = context;
-	uint64_t sum = 0;
 
-	for (unsigned i = 0; m->counters && i < counters_nr_queues(m->counters); i++)
-		sum += __atomic_load_n(&counters_queue(m->counters, i)->completed,
-				       __ATOMIC_RELAXED);
-	return sum;
+	return m->counters ? counters_completed(m->counters) : 0;
 }
 
 static int look_for_holders(struct managed *m, bool *brief, struct error *err)

@@ -4,7 +4,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "supervisor/flow.h"
-#include "supervisor/keep.h"
+#include "supervisor/reconcile.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -74,7 +74,7 @@ int supervisor_add(const char *name, const char *uri, json_t *options, enum mana
 	managed_note(m, NULL);
 	if (managed)
 		*managed = m;
-	keep_kick(m);
+	reconcile_kick(m);
 	return 0;
 }
 
@@ -103,7 +103,7 @@ static void drop(struct managed *m)
 
 void supervisor_settle(struct managed *m)
 {
-	while (!keep_is_settled(m))
+	while (!reconcile_is_settled(m))
 		fiber_wait(&m->moved, 0);
 }
 
@@ -113,7 +113,7 @@ void supervisor_settle_all(unsigned ms)
 	struct managed *m = supervisor_exports;
 
 	while (m && (now = clock_ms()) < end) {
-		if (keep_is_settled(m)) {
+		if (reconcile_is_settled(m)) {
 			m = m->next;
 			continue;
 		}
@@ -179,7 +179,7 @@ static void adopt_one(void *context)
 
 	flow_adopt(m);
 	m->keeping = false;
-	keep_kick(m);
+	reconcile_kick(m);
 	nr_adopting--;
 	fiber_raise(&adopted);
 }
@@ -274,7 +274,7 @@ static void declare(const struct config_export *e, supervisor_result *result, vo
 	if (managed_is_same(m, e->uri, options)) {
 		m->origin = origin;
 		m->owner = (struct owner){ 0 }; /* root says the same by now */
-		keep_retry(m);
+		reconcile_retry(m);
 		result(context, e->name, true, m->anew ? anew : NULL);
 	} else if (m->anew) {
 		result(context, e->name, true, anew);
@@ -310,7 +310,7 @@ static void remove_undeclared(supervisor_result *result, void *context)
 		/* What is in use stays, and is nobody's but its users'. */
 		m->origin = ORIGIN_REQUESTED;
 		m->want = WANT_GONE;
-		keep_kick(m);
+		reconcile_kick(m);
 		result(context, m->name, true, "no longer declared: removed, unless it is in use");
 	}
 }
@@ -336,7 +336,7 @@ void supervisor_reload(supervisor_result *result, void *context)
 			log_error(e->name, "%s: %s", e->file, e->text);
 		result(context, e->name ? e->name : "ublkd", false, e->text);
 	}
-	keep_max_jobs = (unsigned)fresh.values[CONFIG_MAX_JOBS].number;
+	reconcile_max_jobs = (unsigned)fresh.values[CONFIG_MAX_JOBS].number;
 	for (unsigned i = 0; i < fresh.nr_exports; i++)
 		declare(&fresh.exports[i], result, context);
 	/* A file that cannot be read declares what it did before, as far as anybody knows. */
@@ -346,7 +346,7 @@ void supervisor_reload(supervisor_result *result, void *context)
 
 void supervisor_setup(void)
 {
-	keep_gone = gone;
+	reconcile_gone = gone;
 }
 
 /* ---- the end ---- */
@@ -368,7 +368,7 @@ void supervisor_remove_all(bool force, supervisor_result *result, void *context)
 		m->force |= force;
 		m->anew = false;
 		m->want = WANT_GONE;
-		keep_kick(m);
+		reconcile_kick(m);
 	}
 	for (i = 0; i < nr; i++) {
 		m = all[i];

@@ -15,7 +15,8 @@
 #include "supervisor/api.h"
 #include "supervisor/control_async.h"
 #include "supervisor/host.h"
-#include "supervisor/keep.h"
+#include "supervisor/heartbeat.h"
+#include "supervisor/reconcile.h"
 #include "supervisor/supervisor.h"
 #include "varlink/varlink.h"
 
@@ -346,7 +347,7 @@ static void watch(void)
 		uv_signal_init(loop, &signals[i]);
 		uv_signal_start(&signals[i], on_signal, numbers[i]);
 	}
-	keep_watch(loop, &supervisor_exports);
+	heartbeat_start(loop, &supervisor_exports);
 	uv_timer_init(loop, &watchdog);
 	if (sd_watchdog_enabled(0, &usec) > 0)
 		uv_timer_start(&watchdog, keep_alive, usec / 2000, usec / 2000);

@@ -9,7 +9,7 @@
 #include "engine/params.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
-#include "supervisor/keep.h"
+#include "supervisor/reconcile.h"
 #include "supervisor/blocking.h"
 #include "supervisor/control_async.h"
 #include "supervisor/managed.h"
@@ -267,7 +267,7 @@ static struct worker *start(void)
 {
 	struct worker *w = NULL;
 
-	if (worker_start(&w, "a", &(struct worker_events){ KEEP_WORKER_EVENTS(m) }, &err))
+	if (worker_start(&w, "a", &(struct worker_events){ RECONCILE_WORKER_EVENTS(m) }, &err))
 		fail_msg("%s", err.text);
 	return w;
 }
@@ -315,7 +315,7 @@ static void test_the_memory_is_kept_until_a_recovery_succeeds(void **state)
 static void publishes(void)
 {
 	struct worker *held = start(), *found = NULL;
-	struct worker_events events = { KEEP_WORKER_EVENTS(m) };
+	struct worker_events events = { RECONCILE_WORKER_EVENTS(m) };
 
 	assert_int_equal(worker_publish(held, &err), 0);
 	m->process = worker_process(held);
@@ -341,7 +341,7 @@ static void test_one_that_is_published_takes_the_place(void **state)
 /* Whether the process is there; not any more, then. */
 static bool is_left(const struct worker_process *process)
 {
-	const struct worker_events events = { KEEP_WORKER_EVENTS(m) };
+	const struct worker_events events = { RECONCILE_WORKER_EVENTS(m) };
 	struct worker *w = worker_adopt_known("a", process, &events);
 
 	if (w)
@@ -522,7 +522,7 @@ static enum export_state after_the_tenth_death(int64_t lived_ms, uint64_t served
 	/* So that no recovery is tried. */
 	m->want = WANT_SUSPENDED;
 	m->keeping = false;
-	keep_kick(m);
+	reconcile_kick(m);
 	while (m->keeping)
 		fiber_wait(&m->moved, 1000);
 	m->keeping = true;
@@ -546,11 +546,11 @@ static void dies_often(void)
 static void test_a_worker_that_served_has_not_died_in_a_row(void **state)
 {
 	(void)state;
-	assert_true(keep_died_at_once(0, 0));
-	assert_true(keep_died_at_once(1999, 1000000));
-	assert_true(keep_died_at_once(9999, 99));
-	assert_false(keep_died_at_once(2000, 100));
-	assert_false(keep_died_at_once(10000, 0));
+	assert_true(reconcile_died_at_once(0, 0));
+	assert_true(reconcile_died_at_once(1999, 1000000));
+	assert_true(reconcile_died_at_once(9999, 99));
+	assert_false(reconcile_died_at_once(2000, 100));
+	assert_false(reconcile_died_at_once(10000, 0));
 	m->device.info.nr_hw_queues = 2;
 	m->device.info.queue_depth = 8;
 	in_fiber(dies_often);

@@ -4,7 +4,7 @@
  * its own fiber does the test plays.
  */
 #include "supervisor/api.h"
-#include "supervisor/keep.h"
+#include "supervisor/reconcile.h"
 #include "supervisor/supervisor.h"
 #include "tests/unit/test.h"
 
@@ -103,7 +103,7 @@ static void end_removal(enum export_state state)
 	m->keeping = false;
 	fiber_raise(&m->moved);
 	if (state == EXPORT_GONE)
-		keep_gone(ended);
+		reconcile_gone(ended);
 }
 
 static void remove_all(void *force)
@@ -147,7 +147,7 @@ static void declare(const char *name, const char *uri)
 /* The flow that a fresh one's fiber begins needs a kernel: it waits for its turn. */
 static void let_none_begin(void)
 {
-	keep_max_jobs = 0;
+	reconcile_max_jobs = 0;
 }
 
 static void test_declared_anew_while_it_is_removed(void **state)

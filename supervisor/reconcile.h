@@ -6,33 +6,27 @@
  *
  * Thread: the loop's.
  */
-#ifndef UBLKD_KEEP_H
-#define UBLKD_KEEP_H
+#ifndef UBLKD_RECONCILE_H
+#define UBLKD_RECONCILE_H
 
 #include <uv.h>
 
 #include "supervisor/managed.h"
 
 /* Flows that make or recover a device, at once; the others wait for their turn. */
-extern unsigned keep_max_jobs;
+extern unsigned reconcile_max_jobs;
 
 /* Called, from no fiber's flow, when an export is gone or was dropped. */
-extern void (*keep_gone)(struct managed *m);
+extern void (*reconcile_gone)(struct managed *m);
 
 /* Looks what is to be done, and does it. */
-void keep_kick(struct managed *m);
+void reconcile_kick(struct managed *m);
 
 /* Forgets earlier failures: tries at once. */
-void keep_retry(struct managed *m);
+void reconcile_retry(struct managed *m);
 
 /* Whether nothing more is going to happen by itself, but for tries to come. */
-bool keep_is_settled(const struct managed *m);
-
-/*
- * Looks at each of the list every few seconds, by memory alone unless there is
- * I/O that does not move, and has those looked at that may have hung.
- */
-void keep_watch(uv_loop_t *loop, struct managed *const *list);
+bool reconcile_is_settled(const struct managed *m);
 
 /*
  * Whether a worker that died had done no work worth the name, so that the next one may die
@@ -40,15 +34,15 @@ void keep_watch(uv_loop_t *loop, struct managed *const *list);
  * seconds and serves in between is no reason for that.  A minimum of time bounds what
  * recoveries cost, whatever a worker's counters say.
  */
-bool keep_died_at_once(uint64_t lived_ms, uint64_t served);
+bool reconcile_died_at_once(uint64_t lived_ms, uint64_t served);
 
 /* A struct worker_events of an export. */
-void keep_worker_ended(struct worker *worker, void *context);
-void keep_worker_grown(struct worker *worker, uint64_t size, void *context);
-int keep_worker_asks(struct worker *worker, const char *kind, const json_t *question,
-		     void *context);
-#define KEEP_WORKER_EVENTS(m)                                                            \
-	.ended = keep_worker_ended, .grown = keep_worker_grown, .ask = keep_worker_asks, \
-	.context = (m)
+void reconcile_worker_ended(struct worker *worker, void *context);
+void reconcile_worker_grown(struct worker *worker, uint64_t size, void *context);
+int reconcile_worker_asks(struct worker *worker, const char *kind, const json_t *question,
+			  void *context);
+#define RECONCILE_WORKER_EVENTS(m)                                        \
+	.ended = reconcile_worker_ended, .grown = reconcile_worker_grown, \
+	.ask = reconcile_worker_asks, .context = (m)
 
 #endif

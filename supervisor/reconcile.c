@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "supervisor/keep.h"
+#include "supervisor/reconcile.h"
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
-#include "common/small_file.h"
 #include "supervisor/flow.h"
 #include "supervisor/host.h"
 
@@ -12,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BEAT_MS          7000 /* two beats and a look are less than 30 s */
-#define BEATS            2u   /* without a sign of life, until it is looked at */
 #define FIRST_DELAY_MS   100u
 #define RECOVER_DELAY_MS 5000u  /* the longest between two tries */
 #define START_DELAY_MS   60000u /* the same for a device that is not there yet */
@@ -25,8 +22,8 @@
 #define FENCE_TELL_MS    1000u /* a server mostly ends a dead worker's connections sooner */
 #define DEATHS_MAX       10u   /* in a row; then it is given up */
 
-unsigned keep_max_jobs = 8;
-void (*keep_gone)(struct managed *m);
+unsigned reconcile_max_jobs = 8;
+void (*reconcile_gone)(struct managed *m);
 
 /* Who waits for storage that is away must not keep those whose I/O waits. */
 static struct jobs {
@@ -36,27 +33,28 @@ static struct jobs {
 
 /* ---- a worker's events ---- */
 
-void keep_worker_ended(struct worker *worker, void *context)
+void reconcile_worker_ended(struct worker *worker, void *context)
 {
 	struct managed *m = context;
 
 	/* Not one that has kept the memory for it. */
 	if (m->failing && worker == m->worker)
 		m->control.abort = 1;
-	keep_kick(m);
+	reconcile_kick(m);
 }
 
-void keep_worker_grown(struct worker *worker, uint64_t size, void *context)
+void reconcile_worker_grown(struct worker *worker, uint64_t size, void *context)
 {
 	struct managed *m = context;
 
 	(void)worker;
 	m->grow_to = size;
 	fiber_raise(&m->moved);
-	keep_kick(m);
+	reconcile_kick(m);
 }
 
-int keep_worker_asks(struct worker *worker, const char *kind, const json_t *question, void *context)
+int reconcile_worker_asks(struct worker *worker, const char *kind, const json_t *question,
+			  void *context)
 {
 	(void)worker;
 	return host_answer(context, kind, question);
@@ -70,7 +68,7 @@ static void retry(uv_timer_t *timer)
 
 	/* The loop's clock may be coarser than ours, and there is no other call. */
 	m->retry_at_ms = 0;
-	keep_kick(m);
+	reconcile_kick(m);
 }
 
 static void try_later(struct managed *m, unsigned most_ms)
@@ -91,17 +89,17 @@ static bool is_due(const struct managed *m)
 	return clock_ms() >= m->retry_at_ms;
 }
 
-void keep_retry(struct managed *m)
+void reconcile_retry(struct managed *m)
 {
 	m->failures = 0;
 	m->retry_at_ms = 0;
 	m->given_up = m->unknown;
-	keep_kick(m);
+	reconcile_kick(m);
 }
 
 static void begin_job(struct jobs *jobs)
 {
-	while (jobs->nr >= keep_max_jobs)
+	while (jobs->nr >= reconcile_max_jobs)
 		fiber_wait(&jobs->done, 0);
 	jobs->nr++;
 }
@@ -248,7 +246,7 @@ static bool recover(struct managed *m)
 	return done;
 }
 
-bool keep_died_at_once(uint64_t lived_ms, uint64_t served)
+bool reconcile_died_at_once(uint64_t lived_ms, uint64_t served)
 {
 	return lived_ms < WORKING_MS || (lived_ms < STABLE_MS && served < WORKING_SERVED);
 }
@@ -257,7 +255,7 @@ bool keep_died_at_once(uint64_t lived_ms, uint64_t served)
 static void notice_death(struct managed *m)
 {
 	uint64_t now = clock_ms(), lived = now > m->live_since_ms ? now - m->live_since_ms : 0;
-	bool at_once = keep_died_at_once(lived, managed_served(m) - m->live_served);
+	bool at_once = reconcile_died_at_once(lived, managed_served(m) - m->live_served);
 	struct error err;
 
 	if (!worker_fault(m->worker, &err))
@@ -443,10 +441,10 @@ static void keep(void *context)
 	m->keeping = false;
 	fiber_raise(&m->moved);
 	if (m->state == EXPORT_GONE)
-		keep_gone(m);
+		reconcile_gone(m);
 }
 
-void keep_kick(struct managed *m)
+void reconcile_kick(struct managed *m)
 {
 	m->again = true;
 	if (m->keeping || m->dropped)
@@ -459,67 +457,7 @@ void keep_kick(struct managed *m)
 	}
 }
 
-bool keep_is_settled(const struct managed *m)
+bool reconcile_is_settled(const struct managed *m)
 {
 	return !m->keeping;
-}
-
-/* ---- the heartbeat ---- */
-
-static uv_timer_t beat;
-static struct managed *const *watched;
-
-/* Requests that the kernel has and nobody has answered. */
-static bool has_requests(const struct managed *m)
-{
-	char path[64], text[64];
-	unsigned long reads = 0, writes = 0;
-
-	snprintf(path, sizeof(path), "/sys/block/ublkb%u/inflight", m->device.info.dev_id);
-	if (small_file_line(path, text, sizeof(text)) > 0)
-		sscanf(text, "%lu %lu", &reads, &writes);
-	return reads || writes;
-}
-
-static uint64_t rounds_of(const struct managed *m)
-{
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < m->device.info.nr_hw_queues && i < counters_nr_queues(m->counters);
-	     i++)
-		sum += __atomic_load_n(&counters_queue(m->counters, i)->rounds, __ATOMIC_RELAXED);
-	return sum;
-}
-
-static void look_at_all(uv_timer_t *timer)
-{
-	struct error err;
-
-	(void)timer;
-	for (struct managed *m = *watched; m; m = m->next) {
-		uint64_t rounds;
-
-		if (m->state != EXPORT_LIVE || !m->counters || m->keeping)
-			continue;
-		if (managed_look_lost(m) && managed_write(m, &err))
-			log_error(m->name, "%s", err.text);
-		rounds = rounds_of(m);
-		if (rounds != m->seen_rounds || !has_requests(m)) {
-			m->seen_rounds = rounds;
-			m->silent = 0;
-			continue;
-		}
-		if (++m->silent < BEATS)
-			continue;
-		m->silent = 0;
-		m->look = true;
-		keep_kick(m);
-	}
-}
-
-void keep_watch(uv_loop_t *loop, struct managed *const *list)
-{
-	watched = list;
-	uv_timer_init(loop, &beat);
-	uv_timer_start(&beat, look_at_all, BEAT_MS, BEAT_MS);
 }
