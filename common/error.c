@@ -84,36 +84,63 @@ const char *text_escape(const char *text, char *out, size_t out_size)
 	return out;
 }
 
+/*
+ * Puts a line of that length into err.  One that is too long loses its middle: mostly a
+ * path's, while the thing, the cause and the cure stand at its ends.
+ */
+static void set_text(struct error *err, const char *line, size_t length)
+{
+	static const char gap[] = " ... ";
+	const size_t room = sizeof(err->text) - 1, tail = (room - strlen(gap)) / 2,
+		     head = room - strlen(gap) - tail;
+
+	if (length <= room) {
+		memcpy(err->text, line, length + 1);
+	} else {
+		memcpy(err->text, line, head);
+		memcpy(err->text + head, gap, strlen(gap));
+		memcpy(err->text + head + strlen(gap), line + length - tail, tail + 1);
+	}
+	text_make_printable(err->text);
+}
+
 int error_set(struct error *err, int code, const char *fmt, ...)
 {
 	va_list args;
+	char *line;
+	int length;
 
-	if (err) {
-		err->code = abs(code);
-		va_start(args, fmt);
-		vsnprintf(err->text, sizeof(err->text), fmt, args);
-		va_end(args);
-		text_make_printable(err->text);
+	if (!err)
+		return -abs(code);
+	err->code = abs(code);
+	va_start(args, fmt);
+	length = vasprintf(&line, fmt, args);
+	va_end(args);
+	if (length < 0) {
+		set_text(err, "no memory for a message", strlen("no memory for a message"));
+		return -err->code;
 	}
-	return -abs(code);
+	set_text(err, line, (size_t)length);
+	free(line);
+	return -err->code;
 }
 
 int error_prefix(struct error *err, const char *fmt, ...)
 {
-	char text[sizeof(err->text)];
+	char *prefix, *line;
 	va_list args;
-	int len;
+	int length;
 
 	va_start(args, fmt);
-	len = vsnprintf(text, sizeof(text) - 3, fmt, args);
+	length = vasprintf(&prefix, fmt, args);
 	va_end(args);
-	if (len < 0)
+	if (length < 0)
 		return -err->code;
-	len = (int)strlen(text);
-	memmove(err->text + len + 2, err->text, sizeof(err->text) - (size_t)len - 2);
-	memcpy(err->text, text, (size_t)len);
-	memcpy(err->text + len, ": ", 2);
-	err->text[sizeof(err->text) - 1] = 0;
-	text_make_printable(err->text);
+	length = asprintf(&line, "%s: %s", prefix, err->text);
+	free(prefix);
+	if (length < 0)
+		return -err->code;
+	set_text(err, line, (size_t)length);
+	free(line);
 	return -err->code;
 }

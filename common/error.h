@@ -13,7 +13,7 @@
 
 struct error {
 	int code;        /* errno, positive; 0: nothing failed */
-	char text[5000]; /* room for a path, cause and cure */
+	char text[1020]; /* a line; a longer one has lost its middle */
 };
 
 /*

@@ -21,7 +21,7 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-#define STACK_BYTES (512u << 10) /* touched as it is used; a struct error takes 5 KiB */
+#define STACK_BYTES (256u << 10) /* touched as it is used */
 #define STACKS_KEPT 8u
 
 struct fiber {

@@ -30,23 +30,51 @@ static void test_is_one_printable_line(void **state)
 	assert_string_equal(err.text, "µs are kept");
 }
 
-static void test_cuts_what_is_too_long(void **state)
+static bool ends_with(const struct error *err, const char *end)
 {
-	char text[8000];
+	size_t length = strlen(err->text);
+
+	return length >= strlen(end) && !strcmp(err->text + length - strlen(end), end);
+}
+
+static void test_a_long_line_loses_its_middle(void **state)
+{
+	char path[8000];
 	struct error err;
 
 	(void)state;
-	memset(text, 'x', sizeof(text) - 1);
-	text[sizeof(text) - 1] = 0;
-	error_set(&err, EINVAL, "%s", text);
+	memset(path, 'x', sizeof(path) - 1);
+	path[sizeof(path) - 1] = 0;
+	error_set(&err, EINVAL, "open /%s: it is no file: name another one", path);
 	assert_int_equal(strlen(err.text), sizeof(err.text) - 1);
-	/* The prefix is what tells where it comes from: the tail gives way. */
+	assert_memory_equal(err.text, "open /xxx", 9);
+	assert_non_null(strstr(err.text, "xx ... xx"));
+	assert_true(ends_with(&err, "x: it is no file: name another one"));
+	/* The prefix says where it comes from, and the cure stays. */
 	assert_int_equal(error_prefix(&err, "queue %u", 3), -EINVAL);
 	assert_int_equal(strlen(err.text), sizeof(err.text) - 1);
-	assert_memory_equal(err.text, "queue 3: xxx", 12);
+	assert_memory_equal(err.text, "queue 3: open /xxx", 18);
+	assert_true(ends_with(&err, "x: it is no file: name another one"));
 	error_set(&err, EINVAL, "short");
-	error_prefix(&err, "%s", text);
-	assert_true(strlen(err.text) < sizeof(err.text));
+	error_prefix(&err, "%s", path);
+	assert_int_equal(strlen(err.text), sizeof(err.text) - 1);
+	assert_true(ends_with(&err, "x: short"));
+}
+
+static void test_a_line_that_just_fits_is_whole(void **state)
+{
+	char line[sizeof(((struct error *)0)->text) + 1];
+	struct error err;
+
+	(void)state;
+	memset(line, 'y', sizeof(line));
+	line[sizeof(err.text) - 1] = 0;
+	error_set(&err, EINVAL, "%s", line);
+	assert_string_equal(err.text, line);
+	line[sizeof(err.text) - 1] = 'y';
+	line[sizeof(err.text)] = 0;
+	error_set(&err, EINVAL, "%s", line);
+	assert_non_null(strstr(err.text, " ... "));
 }
 
 static void test_prefix_keeps_code_and_text(void **state)
@@ -168,7 +196,8 @@ int main(void)
 		cmocka_unit_test(test_returns_the_code_negative_from_either_sign),
 		cmocka_unit_test(test_is_one_printable_line),
 		cmocka_unit_test(test_terminal_controls_do_not_get_through),
-		cmocka_unit_test(test_cuts_what_is_too_long),
+		cmocka_unit_test(test_a_long_line_loses_its_middle),
+		cmocka_unit_test(test_a_line_that_just_fits_is_whole),
 		cmocka_unit_test(test_prefix_keeps_code_and_text),
 		cmocka_unit_test(test_log_lines_are_whole),
 	};
