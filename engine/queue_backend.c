@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The calls that a backend makes (engine/backend.h), on its queue's thread. They prepare
+ * SQEs, which go out with the round's one system call; io_complete() puts the request on
+ * the round's list of completed ones.
+ */
+#include "engine/queue_parts.h"
+#include "common/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+/* BLOCK_URING_CMD_DISCARD, include/uapi/linux/blkdev.h of Linux 6.12 */
+#define BLKDEV_CMD_DISCARD _IO(0x12, 0)
+
+void *queue_private(struct queue *q)
+{
+	return q->private;
+}
+
+struct export *queue_export(struct queue *q)
+{
+	return q->setup.export;
+}
+
+unsigned queue_index(const struct queue *q)
+{
+	return q->setup.index;
+}
+
+int queue_add_file(struct queue *q, int fd)
+{
+	int ret;
+
+	if (q->nr_files == QUEUE_FILES)
+		return -ENFILE;
+	ret = io_uring_register_files_update(&q->ring.uring, q->nr_files, &fd, 1);
+	return ret < 0 ? ret : (int)q->nr_files++;
+}
+
+void queue_poll(struct queue *q, struct ring_op *op, int fd, unsigned events)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
+
+	io_uring_prep_poll_add(sqe, fd, events);
+	ring_sqe_for(sqe, op);
+}
+
+_Static_assert(sizeof(struct __kernel_timespec) == 2 * sizeof(long long), "queue_timer's");
+
+void queue_timer(struct queue *q, struct queue_timer *timer, uint64_t ns)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
+
+	timer->sec = (long long)(ns / 1000000000u);
+	timer->nsec = (long long)(ns % 1000000000u);
+	io_uring_prep_timeout(sqe, (struct __kernel_timespec *)&timer->sec, 0, 0);
+	ring_sqe_for(sqe, &timer->op);
+}
+
+static void cancelled(struct ring_op *op, int result)
+{
+	(void)op;
+	(void)result; /* the op hears of it, or has heard */
+}
+
+void queue_cancel(struct queue *q, struct ring_op *op)
+{
+	static struct ring_op nobody = { .done = cancelled };
+	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
+
+	io_uring_prep_cancel(sqe, op, 0);
+	ring_sqe_for(sqe, &nobody);
+}
+
+uint64_t queue_now_ns(const struct queue *q)
+{
+	return q->now_ns;
+}
+
+void queue_wake(struct queue *q)
+{
+	uint64_t one = 1;
+
+	if (write(q->wake, &one, sizeof(one)) < 0)
+		log_error(q->setup.export->name, "queue %u: cannot be woken: %s", q->setup.index,
+			  strerror(errno));
+}
+
+void *io_private(struct io *io)
+{
+	return (char *)io->queue->io_private + io->tag * io->queue->backend->io_size;
+}
+
+void *io_data(struct io *io)
+{
+	return buffers_data(&io->queue->buffers, io);
+}
+
+int io_copy_to(struct io *io, uint32_t at, const void *from, uint32_t length)
+{
+	return buffers_copy_to(&io->queue->buffers, io, at, from, length);
+}
+
+int io_copy_from(struct io *io, uint32_t at, void *to, uint32_t length)
+{
+	return buffers_copy_from(&io->queue->buffers, io, at, to, length);
+}
+
+int io_fill_zero(struct io *io, uint32_t at, uint32_t length)
+{
+	return buffers_fill_zero(&io->queue->buffers, io, at, length);
+}
+
+void queue_work_finished(struct ring_op *op, int result)
+{
+	struct request *r = container_of(op, struct request, work);
+
+	r->work_done(&r->io, result);
+}
+
+/* An SQE for the backend's work on a registered file is prepared: sends it. */
+static void start_work(struct request *r, struct io_uring_sqe *sqe, io_callback *done)
+{
+	r->work_done = done;
+	sqe->flags |= IOSQE_FIXED_FILE;
+	ring_sqe_for(sqe, &r->work);
+}
+
+void io_transfer(struct io *io, int file, uint64_t file_offset, uint32_t skip, int rw_flags,
+		 io_callback *done)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&io->queue->ring);
+
+	buffers_prep_transfer(&io->queue->buffers, io, sqe, file, file_offset, skip);
+	sqe->rw_flags = rw_flags;
+	start_work(request_of(io), sqe, done);
+}
+
+void io_datasync(struct io *io, int file, io_callback *done)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&io->queue->ring);
+
+	io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
+	start_work(request_of(io), sqe, done);
+}
+
+void io_fallocate(struct io *io, int file, int mode, uint64_t offset, uint64_t length,
+		  io_callback *done)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&io->queue->ring);
+
+	io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, file, NULL, (unsigned)mode, offset);
+	sqe->addr = length;
+	start_work(request_of(io), sqe, done);
+}
+
+void io_blkdiscard(struct io *io, int file, uint64_t offset, uint64_t length, io_callback *done)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&io->queue->ring);
+
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, file, NULL, 0, 0);
+	sqe->cmd_op = BLKDEV_CMD_DISCARD;
+	sqe->addr = offset;
+	sqe->addr3 = length;
+	start_work(request_of(io), sqe, done);
+}
+
+/* The kernel's rules for results, ublk_drv.c: __ublk_complete_rq() of 7.2. */
+static int legal_result(const struct io *io, int result)
+{
+	if (result < 0)
+		/* EAGAIN would make the block layer believe that it asked for no waiting. */
+		return result == -EAGAIN || result < -4095 ? -EIO : result;
+	if (io->op > IO_WRITE)
+		return 0;
+	if ((uint32_t)result >= io->length)
+		return (int)io->length;
+	/*
+	 * Up to 7.2 the rest came back as a request.  Linux 7.3 does so only where it
+	 * copies the data itself; with user copy and zero copy it takes a part for all.
+	 */
+	return -EIO;
+}
+
+void io_complete(struct io *io, int result)
+{
+	struct request *r = request_of(io);
+	struct queue *q = io->queue;
+
+	assert(r->in_service);
+	r->in_service = false;
+	r->result = legal_result(io, result);
+	q->done[q->nr_done++] = r;
+}
+
+static void zeroes_read(struct io *io, int result)
+{
+	uint32_t done = result > 0 ? (uint32_t)result : 0;
+	int ret = 0;
+
+	if (done < io->length)
+		ret = io_fill_zero(io, done, io->length - done);
+	io_complete(io, ret ? ret : (int)io->length);
+}
+
+void io_complete_zeroes(struct io *io)
+{
+	if (io->queue->zero >= 0 && buffers_registered(&io->queue->buffers, io))
+		io_transfer(io, io->queue->zero_file, 0, 0, 0, zeroes_read);
+	else
+		zeroes_read(io, 0);
+}

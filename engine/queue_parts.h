@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of a queue share: queue.c has a request's way, queue_backend.c the calls
+ * that a backend makes, queue_thread.c the thread's life and the calls of other threads.
+ *
+ * Thread: the queue's.
+ */
+#ifndef UBLKD_QUEUE_PARTS_H
+#define UBLKD_QUEUE_PARTS_H
+
+#include "common/container_of.h"
+#include "engine/queue.h"
+
+#define CHAR_FILE 0 /* the registered file that is /dev/ublkcN */
+
+struct request {
+	struct io io;
+	struct ring_op command; /* the fetch or commit that is with the kernel */
+	struct ring_op work;    /* the backend's I/O on our ring */
+	io_callback *work_done;
+	uint64_t arrived_ns;
+	int result;
+	bool in_service; /* between submit() and io_complete() */
+};
+
+static inline struct request *request_of(struct io *io)
+{
+	return container_of(io, struct request, io);
+}
+
+/* ---- queue.c ---- */
+
+/* Completions of a tag's command, and of the read that waits for queue_wake(). */
+void queue_command_finished(struct ring_op *op, int result);
+void queue_woken(struct ring_op *op, int result);
+
+/* Prepares a fetch, or a commit of the result and a fetch (op: UBLK_IO_*). */
+void queue_send_command(struct queue *queue, struct request *request, uint32_t op, int result);
+void queue_wait_for_wake(struct queue *queue);
+
+/* Takes the completions that have come, and commits the requests that they completed. */
+void queue_do_round(struct queue *queue);
+
+/* Rounds, until the device has stopped, a command was refused or the queue is to quit. */
+void queue_serve(struct queue *queue);
+
+/* ---- queue_backend.c ---- */
+
+/* The completion of the work that a backend has started for a request. */
+void queue_work_finished(struct ring_op *op, int result);
+
+#endif
