@@ -906,7 +906,7 @@ static void deallocate(struct io *io)
 	bool keep = io->op == IO_WRITE_ZEROES && (io->flags & IO_KEEP || !f->punches);
 	int mode = FALLOC_FL_PUNCH_HOLE;
 
-	/* It was not offered; a hole must not be punched for it in any case. */
+	/* Write-zeroes was not offered; a hole must not be punched for it in any case. */
 	if (!f->punches && (io->op == IO_DISCARD || !f->zeroes_kept)) {
 		io_complete(io, -EOPNOTSUPP);
 	} else if (io->op == IO_DISCARD && f->discard_command) {

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What content_block_size() takes: the first sector and a GPT header at either place. */
+/* Bytes for content_block_size(): the first sector and a GPT header at either place. */
 #define CONTENT_HEAD 8192u
 
 /*

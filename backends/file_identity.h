@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What makes a file or a block device the same storage when another server opens it.
+ * Identity of a file or block device: the same storage when another worker opens it.
  *
  * The text is "KIND DEV:INO:RDEV" (all that the first version wrote), then facts, KEY=VALUE
  * or KEY, parted by blanks:

@@ -214,7 +214,7 @@ static int open_memfd(struct export *export, struct error *err)
 
 static void count_shards(struct export *export, int64_t change);
 
-/* What an earlier server has left in the memory: shards that hold anything are LIVE. */
+/* Content of an earlier worker: shards that hold anything are LIVE. */
 static void find_live_shards(struct export *export)
 {
 	struct memory *m = export->private;
@@ -367,7 +367,7 @@ static int populate(const struct memory *m, uint64_t shard)
 	do
 		ret = fallocate(m->fd, 0, start, length) ? -errno : 0;
 	while (ret == -EINTR);
-	/* What it got before it failed must not stay. */
+	/* Pages that it got before it failed must not stay. */
 	if (ret)
 		fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start, length);
 	return ret == -ENOMEM ? -ENOSPC : ret;
@@ -393,7 +393,7 @@ static int make_live(struct export *export, uint64_t shard)
 		/* Another queue is here for the same shard; it has only to count. */
 		sched_yield();
 	}
-	/* One that is being freed is counted until then; the count passes on. */
+	/* A shard that is being freed is counted until then; the count passes on. */
 	old = atomic_load(state);
 	while ((old & (SHARD_FREEING | SHARD_EMPTY)) == SHARD_FREEING) {
 		ret = populate(m, shard);

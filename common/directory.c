@@ -24,7 +24,7 @@ int directory_make(const char *path, mode_t mode, struct error *err)
 	} else if (errno != EEXIST) {
 		return error_set(err, errno, "%s: it cannot be made: %m", path);
 	}
-	/* One that was there may have been put there by anybody. */
+	/* A directory that was there may be anybody's. */
 	if (stat(path, &status))
 		return error_set(err, errno, "%s: %m", path);
 	if (!S_ISDIR(status.st_mode))

@@ -54,7 +54,7 @@ struct old_socket {
 	uint64_t asked_ms; /* when asked was last seen to change */
 };
 
-/* What the kernel tells of a TCP connection. */
+/* The kernel's view of a TCP connection. */
 struct old_socket_tcp {
 	unsigned state;      /* TCP_FIN_WAIT2 … */
 	uint32_t asked;      /* segments sent again, since the connection's start, and probes */

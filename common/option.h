@@ -65,7 +65,7 @@ int option_assign(const struct option_def *table, struct option_value *values, c
 /* The word at index of "a|b|c", copied to out (NUL-terminated); false past the end. */
 bool option_word(const char *words, unsigned index, char *out, unsigned out_size);
 
-/* What a user writes for def's value: "N|auto", "SIZE", "on|off" …; into out. */
+/* The syntax of def's value, for a user: "N|auto", "SIZE", "on|off" …; into out. */
 void option_syntax(const struct option_def *def, char *out, unsigned out_size);
 
 /*

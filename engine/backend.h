@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a backend is, and all that it may see of the engine.
+ * A backend's contract, and all that it may see of the engine.
  *
  * A backend is one file in backends/ that ends in BACKEND_REGISTER().  It opens
  * the storage that a locator and options name, says how big it is and what it
@@ -118,7 +118,7 @@ unsigned queue_index(const struct queue *queue);
 int queue_add_file(struct queue *queue, int fd);
 
 /*
- * What else a backend waits for, from queue_open() on and on the queue's thread.
+ * Other events for a backend, from queue_open() on and on the queue's thread.
  * Each op is told once, on that thread (or never, if the queue ends before); it
  * must stay until then, and is not given twice at a time.
  */
@@ -147,7 +147,7 @@ void queue_wake(struct queue *queue);
 
 /* ---- the export ---- */
 
-/* What a backend is and can do; filled by open(), sizes in bytes. */
+/* Limits of the storage; filled by open(), sizes in bytes. */
 struct backend_limits {
 	uint64_t size;                /* a multiple of logical_block; not 0 */
 	uint32_t logical_block;       /* 512 to 4096, a power of 2; the smallest request */
@@ -162,7 +162,7 @@ struct backend_limits {
 	bool rotational;
 	bool volatile_cache; /* a completed write may be lost until flushed */
 	bool fua;            /* IO_FUA is honoured (needs volatile_cache) */
-	/* What the backing device asks of memory that it does I/O on itself (zero copy). */
+	/* The backing device's demands on memory that it does I/O on itself (zero copy). */
 	uint32_t dma_align;    /* bytes, a power of 2; 0: any */
 	uint32_t max_segments; /* 0: these three are unknown */
 	uint32_t max_segment_size;
@@ -170,7 +170,7 @@ struct backend_limits {
 	unsigned max_queues; /* that it can serve; 0: any number */
 };
 
-/* Who opens files for a backend: the process itself (engine/host.h), or one with the right to. */
+/* Opens files for a backend: the process itself (engine/host.h), or one with the right to. */
 struct backend_host {
 	/*
 	 * open(2) of a path that the export's locator or options name.  Returns a
@@ -206,7 +206,7 @@ struct backend_host {
 
 #define HOST_CONNECTIONS 256u
 
-/* What a backend needs of its surroundings; with a path where one is said. */
+/* A backend's needs of its surroundings; with a path where one is said. */
 enum backend_need {
 	NEED_NETWORK,       /* makes network connections */
 	NEED_NAMES,         /* resolves host names */
@@ -301,7 +301,7 @@ int export_size(const struct export *export, uint64_t *size, struct error *err);
 
 /* ---- what a server has ---- */
 
-/* One export of a server's, as list() finds it.  Valid during the call. */
+/* An export of a server's, as list() finds it.  Valid during the call. */
 struct backend_found {
 	const char *name, *description; /* the server's words: text_escape() them; description may
 					   be NULL */

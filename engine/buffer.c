@@ -169,7 +169,7 @@ int buffers_fill_zero(struct buffers *b, const struct io *io, uint32_t at, uint3
 
 	if (b->path != IO_PATH_COPY)
 		return user_copy_to(b, io, at, b->zeroes, length);
-	/* What was never written in the buffer is zero still. */
+	/* Bytes of the buffer that were never written are zero still. */
 	dirty = b->tags[io->tag].dirty;
 	if (at < dirty)
 		memset(buffer_of(b, io->tag) + at, 0,

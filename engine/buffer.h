@@ -16,7 +16,7 @@
 #include "engine/ring.h"
 #include "engine/ublk_abi.h"
 
-/* What is known of one tag's buffer. */
+/* State of a tag's buffer. */
 struct tag_buffer {
 	uint32_t dirty;    /* bytes of it, from its start, that may not be zero */
 	bool pinned;       /* its first BUFFERS_PINNED bytes are registered with the ring */
@@ -55,7 +55,7 @@ int buffers_open(struct buffers *buffers, enum io_path path, enum backend_access
 		 unsigned queue, int char_fd, unsigned depth, uint32_t max_io, struct ring *ring);
 void buffers_close(struct buffers *buffers);
 
-/* What goes into a fetch or commit for a tag: ublk_io_cmd.addr, and the SQE's own addr. */
+/* Addresses of a tag's fetch or commit: ublk_io_cmd.addr, and the SQE's own addr. */
 static inline uint64_t buffers_cmd_addr(const struct buffers *b, unsigned tag)
 {
 	return b->path == IO_PATH_COPY ? (uint64_t)(uintptr_t)(b->arena + (uint64_t)tag * b->stride)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One table says each command's name and patience; control_run() carries one
+ * A table says each command's name and patience; control_run() carries one
  * out; the functions below it only fill in what is particular to a command.
  */
 #include "engine/control.h"
@@ -224,7 +224,7 @@ static const char *first_line(const char *path, char *out, size_t size)
 	return small_file_line(path, out, size) > 0 ? out : "unknown";
 }
 
-/* What a refusal means and what to do; source: ublk_drv.c, 6.0 to 7.2. */
+/* The meaning and the cure of a refusal; source: ublk_drv.c, 6.0 to 7.2. */
 static int explain(enum command command, uint32_t id, int code, unsigned ms, struct error *err)
 {
 	const struct command_def *def = &commands[command];
@@ -331,7 +331,7 @@ static struct io_uring_sqe *empty_sqe(struct control *control, uint8_t opcode, i
 	return sqe;
 }
 
-/* What could not be submitted is in the ring still, and would go with the next. */
+/* An SQE that could not be submitted is in the ring still, and would go with the next. */
 static void empty_again(struct io_uring_sqe *sqe)
 {
 	memset(sqe, 0, CONTROL_SQE_BYTES);

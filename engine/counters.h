@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a device's queues did, counted by themselves in shared memory.
+ * Counters of a device's queues, which write them into shared memory.
  *
  * The memory is a memfd ("ublkd-counters") that any process with the right to
  * open /proc/PID/fd/N can map read-only: a struct counters, then one struct

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One ublk device in the kernel: its commands in their order, and each known quirk of the
+ * A ublk device in the kernel: its commands in their order, and each known quirk of the
  * kernel once.  No backend and no queue is known here: `ublkctl run` serves the device
  * from the same process (standalone.h), ublkd has a worker for it.
  *

@@ -232,7 +232,7 @@ static void unescape(char *text)
 	*out = 0;
 }
 
-/* One of mountinfo: ID PARENT MAJOR:MINOR ROOT FOLDER OPTIONS… - TYPE SOURCE … */
+/* A line of mountinfo: ID PARENT MAJOR:MINOR ROOT DIRECTORY OPTIONS… - TYPE SOURCE … */
 static int look_at_mount(struct search *s, char *line, pid_t pid)
 {
 	const struct disk *device;

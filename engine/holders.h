@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who has a block device open: processes, mounts, swap areas, and devices made of it
+ * Holders of a block device: processes, mounts, swap areas, and devices made of it
  * (partitions are part of it; device mapper, RAID and loop devices stand on it, and
  * who holds those, holds it).
  *

@@ -126,7 +126,7 @@ static bool fits_file(const struct wish *wish, bool may_create)
 
 	if (wish->export->read_only && (wish->flags & O_ACCMODE) != O_RDONLY)
 		return false;
-	/* What is there already is never made anew. */
+	/* A file that is there already is never created again. */
 	if (may_create && wish->flags & O_EXCL)
 		known |= O_CREAT;
 	return !(wish->flags & ~known);

@@ -205,7 +205,7 @@ void queue_serve(struct queue *q)
 		queue_do_round(q);
 		counters_add(&q->counters->rounds, 1);
 	}
-	/* What is done need not be done again by the next server. */
+	/* Commits go out, so that the next worker need not do the requests again. */
 	if (atomic_load(&q->drain))
 		ring_submit(&q->ring);
 }

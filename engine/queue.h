@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One queue of a device: one thread, one ring, and the loop
+ * A queue of a device: one thread, one ring, and the loop
  * fetch -> submit -> complete -> commit and fetch.
  *
  * The thread opens all that the queue has, fetches every tag, reports that it
@@ -25,7 +25,7 @@
 /* Files of a backend that a queue's ring can know. */
 #define QUEUE_FILES 16
 
-/* What a queue is made with; the device's, and constant while the queue runs. */
+/* Parameters of a queue; the device's, and constant while the queue runs. */
 struct queue_setup {
 	struct export *export;
 	unsigned index;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of a queue share: queue.c has a request's way, queue_backend.c the calls
+ * Shared by the files of a queue: queue.c has a request's way, queue_backend.c the calls
  * that a backend makes, queue_thread.c the thread's life and the calls of other threads.
  *
  * Thread: the queue's.

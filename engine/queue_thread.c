@@ -135,7 +135,7 @@ static size_t desc_bytes(const struct queue *q)
 	return (q->setup.export->depth * sizeof(struct ublk_io_desc) + page - 1) / page * page;
 }
 
-/* What the queue does on its ring, and what a backend with that access can have it do. */
+/* Operations of the queue on its ring, and those of a backend with that access. */
 static uint64_t ring_ops(enum backend_access access)
 {
 	uint64_t ops = RING_OP(IORING_OP_URING_CMD) | RING_OP(IORING_OP_READ) |

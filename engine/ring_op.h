@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who is told of a completion.
+ * Receivers of completions.
  */
 #ifndef UBLKD_RING_OP_H
 #define UBLKD_RING_OP_H
 
 /*
- * What a completion is for: its address is the SQE's user_data.  Must stay until
+ * The receiver of a completion: its address is the SQE's user_data.  Must stay until
  * done was called, or the ring is closed.
  */
 struct ring_op {

@@ -8,7 +8,7 @@
 
 #define POLICY_FOLDER "/proc/sys/kernel"
 
-/* What was read last: a worker reads it before it enters a root without /proc. */
+/* The settings as read last: a worker reads them before it enters a root without /proc. */
 static struct {
 	int disabled; /* kernel.io_uring_disabled, 6.6 */
 	int group;    /* kernel.io_uring_group; -1: none */

@@ -102,7 +102,7 @@ int serving_start(struct serving *s, const struct serving_setup *setup, struct e
 			.end_event = s->end_event,
 		};
 
-		/* What the last server left unanswered comes again. */
+		/* Requests that the last server left unanswered come again. */
 		counters->completed = counters->started;
 		if (setup->cpus)
 			queue.cpus = setup->cpus[i];
@@ -203,7 +203,7 @@ int serving_join(struct serving *s, struct error *err)
 				ret = error_set(
 					err, ETIMEDOUT,
 					"queue %u does not end: its backend does not answer", i);
-			/* What it uses must stay; only the end of the process frees it. */
+			/* The thread's memory must stay; only the end of the process frees it. */
 			s->stuck = true;
 		} else if (fault.code && !ret) {
 			*err = fault;

@@ -49,7 +49,7 @@ struct serving_setup {
 	const struct cpus *cpus;
 };
 
-/* What is served, and how; all of it must stay until serving_close(). */
+/* The export and how it is served; all of it must stay until serving_close(). */
 struct serving_of {
 	const struct spec *spec;   /* checked */
 	const char *name;          /* for messages; NULL: the URI */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a user asks for: a URI, the options of every export, the backend's own.
+ * A user's wishes: a URI, the options of every export, the backend's own.
  * Checked as far as it can be without opening or making anything.
  */
 #ifndef UBLKD_SPEC_H
@@ -72,7 +72,7 @@ int spec_check(const struct spec *spec, struct error *err);
 int spec_check_cpus(const struct spec *spec, struct error *err);
 
 /*
- * What of a device is fixed when it is made.  Whoever opens storage for a device that exists
+ * Facts of a device that are fixed when it is made.  Whoever opens storage for one that exists
  * must not work it out anew: CPUs, defaults and limits may have changed.
  */
 struct device_shape {

@@ -98,7 +98,7 @@ static void abandon_device(struct standalone *s)
 {
 	struct error err;
 
-	/* It may not even begin before the process ends: no use to wait for it. */
+	/* The deletion may not even begin before the process ends: no use to wait for it. */
 	s->device.control->abort = 1;
 	if (control_delete_async(s->device.control, s->device.info.dev_id, &err))
 		log_error(s->serving.export.name, "device %u is left behind: %s",

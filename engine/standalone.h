@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One served device: its backend, its queues, and their start and stop in order.
+ * A device and its server in one process: backend, queues, and their start and stop in order.
  *
  *   start: backend open, ADD_DEV, SET_PARAMS, open ublkcN, every queue fetches
  *          every tag, START_DEV

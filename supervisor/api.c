@@ -233,7 +233,7 @@ static int declare(const char *name, const char *uri, json_t *options, bool chec
 	return ret;
 }
 
-/* What the backend has chosen, so that it chooses the same at the next boot. */
+/* Options that the backend has chosen, so that it chooses the same at the next boot. */
 static int record_choices(struct managed *m, struct error *err)
 {
 	const struct backend *backend = m->spec.backend;
@@ -428,11 +428,11 @@ static void remove_it(struct task *task)
 		if (m->state == EXPORT_GONE || !flag(task, "wait") || !m->fault ||
 		    m->fault->code != EBUSY || varlink_is_gone(task->call))
 			break;
-		/* Who holds it is not to be seen, or came in between. */
+		/* The holder is not to be seen, or came in between. */
 		fiber_sleep(HELD_POLL_MS);
 	}
 	if (m->state == EXPORT_GONE) {
-		/* One that was declared meanwhile has its file for that. */
+		/* An export that was declared meanwhile has its file for that. */
 		if (m->origin == ORIGIN_PERSISTENT && !m->anew &&
 		    config_remove_export(supervisor_paths.config, m->name, &err)) {
 			error_prefix(&err, "it is removed, but will come up again at boot");
@@ -527,7 +527,7 @@ static void lead_to(struct task *task, enum managed_want want, enum export_state
 		fail(task->call, &err);
 	} else {
 		m->want = want;
-		/* Who resumes one that waits for it has seen why. */
+		/* The client that resumes a waiting export has seen why it waits. */
 		if (want == WANT_LIVE && m->state != EXPORT_SUSPENDED)
 			m->unfenced = false;
 		reconcile_retry(m);
@@ -634,7 +634,7 @@ static void upgrade(struct task *task)
 
 /* ---- Reload, Shutdown ---- */
 
-/* What has become of it by now. */
+/* Its state by now. */
 static void update_result(json_t *result)
 {
 	const char *name = json_string_value(json_object_get(result, "name"));
@@ -673,7 +673,7 @@ static void shut_down(struct task *task)
 	json_array_foreach(results, i, one)
 		all = all && json_is_true(json_object_get(one, "done"));
 	answer_results(task->call, results);
-	/* What is in use needs it. */
+	/* A device in use needs it. */
 	if (all)
 		api_shut_down();
 }

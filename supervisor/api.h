@@ -13,7 +13,7 @@ struct managed;
 
 extern const struct varlink_interface api_interface;
 
-/* Who may do what: a struct varlink_setup's may. */
+/* Permissions: a struct varlink_setup's may. */
 bool api_may(const struct varlink_peer *peer, bool changes, void *context);
 
 /* Tells the monitors; managed_changed. */

@@ -76,7 +76,7 @@ struct task {
 	struct fiber_event event;
 };
 
-/* It has each CPU's work queue do something, behind what is there, and waits for that. */
+/* A read queues work on each CPU, behind what is there, and waits for it. */
 static int settle(void)
 {
 	int fd = open("/proc/sys/vm/stat_refresh", O_RDONLY | O_CLOEXEC), ret = 0;
@@ -286,7 +286,7 @@ static void release(struct account *a)
 {
 	struct account **at = &accounts;
 
-	/* Who is woken may be the last to need it. */
+	/* The fiber that is woken may be the last to need it. */
 	if (a->nr || a->waiting) {
 		fiber_raise(&a->moved);
 		return;
@@ -521,7 +521,7 @@ void blocking_close(struct blocking_for who, int fd, unsigned ms)
 
 	int ret = run(who, &t, ms);
 
-	/* It could not be begun: a close has no other errors. */
+	/* The thread could not be started: a close has no other errors. */
 	if (ret && ret != -ETIMEDOUT)
 		close(fd);
 }

@@ -13,7 +13,7 @@
 struct holders;
 struct owner;
 
-/* What of an export an errand is about: one that hangs says nothing of the other. */
+/* The resource that a blocking call touches; a hang on one does not block calls on the others. */
 enum blocking_side {
 	BLOCKING_STORAGE, /* files that it names */
 	BLOCKING_DEVICE,  /* its block device */
@@ -65,7 +65,7 @@ int blocking_settle(struct blocking_for who, unsigned ms);
 /* Writes text to an attribute of the export's device, a file of sysfs. */
 int blocking_write_attribute(const char *export, const char *path, const char *text, unsigned ms);
 
-/* What such a -errno means, for a message. */
+/* The meaning of such a -errno, for a message. */
 const char *blocking_reason(int code);
 
 #endif

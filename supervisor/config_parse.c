@@ -519,7 +519,7 @@ int config_parse(struct config *config, const char *file, const char *name, cons
 		r.line = 0;
 	}
 	parsed = ini_parse_stream(read_line, &r, take_value, &r);
-	/* What inih refused was seen to give no value; or it had no memory. */
+	/* A line that inih refused was seen to give no value; or inih had no memory. */
 	if (parsed && config->nr_errors == errors && !r.ret)
 		r.ret = -ENOMEM;
 	end_section(&r);

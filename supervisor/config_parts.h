@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of the configuration share: config.c has the lists and the folder,
+ * Shared by the files of the configuration: config.c has the lists and the directory,
  * config_parse.c reads the text of one file, config_write.c writes one.
  */
 #ifndef UBLKD_CONFIG_PARTS_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One ring carries the commands of all fibers; the loop watches it. A fiber puts itself on
+ * A single ring carries the commands of all fibers; the loop watches it. A fiber puts itself on
  * the list of waiters with its command's number, and completions(), which the loop calls,
  * wakes it. A fiber whose deadline has passed is off the list when its command's completion
  * comes, which is dropped then.
@@ -38,7 +38,7 @@ static void completions(uv_poll_t *handle, int status, int events)
 	(void)handle;
 	(void)status;
 	(void)events;
-	/* What nobody waits for any more is dropped. */
+	/* Completions that no fiber waits for any more are dropped. */
 	while (control_take(&driver, &number, &result)) {
 		for (struct waiter *w = waiters; w; w = w->next) {
 			if (w->number != number)
@@ -57,7 +57,7 @@ static int wait_for(struct control *control, uint64_t number, unsigned ms, int *
 
 	(void)control;
 	waiters = &w;
-	/* It may be there already. */
+	/* The completion may be there already. */
 	completions(NULL, 0, 0);
 	if (!w.done)
 		fiber_wait(&w.event, ms);

@@ -41,7 +41,7 @@ static unsigned queues_of(const struct managed *m)
 	return m->device.info.nr_hw_queues < nr ? m->device.info.nr_hw_queues : nr;
 }
 
-/* One op over all queues; counters_sum() adds up latencies as well, which takes longer. */
+/* Sums an op over all queues; counters_sum() adds up latencies as well, which takes longer. */
 static void sum_op(struct managed *m, enum io_op op, uint64_t *requests, uint64_t *bytes)
 {
 	*requests = *bytes = 0;
@@ -112,7 +112,7 @@ static json_t *queues(const struct managed *m)
 		if (!asked->set && m->device.exists)
 			control_get_affinity(&control, m->device.info.dev_id, i, &cpus,
 					     sizeof(cpus), &err);
-		/* It may have been removed meanwhile. */
+		/* The export may have been removed meanwhile. */
 		if (i >= queues_of(m))
 			break;
 		c = counters_queue(m->counters, i);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is told of exports and devices: the types of io.ublkd.varlink.
+ * JSON for the types of io.ublkd.varlink: exports and devices.
  *
  * Thread: the loop's; from fibers.  Each returns a new JSON value.
  */

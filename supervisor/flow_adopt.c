@@ -40,7 +40,7 @@ static int search_device(struct managed *m, struct error *err)
 		m->device.info.dev_id = ids[i];
 		found = device_find(&m->device, &each);
 		m->device.exists = !found;
-		/* One that the kernel told nothing of may have been it. */
+		/* A device that the kernel told nothing of may have been it. */
 		if (found && found != -ENODEV && !ret) {
 			*err = each;
 			ret = found;
@@ -79,7 +79,7 @@ static void forget_device(struct managed *m)
 	m->device.exists = false;
 }
 
-/* What it does, and what it has. */
+/* State of a worker that was found. */
 static int greet(struct managed *m, bool *serving, json_int_t *size, struct error *err)
 {
 	struct link_fds fds;
@@ -106,7 +106,7 @@ static int greet(struct managed *m, bool *serving, json_int_t *size, struct erro
 	return 0;
 }
 
-/* What becomes of m->worker, which is there; ret and err: why it cannot be spoken to. */
+/* Adopts, drains or kills m->worker, which was found; ret and err: why it does not answer. */
 static void use_worker(struct managed *m, int ret, struct error *err)
 {
 	struct error ignored;
@@ -121,16 +121,16 @@ static void use_worker(struct managed *m, int ret, struct error *err)
 	if (ret)
 		goto kill;
 	if (serving && m->counters && m->device.info.state == UBLK_DEV_LIVE) {
-		/* It may have grown while nobody was told. */
+		/* The storage may have grown while no ublkd ran. */
 		if (size > 0 && (uint64_t)size > m->limits.size)
 			m->grow_to = (uint64_t)size;
 		return;
 	}
-	/* It keeps the memory until another has it. */
+	/* The worker keeps the memory until another one has it. */
 	m->holding = !serving && m->device.exists && m->memory_fd >= 0;
 	if (m->holding)
 		return;
-	/* It was to take over, and was the only one to have that. */
+	/* The worker was to take over, and was the only one to have the memory. */
 	if (serving && m->memory_fd >= 0 && m->device.info.state != UBLK_DEV_DEAD &&
 	    !flow_drain(m, &ignored))
 		return;
@@ -146,7 +146,7 @@ kill:
 	flow_end_worker(m, 0, err);
 }
 
-/* It has kept the memory as well, in a change of workers that was cut short; NULL: none. */
+/* Another worker that kept the memory, in a change that was cut short; NULL: none. */
 static void end_other(struct managed *m, struct worker *other)
 {
 	if (!other)
@@ -216,7 +216,7 @@ void flow_adopt(struct managed *m)
 	flow_begin(m);
 	ret = look_for_device(m, &err);
 	if (ret && ret != -ENODEV) {
-		/* It may be live and in use: its server is left to serve. */
+		/* The device may be live and in use: its worker is left to serve. */
 		find(m, EXPORT_FAILED, err.text);
 		m->given_up = true;
 		m->unknown = true;

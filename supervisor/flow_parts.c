@@ -122,7 +122,7 @@ int flow_open(struct managed *m, struct backend_limits *limits, char identity[ID
 	*depth = (unsigned)json_integer_value(json_object_get(reply, "depth"));
 	text = json_string_value(json_object_get(reply, "identity"));
 	snprintf(identity, IDENTITY_BYTES, "%s", text ? text : "");
-	/* It goes into the record, which is UTF-8, and may have been cut in a character. */
+	/* The record is UTF-8, and the text may have been cut in a character. */
 	text_make_printable(identity);
 	ret = limits_from_json(json_object_get(reply, "limits"), limits);
 	json_decref(reply);
@@ -169,7 +169,7 @@ int flow_publish(struct managed *m, struct worker *before, struct error *err)
 
 	if (ret)
 		return ret;
-	/* It is on record until then: should ublkd die here, the next one ends it. */
+	/* The old worker is on record until then: should ublkd die here, the next one ends it. */
 	if (before)
 		worker_kill(before);
 	m->process = worker_process(m->worker);
@@ -240,7 +240,7 @@ int flow_end_worker(struct managed *m, unsigned ms, struct error *err)
 
 	if (!m->worker)
 		return 0;
-	/* One that only holds the memory does not end by itself. */
+	/* A worker that only holds the memory does not end by itself. */
 	if (m->holding)
 		ms = 0;
 	m->holding = false;
@@ -286,7 +286,7 @@ static void add_partitions(struct managed *m, const char *device)
 	child = process_open_child(pid);
 	if (child < 0)
 		return; /* it has ended already */
-	/* It ends when the device answers, which need not be before this has gone on. */
+	/* partx ends when the device answers, which need not be before this has gone on. */
 	while (!process_child_ended(child)) {
 		if (clock_ms() > end) {
 			log_warning(m->name, "its partitions are not found: it does not answer");

@@ -48,7 +48,7 @@ static int check_fence(struct managed *m, bool silent_too, struct error *err)
 
 int flow_fence(struct managed *m, struct error *err)
 {
-	/* One that holds the memory for the next has no server. */
+	/* A worker that holds the memory for the next one has no connection. */
 	int ret = m->holding ? 0 : flow_end_worker(m, 0, err);
 
 	if (ret)
@@ -254,7 +254,7 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 
 int flow_leave(struct managed *m, bool suspend, struct error *err)
 {
-	/* It has to be on record: where there is no room for that, the server serves on. */
+	/* The drain has to be on record: without room for that, the worker keeps running. */
 	int ret = managed_write(m, err);
 	bool drained;
 
@@ -271,7 +271,7 @@ int flow_leave(struct managed *m, bool suspend, struct error *err)
 		if (suspend)
 			worker_socket_remove(m->name);
 	}
-	/* It had nothing in flight, and no old connection either. */
+	/* The worker had nothing in flight, and no old connection either. */
 	if (drained)
 		fence_close(&m->fence);
 	/* Nobody else has it, once ublkd dies too. */

@@ -107,7 +107,7 @@ int flow_resize(struct managed *m, uint64_t size, bool shrink, struct error *err
 	ret = tell_worker(m, "resize", size, &is, err);
 	if (ret)
 		return ret;
-	/* What the backend found comes as an event, at once or once its server has answered. */
+	/* The backend reports the size by an event, at once or once its server has answered. */
 	while (m->grow_to < size && size > m->limits.size && clock_ms() < end)
 		fiber_wait(&m->moved, 100);
 	if (!m->grow_to && !size)

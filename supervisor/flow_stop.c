@@ -107,7 +107,7 @@ static int claim_unused(struct claim *claim, bool *brief, struct error *err)
 	if (ret)
 		return ret;
 	ret = take(claim, err);
-	/* Who came before the claim is seen now. */
+	/* Holders that came before the claim are seen now. */
 	if (!ret)
 		return look_for_holders(claim->m, brief, err);
 	*brief = true;
@@ -154,7 +154,7 @@ static int stop_unless_open(struct claim *claim, struct error *err)
 	return ret;
 }
 
-/* What applications have written and not flushed is written now, while there is time. */
+/* Writes that applications have not flushed go out now, while there is time. */
 static int flush(const struct claim *claim, struct error *err)
 {
 	struct managed *m = claim->m;
@@ -234,7 +234,7 @@ static int stop_and_delete(struct claim *claim, struct error *err)
 		ret = stop_device(claim, err);
 		if (ret == -EBUSY || (ret && !m->force))
 			return ret;
-		/* It sees its queues stop, and ends; what hangs in it is given up by force. */
+		/* The worker sees its queues stop, and ends; force gives up on a hang. */
 		ret = flow_end_worker(m, m->force ? FORCED_MS : FLOW_WORKER_MS, err);
 	} else {
 		ret = flow_end_worker(m, 0, err);

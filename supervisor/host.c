@@ -17,7 +17,7 @@
 
 #define FILE_MS 8000 /* less than a worker waits for an answer */
 
-/* What backends themselves, and no user, ask for of the kernel's. */
+/* Files of the kernel that backends themselves, and no user, ask for. */
 static bool is_attribute(const char *path, int flags)
 {
 	return (flags & O_ACCMODE) == O_RDONLY && !strstr(path, "..") &&

@@ -49,7 +49,7 @@ struct managed_change {
 	char *reason; /* or NULL */
 };
 
-/* What was counted when somebody asked last, for rates. */
+/* Counters at the last query, for rates. */
 struct managed_rates {
 	uint64_t at_ms, reads, writes, read_bytes, written_bytes;
 	double reads_s, writes_s, read_bytes_s, written_bytes_s;

@@ -144,7 +144,7 @@ void name_from_uri(const char *uri, char name[NAME_MAX_LENGTH + 1])
 
 /* ---- links ---- */
 
-/* What the link at path points to, or "": there is no link.  Returns 0 or -errno. */
+/* Reads the target of the symlink at path, or "": there is none.  Returns 0 or -errno. */
 static int read_link(const char *path, char target[PATH_MAX])
 {
 	ssize_t n = readlink(path, target, PATH_MAX - 1);

@@ -25,7 +25,7 @@
 unsigned reconcile_max_jobs = 8;
 void (*reconcile_gone)(struct managed *m);
 
-/* Who waits for storage that is away must not keep those whose I/O waits. */
+/* Starts and recoveries have separate slots: starts stuck on absent storage delay no recovery. */
 static struct jobs {
 	unsigned nr;
 	struct fiber_event done;
@@ -130,7 +130,7 @@ static bool start(struct managed *m)
 	if (m->want != WANT_LIVE || m->given_up || !is_due(m))
 		return false;
 	begin_job(&starts);
-	/* It may have been removed meanwhile. */
+	/* The device may have been removed meanwhile. */
 	if (m->want != WANT_LIVE) {
 		end_job(&starts);
 		return true;
@@ -283,7 +283,7 @@ static void upgrade(struct managed *m)
 	int ret;
 
 	m->upgrade = false;
-	/* One job: I/O waits from the one server's end until the other one serves. */
+	/* A single job: I/O is blocked from the one worker's end until the other one serves. */
 	begin_job(&recoveries);
 	ret = flow_prepare(m, true, &ready, &err);
 	if (!ret)
@@ -387,7 +387,7 @@ static bool remove_it(struct managed *m)
 	if (m->force && !forced)
 		return true;
 	managed_set_fault(m, &err);
-	/* It goes on as it was; who asked hears of it, and the next ublkd does not try. */
+	/* The export goes on as it was; the client is told, and the next ublkd does not try. */
 	m->want = m->state == EXPORT_SUSPENDED ? WANT_SUSPENDED : WANT_LIVE;
 	m->force = m->anew = false;
 	m->given_up = m->state == EXPORT_FAILED;

@@ -307,7 +307,7 @@ static void remove_undeclared(supervisor_result *result, void *context)
 		if (m->origin == ORIGIN_REQUESTED || m->want == WANT_GONE ||
 		    config_find(&supervisor_config, m->name))
 			continue;
-		/* What is in use stays, and is nobody's but its users'. */
+		/* A device in use stays, and belongs to its users. */
 		m->origin = ORIGIN_REQUESTED;
 		m->want = WANT_GONE;
 		reconcile_kick(m);

@@ -18,7 +18,7 @@ struct supervisor_paths {
 };
 extern struct supervisor_paths supervisor_paths;
 
-/* What [ublkd] of the configuration says. */
+/* The section [ublkd] of the configuration. */
 extern struct config supervisor_config;
 /* Changes with it; never 0. */
 extern unsigned supervisor_config_number;
@@ -53,10 +53,10 @@ void supervisor_settle(struct managed *m);
  */
 void supervisor_take_memory(const char *name, int fd);
 
-/* What an earlier ublkd has left is found, and taken on. */
+/* Finds and adopts all that an earlier ublkd has left. */
 void supervisor_adopt(void);
 
-/* What became of one export; the caller's list of them. */
+/* Result for an export; the caller's list of them. */
 typedef void supervisor_result(void *context, const char *name, bool done, const char *message);
 
 /*

@@ -290,7 +290,7 @@ static void begin(void *context)
 		exit(EXIT_FAILED);
 	}
 	supervisor_reload(ignore_result, NULL);
-	/* What waits for a network must not hold up those who wait for local disks. */
+	/* Exports that wait for a network must not hold up those on local disks. */
 	supervisor_settle_all(FIRST_TRY_MS);
 	sd_notify(0, "READY=1");
 	log_debug(NULL, "ready");
@@ -398,7 +398,7 @@ int main(int argc, char **argv)
 	fiber_start(begin, &socket);
 	uv_run(loop, UV_RUN_DEFAULT);
 
-	/* What is under way is found by the next one, as after a crash. */
+	/* The next ublkd finds flows that are under way, as after a crash. */
 	if (server)
 		varlink_close(server, NULL, NULL);
 	uv_run(loop, UV_RUN_NOWAIT);

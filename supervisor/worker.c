@@ -59,7 +59,7 @@ static void reap(struct worker *w)
 {
 	siginfo_t info;
 
-	/* One that an earlier ublkd has started is not our child. */
+	/* A worker that an earlier ublkd has started is not our child. */
 	waitid(P_PIDFD, (id_t)w->pidfd, &info, WEXITED | WNOHANG);
 }
 
@@ -217,7 +217,7 @@ static void link_ready(uv_poll_t *watch, int status, int events)
 	}
 }
 
-/* One of a worker's questions; the fiber's. */
+/* A question of a worker; the fiber's. */
 struct question {
 	struct worker *worker;
 	json_t *message;
@@ -414,7 +414,7 @@ int worker_adopt(struct worker **worker, const char *name, const struct worker_p
 	pid_t pid = 0;
 	int link;
 
-	/* One that hangs has taken no connection of those that an earlier ublkd has made. */
+	/* A worker that hangs has accepted no connection of an earlier ublkd's. */
 	while ((link = worker_socket_connect(name, WORKER_SOCKET_SERVING, &pid, err)) == -EAGAIN &&
 	       clock_ms() < end)
 		fiber_sleep(CONNECT_AGAIN_MS);
@@ -488,7 +488,7 @@ int worker_finish(struct worker *w, unsigned ms)
 	return w->ended ? 0 : -ETIMEDOUT;
 }
 
-/* What it said last may not have been looked at; nobody waits for answers any more. */
+/* Its last messages may not have been read; nobody waits for answers any more. */
 static void take_last_connections(struct worker *w)
 {
 	for (unsigned i = 0; w->ask >= 0 && i < MESSAGES_PER_S; i++) {

@@ -22,7 +22,7 @@ struct error;
 struct fence;
 struct worker;
 
-/* What all workers are started with; set once, before the first. */
+/* Parameters of all workers; set once, before the first. */
 struct worker_setup {
 	const char *program; /* ublkd-worker */
 	const char *starter; /* a socket of the service manager's: who connects has one started */
@@ -43,7 +43,7 @@ struct worker_process {
  * a thousand times in a second is broken: it is killed, and has ended.
  */
 struct worker_events {
-	/* It has ended, or said that it will; worker_has_ended() tells which. */
+	/* The worker has ended, or said that it will; worker_has_ended() tells which. */
 	void (*ended)(struct worker *worker, void *context);
 	/* The storage has grown to size bytes. */
 	void (*grown)(struct worker *worker, uint64_t size, void *context);
@@ -117,7 +117,7 @@ bool worker_is_there(const struct worker *worker);
 /* Whether the process is gone. */
 bool worker_has_ended(const struct worker *worker);
 
-/* What it said that it ends of; 0: the device was stopped, or it has not said anything. */
+/* The worker's own reason for its end; 0: the device was stopped, or it gave none. */
 int worker_fault(const struct worker *worker, struct error *err);
 
 /* Whether the last call's error is what it said, and it is alive. */
@@ -135,7 +135,7 @@ void worker_kill(struct worker *worker);
  */
 int worker_finish(struct worker *worker, unsigned ms);
 
-/* It has ended: its connections to servers are the fence's from now on. */
+/* Hands the connections of a worker that has ended to the fence. */
 void worker_give_connections(struct worker *worker, struct fence *fence);
 
 /* Releases it; a process that is alive lives on.  NULL is none. */

@@ -112,7 +112,7 @@ int worker_launch(const char *name, pid_t *pid, struct error *err)
 	if (start < 0)
 		return start;
 	link = meet(start, name, pid, err);
-	/* One that has no other connection by now ends. */
+	/* A worker that has no other connection by now ends. */
 	close(start);
 	return link;
 }

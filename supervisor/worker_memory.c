@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* It was made here: none that the worker could make has our user and is sealed. */
+/* ublkd made it: none that the worker could make has our user and is sealed. */
 bool worker_is_memory(int fd, uint64_t size)
 {
 	struct stat st;

@@ -13,7 +13,7 @@
 
 struct worker;
 
-/* What it is called (memfd_create(2)). */
+/* The memfd's name (memfd_create(2)). */
 #define WORKER_MEMORY "ublkd-memory"
 
 /* Whether that is the memory that a worker was given, of that size at least. */

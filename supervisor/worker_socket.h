@@ -31,7 +31,7 @@ int worker_socket_bind(const char *name, struct error *err);
 int worker_socket_connect(const char *name, enum worker_socket which, pid_t *pid,
 			  struct error *err);
 
-/* What is at NEW takes SERVING's place.  Returns 0. */
+/* The socket at NEW takes SERVING's place.  Returns 0. */
 int worker_socket_publish(const char *name, struct error *err);
 
 /* Whether the other side of a connection has closed it. */

@@ -497,7 +497,7 @@ int client_ask_about(const char *socket, const char *method, const char *operand
 		json_decref(asked);
 		return cli_fail(EXIT_FAILED, &err);
 	}
-	/* What can only be a name goes as it is. */
+	/* Text that can only be a name goes as it is. */
 	if (strchr(operand, '/') || !cli_device_id(operand, &id, &err)) {
 		ret = client_find(&client, operand, &export, &err);
 		if (!ret)

@@ -146,7 +146,7 @@ const char *client_size(const json_t *object, const char *key, char *out, size_t
 /* The numbers of an object under a title; nothing where there are none. */
 void client_print_numbers(const char *title, json_t *numbers);
 
-/* Who has a device open: "process 12 (fio)", "mount /mnt". */
+/* Names a holder of a device: "process 12 (fio)", "mount /mnt". */
 const char *client_holder(const json_t *holder, char *out, size_t size);
 
 /* A time, in local ISO 8601 with its offset. */

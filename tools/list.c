@@ -76,7 +76,7 @@ static int list_devices(bool json)
 		struct ublk_dev_info info;
 
 		ret = control_get_info(&control, ids[i], &info, &err);
-		/* One that went away meanwhile is not an error. */
+		/* A device that went away meanwhile is not an error. */
 		if (!ret)
 			show(&control, &info, list);
 		else if (ret != -ENODEV)

@@ -116,7 +116,7 @@ static int stop_unused(struct target *t, struct error *err)
 	ret = control_try_stop(&t->control, t->id, err);
 	if (ret == -EBUSY)
 		return refuse_unseen(t, err);
-	/* It was never started. */
+	/* The device was never started. */
 	return ret == -ENODEV ? control_stop(&t->control, t->id, err) : ret;
 }
 
@@ -224,7 +224,7 @@ static int remove_device(const char *text, bool force, bool wait)
 	return ret ? cli_fail(EXIT_FAILED, &err) : EXIT_DONE;
 }
 
-/* What text means to ublkd: a name, or (*device) a device of another server; NULL: nothing. */
+/* The meaning of text to ublkd: a name, or (*device) a device of another server; NULL: none. */
 static json_t *find_name(struct client *client, const char *text, bool *device, struct error *err)
 {
 	json_t *export, *name;
@@ -232,7 +232,7 @@ static json_t *find_name(struct client *client, const char *text, bool *device, 
 	uint32_t id;
 
 	*device = false;
-	/* What can only be a name goes as it is. */
+	/* Text that can only be a name goes as it is. */
 	if (!strchr(text, '/') && cli_device_id(text, &id, &ignored))
 		return json_string(text);
 	if (client_find(client, text, &export, err))
@@ -251,7 +251,7 @@ static int remove_export(struct client *client, const char *text, bool force, bo
 	int status = EXIT_DONE;
 
 	if (!name) {
-		/* What is not there is removed already; the path of something else is a mistake. */
+		/* A path that is not there is removed already; a path of something else is a mistake. */
 		if (err.code != ENOENT || (strchr(text, '/') && !access(text, F_OK)))
 			status = client_fail(client, &err);
 	} else if (device) {

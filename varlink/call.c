@@ -25,7 +25,7 @@ static json_t *string_of(const char *text, size_t length)
 
 	if (string)
 		return string;
-	/* It is where a place was cut, within a character. */
+	/* The text was cut within a character. */
 	snprintf(printable, sizeof(printable), "%.*s", (int)length, text);
 	text_make_printable(printable);
 	return json_string(printable);
@@ -341,7 +341,7 @@ void call_begin(struct connection *c, const char *text, size_t length)
 		call_turn_away(c, why);
 		return;
 	}
-	/* Who is gone may still have asked for what it wanted no answer to. */
+	/* A peer that is gone may still have made a call that wants no answer. */
 	if (c->gone && !json_is_true(json_object_get(request, "oneway"))) {
 		json_decref(request);
 		return;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of the Varlink server share: varlink.c has the sockets and who is
+ * Shared by the files of the Varlink server: varlink.c has the sockets and who is
  * let in, connection.c one connection's bytes, call.c a call from its
  * request to its last answer.
  *
@@ -19,7 +19,7 @@ struct served {
 	struct varlink_idl *idl;
 };
 
-/* What is served on one socket, org.varlink.service first. */
+/* The interfaces of a socket, org.varlink.service first. */
 struct offer {
 	struct offer *next;
 	unsigned nr;
@@ -85,7 +85,7 @@ void varlink_release(struct varlink *server);
 
 /* ---- connection.c ---- */
 
-/* One without a socket yet, which counts as the server's; NULL: no memory. */
+/* A connection without a socket yet, which counts as the server's; NULL: no memory. */
 struct connection *connection_create(struct varlink *server, const struct offer *offer);
 
 /* Fills in who is at the other end of its socket.  Returns 0 or -errno. */

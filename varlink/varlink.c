@@ -55,7 +55,7 @@ static bool is_privileged(uid_t uid)
 }
 
 /*
- * Who has had nothing to do for longest, among one user's, or among all that may be closed
+ * The longest idle connection, among one user's, or among all that may be closed
  * to make room for this user: root's are closed for root alone, or a crowd would close a
  * client of root's before its request is read.  NULL: all are at work.
  */

@@ -64,7 +64,7 @@ static int wait_answer(json_int_t id, int ms)
 			continue;
 		if (ret)
 			return -ENOTCONN;
-		/* One that came too late is nobody's. */
+		/* An answer that came too late is dropped. */
 		if (json_integer_value(json_object_get(answer, "answer")) == id) {
 			ret = (int)json_integer_value(json_object_get(answer, "result"));
 			if (ret >= 0)

@@ -10,7 +10,7 @@
 
 #include "engine/backend.h"
 
-/* What ublkd needs for an answer at the most. */
+/* The longest that ublkd takes for an answer. */
 #define ASK_MS 10000
 /* The same for a connection: a queue's thread waits for it, and its other ones with that. */
 #define ASK_CONNECT_MS 2000

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a backend said of itself, as it crosses the link and lies in a record.
+ * A backend's limits, as they cross the channel and lie in a record.
  * Pure; any thread.
  */
 #ifndef UBLKD_LIMITS_H

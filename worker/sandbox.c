@@ -152,7 +152,7 @@ static int drop_privilege(uid_t uid, gid_t gid, struct error *err)
 	if (syscall(SYS_capset, &header, none) || !has_no_capability() ||
 	    prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN, 0, 0, 0) != 0)
 		return error_set(err, EPERM, "capabilities cannot be dropped");
-	/* It outlives who started it. */
+	/* The worker outlives the ublkd that started it. */
 	prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return error_set(err, errno, "PR_SET_NO_NEW_PRIVS: %s", strerror(errno));
@@ -182,7 +182,7 @@ int sandbox_enter(const struct sandbox *sandbox, struct error *err)
 		ret = error_set(err, ENOMEM, "no memory");
 		goto free_needs;
 	}
-	/* What it takes rights for. */
+	/* Steps that take privilege. */
 	process_prepare_for_io(export->name);
 	if (c.needs.names)
 		load_resolver_modules();

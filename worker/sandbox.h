@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a worker is confined in, for the rest of its life: a user without rights, a
+ * The sandbox of a worker, for the rest of its life: a user without rights, a
  * root folder with nothing in it but what its backend needs, and the system calls
  * that it makes.
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the parts of the sandbox share.
+ * Shared by the parts of the sandbox.
  */
 #ifndef UBLKD_SANDBOX_PARTS_H
 #define UBLKD_SANDBOX_PARTS_H
@@ -11,7 +11,7 @@
 struct error;
 struct sandbox;
 
-/* What the backend needs, as its needs() told.  Owner: sandbox_enter(). */
+/* The backend's needs, as its needs() told.  Owner: sandbox_enter(). */
 struct sandbox_needs {
 	bool network, names, authorities;
 	bool opens;              /* it opens files by itself */

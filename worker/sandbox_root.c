@@ -35,7 +35,7 @@
 #define COPIES_MAX 256u
 #define BYTES_MAX  (4u << 20) /* of all copies */
 
-/* What is being made.  The paths are those of the finished root. */
+/* The root that is being made.  The paths are those of the finished root. */
 struct root {
 	uid_t uid;
 	gid_t gid;
@@ -110,7 +110,7 @@ static int bind_mounted_file(const char *path, struct error *err)
 }
 
 /*
- * What the resolver reads.  Folders and not files, which are replaced by others of
+ * Files that the resolver reads.  Directories and not files, which are replaced by others of
  * their names when the network changes.
  */
 static int show_names(struct error *err)
@@ -142,7 +142,7 @@ static int show_names(struct error *err)
 	return ret;
 }
 
-/* What the TLS library reads of the system's. */
+/* Files of the system that the TLS library reads. */
 static int show_authorities(struct error *err)
 {
 	static const char *const folders[] = { "/etc/ssl", "/etc/pki", "/etc/gnutls",

@@ -594,7 +594,7 @@ static void serve(struct worker *w)
 	}
 }
 
-/* What it is started for: a name, and a socket to listen at. */
+/* The arguments of a worker: a name, and a socket to listen at. */
 static int begin(struct worker *w)
 {
 	struct pollfd ready = { .fd = w->start, .events = POLLIN };

@@ -52,7 +52,7 @@ static int begin_unix(struct nbd_connect *c, const struct nbd_uri *uri, struct e
 	if (fd < 0)
 		return error_set(err, -fd, "cannot connect: %s: %s", uri->socket, strerror(-fd));
 	c->has_sock = true;
-	/* It takes the descriptor in either case. */
+	/* libnbd takes the descriptor in either case. */
 	return nbd_aio_connect_socket(c->handle, fd) ? nbd_error(err, "cannot connect") : 0;
 }
 
@@ -256,7 +256,7 @@ struct nbd_handle *nbd_connect_take(struct nbd_connect *c)
 
 void nbd_connect_end(struct nbd_connect *c)
 {
-	/* One that was connected and has come to nothing: others go first the next time. */
+	/* An address that connected and came to nothing: others go first the next time. */
 	if (c->handle && c->dials && c->has_sock)
 		c->refused = c->address;
 	nbd_lookup_end(c->lookup);

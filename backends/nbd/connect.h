@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One attempt to connect to a server: its name is resolved, its addresses are tried, and
+ * An attempt to connect to a server: its name is resolved, its addresses are tried, and
  * libnbd negotiates on the socket.  The same for a queue, which never waits (begin, step
  * on each tick, take), and for whoever may wait (nbd_connect_now()).
  *

@@ -85,7 +85,7 @@ static void add_range(struct nbd_ghost *g, uint64_t offset, uint32_t length, uin
 	g->ranges[g->nr_ranges++] = (struct nbd_ghost_range){ offset, order, length };
 }
 
-/* What the link has in flight that changes data. */
+/* The connection's requests in flight that change data. */
 static void take_ranges(struct nbd_ghost *g)
 {
 	struct nbd_queue *q = g->link->owner;
@@ -278,7 +278,7 @@ bool nbd_ghost_make(struct nbd_link *link)
 	g->slot = link->slot;
 	g->since_ms = now_ms(g);
 	old_socket_shut(&g->socket, link->fd, g->since_ms);
-	/* That of a server that has died has ended before. */
+	/* The connection of a server that has died has ended before. */
 	check_ghost(g);
 	watch(g);
 	return true;

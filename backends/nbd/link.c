@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One connection to the server.
+ * A connection to the server: made, watched, lost, made again.
  *
  *   DOWN -> CONNECTING -> JOINING -> READY
  *    ^          |            |         |
@@ -288,7 +288,7 @@ static void watch_connecting(struct nbd_link *link)
 		go_on_connecting(link);
 }
 
-/* It is negotiated: whether this is still our export. */
+/* Negotiation is over: checks that this is still our export. */
 static void settle(struct nbd_link *link)
 {
 	struct nbd *nbd = link->owner->nbd;
@@ -405,7 +405,7 @@ static void take_answers(struct nbd_link *link)
 	uint64_t before;
 
 	if (link->facts.tls) {
-		/* What TLS has read ahead no poll tells of: libnbd's own knows. */
+		/* No poll reports bytes that TLS has read ahead: only libnbd's own does. */
 		int ret;
 
 		while ((ret = nbd_poll(link->handle, 0)) > 0)
@@ -490,7 +490,7 @@ void nbd_link_watch(struct nbd_link *link)
 
 	if (__builtin_expect(is_outgrown(link), 0))
 		retire(link);
-	/* It was woken by the resolver, maybe. */
+	/* The resolver may have woken it. */
 	if (__builtin_expect(link->connect.lookup != NULL, 0))
 		go_on_connecting(link);
 	if (!link->handle)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What exports a server has, and what each can do.
+ * The exports of a server, and what each can do.
  */
 #include "backends/nbd/nbd.h"
 

@@ -283,7 +283,7 @@ static int nbd_queue_open(struct queue *queue, struct error *err)
 			goto end_links;
 	}
 	nbd_replay_open_queue(q);
-	/* It watches from the first round on; a connection may break before. */
+	/* The timer runs from the first round on; a connection may break before. */
 	queue_wake(queue);
 	return 0;
 
@@ -322,7 +322,7 @@ static int flush_now(struct nbd_handle *h, int *result, struct error *err)
 	return ret ? -err->code : error_set(err, *result, "%s", strerror(*result));
 }
 
-/* What a device's end leaves unflushed, the server's end might lose. */
+/* Flush before disconnecting: the server's end might lose unflushed writes. */
 static void last_flush(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
@@ -332,7 +332,7 @@ static void last_flush(struct nbd_queue *q)
 
 	if (!flush_matters(nbd) || !nbd_ledger_owes(&nbd->ledger))
 		return;
-	/* One of our own may be under way: it covers less, and is not waited for first. */
+	/* A flush of our own may be in flight: it covers less, and is not waited for first. */
 	if (!link)
 		log_warning(nbd->export->name,
 			    "queue %u ends without its server: what was not flushed may be lost",
@@ -633,7 +633,7 @@ static int nbd_resize(struct export *export, struct error *err)
 	return ret;
 }
 
-/* What is kept cannot be handed over: a flush has to make it needless. */
+/* Kept writes cannot be handed over: a flush has to make them needless. */
 static int nbd_settled(struct export *export, struct error *err)
 {
 	struct nbd *nbd = export->private;

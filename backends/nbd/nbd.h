@@ -86,7 +86,7 @@ enum nbd_link_state {
 struct nbd;
 struct nbd_queue;
 
-/* One connection.  Owner: its queue, on its thread. */
+/* A connection.  Owner: its queue, on its thread. */
 struct nbd_link {
 	struct nbd_queue *owner;
 	unsigned number; /* of the export's links */
@@ -125,7 +125,7 @@ struct nbd_link {
 	char told_text[256];
 };
 
-/* What a request has of ours.  Owner: its queue. */
+/* The backend's part of a request.  Owner: its queue. */
 struct nbd_io {
 	struct nbd_io *next;
 	struct io *io;
@@ -139,7 +139,7 @@ struct nbd_io {
 	struct nbd_cover cover; /* a structured read: what has come */
 };
 
-/* What an old connection may still write. */
+/* A range that an old connection may still write. */
 struct nbd_ghost_range {
 	uint64_t offset; /* bytes, as is length */
 	uint64_t order;  /* a replayed write's number in the ledger */
@@ -328,9 +328,9 @@ void nbd_link_look(struct nbd_link *link);
 void nbd_link_tick(struct nbd_link *link);
 /* At the end of a round: watches what is to be watched. */
 void nbd_link_watch(struct nbd_link *link);
-/* What is sent until it is uncorked may share packets. */
+/* Requests that are sent until it is uncorked may share packets. */
 void nbd_link_cork(struct nbd_link *link, bool on);
-/* It has joined: it takes requests. */
+/* Whether it has joined, that is, takes requests. */
 void nbd_link_ready(struct nbd_link *link);
 /* reason NULL: that was told already. */
 void nbd_link_lost(struct nbd_link *link, const char *reason);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What must happen before a new connection may be used.
+ * Steps that come before a new connection may be used.
  *
  * The server behind it may have lost what no flush has covered.  A read would
  * show the loss, and a flush on it would succeed over it.  So:
@@ -217,7 +217,7 @@ static void pump(struct nbd_queue *q)
 
 	while ((kept = next_kept(nbd, &log)) && (slot = slot_for(nbd, kept))) {
 		nbd->cursors[log] = nbd_log_next(&nbd->logs[log], kept);
-		/* What a trim leaves is anybody's guess: a server that cannot any more is right. */
+		/* A trim leaves undefined data: a server that cannot trim any more is right. */
 		if (kept->op == IO_DISCARD && !link->facts.trim)
 			continue;
 		*slot = (struct nbd_replay_slot){ nbd, kept, queue_now_ns(q->queue) };

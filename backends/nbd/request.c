@@ -180,7 +180,7 @@ struct nbd_link *nbd_free_link(struct nbd_queue *q)
 	return best;
 }
 
-/* What needs no server: returns true where the request has ended. */
+/* Requests that need no server.  Returns true where the request has ended. */
 static bool ends_here(struct nbd_queue *q, struct nbd_link *link, struct nbd_io *n)
 {
 	struct nbd *nbd = q->nbd;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a server has acknowledged and no flush has covered yet.
+ * Writes that a server has acknowledged and no flush has covered yet.
  *
  * A server that comes back may have lost it, and a flush on the new connection
  * would succeed over the hole.  So each such write, zeroing and trim is kept
@@ -29,7 +29,7 @@ struct nbd_ledger {
 	uint64_t bound;          /* of bytes; 0: nothing is kept */
 };
 
-/* One operation.  Owner: the log, from nbd_log_keep() to nbd_log_drop(). */
+/* An operation.  Owner: the log, from nbd_log_keep() to nbd_log_drop(). */
 struct nbd_kept {
 	uint64_t order;
 	uint64_t offset; /* bytes, as is length */
@@ -95,7 +95,7 @@ static inline uint64_t nbd_ledger_flush_begins(struct nbd_ledger *ledger)
 {
 	return atomic_load(&ledger->order);
 }
-/* It has succeeded, on a server that had all of it. */
+/* The flush has succeeded, on a server that had all of it. */
 void nbd_ledger_flushed(struct nbd_ledger *ledger, uint64_t covered);
 
 /* Whether something was acknowledged that no flush has covered. */

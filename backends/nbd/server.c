@@ -20,7 +20,7 @@
  * kernel has many of them under way at the same time.
  */
 #define MAX_RANGE (64u << 20)
-/* What a device may have that an earlier release has made. */
+/* Limits of a device that an earlier release may have made. */
 #define MAX_RANGE_RESUMED (1u << 30)
 
 static const char *const tls_modes[] = { "off", "on", "require" };
@@ -40,7 +40,7 @@ static const char *text_of(const struct export *export, const char *name)
 	return export_option(export, name)->text;
 }
 
-/* What the URI says goes before the option of the same meaning. */
+/* The URI goes before the option of the same meaning. */
 static const char *psk_file(const struct export *export, const struct nbd_uri *uri)
 {
 	return uri->tls_psk_file ? uri->tls_psk_file : text_of(export, "tls-psk-file");
@@ -172,7 +172,7 @@ static void tls_needs(const struct export *export, const struct nbd_uri *uri,
 		need(context, NEED_FOLDER, certificates(export, uri));
 	else
 		need_default_folders(need, context);
-	/* It falls back to these where the folder has none. */
+	/* libnbd falls back to these where the directory has none. */
 	need(context, NEED_AUTHORITIES, NULL);
 }
 

@@ -20,7 +20,7 @@ struct nbd_uri;
 /* The backend's options; nbd.c has the table. */
 extern const struct option_def nbd_options[];
 
-/* What a server says of its export; sizes in bytes, 0: it does not say. */
+/* Facts that a server states of its export; sizes in bytes, 0: not stated. */
 struct nbd_facts {
 	uint64_t size;
 	uint32_t min_block, preferred_block, max_block;
@@ -42,7 +42,7 @@ void nbd_server_needs(const struct export *export, backend_need_callback *need, 
  */
 struct nbd_handle *nbd_server_handle(const struct export *export, struct error *err);
 
-/* What libnbd itself takes from a URI, when it is given one.  Returns 0, or -1 (libnbd's error). */
+/* Sets all that libnbd itself takes from a URI.  Returns 0, or -1 (libnbd's error). */
 int nbd_server_set_uri(struct nbd_handle *h, const struct nbd_uri *uri);
 
 /* Whether a connection depends on the host name in the server's certificate. */
@@ -59,7 +59,7 @@ void nbd_server_tls_files(const struct export *export, const struct nbd_uri *uri
 int nbd_server_run(struct nbd_handle *h, unsigned timeout_ms, int (*done)(struct nbd_handle *h),
 		   struct error *err);
 
-/* What was negotiated.  Returns 0, or -errno with err filled. */
+/* Reads the facts that were negotiated.  Returns 0, or -errno with err filled. */
 int nbd_server_facts(struct nbd_handle *h, struct nbd_facts *facts, struct error *err);
 
 /* libnbd's last error on this thread, in err: "WHAT: …".  Returns -errno. */

@@ -169,7 +169,7 @@ static void step_probe(struct nbd_link *link, uint64_t now)
 	}
 }
 
-/* One connection probes for all of the export. */
+/* A single connection probes for all of the export. */
 static void probe(struct nbd_link *link, uint64_t now)
 {
 	struct nbd *nbd = link->owner->nbd;
