@@ -32,8 +32,7 @@ void option_defaults(const struct option_def *table, struct option_value *values
 {
 	for (unsigned i = 0; table && table[i].name; i++) {
 		values[i] = (struct option_value){ .word = -1 };
-		if (table[i].standard &&
-		    option_parse(&table[i], table[i].standard, &values[i], NULL))
+		if (table[i].dflt && option_parse(&table[i], table[i].dflt, &values[i], NULL))
 			abort(); /* our own table is wrong */
 		values[i].given = false;
 	}
@@ -159,8 +158,8 @@ void option_syntax(const struct option_def *def, char *out, unsigned out_size)
 	};
 	const char *kind = kinds[def->type];
 
-	snprintf(out, out_size, "%s%s%s", kind, *kind && def->words ? "|" : "",
-		 def->words ? def->words : "");
+	snprintf(out, out_size, "%s%s%s", kind, *kind && def->choices ? "|" : "",
+		 def->choices ? def->choices : "");
 }
 
 static int bad_value(const struct option_def *def, const char *text, struct error *err)
@@ -199,8 +198,8 @@ int option_parse(const struct option_def *def, const char *text, struct option_v
 		*value = v;
 		return 0;
 	}
-	if (def->words)
-		v.word = word_find(def->words, text);
+	if (def->choices)
+		v.word = word_find(def->choices, text);
 	if (v.word < 0) {
 		switch (def->type) {
 		case OPTION_FLAG:

@@ -16,7 +16,7 @@ enum option_type {
 	OPTION_COUNT,  /* a whole number */
 	OPTION_SIZE,   /* bytes, with an optional K, M, G, T, P or E (powers of 1024) */
 	OPTION_TIME,   /* seconds, or with a unit: ms, s, m or h */
-	OPTION_CHOICE, /* one of words */
+	OPTION_CHOICE, /* one of choices */
 	OPTION_TEXT,   /* as it is, not empty */
 	OPTION_PATH,   /* the same, of a file or a folder */
 };
@@ -24,16 +24,16 @@ enum option_type {
 struct option_def {
 	const char *name; /* "block-size"; NULL ends a table */
 	enum option_type type;
-	const char *words;    /* "auto|on|off": the values that are words, NULL for none */
-	const char *standard; /* the default, as a user would write it; NULL: unset */
-	uint64_t min, max;    /* of a COUNT, SIZE or TIME; max 0: no bound */
-	const char *help;     /* one line, no full stop */
+	const char *choices; /* "auto|on|off": the values that are words, NULL for none */
+	const char *dflt;    /* the default, as a user would write it; NULL: unset */
+	uint64_t min, max;   /* of a COUNT, SIZE or TIME; max 0: no bound */
+	const char *help;    /* one line, no full stop */
 };
 
 struct option_value {
 	bool set;         /* given, or has a default */
 	bool given;       /* by the user */
-	int word;         /* index into words, or -1: a number or text */
+	int word;         /* index into choices, or -1: a number or text */
 	uint64_t number;  /* COUNT, SIZE; TIME: milliseconds; FLAG: 0 or 1 */
 	const char *text; /* as written; owned by whoever gave it */
 };

@@ -170,7 +170,7 @@ struct backend_limits {
 	unsigned max_queues; /* that it can serve; 0: any number */
 };
 
-/* Opens files for a backend: the process itself (engine/host.h), or one with the right to. */
+/* Opens files for a backend: the process itself (engine/host_local.h), or one with the right to. */
 struct backend_host {
 	/*
 	 * open(2) of a path that the export's locator or options name.  Returns a

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/counters.h"
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "engine/ublk_abi.h"
 
 #include <errno.h>

@@ -15,7 +15,7 @@
 #include "common/log.h"
 #include "engine/attribute.h"
 #include "engine/holders.h"
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "supervisor/fiber.h"
 #include "supervisor/name.h"
 #include "worker/owner.h"

@@ -3,7 +3,7 @@
 #include "common/clock.h"
 #include "common/cpus.h"
 #include "common/error.h"
-#include "engine/devices.h"
+#include "engine/device_list.h"
 #include "engine/holders.h"
 #include "supervisor/control_async.h"
 #include "supervisor/managed.h"
@@ -163,7 +163,7 @@ static void add_options(json_t *array, const struct option_def *table,
 			const struct option_value *values)
 {
 	for (; table && table->name; table++, values++) {
-		const char *text = values->given && values->text ? values->text : table->standard;
+		const char *text = values->given && values->text ? values->text : table->dflt;
 
 		if (!text)
 			text = values->given ? "on" : NULL;
@@ -376,7 +376,7 @@ static uint32_t *our_devices(unsigned *nr)
 		if (m->device.exists)
 			ids[(*nr)++] = m->device.info.dev_id;
 	if (ids)
-		qsort(ids, *nr, sizeof(*ids), devices_by_id);
+		qsort(ids, *nr, sizeof(*ids), device_list_by_id);
 	return ids;
 }
 
@@ -411,9 +411,9 @@ json_t *describe_all(void)
 	/* Without a wait in between: the table stays as it is. */
 	add_ours(array);
 	ours = our_devices(&nr_ours);
-	devices_find(&all, &nr);
+	device_list_find(&all, &nr);
 	for (unsigned i = 0; ours && i < nr; i++) {
-		if (bsearch(&all[i], ours, nr_ours, sizeof(*ours), devices_by_id))
+		if (bsearch(&all[i], ours, nr_ours, sizeof(*ours), device_list_by_id))
 			continue;
 		foreign = describe_foreign(all[i]);
 		if (foreign)

@@ -5,7 +5,7 @@
  */
 #include "common/error.h"
 #include "common/log.h"
-#include "engine/devices.h"
+#include "engine/device_list.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "supervisor/host.h"
@@ -29,7 +29,7 @@ static int search_device(struct managed *m, struct error *err)
 	struct error each;
 	uint32_t *ids;
 	unsigned nr;
-	int ret = devices_find(&ids, &nr);
+	int ret = device_list_find(&ids, &nr);
 
 	if (ret)
 		return error_set(err, ret, "/dev: %s", strerror(-ret));

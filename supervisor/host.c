@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/host.h"
 #include "common/log.h"
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "supervisor/blocking.h"
 #include "supervisor/managed.h"
 #include "supervisor/worker_memory.h"

@@ -86,7 +86,7 @@ static void print_help(void)
 			 o->type == OPTION_FLAG ? "" : syntax);
 		printf("  %-24s %s", left, o->help);
 		if (o->type != OPTION_FLAG)
-			printf(" (default: %s)", o->standard);
+			printf(" (default: %s)", o->dflt);
 		putchar('\n');
 	}
 	printf("  %-24s print this\n  %-24s print the version\n", "--help", "--version");

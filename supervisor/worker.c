@@ -5,7 +5,7 @@
 #include "common/log.h"
 #include "common/process.h"
 #include "engine/backend.h"
-#include "supervisor/worker_kept.h"
+#include "supervisor/worker_fence.h"
 #include "supervisor/worker_launch.h"
 #include "supervisor/worker_socket.h"
 
@@ -50,7 +50,7 @@ struct worker {
 	json_t *reply; /* to last_id */
 	struct link_fds reply_fds;
 	struct fiber_event replied, free_for_calls, end;
-	struct kept kept;
+	struct worker_fence kept;
 };
 
 /* ---- what it tells and asks ---- */
@@ -264,9 +264,10 @@ static bool keep_connection(struct worker *w, const json_t *message, struct link
 	if (!kind || strcmp(kind, "keep") != 0)
 		return false;
 	if (slot >= 0 && slot < HOST_CONNECTIONS)
-		kept_put(&w->kept, (unsigned)slot, link_take_fd(fds, 0),
-			 wait && json_integer_value(wait) >= 0 ? (uint64_t)json_integer_value(wait)
-							       : UINT64_MAX);
+		worker_fence_put(&w->kept, (unsigned)slot, link_take_fd(fds, 0),
+				 wait && json_integer_value(wait) >= 0
+					 ? (uint64_t)json_integer_value(wait)
+					 : UINT64_MAX);
 	return true;
 }
 
@@ -332,7 +333,7 @@ static struct worker *create(const char *name, const struct worker_events *event
 	w->pid = pid;
 	w->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	w->link = w->ask = -1;
-	kept_init(&w->kept);
+	worker_fence_init(&w->kept);
 	w->events = *events;
 	w->started = process_started(pid);
 	if (w->pidfd >= 0 && is_it(w, context)) {
@@ -508,7 +509,7 @@ static void take_last_connections(struct worker *w)
 void worker_give_connections(struct worker *w, struct fence *fence)
 {
 	take_last_connections(w);
-	kept_give(&w->kept, fence);
+	worker_fence_give(&w->kept, fence);
 }
 
 static void release(struct worker *w)
@@ -551,7 +552,7 @@ void worker_forget(struct worker *w)
 					    .ask = asked_in_vain };
 	w->forgotten = true;
 	reap(w);
-	kept_close(&w->kept);
+	worker_fence_close(&w->kept);
 	unwatch(&w->watch_link, &w->link);
 	unwatch(&w->watch_ask, &w->ask);
 	unwatch(&w->watch_end, &w->pidfd);

@@ -40,8 +40,8 @@ void cli_print_options(const struct option_def *table, const char *prefix)
 		if (strlen(left) > OPTION_COLUMN)
 			printf("\n  %*s ", OPTION_COLUMN, "");
 		fputs(table->help, stdout);
-		if (table->standard && table->type != OPTION_FLAG)
-			printf(" (default: %s)", table->standard);
+		if (table->dflt && table->type != OPTION_FLAG)
+			printf(" (default: %s)", table->dflt);
 		putchar('\n');
 	}
 }
@@ -200,7 +200,7 @@ json_t *cli_options_json(const struct option_def *table)
 		option = json_pack("{s:s, s:s, s:s}", "name", table->name, "value", syntax, "help",
 				   table->help);
 		json_object_set_new(option, "default",
-				    table->standard ? json_string(table->standard) : json_null());
+				    table->dflt ? json_string(table->dflt) : json_null());
 		json_array_append_new(array, option);
 	}
 	return array;

@@ -5,7 +5,7 @@
  */
 #include "common/process.h"
 #include "engine/control.h"
-#include "engine/devices.h"
+#include "engine/device_list.h"
 #include "tools/client.h"
 #include "tools/table.h"
 #include "tools/verbs.h"
@@ -61,7 +61,7 @@ static int list_devices(bool json)
 
 	if (control_open(&control, CONTROL_DEADLINE_MS, &err))
 		return cli_fail(EXIT_FAILED, &err);
-	ret = devices_find(&ids, &nr);
+	ret = device_list_find(&ids, &nr);
 	if (ret) {
 		error_set(&err, ret, "/dev: %s", strerror(-ret));
 		control_close(&control);

@@ -2,7 +2,7 @@
 /*
  * ublkctl nbd-list: the exports that a server has, and what each can do.
  */
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "engine/spec.h"
 #include "tools/verbs.h"
 

@@ -6,7 +6,7 @@
 #include "common/process.h"
 #include "engine/attribute.h"
 #include "engine/standalone.h"
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "tools/verbs.h"
 
 #include <errno.h>

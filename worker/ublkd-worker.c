@@ -12,7 +12,7 @@
 #include "engine/ring_policy.h"
 #include "engine/serve.h"
 #include "engine/ublk_abi.h"
-#include "worker/ask.h"
+#include "worker/host_remote.h"
 #include "worker/limits.h"
 #include "worker/link.h"
 #include "worker/sandbox.h"
@@ -125,7 +125,7 @@ static int do_setup(struct worker *w, const json_t *request, struct link_fds *fd
 	w->resumed = json_is_true(json_object_get(request, "resumed"));
 	w->restored = json_is_true(json_object_get(request, "restored"));
 	w->resumed_block = (uint32_t)json_integer_value(json_object_get(request, "block"));
-	ask_use(link_take_fd(fds, 0));
+	host_remote_use(link_take_fd(fds, 0));
 	ret = read_spec(w, request, err);
 	if (ret)
 		return ret;
@@ -180,7 +180,7 @@ static int do_open(struct worker *w, const json_t *request, struct link_fds *fds
 				   .restored = w->restored,
 				   .resumed_block = w->resumed_block,
 				   .shape = shape,
-				   .host = &ask_host,
+				   .host = &host_remote,
 				   .counters = w->counters,
 			   },
 			   err);
@@ -264,7 +264,7 @@ static int do_hello(struct worker *w, const json_t *request, struct link_fds *fd
 {
 	(void)request;
 	(void)err;
-	ask_use(link_take_fd(fds, 0));
+	host_remote_use(link_take_fd(fds, 0));
 	json_object_set_new(reply, "serving", json_boolean(w->state == WORKER_SERVING));
 	json_object_set_new(reply, "device", json_integer(w->device));
 	json_object_set_new(reply, "size", json_integer((json_int_t)w->serving.export.limits.size));
@@ -445,7 +445,7 @@ static void obey(struct worker *w, json_t *request, struct link_fds *fds)
 {
 	const char *name = json_string_value(json_object_get(request, "do"));
 	json_int_t id = json_integer_value(json_object_get(request, "id"));
-	int out[2] = { w->counters_fd, ask_memory() };
+	int out[2] = { w->counters_fd, host_remote_memory() };
 	struct error err = { 0 };
 	json_t *reply = json_object();
 	int ret = -ENOSYS;
@@ -473,9 +473,9 @@ static void lose_link(struct worker *w)
 {
 	close(w->link);
 	w->link = -1;
-	ask_use(-1);
+	host_remote_use(-1);
 	/* The one that held the memory before it may be gone. */
-	if (w->state == WORKER_OPEN && w->resumed && ask_memory() >= 0) {
+	if (w->state == WORKER_OPEN && w->resumed && host_remote_memory() >= 0) {
 		let_go(w);
 		w->state = WORKER_HOLDING;
 	}

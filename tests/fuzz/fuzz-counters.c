@@ -15,7 +15,7 @@
  */
 #include "engine/counters.h"
 #include "common/error.h"
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "common/log.h"
 #include "supervisor/describe.h"
 #include "supervisor/managed.h"

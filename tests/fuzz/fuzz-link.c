@@ -19,7 +19,7 @@
  * Whatever is sent: no sanitizer's report, no descriptor is left open, an error
  * is one line, and ublkd opens no file that the export does not name.
  */
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "common/log.h"
 #include "engine/serve.h"
 #include "engine/spec.h"
@@ -28,7 +28,7 @@
 #include "supervisor/worker.h"
 #include "supervisor/worker_socket.h"
 #include "tests/fuzz/seeds.h"
-#include "worker/ask.h"
+#include "worker/host_remote.h"
 #include "worker/limits.h"
 #include "worker/link.h"
 #include "worker/sandbox.h"
@@ -295,7 +295,7 @@ static unsigned open_fds(void)
 	unsigned nr = 0;
 
 	for (int fd = 0; fd < 256; fd++)
-		nr += fd != ask_memory() && fcntl(fd, F_GETFD) >= 0;
+		nr += fd != host_remote_memory() && fcntl(fd, F_GETFD) >= 0;
 	return nr;
 }
 
@@ -554,7 +554,7 @@ static void try_worker(struct script script)
 	/* One that serves would wait for the next ublkd now. */
 	while (w.state != WORKER_ENDING && w.link >= 0)
 		take_requests(&w);
-	ask_use(-1);
+	host_remote_use(-1);
 	check_answers(link[0]);
 	count_questions(ask[0]);
 	if (serving_is_open)

@@ -14,7 +14,7 @@
  * one line, or each export has a name, and a list of abilities that ends.
  */
 #include "backends/nbd/nbd.h"
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "common/log.h"
 #include "engine/spec.h"
 #include "tests/fuzz/seeds.h"

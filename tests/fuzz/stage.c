@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/fuzz/stage.h"
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "engine/params.h"
 
 #include <assert.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/unit/served.h"
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "common/log.h"
 #include "tests/unit/test.h"
 

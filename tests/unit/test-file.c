@@ -4,7 +4,7 @@
  * out about a file, and files that cannot be served.
  */
 #include "engine/counters.h"
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "engine/serve.h"
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"

@@ -2,7 +2,7 @@
 /*
  * The host that a process is to its own backends, and what one may do for others'.
  */
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"
 #include "tests/unit/test.h"

@@ -14,10 +14,10 @@ trap 'rm -rf "$tmp"' EXIT
 # Headers of common/ may be included everywhere. The engine's that a folder may
 # include, without .h (what those include themselves comes with them):
 backends_may='backend ring_op'
-control_may='ublk_abi attribute control device devices holders spec state params counters backend ring_policy'
-supervisor_may="$control_may io_path host"
+control_may='ublk_abi attribute control device device_list holders spec state params counters backend ring_policy'
+supervisor_may="$control_may io_path host_local"
 worker_may='ring_policy backend spec serve counters state io_path ublk_abi'
-tools_may="$control_may buffer standalone host"
+tools_may="$control_may buffer standalone host_local"
 # Those that start a device by themselves, while there is no daemon to do it.
 tools_with_standalone='tools/run.c'
 

@@ -3,7 +3,7 @@
  * The memory backend beyond what every backend must do: what it costs, what it
  * gives back, its limit, and all queues at once on the same shards.
  */
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"
 

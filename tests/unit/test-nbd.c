@@ -4,7 +4,7 @@
  * flushed or only acknowledged, is what is read afterwards.
  */
 /* tests: tsan */
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "tests/unit/remote.h"
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"

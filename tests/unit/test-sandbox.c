@@ -4,7 +4,7 @@
  * Each case is a child that enters it; what the child must not open itself a broker
  * outside opens for it, as ublkd does.
  */
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "common/log.h"
 #include "tests/unit/remote.h"
 #include "tests/unit/served.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Opening storage for a new device, and for one that exists. */
 #include "common/error.h"
-#include "engine/host.h"
+#include "engine/host_local.h"
 #include "engine/serve.h"
 #include "tests/unit/test.h"
 

@@ -197,11 +197,11 @@ static void test_the_words_of_io_path(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i <= IO_PATHS; i++) {
-		assert_true(option_word(spec_options[SPEC_IO_PATH].words, i, word, sizeof(word)));
+		assert_true(option_word(spec_options[SPEC_IO_PATH].choices, i, word, sizeof(word)));
 		assert_string_equal(word, io_path_name((enum io_path)i));
 	}
 	assert_false(
-		option_word(spec_options[SPEC_IO_PATH].words, IO_PATHS + 1, word, sizeof(word)));
+		option_word(spec_options[SPEC_IO_PATH].choices, IO_PATHS + 1, word, sizeof(word)));
 }
 
 /* Rows: what is given, and a word that the message must have. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/host.h"
+#include "engine/host_local.h"
 
 #include <errno.h>
 #include <fcntl.h>

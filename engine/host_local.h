@@ -3,8 +3,8 @@
  * The host of a backend: the process itself, or one that has more rights than the
  * backend's and uses them for what the export names, and for nothing else.
  */
-#ifndef UBLKD_HOST_H
-#define UBLKD_HOST_H
+#ifndef UBLKD_HOST_LOCAL_H
+#define UBLKD_HOST_LOCAL_H
 
 #include "engine/backend.h"
 

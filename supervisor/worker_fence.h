@@ -6,25 +6,25 @@
  *
  * Owner: the worker's struct.  Thread: the loop's.
  */
-#ifndef UBLKD_WORKER_KEPT_H
-#define UBLKD_WORKER_KEPT_H
+#ifndef UBLKD_WORKER_FENCE_H
+#define UBLKD_WORKER_FENCE_H
 
 #include "engine/backend.h"
 #include "supervisor/fence.h"
 
-struct kept {
+struct worker_fence {
 	int fd[HOST_CONNECTIONS]; /* -1: none */
 	uint64_t wait_ms[HOST_CONNECTIONS];
 };
 
-void kept_init(struct kept *kept);
+void worker_fence_init(struct worker_fence *kept);
 
 /* fd takes the place of the connection in the slot, and is kept's; -1: none does. */
-void kept_put(struct kept *kept, unsigned slot, int fd, uint64_t wait_ms);
+void worker_fence_put(struct worker_fence *kept, unsigned slot, int fd, uint64_t wait_ms);
 
 /* The worker has ended: the connections are the fence's from now on. */
-void kept_give(struct kept *kept, struct fence *fence);
+void worker_fence_give(struct worker_fence *kept, struct fence *fence);
 
-void kept_close(struct kept *kept);
+void worker_fence_close(struct worker_fence *kept);
 
 #endif

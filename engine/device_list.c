@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "engine/devices.h"
+#include "engine/device_list.h"
 #include "engine/ublk_abi.h"
 
 #include <dirent.h>
@@ -7,14 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-int devices_by_id(const void *a, const void *b)
+int device_list_by_id(const void *a, const void *b)
 {
 	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 
 	return x < y ? -1 : x > y;
 }
 
-int devices_find(uint32_t **ids, unsigned *nr)
+int device_list_find(uint32_t **ids, unsigned *nr)
 {
 	struct dirent *entry;
 	DIR *dir = opendir("/dev");
@@ -45,7 +45,7 @@ int devices_find(uint32_t **ids, unsigned *nr)
 		*nr = 0;
 	}
 	if (*nr)
-		qsort(*ids, *nr, sizeof(**ids), devices_by_id);
+		qsort(*ids, *nr, sizeof(**ids), device_list_by_id);
 	return ret;
 }
 

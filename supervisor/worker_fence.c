@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-#include "supervisor/worker_kept.h"
+#include "supervisor/worker_fence.h"
 #include "worker/link.h"
 
-void kept_init(struct kept *kept)
+void worker_fence_init(struct worker_fence *kept)
 {
 	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
 		kept->fd[i] = -1;
 }
 
-void kept_put(struct kept *kept, unsigned slot, int fd, uint64_t wait_ms)
+void worker_fence_put(struct worker_fence *kept, unsigned slot, int fd, uint64_t wait_ms)
 {
 	if (kept->fd[slot] >= 0)
 		link_close(kept->fd[slot]);
@@ -16,7 +16,7 @@ void kept_put(struct kept *kept, unsigned slot, int fd, uint64_t wait_ms)
 	kept->wait_ms[slot] = wait_ms;
 }
 
-void kept_give(struct kept *kept, struct fence *fence)
+void worker_fence_give(struct worker_fence *kept, struct fence *fence)
 {
 	for (unsigned i = 0; i < HOST_CONNECTIONS; i++) {
 		if (kept->fd[i] >= 0)
@@ -25,8 +25,8 @@ void kept_give(struct kept *kept, struct fence *fence)
 	}
 }
 
-void kept_close(struct kept *kept)
+void worker_fence_close(struct worker_fence *kept)
 {
 	for (unsigned i = 0; i < HOST_CONNECTIONS; i++)
-		kept_put(kept, i, -1, 0);
+		worker_fence_put(kept, i, -1, 0);
 }

@@ -5,8 +5,8 @@
  *
  * Any thread: one asks at a time, the others wait for it.
  */
-#ifndef UBLKD_ASK_H
-#define UBLKD_ASK_H
+#ifndef UBLKD_HOST_REMOTE_H
+#define UBLKD_HOST_REMOTE_H
 
 #include "engine/backend.h"
 
@@ -15,12 +15,12 @@
 /* The same for a connection: a queue's thread waits for it, and its other ones with that. */
 #define ASK_CONNECT_MS 2000
 
-extern const struct backend_host ask_host;
+extern const struct backend_host host_remote;
 
 /* Takes over the socket to ask by from now on; -1: there is none. */
-void ask_use(int socket);
+void host_remote_use(int socket);
 
-/* The memory that ask_host gave to the backend, or -1. */
-int ask_memory(void);
+/* The memory that host_remote gave to the backend, or -1. */
+int host_remote_memory(void);
 
 #endif

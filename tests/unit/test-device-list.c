@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/unit/test.h"
-#include "engine/devices.h"
+#include "engine/device_list.h"
 #include "engine/ublk_abi.h"
 
 static void test_states_have_names(void **state)
@@ -20,9 +20,9 @@ static void test_ids_are_in_order(void **state)
 	unsigned nr;
 
 	(void)state;
-	qsort(ids, 5, sizeof(*ids), devices_by_id);
+	qsort(ids, 5, sizeof(*ids), device_list_by_id);
 	assert_memory_equal(ids, wanted, sizeof(ids));
-	assert_int_equal(devices_find(&found, &nr), 0);
+	assert_int_equal(device_list_find(&found, &nr), 0);
 	for (unsigned i = 1; i < nr; i++)
 		assert_true(found[i - 1] < found[i]);
 	free(found);

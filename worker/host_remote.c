@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "worker/ask.h"
+#include "worker/host_remote.h"
 #include "worker/link.h"
 
 #include <errno.h>
@@ -28,7 +28,7 @@ static void tell_kept(unsigned slot)
 			  &kept[slot], is_kept[slot]);
 }
 
-void ask_use(int socket)
+void host_remote_use(int socket)
 {
 	pthread_mutex_lock(&gate);
 	if (socket_fd >= 0)
@@ -40,7 +40,7 @@ void ask_use(int socket)
 	pthread_mutex_unlock(&gate);
 }
 
-int ask_memory(void)
+int host_remote_memory(void)
 {
 	return memory;
 }
@@ -152,7 +152,7 @@ static void ask_keep_connection(const struct export *export, unsigned slot, int 
 	pthread_mutex_unlock(&gate);
 }
 
-const struct backend_host ask_host = {
+const struct backend_host host_remote = {
 	.open_file = ask_open,
 	.remove_file = ask_remove,
 	.connect_unix = ask_connect,
