@@ -363,6 +363,13 @@ static void test_memory_is_given_to_a_new_device_only(void **state)
 	in_fiber(memory_is_not_replaced);
 }
 
+static void test_a_call_that_has_not_returned_is_named(void **state)
+{
+	(void)state;
+	assert_string_equal(blocking_reason(-EALREADY), "an earlier try has not come back");
+	assert_string_equal(blocking_reason(-ENOENT), strerror(ENOENT));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -378,6 +385,7 @@ int main(void)
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_memory_is_given_to_a_new_device_only, setup,
 						teardown),
+		cmocka_unit_test(test_a_call_that_has_not_returned_is_named),
 	};
 
 	bound_time(60);

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/backend.h"
+#include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 #include "tools/verbs.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 static void test_device_names(void **state)
 {
@@ -210,6 +216,55 @@ static int output_of(const struct verb *v, const char *const *words, char *out, 
 	return WEXITSTATUS(status);
 }
 
+static void test_check_config_says_where_each_error_is(void **state)
+{
+	const char *words[] = { "--json", NULL, NULL };
+	char out[4096], folder[200];
+	json_t *errors, *error;
+	json_error_t parsing;
+	const char *file;
+	FILE *f;
+
+	(void)state;
+	snprintf(folder, sizeof(folder), "%s", temp_path("config"));
+	assert_int_equal(mkdir(folder, 0755), 0);
+	words[1] = folder;
+	assert_int_equal(output_of(&verb_check_config, words, out, sizeof(out)), EXIT_DONE);
+	assert_string_equal(out, "[]\n");
+	file = temp_path("config/ublkd.conf");
+	f = fopen(file, "w");
+	assert_non_null(f);
+	fputs("[ublkd]\nno-such-key = 1\n", f);
+	fclose(f);
+	assert_int_equal(output_of(&verb_check_config, words, out, sizeof(out)), EXIT_FAILED);
+	errors = json_loads(out, 0, &parsing);
+	assert_int_equal(json_array_size(errors), 1);
+	error = json_array_get(errors, 0);
+	assert_string_equal(json_string_value(json_object_get(error, "file")),
+			    temp_path("config/ublkd.conf"));
+	assert_int_equal(json_integer_value(json_object_get(error, "line")), 2);
+	assert_true(json_is_null(json_object_get(error, "export")));
+	assert_non_null(strstr(json_string_value(json_object_get(error, "reason")), "no-such-key"));
+	json_decref(errors);
+	unlink(temp_path("config/ublkd.conf"));
+	rmdir(folder);
+	temp_remove();
+}
+
+/* An option of the backend is read before any server is reached. */
+static void test_nbd_list_reads_the_backends_options(void **state)
+{
+	const char *words[] = { "-o", "no-such-option=1", "nbd+unix:///?socket=/nonexistent",
+				NULL };
+	char out[4096];
+
+	(void)state;
+	assert_int_equal(output_of(&verb_nbd_list, words, out, sizeof(out)), EXIT_USAGE);
+	words[1] = "reconnect-delay=1";
+	assert_int_not_equal(output_of(&verb_nbd_list, words, out, sizeof(out)), EXIT_DONE);
+	assert_string_equal(out, "");
+}
+
 /* The tables that backends keep are all that 'backends' shows. */
 static void test_backends_shows_every_option(void **state)
 {
@@ -271,6 +326,8 @@ int main(void)
 		cmocka_unit_test(test_refusals_name_the_word),
 		cmocka_unit_test(test_everything_after_two_dashes_is_an_operand),
 		cmocka_unit_test(test_backends_shows_every_option),
+		cmocka_unit_test(test_check_config_says_where_each_error_is),
+		cmocka_unit_test(test_nbd_list_reads_the_backends_options),
 		cmocka_unit_test(test_help_exits_well_and_bad_use_does_not),
 	};
 

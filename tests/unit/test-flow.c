@@ -628,6 +628,66 @@ static void test_a_device_keeps_its_size_unless_told(void **state)
 	in_fiber(keeps_its_size);
 }
 
+static void reconcile(void)
+{
+	m->keeping = false;
+	reconcile_kick(m);
+	while (m->keeping)
+		fiber_wait(&m->moved, 1000);
+	m->keeping = true;
+}
+
+/* Nobody but the user says whether it is to be made again, with what is mounted on it. */
+static void loses_its_device(void)
+{
+	m->device.info.nr_hw_queues = 1;
+	m->device.info.queue_depth = 8;
+	m->want = WANT_LIVE;
+	reconcile();
+	assert_int_equal(m->state, EXPORT_DECLARED);
+	assert_false(m->device.exists);
+	assert_true(m->given_up);
+	assert_false(m->force);
+	assert_non_null(m->fault);
+	assert_non_null(strstr(m->fault->text, "stopped or removed by another program"));
+	reconcile();
+	assert_int_equal(m->state, EXPORT_DECLARED);
+}
+
+static void test_a_device_that_another_program_removed_is_given_up(void **state)
+{
+	(void)state;
+	in_fiber(loses_its_device);
+}
+
+static void hears_of_growth(void)
+{
+	assert_int_equal(flow_create_counters(m, &err), 0);
+	m->limits = stub_limits;
+	m->worker = start();
+	m->state = EXPORT_LIVE;
+	m->want = WANT_LIVE;
+	m->grow_to = 2 * stub_limits.size;
+	release = &fake_linux_6_12;
+	reconcile();
+	release = &fake_linux_7_2;
+	/* Once, and not each time that something happens. */
+	assert_int_equal(m->grow_to, 0);
+	assert_int_equal(m->limits.size, stub_limits.size);
+	assert_int_equal(m->state, EXPORT_LIVE);
+	end(m->worker);
+	m->worker = NULL;
+	flow_drop_counters(m);
+}
+
+static void test_growth_that_the_kernel_cannot_follow_changes_nothing(void **state)
+{
+	(void)state;
+	m->device.info.nr_hw_queues = 1;
+	m->device.info.queue_depth = 8;
+	in_fiber(hears_of_growth);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -647,6 +707,10 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(
 			test_6_12_is_done_with_a_dead_worker_before_the_next, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_device_that_another_program_removed_is_given_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_growth_that_the_kernel_cannot_follow_changes_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_worker_that_served_has_not_died_in_a_row,
 						setup, teardown),
 	};
