@@ -114,7 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	export->counters = counters_map(fd, false);
 	if (export->counters && shape & SHAPE_UNSEALED)
 		broken("memory that can be taken away is used");
-	/* It checked the header: that means nothing from now on. */
+	/* The header was checked: that means nothing from now on. */
 	if (export->counters) {
 		use(queues);
 		fill(mine, bytes, data, size);

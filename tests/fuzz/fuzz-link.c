@@ -236,7 +236,7 @@ static void send_text(int socket, const void *text, size_t size, const int *fds,
 		control.align.cmsg_len = CMSG_LEN(nr * sizeof(int));
 		memcpy(CMSG_DATA(&control.align), fds, nr * sizeof(int));
 	}
-	/* It may be closed, or full. */
+	/* The link may be closed, or full. */
 	if (socket >= 0)
 		sendmsg(socket, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
@@ -547,11 +547,11 @@ static void try_worker(struct script script)
 	}
 	send_string(link[0], "{\"do\": \"end\", \"id\": 1}");
 	shutdown(link[0], SHUT_WR);
-	/* It hears of the end instead of the fifth answer. */
+	/* The worker hears of the end instead of the fifth answer. */
 	shutdown(ask[0], SHUT_WR);
 	close(ask[1]);
 	worker_second = 0;
-	/* One that serves would wait for the next ublkd now. */
+	/* A worker that serves would wait for the next ublkd now. */
 	while (w.state != WORKER_ENDING && w.link >= 0)
 		take_requests(&w);
 	host_remote_use(-1);

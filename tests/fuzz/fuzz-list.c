@@ -80,7 +80,7 @@ static void put_number(uint64_t number, unsigned bytes)
 	put(data, bytes);
 }
 
-/* What a length says that is no such length. */
+/* Lengths that lie. */
 static uint32_t lie(unsigned how, uint32_t length)
 {
 	static const uint32_t lies[] = { 0, 1, 3, 4, 5, 8192, 8196, 8197, 0x7fffffff, 0xffffffff };

@@ -68,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static char socket_path[108];
 
-/* What the device has been told of one block, as sequence numbers of its writes. */
+/* Acknowledgements of a block, as sequence numbers of its writes. */
 struct block {
 	uint32_t issued, acked, required;
 	uint32_t given_up; /* what a flush that failed has told of: no later one covers it */

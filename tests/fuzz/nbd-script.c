@@ -570,7 +570,7 @@ static size_t not_understood(struct client *c, const char *what, uint64_t length
 	return 0;
 }
 
-/* One message of the client's.  Returns how long it was; 0: it is not whole yet. */
+/* Handles a message of the client's.  Returns its length; 0: it is not whole yet. */
 static size_t take_flags(struct client *c)
 {
 	if (c->in_size < 4)
@@ -700,7 +700,7 @@ static bool step_client(struct client *c)
 		return false;
 	any |= flush_client(c);
 	closed = read_client(c, &any);
-	/* What has come is done, also for one that has left: it may be an old write. */
+	/* Requests that have come are done, also for a client that has left: an old write. */
 	any |= take_all(c);
 	any |= flush_client(c);
 	if (is_paused(c) || !(closed || c->over) || (c->out_size && !closed))

@@ -57,7 +57,7 @@ void script_end(void);
 
 /* How often something was done that loses a connection, or holds it up. */
 unsigned script_mishaps(void);
-/* What it has on stable storage: SCRIPT_SIZE bytes. */
+/* Its stable storage: SCRIPT_SIZE bytes. */
 const uint8_t *script_stable(void);
 
 #endif

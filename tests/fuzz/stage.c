@@ -238,7 +238,7 @@ unsigned stage_serving(uint64_t *oldest_ns)
 
 /* ---- rounds ---- */
 
-/* What the wait's result is by now; 0: none yet. */
+/* The wait's result by now; 0: none yet. */
 static int result_of(const struct stage_wait *wait)
 {
 	struct pollfd fd = { .fd = wait->fd, .events = wait->events };

@@ -84,7 +84,7 @@ void stage_close(void);
 
 /* A tag of the queue that is free; NULL: there is none. */
 struct stage_request *stage_free_tag(struct queue *queue);
-/* What io and data are filled in for (stage_data()) goes to the backend. */
+/* Gives the backend the request that io and data describe (stage_data()). */
 void stage_submit(struct stage_request *request);
 /* Memory for the request's data, of io.length bytes. */
 void stage_data(struct stage_request *request);

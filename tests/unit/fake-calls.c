@@ -415,7 +415,7 @@ int __wrap_open(const char *path, int flags, ...)
 
 ssize_t __wrap_pread(int fd, void *to, size_t length, off_t offset);
 
-/* What a fortified open() and pread() call. */
+/* Calls of a fortified open() and pread(). */
 int __wrap___open_2(const char *path, int flags);
 int __wrap___open_2(const char *path, int flags)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the parts of the fake kernel share: fake-calls.c (the wrapped functions of
+ * Shared by the parts of the fake kernel: fake-calls.c (the wrapped functions of
  * the C library, and faults), fake-ring.c (io_uring), fake-driver.c (ublk).
  * One lock guards it all.
  */

@@ -48,7 +48,7 @@ void fake_start(const struct fake_kernel *kernel);
 /* Fails the test where something is left, or was done that no server may do. */
 void fake_stop(void);
 
-/* What was done that no server may do, so far; fake_forgive() forgets it. */
+/* Violations of the kernel's rules so far; fake_forgive() forgets them. */
 unsigned fake_violations(void);
 void fake_forgive(void);
 
@@ -58,7 +58,7 @@ unsigned fake_devices(void);
 bool fake_is_live(unsigned id);
 /* Whether the kernel would look for partitions by itself. */
 bool fake_scans_partitions(unsigned id);
-/* What was last written to /sys/block/ublkbID/queue/NAME; NULL: nothing. */
+/* The last value of /sys/block/ublkbID/queue/NAME; NULL: none was written. */
 const char *fake_attribute(unsigned id, const char *name);
 struct ublk_dev_info;
 struct ublk_dev_params;
@@ -116,7 +116,7 @@ void fake_refuse(uint32_t op, int code);
 /* Every n-th automatic buffer registration fails; 0: none. */
 void fake_registration_fails(unsigned every);
 
-/* What statx(2) says is passed through this; NULL (and fake_start()): nothing is changed. */
+/* Changes what statx(2) says; NULL (and fake_start()): nothing is changed. */
 struct statx;
 void fake_statx(void (*change)(struct statx *stx));
 /* fallocate(2) with any of these bits fails with EOPNOTSUPP, as does a ring's; 0: none. */
@@ -152,7 +152,7 @@ unsigned fake_threads(void);
 
 /* So many seconds pass at once, for queue_now_ns() only. */
 void fake_clock_pass(unsigned seconds);
-/* It is the real one again.  No queue is there. */
+/* The clock is the real one again.  No queue is there. */
 void fake_clock_reset(void);
 
 #endif

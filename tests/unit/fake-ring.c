@@ -30,7 +30,7 @@ struct list {
 	unsigned count, room;
 };
 
-/* What is not done yet: a read of an eventfd, a poll, a timeout. */
+/* Work that is not done yet: a read of an eventfd, a poll, a timeout. */
 struct waiting {
 	struct io_uring_sqe sqe;
 	int fd;            /* a poll's own, as the kernel holds the file */

@@ -87,6 +87,6 @@ void bound_time(unsigned seconds)
 	/* A sanitizer's own thread comes with the first: not while they are counted. */
 	if (!pthread_create(&thread, NULL, no_work, NULL))
 		pthread_join(thread, NULL);
-	/* What each start and stop would say is of no interest here. */
+	/* Log lines of starts and stops are of no interest here. */
 	log_setup("test", getenv("TEST_VERBOSE") ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
 }

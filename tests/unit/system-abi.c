@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the system's <linux/ublk_cmd.h> says, as a table.  A file of its own,
+ * The system's <linux/ublk_cmd.h>, as a table.  A file of its own,
  * since that header and ours use some names for the same things.  Which of these
  * it has depends on its age: what is a macro is asked for one by one, and a
  * struct is there when a macro of the same release is.

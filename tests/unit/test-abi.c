@@ -272,7 +272,7 @@ static void test_agrees_with_the_system(void **state)
 
 		if (mine && mine->value == theirs->value)
 			continue;
-		/* It grows at its end, and says itself how long it is. */
+		/* The structure grows at its end, and says itself how long it is. */
 		if (!strcmp(theirs->name, "ublk_params") &&
 		    theirs->value >= sizeof(struct ublk_dev_params))
 			continue;

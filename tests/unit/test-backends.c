@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What every backend must do, asked of all that are registered.  Nothing here
+ * Duties of every backend, asked of all that are registered.  Nothing here
  * knows one by name: what to open comes from the syntax that a backend states
  * ("SIZE" becomes a size, "PATH" a file of that size, "//HOST…" a server of such a
  * file), and one whose syntax says something else, or whose server is not to be had
@@ -105,7 +105,7 @@ static void check_limits(struct served *s, const struct backend *b)
 	assert_true(!l->max_write_zeroes || l->max_write_zeroes >= l->logical_block);
 	assert_true(!l->dma_align || power_of_2(l->dma_align));
 	assert_false(l->read_only);
-	/* What is written goes somewhere that can lose it, or needs no flush. */
+	/* Writes go somewhere that can lose them, or need no flush. */
 	if (has_a_file(b))
 		assert_true(l->volatile_cache && l->fua);
 }
@@ -279,7 +279,7 @@ static void test_reads_give_what_writes_put(void **state)
 	on_each("block-size=4096", use_it);
 }
 
-/* What a backend keeps in a file is there when it is opened again, and beside it. */
+/* Content that a backend keeps in a file is there when it is opened again, and beside it. */
 static void test_files_keep_it(void **state)
 {
 	const struct backend *b;

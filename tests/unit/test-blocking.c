@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What threads do for fibers: a FIFO is the disk that does not answer (opening it waits
+ * Threads that block for fibers: a FIFO is the disk that does not answer (opening it waits
  * until somebody opens its other end).
  */
 #include "supervisor/fiber.h"
@@ -96,7 +96,7 @@ static void in_fiber(void (*test)(void))
 static void is_late(void)
 {
 	assert_int_equal(open_in(storage, fifo, 50), -ETIMEDOUT);
-	/* It has a thread, and is told so; what else it has is not concerned. */
+	/* The export has a thread that hangs, and is told so; its other sides are not concerned. */
 	assert_int_equal(open_in(storage, "/dev/null", 5000), -EALREADY);
 	assert_int_equal(blocking_unlink_as(storage, &root, fifo, 5000), -EALREADY);
 	assert_int_equal(open_in(device, "/dev/null", 5000), 0);
@@ -218,7 +218,7 @@ static void only_storage_is_opened(void)
 	snprintf(link, sizeof(link), "%s", temp_path("link"));
 	close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 	assert_int_equal(open_as(&root, file, O_RDWR), 0);
-	/* What is there is not made anew, whoever asks for that. */
+	/* A file that is there is not created again, whoever asks for that. */
 	assert_int_equal(open_as(&root, file, O_RDWR | O_CREAT), -EEXIST);
 	assert_int_equal(open_as(&root, temp_path("."), O_RDONLY), -EACCES);
 	assert_int_equal(open_as(&root, temp_path("."), O_RDONLY | O_DIRECTORY), 0);
@@ -236,7 +236,7 @@ static void test_opens_nothing_but_storage(void **state)
 	in_fiber(only_storage_is_opened);
 }
 
-/* What a user cannot open alone ublkd opens for no user. */
+/* Files that a user cannot open alone ublkd opens for no user. */
 static void owners_have_their_own_rights(void)
 {
 	const struct owner user = { .uid = 12345, .gid = 12345 };

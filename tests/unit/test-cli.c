@@ -181,7 +181,7 @@ static void test_everything_after_two_dashes_is_an_operand(void **state)
 	assert_string_equal(argv[operand], "--size=4K");
 }
 
-/* What a verb prints on stdout, and its exit status. */
+/* A verb's output on stdout, and its exit status. */
 static int output_of(const struct verb *v, const char *const *words, char *out, size_t size)
 {
 	char *argv[MOST];

@@ -289,7 +289,7 @@ static void long_values_are_read_whole(void **state)
 	parse("a", text, strlen(text));
 	assert_int_equal(config.nr_errors, 1);
 	assert_non_null(strstr(config.errors[0].text, "longer"));
-	/* What cannot be parted without a loss is refused. */
+	/* Values that cannot be parted without a loss are refused. */
 	memset(path, ' ', 500);
 	memcpy(path, "/a", 2);
 	strcpy(path + 500, "b");
@@ -469,7 +469,7 @@ static void what_could_be_written_is_found_out(void **state)
 	assert_int_equal(config_check_export(folder, "mine", "null:2G", NULL, 0, &err), -EEXIST);
 	assert_int_equal(config_check_export(folder, "mine", "null:1G", NULL, 0, &err), 0);
 	assert_int_equal(config_check_export(folder, "a", "/a\nb", NULL, 0, &err), -EINVAL);
-	/* What ublkd wrote stays as it is. */
+	/* A file that ublkd wrote stays as it is. */
 	assert_int_equal(config_write_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
 	assert_int_equal(config_check_export(folder, "disk", "null:2G", NULL, 0, &err), 0);
 	load();

@@ -304,7 +304,7 @@ static void test_every_refusal_has_words(void **state)
 			/* GET_FEATURES takes two of them for "none". */
 			if (!ret && commands[i].op == UBLK_CTRL_GET_FEATURES)
 				continue;
-			/* It is asked again as an unprivileged device, which is not there. */
+			/* sent again as for an unprivileged device */
 			if (commands[i].op == UBLK_CTRL_GET_DEV_INFO && codes[c] == EINVAL) {
 				assert_int_equal(ret, -ENODEV);
 				continue;

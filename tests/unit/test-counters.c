@@ -171,7 +171,7 @@ static void test_sums_over_queues(void **state)
 	close(fd);
 }
 
-/* What a monitor does: map it read-only through /proc, knowing only the header. */
+/* A monitor maps it read-only through /proc, knowing only the header. */
 static void test_another_process_can_read(void **state)
 {
 	static const char *const gauges[] = { "allocated-bytes", "limit-bytes", NULL };

@@ -24,7 +24,7 @@ static void test_makes_one_with_its_mode_whatever_the_umask(void **state)
 	umask(before);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0755);
-	/* One that is there stays as it is. */
+	/* A directory that is there stays as it is. */
 	assert_int_equal(directory_make(path, 0700, &err), 0);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0755);

@@ -88,7 +88,7 @@ static void test_prefix_keeps_code_and_text(void **state)
 	assert_int_equal(err.code, ENOSPC);
 }
 
-/* What log_line() writes for the lines of `body`, in out. */
+/* Puts what log_line() writes for the lines of `body` into out. */
 static void captured(void (*body)(void), char *out, size_t size)
 {
 	int saved = dup(STDERR_FILENO), ends[2];

@@ -105,7 +105,7 @@ static void begin(uint64_t feature)
 	assert_true(fake_is_live(0));
 }
 
-/* What was noted is the test's to have caused: expected of them. */
+/* Violations that the test has caused on purpose: so many are expected. */
 static void finish(unsigned expected)
 {
 	unsigned noted = fake_violations();
@@ -200,7 +200,7 @@ static void test_commits_that_no_server_may_send(void **state)
 	unsigned tag, answered;
 
 	(void)state;
-	/* One that it has not, one that it has given back, one without its address. */
+	/* A buffer that it has not, one that it has given back, one without its address. */
 	begin(0);
 	send_command(UBLK_IO_COMMIT_AND_FETCH, 1, 0, true);
 	assert_int_equal(next_result(&answered), -EBUSY);
@@ -295,7 +295,7 @@ static void test_mappings_have_their_one_length(void **state)
 	finish(0);
 }
 
-/* What is left behind keeps a deletion waiting, and is found at the end. */
+/* A descriptor that is left behind keeps a deletion waiting, and is found at the end. */
 static void test_what_is_left_is_found(void **state)
 {
 	uint8_t *data = fake_data(4096, 0);
@@ -373,7 +373,7 @@ static void test_polls_and_timeouts(void **state)
 	begin(0);
 	send_poll(fd, POLLOUT | POLLIN);
 	expect(A_POLL, POLLOUT);
-	/* One shot, and not before it is ready. */
+	/* A poll fires once, and not before it is ready. */
 	send_poll(fd, POLLIN);
 	send_timeout(&ts);
 	expect(A_TIMEOUT, -ETIME);
@@ -405,7 +405,7 @@ static void test_cancels(void **state)
 	send_cancel(A_POLL);
 	expect(A_POLL, -ECANCELED);
 	expect(A_CANCEL, 0);
-	/* What is done, but not told yet, is done. */
+	/* Work that is done, but not reported yet, is done. */
 	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
 	fake_hold_work(true);
 	send_poll(fd, POLLIN);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What an image's first bytes say of its block size, and what they do not.
+ * Block sizes by an image's first bytes, and bytes that say nothing.
  */
 #include "backends/file_content.h"
 #include "tests/unit/test.h"

@@ -44,7 +44,7 @@ static void test_another_file_with_the_same_inode_number(void **state)
 	other(was, "file " REAL ":12:0 fs=01 handle=aa born=5.000000002", "made since");
 	other(was, "file " REAL ":13:0 fs=01 handle=aa born=5.000000001", "another file");
 	other(was, "file " REAL ":12:0 fs=02 handle=aa born=5.000000001", "file system");
-	/* What was known and is not any more shows nothing. */
+	/* A fact that was known and is not any more shows nothing. */
 	other(was, "file " REAL ":12:0 fs=01 born=5.000000001", "made since");
 	other(was, "file " REAL ":12:0 fs=01 handle=aa", "made since");
 	other(was, "file " REAL ":12:0", "file system");

@@ -116,7 +116,7 @@ static void test_a_fua_write_is_synchronous_and_others_are_not(void **state)
 	}
 }
 
-/* What one flush has lost no later one brings back, on any queue. */
+/* Data that a flush has lost no later one brings back, on any queue. */
 static void test_after_a_failed_flush_all_fail(void **state)
 {
 	struct served s;
@@ -198,7 +198,7 @@ static void test_holes_are_punched_and_kept(void **state)
 	finish(&s);
 }
 
-/* What was found not to work is not offered, and the file is as it was. */
+/* An operation that was found not to work is not offered, and the file is as it was. */
 static void test_what_the_file_system_cannot_is_not_offered(void **state)
 {
 	char words[600];
@@ -520,7 +520,7 @@ static void *let_go_soon(void *fd)
 	return NULL;
 }
 
-/* What an earlier server had is let go of by the kernel a little after that has ended. */
+/* The kernel lets go of an earlier worker's files a little after that has ended. */
 static void test_a_file_is_taken_over_from_an_earlier_server(void **state)
 {
 	struct serving_of of = { .host = &host_here };

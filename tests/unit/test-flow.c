@@ -117,7 +117,7 @@ uint64_t control_async_features(void)
 	return release->features;
 }
 
-/* What was done of it, in order; how often ublkcN is still taken. */
+/* Calls so far, in order; how often ublkcN is still taken. */
 static char done[64];
 static unsigned still_busy;
 
@@ -508,7 +508,7 @@ static void test_a_device_keeps_its_shape(void **state)
 	in_fiber(opens_with_shape);
 }
 
-/* What becomes of an export whose worker has died nine times in a row, and dies again. */
+/* The state of an export whose worker has died nine times in a row, and dies again. */
 static enum export_state after_the_tenth_death(int64_t lived_ms, uint64_t served)
 {
 	m->worker = start();
@@ -535,7 +535,7 @@ static enum export_state after_the_tenth_death(int64_t lived_ms, uint64_t served
 static void dies_often(void)
 {
 	assert_int_equal(flow_create_counters(m, &err), 0);
-	/* It is to become live in a minute only: however slow this test is, it died at once. */
+	/* The export becomes live in a minute only: however slow this test is, it died at once. */
 	assert_int_equal(after_the_tenth_death(-60000, 0), EXPORT_FAILED);
 	assert_int_equal(after_the_tenth_death(-60000, 1000000), EXPORT_FAILED);
 	assert_int_equal(after_the_tenth_death(4000, 100), EXPORT_SUSPENDED);
@@ -604,7 +604,7 @@ static void test_6_12_is_done_with_a_dead_worker_before_the_next(void **state)
 	recovers_on(&fake_linux_7_2, "");
 }
 
-/* What is beyond a smaller size is lost: that is not done unasked, nor by a backend's news. */
+/* Data beyond a smaller size is lost: no backend's news shrinks a device, nor an unforced wish. */
 static void keeps_its_size(void)
 {
 	m->limits = stub_limits;

@@ -134,7 +134,7 @@ static void test_what_is_no_message(void **state)
 	json_decref(message);
 }
 
-/* It had not read all that was sent to it, which is told before what it has sent. */
+/* The peer had not read all that was sent to it, which is reported before what it has sent. */
 static void test_last_words_of_one_that_did_not_listen(void **state)
 {
 	struct link_fds fds;

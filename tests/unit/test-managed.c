@@ -61,7 +61,7 @@ static void give_device(struct managed *m)
 	snprintf(m->identity, sizeof(m->identity), "\xc3\xa9 1:2");
 }
 
-/* What --persist has recorded is no other export. */
+/* Options that --persist has recorded make no other export. */
 static void test_recorded_options_may_be_left_out(void **state)
 {
 	json_t *asked = json_pack("{s:s}", "direct", "off");
@@ -168,7 +168,7 @@ static int read_text(const char *text)
 	return ret;
 }
 
-/* What a record has, left out or made something else, one at a time. */
+/* Members of a record, left out or made something else, one at a time. */
 static void test_hostile_records(void **state)
 {
 	struct managed *m = make("null:4M", json_object());

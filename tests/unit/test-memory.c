@@ -262,7 +262,7 @@ static void test_writes_while_a_discard_is_under_way(void **state)
 		discard = fake_request_start(0, 0, UBLK_OP_DISCARD, 0, 0, MIB, NULL);
 		while (!fake_work_held())
 			sleep_us(100);
-		/* One that was live, and one that never was. */
+		/* A shard that was live, and one that never was. */
 		assert_int_equal(write_byte(3 * 64 * KIB + 4096, 4096, 0x22), 0);
 		assert_int_equal(write_byte(12 * 64 * KIB + 4096, 4096, 0x33), 0);
 		fake_hold_work(false);

@@ -27,7 +27,7 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* What the link folder/name points to; "" where there is none. */
+/* Target of the symlink folder/name; "" where there is none. */
 static const char *target(const char *name)
 {
 	static char found[200];
@@ -220,7 +220,7 @@ static void a_name_is_on_record(void **state)
 	assert_int_equal(name_forget(records, "/dev/ublkb0", &err), 0);
 	assert_int_equal(name_lookup(records, "ublkb0", name, &err), -ENOENT);
 	assert_int_equal(files_in(records), 0);
-	/* What udev would be told is checked, whoever wrote it. */
+	/* Records for udev are checked, whoever wrote them. */
 	snprintf(path, sizeof(path), "%s/ublkb7", records);
 	fd = open(path, O_WRONLY | O_CREAT, 0600);
 	assert_int_equal(write(fd, "UBLKD_NAME=../sda\n", 18), 18);

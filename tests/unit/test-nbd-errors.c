@@ -151,7 +151,7 @@ static void test_a_flush_of_our_own_that_fails_counts(void **state)
 	fake_data_free(data);
 }
 
-/* What the server has acknowledged once, lost with a connection and refuses then. */
+/* A write that the server acknowledged once, lost with a connection and refuses then. */
 static void test_a_replay_that_is_refused_fails_the_flush(void **state)
 {
 	uint8_t *data = fake_data(BLOCK, 1);

@@ -266,7 +266,7 @@ static void wait_count(const unsigned *number, unsigned least)
 	}
 }
 
-/* What no client understands: it gives the connection up, and the server has it still. */
+/* Bytes that no client understands: it gives the connection up, and the server has it still. */
 static void break_connection(unsigned conn)
 {
 	char garbage[16] = "no such answer!";
@@ -557,7 +557,7 @@ static void test_what_fails_blocks_its_range_further(void **state)
 	finish(&s);
 }
 
-/* What was acknowledged and not flushed is sent again as it was. */
+/* Writes that were acknowledged and not flushed are sent again as they were. */
 static void test_a_replay_keeps_fua(void **state)
 {
 	struct served s;

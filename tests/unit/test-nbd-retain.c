@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the nbd backend keeps of acknowledged writes: all of it, in order, within
+ * Acknowledged writes that the nbd backend keeps: all of them, in order, within
  * its bound, until a flush has covered it.
  */
 /* tests: tsan */
@@ -132,13 +132,13 @@ static void test_flushes_cover_what_came_before(void **state)
 	assert_non_null(nbd_log_first(&b.logs[1]));
 	assert_true(nbd_log_drop(&b.logs[1]));
 	assert_null(nbd_log_first(&b.logs[1]));
-	/* One that was sent earlier, and is answered later, takes nothing back. */
+	/* A flush that was sent earlier, and is answered later, takes nothing back. */
 	assert_true(flush(&b, nbd_ledger_flush_begins(&b.ledger), 0));
 	nbd_ledger_flushed(&b.ledger, covers);
 	assert_false(nbd_ledger_owes(&b.ledger));
 	assert_null(nbd_log_first(&b.logs[0]));
 	assert_int_equal(b.bytes, 0);
-	/* What is not kept counts as well. */
+	/* Writes that are not kept count as well. */
 	nbd_ledger_acknowledged(&b.ledger);
 	assert_true(nbd_ledger_owes(&b.ledger));
 	close_books(&b);
@@ -221,7 +221,7 @@ static void test_memory_is_given_back(void **state)
 	(void)state;
 	open_books(&b, bound);
 	for (unsigned i = 0; i < LOGS; i++) {
-		/* It goes around, and is never empty. */
+		/* The log wraps around, and is never empty. */
 		for (unsigned n = 0; n < 2 * bound / MAX_IO; n++) {
 			if (!keep_write(&b.logs[i], n, MAX_IO)) {
 				nbd_ledger_flushed(&b.ledger, b.ledger.order - 1);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the nbd backend makes of a URI, and of what a server says of its export.
+ * The nbd backend's reading of a URI, and of the facts that a server states.
  */
 #include "backends/nbd/server.h"
 #include "backends/nbd/connect.h"
@@ -194,7 +194,7 @@ static void test_block_sizes(void **state)
 	f.preferred_block = 65536;
 	assert_int_equal(limits_of(f, 0, false).min_io, 65536);
 	assert_int_equal(limits_of(f, 0, false).physical_block, 4096);
-	/* One that is smaller than what was asked for, and one that makes no sense. */
+	/* A size that is smaller than what was asked for, and one that makes no sense. */
 	f.preferred_block = 1024;
 	assert_true(limits_of(f, 4096, false).physical_block == 0 ||
 		    limits_of(f, 4096, false).physical_block == 4096);
@@ -290,7 +290,7 @@ static void test_what_a_server_may_come_back_as(void **state)
 		}
 }
 
-/* What was not there before may come. */
+/* Abilities that were not there before may come. */
 static void test_a_server_may_come_back_better(void **state)
 {
 	struct nbd_facts before = { .size = 8 * MIB };
@@ -370,7 +370,7 @@ static void test_what_certificates_lack_is_named(void **state)
 	refused_directory(directory, "no client-cert.pem");
 	unlink(temp_path("certificates/client-key.pem"));
 	assert_int_equal(nbd_tls_check_directory("test", directory, &err), 0);
-	/* One that leads nowhere cannot be read, whoever tries. */
+	/* A symlink that leads nowhere cannot be read, whoever tries. */
 	unlink(temp_path("certificates/ca-cert.pem"));
 	assert_int_equal(symlink("ca-cert.pem", temp_path("certificates/ca-cert.pem")), 0);
 	refused_directory(directory, "ca-cert.pem': Too many levels");

@@ -124,7 +124,7 @@ static void test_a_slow_request_among_others_is_sent_once(void **state)
 	fake_data_free(data);
 }
 
-/* It accepts connections, as a stopped process does in its kernel, and does not negotiate. */
+/* The server accepts connections, as a stopped process's kernel does, and does not negotiate. */
 static void test_a_stopped_server_is_found(void **state)
 {
 	uint8_t *data = fake_data(BLOCK, 1);
@@ -151,7 +151,7 @@ static void test_a_stopped_server_is_found(void **state)
 	fake_data_free(data);
 }
 
-/* One that a living server has forgotten: that takes ten time-outs, and no more. */
+/* A request that a living server has forgotten: that takes ten time-outs, and no more. */
 static void test_a_forgotten_request_is_sent_again(void **state)
 {
 	uint8_t *data = fake_data(BLOCK, 1);

@@ -66,7 +66,7 @@ static void test_its_parts(void **state)
 	}
 }
 
-/* It says nothing of a URI's parts before it connects, and there is nothing to connect to. */
+/* libnbd says nothing of a URI's parts before it connects, and nothing listens here. */
 static void test_libnbd_finds_the_same(void **state)
 {
 	char *name, *user;

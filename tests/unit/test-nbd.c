@@ -24,7 +24,7 @@
 static char socket_path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 
 /*
- * One that forgets all when it ends.  With several threads a connection nbdkit 1.32
+ * A server that forgets all when it ends.  With several threads a connection nbdkit 1.32
  * may abort where that breaks in the midst of answers.
  */
 static void start_memory(const char *size)
@@ -34,7 +34,7 @@ static void start_memory(const char *size)
 	assert_non_null(remote_start(socket_path, words));
 }
 
-/* One whose content outlives it, with one more word for it. */
+/* A server whose content outlives it, with one more word for it. */
 static void start_file(const char *word)
 {
 	char path[512];
@@ -200,7 +200,7 @@ static void make_file(const char *path)
 	fclose(f);
 }
 
-/* What the server takes its time over holds up nothing that comes after it. */
+/* A request that the server takes its time over holds up nothing that comes after it. */
 static void test_a_slow_request_holds_up_no_other(void **state)
 {
 	enum {
@@ -239,7 +239,7 @@ static void test_a_slow_request_holds_up_no_other(void **state)
 /* ---- one connection of two is lost ---- */
 
 /*
- * One queue has kept a write, idle since, that another queue has overwritten and
+ * A queue has kept a write, idle since, that another queue has overwritten and
  * flushed: it must not come back over the newer one.
  */
 static void test_what_is_stable_is_not_sent_again(void **state)
@@ -306,7 +306,7 @@ static void test_a_connection_is_lost_under_load(void **state)
 static uint8_t model[SIZE];
 static bool is_known[SIZE / BLOCK];
 
-/* What is written, zeroed and trimmed on one queue and the other, in turns. */
+/* Writes, zeroes and trims on one queue and the other, in turns. */
 static void change(unsigned steps, uint64_t seed)
 {
 	for (unsigned i = 0; i < steps; i++) {
@@ -369,7 +369,7 @@ static void test_what_was_not_flushed_survives_the_server(void **state)
 	}
 }
 
-/* It dies again while it is told all that: what is half sent again is not the end. */
+/* The server dies again during the replay: a replay that is half done is not the end. */
 static void test_a_server_that_dies_again_and_again(void **state)
 {
 	struct served s;
@@ -457,7 +457,7 @@ static void test_a_server_that_is_trusted(void **state)
 
 /* ---- another worker takes over ---- */
 
-/* What the one before kept is gone with it, and takes no room. */
+/* Writes that the worker before kept are gone with it, and take no room. */
 static void test_gauges_are_those_of_who_serves(void **state)
 {
 	struct served s;
@@ -484,7 +484,7 @@ static void test_gauges_are_those_of_who_serves(void **state)
 	memset(left, 0, sizeof(left));
 }
 
-/* What may be lost with a server is kept, and is lost if who keeps it dies before. */
+/* Writes that a server may lose are kept, and are lost if the worker that keeps them dies. */
 static void test_a_doubt_outlives_who_has_it(void **state)
 {
 	struct served s;
@@ -611,7 +611,7 @@ static void begin_as_heir_while(struct served *s, enum event event)
 	pthread_join(thread, NULL);
 }
 
-/* It may have had what nobody can send again: no flush succeeds over that. */
+/* The dead worker may have had writes that nobody can send again: no flush succeeds over that. */
 static void test_a_server_that_dies_over_the_first_flush(void **state)
 {
 	struct served s;
@@ -640,7 +640,7 @@ static void test_a_connection_breaks_over_the_first_flush(void **state)
 	finish(&s);
 }
 
-/* It is served from, and no flush ends before that first one. */
+/* Reads and writes go on, and no flush ends before that first one. */
 static void test_a_server_that_is_long_over_the_first_flush(void **state)
 {
 	struct fake_request *r;
@@ -688,7 +688,7 @@ static void test_errors_at_once_where_that_is_asked_for(void **state)
 	}
 	start_memory("1M");
 	wait_for(&s, "reconnects", 2);
-	/* What was acknowledged is there all the same. */
+	/* Acknowledged writes are there all the same. */
 	reads_as(1, BLOCK, 0x22);
 	write_block(0, 0, 0, 0x33);
 	reads_as(0, 0, 0x33);
@@ -726,7 +726,7 @@ static int connect_by_host(const struct export *export, const char *path)
 }
 
 /*
- * What is lost then is made again once it is back, which is looked for often however
+ * A connection that is lost then is made again once the server is back, tried often however
  * long it takes; the other connection goes on.
  */
 static void test_a_connection_waits_for_the_host(void **state)

@@ -59,7 +59,7 @@ static void test_a_server_is_there_until_it_ends_the_stream(void **state)
 		make_pair(kind, pair);
 		old_socket_shut(&s, pair[0], 1);
 		assert_int_equal(settle(&s, OLD_SOCKET_THERE), OLD_SOCKET_THERE);
-		/* It is told, and may answer still. */
+		/* The server is told, and may answer still. */
 		assert_int_equal(read(pair[1], &byte, 1), 0);
 		assert_int_equal(write(pair[1], &byte, 1), 1);
 		/* No time is long enough, whoever answers elsewhere. */
@@ -104,7 +104,7 @@ static void test_silence_counts_beside_answers_elsewhere(void **state)
 	assert_int_equal(old_socket_judge(&s, &tcp, 2000000, 2000000), OLD_SOCKET_SILENT);
 	tcp.asked++;
 	assert_int_equal(old_socket_judge(&s, &tcp, 2001000, 2001000), OLD_SOCKET_SILENT);
-	/* What was asked last may have come when the server was away again. */
+	/* The last probe may have come when the server was away again. */
 	assert_int_equal(old_socket_judge(&s, &tcp, 2001000, 2003000), OLD_SOCKET_SILENT);
 	assert_int_equal(old_socket_judge(&s, &tcp, 2003000, 2003000), OLD_SOCKET_UNREACHABLE);
 }
@@ -152,7 +152,7 @@ static void test_a_deaf_socket_is_waited_for(void **state)
 			 OLD_SOCKET_UNREACHABLE);
 }
 
-/* What it sends is dropped a part at a time: others have their turn. */
+/* Its bytes are dropped a part at a time: others have their turn. */
 static void test_a_server_that_sends_without_end_is_left(void **state)
 {
 	struct old_socket s;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a queue makes of requests and of results, with backends of every kind of
+ * Requests and results of a queue, with backends of every kind of
  * access on every path of data, whenever they complete.
  */
 #include "engine/queue.h"
@@ -26,7 +26,7 @@ enum when {
 	WHENS
 };
 
-/* What the test tells them; set before the device is live, or between its requests. */
+/* The test's orders; set before the device is live, or between its requests. */
 static struct {
 	struct backend_limits limits;
 	enum when when;
@@ -37,7 +37,7 @@ static struct {
 
 #define RIGHT (-100000)
 
-/* What they were asked. */
+/* Their calls. */
 static struct {
 	struct io last;
 	unsigned submitted, of_op[IO_OPS], rounds;
@@ -378,7 +378,7 @@ static void test_small_and_large_reads_share_a_buffer(void **state)
 
 	(void)state;
 	for (unsigned path = 0; path < IO_PATHS; path++) {
-		/* What a write has left in the buffer is not what a read of nothing gives. */
+		/* A read of nothing gives zeroes, and not what a write has left in the buffer. */
 		tell(IN_SUBMIT);
 		begin(&s, "none", (enum io_path)path, 1, 1);
 		memset(all, 0x11, 65536);
@@ -408,7 +408,7 @@ static void test_errors_arrive_as_they_are(void **state)
 		{ -ENOLINK, -ENOLINK },
 		{ -ETIMEDOUT, -ETIMEDOUT },
 		{ -4095, -4095 },
-		/* What the block layer would not understand. */
+		/* Results that the block layer would not understand. */
 		{ -EAGAIN, -EIO },
 		{ -4096, -EIO },
 		{ -100001, -EIO },
@@ -773,7 +773,7 @@ static void test_as_many_files_as_fit(void **state)
 #define WAITS 40u /* more at once than the ring has SQEs for */
 #define HOUR  3600000000000ull
 
-/* What a request has the backend do, by its offset in blocks. */
+/* Orders to the backend, by a request's offset in blocks. */
 enum {
 	POLL_IT,  /* end with a poll */
 	TIME_IT,  /* end with a timer */
@@ -793,7 +793,7 @@ static struct {
 	bool poll_at_open, wake_at_open, woken;
 } waits_told;
 
-/* What the backend heard; the queue's thread's, and the test's between requests. */
+/* Events of the backend; the queue's thread's, and the test's between requests. */
 static struct {
 	int poll_result, timer_result;
 	unsigned polls, timers, many, rounds;
@@ -1194,7 +1194,7 @@ static void test_waits_that_are_told_late(void **state)
 	timer_request = begin_wait(TIME_IT);
 	while (fake_work_held() < 2)
 		do_wait(NOTHING);
-	/* It is done already, and so cannot be cancelled. */
+	/* The timer is done already, and so cannot be cancelled. */
 	do_wait(CANCEL_POLL);
 	assert_int_equal(heard.polls + heard.timers, 0);
 	fake_hold_work(false);
@@ -1207,7 +1207,7 @@ static void test_waits_that_are_told_late(void **state)
 	close_pair(pair);
 }
 
-/* What waits when the queue ends is forgotten. */
+/* Waits are forgotten when the queue ends. */
 static void test_a_queue_ends_with_waits(void **state)
 {
 	struct served s;
@@ -1293,7 +1293,7 @@ static void test_a_wake_makes_a_round(void **state)
 	end_waits(&s);
 }
 
-/* What happens before the first round of all has a round_end() too. */
+/* Events before the first round of all have a round_end(), too. */
 static void test_a_wake_before_the_first_round(void **state)
 {
 	struct served s;
@@ -1333,7 +1333,7 @@ static void test_is_drained_after_two_rounds_only(void **state)
 	assert_false(queue_is_drained(&q));
 	counters.rounds = 6;
 	assert_false(queue_is_drained(&q));
-	/* It has the thread do these rounds. */
+	/* The call has the thread do these rounds. */
 	assert_int_equal(read(q.wake, &wakes, sizeof(wakes)), sizeof(wakes));
 	assert_int_equal(wakes, 3);
 	counters.rounds = 7;
@@ -1347,7 +1347,7 @@ static void test_is_drained_after_two_rounds_only(void **state)
 	close(q.wake);
 }
 
-/* What comes then waits for the next server, or for the drain's end. */
+/* Requests that come then wait for the next server, or for the drain's end. */
 static void test_nothing_is_served_while_it_drains(void **state)
 {
 	struct fake_request *r;

@@ -112,7 +112,7 @@ static void test_names_the_setting_that_refuses(void **state)
 	assert_true(ring_policy_refuses(77, true, &err));
 	assert_true(ring_policy_refuses(77, false, &err));
 	assert_non_null(strstr(err.text, "kernel.io_uring_disabled is 2"));
-	/* What was read stays where there is nothing to read: a worker's root. */
+	/* The settings stay where there is nothing to read: in a worker's root. */
 	ring_policy_read("/nonexistent");
 	assert_true(ring_policy_refuses(77, false, &err));
 	set_policy("0", NULL);
@@ -278,7 +278,7 @@ static void test_more_than_fits_in_a_round(void **state)
 	finish(&ring);
 }
 
-/* What a callback sends is heard in a later round, for as long as it goes on. */
+/* Completions of a callback's SQEs come in a later round, for as long as it goes on. */
 static void test_callbacks_send_more(void **state)
 {
 	struct heard h[8];

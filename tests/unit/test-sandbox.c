@@ -679,7 +679,7 @@ static int has_no_key(struct served *s)
 	return access("/no/such/key", F_OK) ? 0 : 1;
 }
 
-/* It lies in a folder that is shown whole, and which the worker may not read all of. */
+/* The file lies in a directory that is shown whole, and which the worker may not read all of. */
 static int has_its_key_over_etc(struct served *s)
 {
 	struct stat st;
@@ -720,7 +720,7 @@ static void test_files_that_it_needs_are_there(void **state)
 	snprintf(words, sizeof(words),
 		 "nbds+unix:///?socket=/x -otls-certificates=%s -otls-allow-unfixed", psk_folder);
 	succeeds(words, has_the_folder);
-	/* One that is hardly meant. */
+	/* A certificate directory that is hardly meant. */
 	snprintf(path, sizeof(path), "%s/large", psk_folder);
 	assert_int_equal(truncate(temp_file("keys/large", 5u << 20), 5 << 20), 0);
 	assert_int_equal(WEXITSTATUS(status_of(words, has_the_folder)), REFUSED);
@@ -1015,7 +1015,7 @@ static void test_nbd_serves_with_certificates(void **state)
 			 option);
 		succeeds(words, serves);
 	}
-	/* It is signed for another name. */
+	/* The certificate is signed for another name. */
 	snprintf(words, sizeof(words), "nbds://127.0.0.1:%u/ %s", port, option);
 	succeeds(words, is_refused);
 	/* With the system's authorities an unfixed libnbd takes any; it must not die of it. */

@@ -313,7 +313,7 @@ static void test_cpus_that_are_not_there_refuse_a_new_device_only(void **state)
 	spec_close(&spec);
 }
 
-/* What every backend must state so that users, and the other tests, can rely on it. */
+/* Statements that every backend must make, for users and the other tests to rely on. */
 static void test_every_backend_describes_itself(void **state)
 {
 	const struct backend *b;

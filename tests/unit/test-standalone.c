@@ -917,7 +917,7 @@ static void test_a_thread_that_does_not_come_back(void **state)
 	fake_leaks(false);
 	__atomic_store_n(&blocker_lets_go, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
-	/* What nobody could take from under it. */
+	/* Content that nobody could take from under it. */
 	counters_destroy(s.standalone.counters);
 	close(s.standalone.counters_fd);
 	close(s.standalone.serving.end_event);

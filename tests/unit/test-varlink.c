@@ -201,7 +201,7 @@ static void closed(void *context)
 	(*(unsigned *)context)++;
 }
 
-/* What is still held is answered after the server is gone. */
+/* Calls that are still held are answered after the server is gone. */
 static void end(void)
 {
 	varlink_close(test.server, closed, &test.nr_closed);
@@ -334,7 +334,7 @@ static json_t *answer(struct peer *peer)
 	return json;
 }
 
-/* It is what is wanted, written with ' for ". */
+/* The reply is the wanted one, written with ' for ". */
 static void expect_json(json_t *got, const char *wanted)
 {
 	char *text = strdup(wanted), *found;
@@ -820,7 +820,7 @@ static void test_a_request_must_end_in_time(void **state)
 	ask(&working, "{'method':'org.example.test.Later','parameters':{'name':'n'}}");
 	assert_true(send_bytes(&slow, "{", 1));
 	expect_closed(&slow);
-	/* Who has begun nothing may take its time, and so may who waits for us. */
+	/* A peer that has begun no request may take its time, and so may one that waits for us. */
 	answer_held(0, "n");
 	expect_answer(&working, "{'parameters':{'name':'n'}}");
 	expect(&idle, "{'method':'org.example.test.Echo'}", "{'parameters':{}}");
@@ -847,7 +847,7 @@ static void test_oneway_is_not_answered(void **state)
 	expect_silence(&peer);
 	assert_int_equal(test.nr_run, 1);
 	expect(&peer, "{'method':'org.example.test.Echo'}", "{'parameters':{}}");
-	/* It is done also for who does not stay. */
+	/* The call is done also for a peer that does not stay. */
 	ask(&peer, "{'method':'org.example.test.Change','oneway':true}");
 	ask(&peer, "{'method':'org.example.test.Change'}");
 	ask(&peer, "{'method':'org.example.test.Change','oneway':true}");
@@ -1412,7 +1412,7 @@ static void test_lack_of_memory_is_survived(void **state)
 			well += is_well;
 		}
 	}
-	/* One that had no memory for a connection takes it when it has. */
+	/* A server without memory for a connection takes it when it has some. */
 	assert_true(well >= 1);
 	assert_true(failed > 50);
 }

@@ -169,7 +169,7 @@ static void run_export(struct varlink_call *call, json_t *parameters, void *cont
 	varlink_reply(call, json_pack("{s:o}", "export", export));
 }
 
-/* What is asked for comes back where there is room for it. */
+/* Parameters come back where there is room for them. */
 static void run_remove(struct varlink_call *call, json_t *parameters, void *context)
 {
 	(void)context;
@@ -412,7 +412,7 @@ static void expect_done(const struct output *o)
 		fail_msg("%d: %s", o->status, o->err);
 }
 
-/* One line with those words, nothing on stdout. */
+/* A single line with those words, nothing on stdout. */
 static void expect_failure(const struct output *o, int status, const char *words)
 {
 	const char *newline = strchr(o->err, '\n');
@@ -618,7 +618,7 @@ static void test_remove(void **state)
 		       "removed data, without a wait");
 	expect_failure(RUN(&verb_remove, "/dev/ublk/data"), EXIT_FAILED, "removed data");
 	expect_done(RUN(&verb_remove, "--wait", "ublkb3"));
-	/* What is not there has gone already; what is something else is a mistake. */
+	/* A device that is not there has gone already; a path of something else is a mistake. */
 	expect_done(RUN(&verb_remove, "/dev/ublkb5"));
 	expect_done(RUN(&verb_remove, "/dev/ublk/nothing"));
 	expect_failure(RUN(&verb_remove, "/dev/null"), EXIT_FAILED, "no export '/dev/null'");
@@ -709,7 +709,7 @@ static void test_without_ublkd(void **state)
 	snprintf(path, sizeof(path), "%s/nobody", folder);
 	for (unsigned i = 0; i < sizeof(asking) / sizeof(*asking); i++)
 		expect_failure(run_at(asking[i], path), EXIT_FAILED, "ublkd is not running");
-	/* One that has died leaves its socket. */
+	/* A ublkd that has died leaves its socket. */
 	fd = bound_socket(path);
 	close(fd);
 	expect_failure(run_at(&verb_list, path), EXIT_FAILED, "systemctl start ublkd");
@@ -763,7 +763,7 @@ static void test_answers_of_something_else(void **state)
 		assert_int_equal(status, 0);
 		unlink(path);
 	}
-	/* What is missing in an answer is no reason to fall. */
+	/* A member that an answer lacks is no reason to crash. */
 	for (unsigned i = 0; i < sizeof(asking) / sizeof(*asking); i++) {
 		int fd = bound_socket(path);
 		pid_t child = fork();

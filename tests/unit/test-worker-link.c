@@ -73,7 +73,7 @@ static void ask_much(int ask)
 	}
 }
 
-/* What ublkd would have made, and what only looks like it. */
+/* Memory that ublkd would have made, and memory that only looks like it. */
 static void have_memory(void)
 {
 	int too_small = memfd_create("ublkd-memory", MFD_CLOEXEC);
@@ -484,7 +484,7 @@ static void floods(const char *verb)
 	assert_int_equal(worker_call_with_ask(w, worker_request(verb), CALL_MS, NULL, NULL, &err),
 			 -EPIPE);
 	assert_non_null(strstr(err.text, "floods"));
-	/* It was told once, and heard a bounded number of times. */
+	/* The worker was told once, and heard a bounded number of times. */
 	assert_int_equal(worker_fault(w, &err), -EPIPE);
 	assert_true(nr_grown <= 4000);
 	assert_int_equal(worker_finish(w, CALL_MS), 0);
@@ -518,14 +518,14 @@ static void is_adopted(void)
 	char unpublished[200];
 
 	snprintf(unpublished, sizeof(unpublished), "%s/a.new", worker_setup.folder);
-	/* One that was not published is not found as that. */
+	/* A worker that was not published is not found as that. */
 	assert_int_equal(access(unpublished, F_OK), 0);
 	assert_int_equal(adopt(&found, NULL, &err), -ESRCH);
 	end(old);
 	old = start();
 	pid = worker_pid(old);
 	assert_int_equal(worker_publish(old, &err), 0);
-	/* One more is started, and does not come to serve: the old one is still found. */
+	/* Another worker is started, and does not come to serve: the old one is still found. */
 	fresh = start();
 	end(fresh);
 	assert_int_equal(access(unpublished, F_OK), 0);
@@ -535,7 +535,7 @@ static void is_adopted(void)
 	assert_int_equal(access(unpublished, F_OK), -1);
 	assert_int_equal(worker_pid(found), pid);
 	assert_int_equal(call(found, "echo", CALL_MS, &err), 0);
-	/* One that does takes its place. */
+	/* A worker that comes to serve takes its place. */
 	fresh = start();
 	assert_int_equal(worker_publish(fresh, &err), 0);
 	end(found);
@@ -610,7 +610,7 @@ static void loses_no_memory(void)
 	assert_int_equal(worker_open_memory(w, 1 << 20), -ENOENT);
 	assert_int_equal(call(w, "memory", CALL_MS, &err), 0);
 	assert_int_equal(worker_open_memory(w, (1 << 20) + 1), -ENOENT);
-	/* It does not answer, and dies of that. */
+	/* The worker does not answer, and is killed for that. */
 	assert_int_equal(call(w, "hang", 50, &err), -ETIMEDOUT);
 	kill(worker_pid(w), SIGSTOP);
 	fd = worker_open_memory(w, 1 << 20);
@@ -692,7 +692,7 @@ static void test_one_that_takes_no_connection_is_known(void **state)
 	in_fiber(takes_no_connection);
 }
 
-/* What is left of it when the folder of sockets is gone. */
+/* Cases where the directory of sockets is gone. */
 static void has_no_socket(void)
 {
 	struct worker *w = start(), *found = NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What every unit test includes, in the order that cmocka wants it.
+ * Headers of every unit test, in the order that cmocka wants them.
  */
 #ifndef UBLKD_TEST_H
 #define UBLKD_TEST_H

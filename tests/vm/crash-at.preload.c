@@ -27,7 +27,7 @@
 
 static const char *file;
 
-/* What it starts has nothing to do with it. */
+/* Children have nothing to do with it. */
 static __attribute__((constructor)) void begin(void)
 {
 	if (!strcmp(program_invocation_short_name, "ublkd"))

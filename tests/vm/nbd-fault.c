@@ -679,7 +679,7 @@ static bool send_error(struct client *c, const struct request *r, uint32_t error
 	return send_chunk(c, r, 0, true, CHUNK_ERROR, head, sizeof(head), words, strlen(words));
 }
 
-/* What a read has to say, in two chunks and an end. */
+/* The reply to a read, in two chunks and an end. */
 static bool answer_read(struct client *c, const struct request *r, enum way way)
 {
 	size_t half = r->length / 2;

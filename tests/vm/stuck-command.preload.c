@@ -44,7 +44,7 @@ static int never = -1;            /* an eventfd that is never raised */
 static uint64_t stuck[STUCK_MAX]; /* their numbers */
 static unsigned nr_stuck;
 
-/* What it starts has nothing to do with it. */
+/* Children have nothing to do with it. */
 static __attribute__((constructor)) void begin(void)
 {
 	if (!strcmp(program_invocation_short_name, "ublkd"))

@@ -404,7 +404,7 @@ static int write_all(void)
 
 /* ---- verifying ---- */
 
-/* What the logs say of one block. */
+/* Log entries of a block. */
 struct history {
 	uint64_t required;  /* the newest sequence that must not be lost */
 	uint64_t newest;    /* the newest that was issued */
