@@ -75,8 +75,8 @@ void nbd_connect_end(struct nbd_connect *connect);
 
 /*
  * Connects, and waits until `done` is true of the handle, for NBD_RESOLVE_MS and then ms
- * milliseconds at the most.  resolver: NULL: one is made where it is needed.  NULL with err filled, its text
- * with the export's name.
+ * milliseconds at the most.  resolver: NULL: one is made where it is needed.  NULL with
+ * err filled, its text with the export's name.
  */
 struct nbd_handle *nbd_connect_now(const struct export *export, struct nbd_resolver *resolver,
 				   bool lists, unsigned ms, int (*done)(struct nbd_handle *h),

@@ -46,7 +46,7 @@
 
 static uint64_t now_ms(const struct nbd_ghost *g)
 {
-	return queue_now_ns(g->link->owner->queue) / NBD_NS_PER_MS;
+	return queue_now_ns(g->conn->owner->queue) / NBD_NS_PER_MS;
 }
 
 /* ---- what it covers ---- */
@@ -62,7 +62,7 @@ static bool any_overlaps(struct nbd *nbd, uint64_t offset, uint64_t length, uint
 	bool found = false;
 
 	pthread_mutex_lock(&nbd->gate);
-	for (unsigned i = 0; i < nbd->nr_links * NBD_GHOSTS && !found; i++)
+	for (unsigned i = 0; i < nbd->nr_connections * NBD_GHOSTS && !found; i++)
 		for (unsigned r = 0; r < nbd->ghost[i].nr_ranges && !found; r++)
 			found = overlaps(&nbd->ghost[i].ranges[r], offset, length) &&
 				nbd->ghost[i].ranges[r].order < before;
@@ -88,16 +88,16 @@ static void add_range(struct nbd_ghost *g, uint64_t offset, uint32_t length, uin
 /* The connection's requests in flight that change data. */
 static void take_ranges(struct nbd_ghost *g)
 {
-	struct nbd_queue *q = g->link->owner;
+	struct nbd_queue *q = g->conn->owner;
 	struct nbd *nbd = q->nbd;
 
 	for (unsigned tag = 0; tag < nbd->export->depth; tag++) {
 		const struct nbd_io *n = q->ios[tag];
 
-		if (n && n->link == g->link && n->io->op != IO_READ && n->io->op != IO_FLUSH)
+		if (n && n->conn == g->conn && n->io->op != IO_READ && n->io->op != IO_FLUSH)
 			add_range(g, n->io->offset, n->io->length, NOT_ACKNOWLEDGED);
 	}
-	if (nbd->leader != q || nbd->replay_link != g->link)
+	if (nbd->leader != q || nbd->replay_connection != g->conn)
 		return;
 	for (unsigned i = 0; i < NBD_REPLAYS; i++) {
 		const struct nbd_kept *kept = nbd->slots[i].kept;
@@ -123,10 +123,10 @@ static const char *ranges_text(const struct nbd_ghost *g, char *out, size_t size
 
 static void end_ghost(struct nbd_ghost *g)
 {
-	struct nbd *nbd = g->link->owner->nbd;
+	struct nbd *nbd = g->conn->owner->nbd;
 
 	if (g->polls)
-		queue_cancel(g->link->owner->queue, &g->readable);
+		queue_cancel(g->conn->owner->queue, &g->readable);
 	close(g->socket.fd);
 	if (nbd->export->host->keep_connection)
 		nbd->export->host->keep_connection(nbd->export, g->slot, -1, 0);
@@ -134,7 +134,7 @@ static void end_ghost(struct nbd_ghost *g)
 	pthread_mutex_lock(&nbd->gate);
 	g->nr_ranges = 0;
 	pthread_mutex_unlock(&nbd->gate);
-	g->link->nr_ghosts--;
+	g->conn->nr_ghosts--;
 	atomic_fetch_sub(&nbd->ghosts, 1);
 	/* Requests of any queue may have waited for it. */
 	nbd_replay_wake(nbd);
@@ -142,14 +142,14 @@ static void end_ghost(struct nbd_ghost *g)
 
 static void tell(struct nbd_ghost *g, enum old_socket_state state)
 {
-	const struct nbd *nbd = g->link->owner->nbd;
+	const struct nbd *nbd = g->conn->owner->nbd;
 	char ranges[160];
 
 	g->told = true;
 	log_warning(nbd->export->name,
 		    "connection %u was given up with %u writes that the server may still carry "
 		    "out (offset+length: %s): %s, so I/O that overlaps them waits%s: " CURE,
-		    g->link->number, g->nr_ranges, ranges_text(g, ranges, sizeof(ranges)),
+		    g->conn->number, g->nr_ranges, ranges_text(g, ranges, sizeof(ranges)),
 		    old_socket_state_text(state),
 		    nbd->deadline_ns == NBD_FOREVER ? "" : " (and fails after reconnect-deadline)");
 }
@@ -157,19 +157,19 @@ static void tell(struct nbd_ghost *g, enum old_socket_state state)
 /* When the server last answered on a connection of this queue; 0: it has none. */
 static uint64_t last_answer_ms(const struct nbd_ghost *g)
 {
-	const struct nbd_queue *q = g->link->owner;
+	const struct nbd_queue *q = g->conn->owner;
 	uint64_t last = 0, now = now_ms(g);
 
-	for (unsigned i = 0; i < q->nr_links; i++) {
-		const struct nbd_link *link = &q->links[i];
+	for (unsigned i = 0; i < q->nr_connections; i++) {
+		const struct nbd_connection *conn = &q->connections[i];
 		struct old_socket_tcp tcp;
 
-		if (link->state < NBD_LINK_JOINING)
+		if (conn->state < NBD_CONNECTION_JOINING)
 			continue;
-		if (link->answered_ns / NBD_NS_PER_MS > last)
-			last = link->answered_ns / NBD_NS_PER_MS;
+		if (conn->answered_ns / NBD_NS_PER_MS > last)
+			last = conn->answered_ns / NBD_NS_PER_MS;
 		/* A keepalive's answer counts, too: the rest may be idle. */
-		if (old_socket_ask_tcp(link->fd, now, &tcp) && tcp.heard_ms > last)
+		if (old_socket_ask_tcp(conn->fd, now, &tcp) && tcp.heard_ms > last)
 			last = tcp.heard_ms;
 	}
 	return last;
@@ -177,7 +177,7 @@ static uint64_t last_answer_ms(const struct nbd_ghost *g)
 
 static void check_ghost(struct nbd_ghost *g)
 {
-	struct nbd *nbd = g->link->owner->nbd;
+	struct nbd *nbd = g->conn->owner->nbd;
 	uint64_t now = now_ms(g), age_ms = now - g->since_ms;
 	enum old_socket_state state = old_socket_check(&g->socket, last_answer_ms(g), now);
 	const char *name = nbd->export->name;
@@ -187,14 +187,14 @@ static void check_ghost(struct nbd_ghost *g)
 			log_warning(name,
 				    "connection %u: %s, %" PRIu64 ".%" PRIu64
 				    " s after it was given up: I/O that waited for it goes on",
-				    g->link->number, old_socket_state_text(state), age_ms / 1000,
+				    g->conn->number, old_socket_state_text(state), age_ms / 1000,
 				    age_ms / 100 % 10);
 		end_ghost(g);
 	} else if (age_ms * NBD_NS_PER_MS >= nbd->ghost_wait_ns) {
 		log_error(name,
 			  "connection %u: %s within ghost-wait: I/O goes on, and if the server "
 			  "carries out one of the %u old writes now, it overwrites newer data",
-			  g->link->number, old_socket_state_text(state), g->nr_ranges);
+			  g->conn->number, old_socket_state_text(state), g->nr_ranges);
 		end_ghost(g);
 	} else if (!g->told && age_ms >= TELL_MS) {
 		tell(g, state);
@@ -207,7 +207,7 @@ static void watch(struct nbd_ghost *g)
 	if (!g->nr_ranges || g->polls || g->socket.deaf)
 		return;
 	g->polls = true;
-	queue_poll(g->link->owner->queue, &g->readable, g->socket.fd, POLLIN | POLLRDHUP);
+	queue_poll(g->conn->owner->queue, &g->readable, g->socket.fd, POLLIN | POLLRDHUP);
 }
 
 static void readable(struct ring_op *op, int result)
@@ -221,11 +221,11 @@ static void readable(struct ring_op *op, int result)
 	watch(g);
 }
 
-/* ---- a link's ---- */
+/* ---- a connection's ---- */
 
-static struct nbd_ghost *ghosts_of(const struct nbd_link *link)
+static struct nbd_ghost *ghosts_of(const struct nbd_connection *conn)
 {
-	return &link->owner->nbd->ghost[link->number * NBD_GHOSTS];
+	return &conn->owner->nbd->ghost[conn->number * NBD_GHOSTS];
 }
 
 /* A poll that was cancelled may not have come back yet: its place is not free before. */
@@ -234,37 +234,37 @@ static bool is_free(const struct nbd_ghost *g)
 	return !g->nr_ranges && !g->polls;
 }
 
-bool nbd_ghost_has_room(const struct nbd_link *link)
+bool nbd_ghost_has_room(const struct nbd_connection *conn)
 {
 	for (unsigned i = 0; i < NBD_GHOSTS; i++)
-		if (is_free(&ghosts_of(link)[i]))
+		if (is_free(&ghosts_of(conn)[i]))
 			return true;
 	return false;
 }
 
-unsigned nbd_ghost_free_slot(const struct nbd_link *link)
+unsigned nbd_ghost_free_slot(const struct nbd_connection *conn)
 {
-	unsigned first = link->number * NBD_SLOTS, used = 0, i;
+	unsigned first = conn->number * NBD_SLOTS, used = 0, i;
 
 	_Static_assert(NBD_LINKS_MAX * NBD_SLOTS <= HOST_CONNECTIONS, "each link has its own");
 	for (i = 0; i < NBD_GHOSTS; i++)
-		if (ghosts_of(link)[i].nr_ranges)
-			used |= 1u << (ghosts_of(link)[i].slot - first);
+		if (ghosts_of(conn)[i].nr_ranges)
+			used |= 1u << (ghosts_of(conn)[i].slot - first);
 	for (i = 0; used & 1u << i; i++)
 		;
 	return first + i;
 }
 
-bool nbd_ghost_make(struct nbd_link *link)
+bool nbd_ghost_make(struct nbd_connection *conn)
 {
-	struct nbd *nbd = link->owner->nbd;
-	struct nbd_ghost *g = ghosts_of(link);
+	struct nbd *nbd = conn->owner->nbd;
+	struct nbd_ghost *g = ghosts_of(conn);
 
-	if (!link->in_flight)
+	if (!conn->in_flight)
 		return false;
 	while (!is_free(g))
-		g++; /* a link without room is not connected */
-	g->link = link;
+		g++; /* a connection without room is not connected */
+	g->conn = conn;
 	g->readable.done = readable;
 	g->told = false;
 	pthread_mutex_lock(&nbd->gate);
@@ -273,37 +273,37 @@ bool nbd_ghost_make(struct nbd_link *link)
 	if (!g->nr_ranges)
 		return false;
 	atomic_fetch_add(&nbd->ghosts, 1);
-	link->nr_ghosts++;
+	conn->nr_ghosts++;
 	nbd_gauge_add(nbd, NBD_GAUGE_GHOSTS, g->nr_ranges);
-	g->slot = link->slot;
+	g->slot = conn->slot;
 	g->since_ms = now_ms(g);
-	old_socket_shut(&g->socket, link->fd, g->since_ms);
+	old_socket_shut(&g->socket, conn->fd, g->since_ms);
 	/* The connection of a server that has died has ended before. */
 	check_ghost(g);
 	watch(g);
 	return true;
 }
 
-void nbd_ghost_tick(struct nbd_link *link)
+void nbd_ghost_tick(struct nbd_connection *conn)
 {
-	for (unsigned i = 0; link->nr_ghosts && i < NBD_GHOSTS; i++)
-		if (ghosts_of(link)[i].nr_ranges)
-			check_ghost(&ghosts_of(link)[i]);
+	for (unsigned i = 0; conn->nr_ghosts && i < NBD_GHOSTS; i++)
+		if (ghosts_of(conn)[i].nr_ranges)
+			check_ghost(&ghosts_of(conn)[i]);
 }
 
-void nbd_ghost_leave(struct nbd_link *link)
+void nbd_ghost_leave(struct nbd_connection *conn)
 {
-	for (unsigned i = 0; link->nr_ghosts && i < NBD_GHOSTS; i++) {
-		struct nbd_ghost *g = &ghosts_of(link)[i];
+	for (unsigned i = 0; conn->nr_ghosts && i < NBD_GHOSTS; i++) {
+		struct nbd_ghost *g = &ghosts_of(conn)[i];
 
 		if (!g->nr_ranges)
 			continue;
 		if (g->polls)
-			queue_cancel(link->owner->queue, &g->readable);
-		log_warning(link->owner->nbd->export->name,
+			queue_cancel(conn->owner->queue, &g->readable);
+		log_warning(conn->owner->nbd->export->name,
 			    "connection %u: it ends here, and the server may still carry out %u "
 			    "old writes of a connection that was given up",
-			    link->number, g->nr_ranges);
+			    conn->number, g->nr_ranges);
 	}
 }
 
@@ -311,7 +311,7 @@ void nbd_ghost_leave(struct nbd_link *link)
 
 int nbd_ghost_open(struct nbd *nbd)
 {
-	unsigned nr = nbd->nr_links * NBD_GHOSTS, ranges = nbd->export->depth + NBD_REPLAYS;
+	unsigned nr = nbd->nr_connections * NBD_GHOSTS, ranges = nbd->export->depth + NBD_REPLAYS;
 
 	nbd->ghost = calloc(nr, sizeof(*nbd->ghost));
 	nbd->ghost_ranges = calloc((size_t)nr * ranges, sizeof(*nbd->ghost_ranges));
@@ -324,7 +324,7 @@ int nbd_ghost_open(struct nbd *nbd)
 
 void nbd_ghost_close(struct nbd *nbd)
 {
-	for (unsigned i = 0; nbd->ghost && i < nbd->nr_links * NBD_GHOSTS; i++)
+	for (unsigned i = 0; nbd->ghost && i < nbd->nr_connections * NBD_GHOSTS; i++)
 		if (nbd->ghost[i].nr_ranges)
 			close(nbd->ghost[i].socket.fd);
 	free(nbd->ghost);

@@ -2,9 +2,9 @@
 /*
  * nbd: a remote export, over connections that are made again when they break.
  *
- * A request is one asynchronous call of libnbd on a link of its queue, made at
+ * A request is one asynchronous call of libnbd on a connection of its queue, made at
  * the end of the round in which it came; libnbd calls back when the server has
- * answered.  A request whose link is lost waits and is sent again on the next one,
+ * answered.  A request whose connection is lost waits and is sent again on the next one,
  * before those that have come since.  What was acknowledged and not flushed is kept for that case,
  * too (retain.h, replay.c).
  */
@@ -88,29 +88,30 @@ static bool flush_matters(const struct nbd *nbd)
 	       !nbd->export->limits.read_only && !export_lost(nbd->export);
 }
 
-static uint64_t *doubt_gauge(const struct nbd *nbd)
+static uint64_t *suspect_gauge(const struct nbd *nbd)
 {
 	return &nbd->export->gauges[NBD_GAUGE_IN_DOUBT];
 }
 
-void nbd_doubt(struct nbd *nbd)
+void nbd_suspect_loss(struct nbd *nbd)
 {
-	if (!flush_matters(nbd) || !nbd_ledger_owes(&nbd->ledger))
+	if (!flush_matters(nbd) || !nbd_journal_has_unflushed(&nbd->journal))
 		return;
 	pthread_mutex_lock(&nbd->gate);
-	nbd->doubted = atomic_load(&nbd->ledger.order);
-	__atomic_store_n(doubt_gauge(nbd), 1, __ATOMIC_RELAXED);
+	nbd->suspect_order = atomic_load(&nbd->journal.order);
+	__atomic_store_n(suspect_gauge(nbd), 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&nbd->gate);
 }
 
 void nbd_flushed(struct nbd *nbd, uint64_t covered)
 {
-	nbd_ledger_flushed(&nbd->ledger, covered);
-	if (__builtin_expect(!__atomic_load_n(doubt_gauge(nbd), __ATOMIC_RELAXED), 1))
+	nbd_journal_flushed(&nbd->journal, covered);
+	if (__builtin_expect(!__atomic_load_n(suspect_gauge(nbd), __ATOMIC_RELAXED), 1))
 		return;
 	pthread_mutex_lock(&nbd->gate);
-	if (atomic_load(&nbd->ledger.stable) >= nbd->doubted && !atomic_load(&nbd->owed))
-		__atomic_store_n(doubt_gauge(nbd), 0, __ATOMIC_RELAXED);
+	if (atomic_load(&nbd->journal.stable) >= nbd->suspect_order &&
+	    !atomic_load(&nbd->pending_error))
+		__atomic_store_n(suspect_gauge(nbd), 0, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&nbd->gate);
 }
 
@@ -128,14 +129,14 @@ void nbd_saw_size(struct nbd *nbd, uint64_t size)
 		}
 }
 
-void nbd_link_size(struct nbd *nbd, unsigned link, uint64_t size)
+void nbd_connection_size(struct nbd *nbd, unsigned conn, uint64_t size)
 {
 	uint64_t least = size;
 
-	atomic_store(&nbd->link_sizes[link], size);
-	for (unsigned i = 0; i < nbd->nr_links; i++)
-		if (atomic_load(&nbd->link_sizes[i]) < least)
-			least = atomic_load(&nbd->link_sizes[i]);
+	atomic_store(&nbd->connection_sizes[conn], size);
+	for (unsigned i = 0; i < nbd->nr_connections; i++)
+		if (atomic_load(&nbd->connection_sizes[i]) < least)
+			least = atomic_load(&nbd->connection_sizes[i]);
 	export_grow(nbd->export, least);
 }
 
@@ -146,12 +147,12 @@ static void drop_stable(struct nbd_queue *q)
 
 	/* After a failed flush no other will ever cover it. */
 	if (export_lost(nbd->export))
-		nbd_ledger_flushed(&nbd->ledger, atomic_load(&nbd->ledger.order));
-	stable = atomic_load_explicit(&nbd->ledger.stable, memory_order_relaxed);
+		nbd_journal_flushed(&nbd->journal, atomic_load(&nbd->journal.order));
+	stable = atomic_load_explicit(&nbd->journal.stable, memory_order_relaxed);
 	if (stable == q->stable_seen)
 		return;
 	q->stable_seen = stable;
-	nbd_log_drop(q->log);
+	nbd_segment_drop(q->segment);
 }
 
 /* ---- rounds and time ---- */
@@ -160,9 +161,9 @@ static bool has_work(const struct nbd_queue *q)
 {
 	if (q->again.first || q->waiting.first)
 		return true;
-	for (unsigned i = 0; i < q->nr_links; i++)
-		if (q->links[i].state != NBD_LINK_READY || q->links[i].in_flight ||
-		    q->links[i].nr_ghosts)
+	for (unsigned i = 0; i < q->nr_connections; i++)
+		if (q->connections[i].state != NBD_CONNECTION_READY ||
+		    q->connections[i].in_flight || q->connections[i].nr_ghosts)
 			return true;
 	return false;
 }
@@ -173,7 +174,7 @@ static void look_at_deadline(struct nbd_queue *q)
 	uint64_t now = queue_now_ns(q->queue), deadline = q->nbd->deadline_ns;
 	bool server_up = atomic_load(&q->nbd->nr_up);
 
-	if (nbd_free_link(q)) {
+	if (nbd_free_connection(q)) {
 		q->stalled_ns = 0;
 		q->failing = false;
 		return;
@@ -206,11 +207,11 @@ static void ticked(struct ring_op *op, int result)
 
 	(void)result;
 	q->ticks = false;
-	for (unsigned i = 0; i < q->nr_links; i++)
-		nbd_link_tick(&q->links[i]);
+	for (unsigned i = 0; i < q->nr_connections; i++)
+		nbd_connection_tick(&q->connections[i]);
 	if (atomic_load(&q->nbd->ghosts))
 		nbd_fail_held(q);
-	nbd_log_trim(q->log);
+	nbd_segment_trim(q->segment);
 	/* The room may be held by what an idle queue does not need to keep any more. */
 	if (q->waiting.first && nbd_is_full(q))
 		nbd_replay_wake(q->nbd);
@@ -221,16 +222,16 @@ static void nbd_round_end(struct queue *queue)
 	struct nbd_queue *q = queue_private(queue);
 
 	nbd_replay_round(q);
-	/* While queues hold still one of them reads all logs. */
+	/* While queues hold still one of them reads all segments. */
 	if (!atomic_load(&q->nbd->halt))
 		drop_stable(q);
 	if (__builtin_expect(q->again.first || q->waiting.first, 0))
 		nbd_send_waiting(q);
 	nbd_flush_if_full(q);
-	if (__builtin_expect(q->stalled_ns || !nbd_free_link(q), 0))
+	if (__builtin_expect(q->stalled_ns || !nbd_free_connection(q), 0))
 		look_at_deadline(q);
-	for (unsigned i = 0; i < q->nr_links; i++)
-		nbd_link_watch(&q->links[i]);
+	for (unsigned i = 0; i < q->nr_connections; i++)
+		nbd_connection_watch(&q->connections[i]);
 	if (!q->ticks && has_work(q)) {
 		q->ticks = true;
 		queue_timer(queue, &q->tick, NBD_TICK_MS * (uint64_t)NBD_NS_PER_MS);
@@ -239,15 +240,15 @@ static void nbd_round_end(struct queue *queue)
 
 /* ---- a queue's start and end ---- */
 
-static void end_links(struct nbd_queue *q)
+static void end_connections(struct nbd_queue *q)
 {
 	uint64_t until = clock_ms() + LEAVE_MS;
 
-	for (unsigned i = 0; i < q->nr_links; i++)
-		nbd_link_leave(&q->links[i]);
-	for (unsigned i = 0; i < q->nr_links; i++)
-		nbd_link_end(&q->links[i], until);
-	free(q->links);
+	for (unsigned i = 0; i < q->nr_connections; i++)
+		nbd_connection_leave(&q->connections[i]);
+	for (unsigned i = 0; i < q->nr_connections; i++)
+		nbd_connection_end(&q->connections[i], until);
+	free(q->connections);
 	free(q->ios);
 }
 
@@ -263,32 +264,32 @@ static int nbd_queue_open(struct queue *queue, struct error *err)
 		.nbd = nbd,
 		.queue = queue,
 		.index = index,
-		.log = &nbd->logs[index],
+		.segment = &nbd->segments[index],
 		.tick.op.done = ticked,
 	};
 	nbd_list_init(&q->again);
 	nbd_list_init(&q->waiting);
-	q->links = calloc(nbd->nr_links, sizeof(*q->links));
+	q->connections = calloc(nbd->nr_connections, sizeof(*q->connections));
 	q->ios = calloc(export->depth, sizeof(*q->ios));
-	if (!q->links || !q->ios) {
-		ret = error_set(err, ENOMEM, "no memory for %u connections", nbd->nr_links);
-		goto end_links;
+	if (!q->connections || !q->ios) {
+		ret = error_set(err, ENOMEM, "no memory for %u connections", nbd->nr_connections);
+		goto end_connections;
 	}
-	for (unsigned i = index; i < nbd->nr_links; i += export->nr_queues) {
+	for (unsigned i = index; i < nbd->nr_connections; i += export->nr_queues) {
 		struct nbd_handle *handle = nbd->handles[i];
 
 		nbd->handles[i] = NULL;
-		ret = nbd_link_start(&q->links[q->nr_links++], q, i, handle, err);
+		ret = nbd_connection_start(&q->connections[q->nr_connections++], q, i, handle, err);
 		if (ret)
-			goto end_links;
+			goto end_connections;
 	}
 	nbd_replay_open_queue(q);
 	/* The timer runs from the first round on; a connection may break before. */
 	queue_wake(queue);
 	return 0;
 
-end_links:
-	end_links(q);
+end_connections:
+	end_connections(q);
 	return ret;
 }
 
@@ -326,18 +327,18 @@ static int flush_now(struct nbd_handle *h, int *result, struct error *err)
 static void last_flush(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
-	struct nbd_link *link = nbd_free_link(q);
-	uint64_t covers = nbd_ledger_flush_begins(&nbd->ledger);
+	struct nbd_connection *conn = nbd_free_connection(q);
+	uint64_t covers = nbd_journal_flush_begins(&nbd->journal);
 	struct error err;
 
-	if (!flush_matters(nbd) || !nbd_ledger_owes(&nbd->ledger))
+	if (!flush_matters(nbd) || !nbd_journal_has_unflushed(&nbd->journal))
 		return;
 	/* A flush of our own may be in flight: it covers less, and is not waited for first. */
-	if (!link)
+	if (!conn)
 		log_warning(nbd->export->name,
 			    "queue %u ends without its server: what was not flushed may be lost",
 			    q->index);
-	else if (flush_now(link->handle, &q->last_flush, &err))
+	else if (flush_now(conn->handle, &q->last_flush, &err))
 		log_error(nbd->export->name,
 			  "the last flush failed: %s: what it covers may be lost", err.text);
 	else
@@ -357,21 +358,21 @@ static void first_flush(struct nbd *nbd)
 
 	if (!nbd->export->resumed || !flush_matters(nbd))
 		return;
-	if (__atomic_exchange_n(doubt_gauge(nbd), 0, __ATOMIC_RELAXED)) {
+	if (__atomic_exchange_n(suspect_gauge(nbd), 0, __ATOMIC_RELAXED)) {
 		nbd_set_lost(nbd, EIO,
 			     "a connection was lost, and then the process that kept what the "
 			     "server may have lost with it");
 		return;
 	}
-	nbd->is_heir = true;
-	atomic_store(&nbd->ledger.order, NBD_HERITAGE + 1);
+	nbd->has_predecessor = true;
+	atomic_store(&nbd->journal.order, NBD_INHERITED + 1);
 	do {
 		if (!flush_now(nbd->handles[i], &nbd->first_flush, &err)) {
-			nbd_ledger_flushed(&nbd->ledger, NBD_HERITAGE + 1);
+			nbd_journal_flushed(&nbd->journal, NBD_INHERITED + 1);
 			return;
 		}
-	} while (nbd_link_is_dead(nbd->handles[i]) && ++i < nbd->nr_links);
-	if (i == nbd->nr_links) {
+	} while (nbd_connection_is_dead(nbd->handles[i]) && ++i < nbd->nr_connections);
+	if (i == nbd->nr_connections) {
 		nbd_set_lost(nbd, EIO, NBD_HERITAGE_LOST);
 	} else if (nbd->first_flush != EINPROGRESS) {
 		nbd_set_lost(nbd, nbd->first_flush, "the flush of what was written before");
@@ -390,7 +391,7 @@ static void nbd_queue_close(struct queue *queue)
 
 	nbd_replay_close_queue(q);
 	last_flush(q);
-	end_links(q);
+	end_connections(q);
 }
 
 /* ---- open and close ---- */
@@ -421,7 +422,7 @@ static struct nbd_handle *connect_one(const struct nbd *nbd, struct nbd_facts *f
 }
 
 /* How many connections there are to be. */
-static unsigned wanted_links(const struct nbd *nbd)
+static unsigned wanted_connections(const struct nbd *nbd)
 {
 	const struct export *export = nbd->export;
 	const struct option_value *asked = export_option(export, "connections");
@@ -444,12 +445,12 @@ static unsigned wanted_links(const struct nbd *nbd)
 
 static void connect_more(struct nbd *nbd)
 {
-	unsigned wanted = wanted_links(nbd);
+	unsigned wanted = wanted_connections(nbd);
 	struct nbd_facts facts;
 	struct nbd_handle *h;
 	struct error err;
 
-	while (nbd->nr_links < wanted) {
+	while (nbd->nr_connections < wanted) {
 		h = connect_one(nbd, &facts, &err);
 		if (!h)
 			break;
@@ -457,14 +458,14 @@ static void connect_more(struct nbd *nbd)
 		if (facts.size == nbd->facts.size &&
 		    !nbd_facts_match(&nbd->facts, &facts, &nbd->export->limits,
 				     !nbd->export->limits.read_only, &err)) {
-			nbd->handles[nbd->nr_links++] = h;
+			nbd->handles[nbd->nr_connections++] = h;
 			continue;
 		}
 		nbd_close(h);
 		break;
 	}
-	if (nbd->nr_links < wanted)
-		log_warning(nbd->export->name, "%u connections and not %u: %s", nbd->nr_links,
+	if (nbd->nr_connections < wanted)
+		log_warning(nbd->export->name, "%u connections and not %u: %s", nbd->nr_connections,
 			    wanted, err.text);
 }
 
@@ -485,8 +486,8 @@ static void choose_retain(struct nbd *nbd)
 		nbd->retain = retain->number ? NBD_RETAIN_LOG : NBD_RETAIN_TELL;
 	if (nbd->retain != NBD_RETAIN_LOG)
 		return;
-	nbd->ledger.bound = retain->number;
-	most = nbd_ledger_max_io(nbd->ledger.bound);
+	nbd->journal.bound = retain->number;
+	most = nbd_journal_max_io(nbd->journal.bound);
 	most -= most % 4096;
 	if (most < l->max_io)
 		l->max_io = (uint32_t)most;
@@ -503,14 +504,15 @@ static int open_logs(struct nbd *nbd, struct error *err)
 {
 	struct export *export = nbd->export;
 
-	nbd->nr_logs = export->nr_queues;
-	nbd->logs = calloc(nbd->nr_logs, sizeof(*nbd->logs));
-	nbd->queues = calloc(nbd->nr_logs, sizeof(*nbd->queues));
-	nbd->cursors = calloc(nbd->nr_logs, sizeof(*nbd->cursors));
-	if (!nbd->logs || !nbd->queues || !nbd->cursors || nbd_ghost_open(nbd))
-		return error_set(err, ENOMEM, "no memory for %u queues", nbd->nr_logs);
-	for (unsigned i = 0; i < nbd->nr_logs; i++)
-		if (nbd_log_open(&nbd->logs[i], &nbd->ledger, export->limits.max_io, nbd->nr_logs))
+	nbd->nr_segments = export->nr_queues;
+	nbd->segments = calloc(nbd->nr_segments, sizeof(*nbd->segments));
+	nbd->queues = calloc(nbd->nr_segments, sizeof(*nbd->queues));
+	nbd->cursors = calloc(nbd->nr_segments, sizeof(*nbd->cursors));
+	if (!nbd->segments || !nbd->queues || !nbd->cursors || nbd_ghost_open(nbd))
+		return error_set(err, ENOMEM, "no memory for %u queues", nbd->nr_segments);
+	for (unsigned i = 0; i < nbd->nr_segments; i++)
+		if (nbd_segment_open(&nbd->segments[i], &nbd->journal, export->limits.max_io,
+				     nbd->nr_segments))
 			return error_set(err, ENOMEM,
 					 "no memory to keep unflushed writes in: give a smaller "
 					 "-o retain");
@@ -519,9 +521,9 @@ static int open_logs(struct nbd *nbd, struct error *err)
 
 static void close_logs(struct nbd *nbd)
 {
-	for (unsigned i = 0; nbd->logs && i < nbd->nr_logs; i++)
-		nbd_log_close(&nbd->logs[i]);
-	free(nbd->logs);
+	for (unsigned i = 0; nbd->segments && i < nbd->nr_segments; i++)
+		nbd_segment_close(&nbd->segments[i]);
+	free(nbd->segments);
 	free(nbd->queues);
 	free(nbd->cursors);
 	nbd_ghost_close(nbd);
@@ -567,7 +569,7 @@ static int nbd_open(struct export *export, struct error *err)
 
 	nbd->export = export;
 	reset_gauges(export);
-	nbd->ledger.bytes = &export->gauges[NBD_GAUGE_RETAINED];
+	nbd->journal.bytes = &export->gauges[NBD_GAUGE_RETAINED];
 	nbd->deadline_ns = time_of(export, "reconnect-deadline");
 	nbd->timeout_ns = time_of(export, "request-timeout");
 	nbd->ghost_wait_ns = time_of(export, "ghost-wait");
@@ -583,22 +585,22 @@ static int nbd_open(struct export *export, struct error *err)
 		ret = -err->code;
 		goto close_handles;
 	}
-	nbd->nr_links = 1;
+	nbd->nr_connections = 1;
 	ret = nbd_facts_to_limits(&nbd->facts, export, &export->limits, err);
 	if (ret)
 		goto close_handles;
 	choose_retain(nbd);
 	connect_more(nbd);
-	export->limits.max_queues = nbd->nr_links;
+	export->limits.max_queues = nbd->nr_connections;
 	ret = open_logs(nbd, err);
 	if (ret)
 		goto close_logs;
 	first_flush(nbd);
 	pthread_mutex_init(&nbd->gate, NULL);
 	nbd->seen_size = nbd->facts.size;
-	for (unsigned i = 0; i < nbd->nr_links; i++)
-		nbd->link_sizes[i] = nbd->facts.size;
-	nbd_gauge_add(nbd, NBD_GAUGE_CONNECTIONS, nbd->nr_links);
+	for (unsigned i = 0; i < nbd->nr_connections; i++)
+		nbd->connection_sizes[i] = nbd->facts.size;
+	nbd_gauge_add(nbd, NBD_GAUGE_CONNECTIONS, nbd->nr_connections);
 	tell_what_is_missing(nbd);
 	return 0;
 
@@ -644,7 +646,7 @@ static int nbd_settled(struct export *export, struct error *err)
 				 "%s: the server may still carry out writes of a connection that "
 				 "was given up: try again once the server has ended it",
 				 export->name);
-	if (!flush_matters(nbd) || !nbd_ledger_owes(&nbd->ledger))
+	if (!flush_matters(nbd) || !nbd_journal_has_unflushed(&nbd->journal))
 		return 0;
 	atomic_store(&nbd->flush_soon, true);
 	nbd_replay_wake(nbd);
@@ -659,7 +661,8 @@ static void nbd_close_export(struct export *export)
 	struct nbd *nbd = export->private;
 
 	/* Another one that opens it for this device would flush, and not know. */
-	if (flush_matters(nbd) && (nbd_ledger_owes(&nbd->ledger) || atomic_load(&nbd->owed)))
+	if (flush_matters(nbd) &&
+	    (nbd_journal_has_unflushed(&nbd->journal) || atomic_load(&nbd->pending_error)))
 		export_set_lost(export, -EIO);
 	close_handles(nbd);
 	close_logs(nbd);

@@ -27,7 +27,7 @@
 /* Gate held. */
 static void wake_all(struct nbd *nbd)
 {
-	for (unsigned i = 0; i < nbd->nr_logs; i++)
+	for (unsigned i = 0; i < nbd->nr_segments; i++)
 		if (nbd->queues[i])
 			queue_wake(nbd->queues[i]->queue);
 }
@@ -73,9 +73,9 @@ void nbd_replay_close_queue(struct nbd_queue *q)
 static void tell_loss(struct nbd *nbd)
 {
 	pthread_mutex_lock(&nbd->gate);
-	if (nbd_ledger_owes(&nbd->ledger)) {
-		nbd_ledger_flushed(&nbd->ledger, atomic_load(&nbd->ledger.order));
-		atomic_store(&nbd->owed, -EIO);
+	if (nbd_journal_has_unflushed(&nbd->journal)) {
+		nbd_journal_flushed(&nbd->journal, atomic_load(&nbd->journal.order));
+		atomic_store(&nbd->pending_error, -EIO);
 		log_error(nbd->export->name,
 			  "the server may have lost writes that it acknowledged, and none are kept "
 			  "(retain=0): the next flush fails");
@@ -83,41 +83,41 @@ static void tell_loss(struct nbd *nbd)
 	pthread_mutex_unlock(&nbd->gate);
 }
 
-static void ask(struct nbd *nbd, struct nbd_link *link)
+static void ask(struct nbd *nbd, struct nbd_connection *conn)
 {
 	pthread_mutex_lock(&nbd->gate);
-	link->joins = nbd->replays_begun + 1;
+	conn->joins = nbd->replays_begun + 1;
 	atomic_store(&nbd->halt, true);
 	wake_all(nbd);
 	pthread_mutex_unlock(&nbd->gate);
 }
 
-void nbd_replay_join(struct nbd_queue *q, struct nbd_link *link)
+void nbd_replay_join(struct nbd_queue *q, struct nbd_connection *conn)
 {
 	struct nbd *nbd = q->nbd;
 
 	/* Unless it is flushed by now, the server may have lost that too. */
-	if (nbd_has_heritage(nbd))
+	if (nbd_has_inherited(nbd))
 		nbd_set_lost(nbd, EIO, NBD_HERITAGE_LOST);
 	else if (nbd->retain == NBD_RETAIN_TELL)
 		tell_loss(nbd);
-	if (nbd->retain != NBD_RETAIN_LOG || !__atomic_load_n(nbd->ledger.bytes, __ATOMIC_SEQ_CST))
-		nbd_link_ready(link);
+	if (nbd->retain != NBD_RETAIN_LOG || !__atomic_load_n(nbd->journal.bytes, __ATOMIC_SEQ_CST))
+		nbd_connection_ready(conn);
 	else
-		ask(nbd, link);
+		ask(nbd, conn);
 }
 
 /* ---- sending again ---- */
 
-/* The oldest of all logs that was not sent yet; *log: whose. */
-static const struct nbd_kept *next_kept(const struct nbd *nbd, unsigned *log)
+/* The oldest of all segments that was not sent yet; *segment: whose. */
+static const struct nbd_kept *next_kept(const struct nbd *nbd, unsigned *segment)
 {
 	const struct nbd_kept *oldest = NULL;
 
-	for (unsigned i = 0; i < nbd->nr_logs; i++)
+	for (unsigned i = 0; i < nbd->nr_segments; i++)
 		if (nbd->cursors[i] && (!oldest || nbd->cursors[i]->order < oldest->order)) {
 			oldest = nbd->cursors[i];
-			*log = i;
+			*segment = i;
 		}
 	return oldest;
 }
@@ -154,9 +154,9 @@ static int sent_again(void *user_data, int *error)
 {
 	struct nbd_replay_slot *slot = user_data;
 	struct nbd *nbd = slot->nbd;
-	struct nbd_link *link = nbd->replay_link;
+	struct nbd_connection *conn = nbd->replay_connection;
 
-	if (!nbd_link_answered(link, slot->sent_ns, *error))
+	if (!nbd_connection_answered(conn, slot->sent_ns, *error))
 		return 1; /* it is lost, and all this with it */
 	slot->kept = NULL;
 	if (*error)
@@ -166,24 +166,24 @@ static int sent_again(void *user_data, int *error)
 	return 1;
 }
 
-static int send_again(struct nbd_link *link, struct nbd_replay_slot *slot,
+static int send_again(struct nbd_connection *conn, struct nbd_replay_slot *slot,
 		      const struct nbd_kept *kept)
 {
 	nbd_completion_callback done = { .callback = sent_again, .user_data = slot };
 	uint32_t flags = 0;
 
-	if (kept->flags & IO_FUA && link->facts.fua)
+	if (kept->flags & IO_FUA && conn->facts.fua)
 		flags |= LIBNBD_CMD_FLAG_FUA;
 	switch (kept->op) {
 	case IO_WRITE:
-		return nbd_aio_pwrite(link->handle, kept->data, kept->length, kept->offset, done,
+		return nbd_aio_pwrite(conn->handle, kept->data, kept->length, kept->offset, done,
 				      flags) < 0;
 	case IO_WRITE_ZEROES:
 		if (kept->flags & IO_KEEP)
 			flags |= LIBNBD_CMD_FLAG_NO_HOLE;
-		return nbd_aio_zero(link->handle, kept->length, kept->offset, done, flags) < 0;
+		return nbd_aio_zero(conn->handle, kept->length, kept->offset, done, flags) < 0;
 	}
-	return nbd_aio_trim(link->handle, kept->length, kept->offset, done, flags) < 0;
+	return nbd_aio_trim(conn->handle, kept->length, kept->offset, done, flags) < 0;
 }
 
 static void finish(struct nbd_queue *q)
@@ -199,7 +199,7 @@ static void finish(struct nbd_queue *q)
 	nbd->replays_done = nbd->replays_begun;
 	nbd->replay_cuts = 0;
 	nbd->leader = NULL;
-	nbd->replay_link = NULL;
+	nbd->replay_connection = NULL;
 	nbd->nr_parked = 0;
 	nbd->halts++;
 	atomic_store(&nbd->halt, false);
@@ -210,25 +210,25 @@ static void finish(struct nbd_queue *q)
 static void pump(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
-	struct nbd_link *link = nbd->replay_link;
+	struct nbd_connection *conn = nbd->replay_connection;
 	const struct nbd_kept *kept;
 	struct nbd_replay_slot *slot;
-	unsigned log;
+	unsigned segment;
 
-	while ((kept = next_kept(nbd, &log)) && (slot = slot_for(nbd, kept))) {
-		nbd->cursors[log] = nbd_log_next(&nbd->logs[log], kept);
+	while ((kept = next_kept(nbd, &segment)) && (slot = slot_for(nbd, kept))) {
+		nbd->cursors[segment] = nbd_segment_next(&nbd->segments[segment], kept);
 		/* A trim leaves undefined data: a server that cannot trim any more is right. */
-		if (kept->op == IO_DISCARD && !link->facts.trim)
+		if (kept->op == IO_DISCARD && !conn->facts.trim)
 			continue;
 		*slot = (struct nbd_replay_slot){ nbd, kept, queue_now_ns(q->queue) };
-		link->in_flight++;
-		if (send_again(link, slot, kept)) {
+		conn->in_flight++;
+		if (send_again(conn, slot, kept)) {
 			slot->kept = NULL;
-			link->in_flight--;
-			if (!nbd_aio_is_dead(link->handle))
+			conn->in_flight--;
+			if (!nbd_aio_is_dead(conn->handle))
 				nbd_set_lost(nbd, nbd_get_errno(), "a write cannot be sent again");
 		}
-		nbd_link_look(link);
+		nbd_connection_look(conn);
 		if (nbd->leader != q)
 			return; /* it was lost over it */
 	}
@@ -236,47 +236,47 @@ static void pump(struct nbd_queue *q)
 		finish(q);
 }
 
-static struct nbd_link *usable_link(struct nbd_queue *q)
+static struct nbd_connection *usable_connection(struct nbd_queue *q)
 {
-	for (unsigned i = 0; i < q->nr_links; i++)
-		if (q->links[i].state >= NBD_LINK_JOINING)
-			return &q->links[i];
+	for (unsigned i = 0; i < q->nr_connections; i++)
+		if (q->connections[i].state >= NBD_CONNECTION_JOINING)
+			return &q->connections[i];
 	return NULL;
 }
 
 /*
- * The oldest of a log that no flush has covered.  Logs let go of what one has
+ * The oldest of a segment that no flush has covered.  Segments let go of what one has
  * covered at times of their own: what one still has may be older than what another
  * has let go of, and must not be written over that.
  */
-static const struct nbd_kept *first_unstable(const struct nbd_log *log)
+static const struct nbd_kept *first_unstable(const struct nbd_segment *segment)
 {
-	uint64_t stable = atomic_load(&log->ledger->stable);
-	const struct nbd_kept *kept = log->arena ? nbd_log_first(log) : NULL;
+	uint64_t stable = atomic_load(&segment->journal->stable);
+	const struct nbd_kept *kept = segment->arena ? nbd_segment_first(segment) : NULL;
 
 	while (kept && kept->order < stable)
-		kept = nbd_log_next(log, kept);
+		kept = nbd_segment_next(segment, kept);
 	return kept;
 }
 
-static void lead(struct nbd_queue *q, struct nbd_link *link)
+static void lead(struct nbd_queue *q, struct nbd_connection *conn)
 {
 	struct nbd *nbd = q->nbd;
 
 	nbd->leader = q;
-	nbd->replay_link = link;
+	nbd->replay_connection = conn;
 	nbd->replays_begun++;
 	nbd->replayed = 0;
 	memset(nbd->slots, 0, sizeof(nbd->slots));
-	for (unsigned i = 0; i < nbd->nr_logs; i++)
-		nbd->cursors[i] = first_unstable(&nbd->logs[i]);
+	for (unsigned i = 0; i < nbd->nr_segments; i++)
+		nbd->cursors[i] = first_unstable(&nbd->segments[i]);
 }
 
 /* Nothing of q is under way: holds still, and leads if it can and nobody does. */
 static void hold_still(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
-	struct nbd_link *link = usable_link(q);
+	struct nbd_connection *conn = usable_connection(q);
 
 	pthread_mutex_lock(&nbd->gate);
 	if (atomic_load(&nbd->halt)) {
@@ -287,8 +287,8 @@ static void hold_still(struct nbd_queue *q)
 			last = ++nbd->nr_parked == nbd->nr_serving;
 		}
 		if (nbd->nr_parked == nbd->nr_serving && !nbd->leader) {
-			if (link)
-				lead(q, link);
+			if (conn)
+				lead(q, conn);
 			else if (last)
 				wake_all(nbd);
 		}
@@ -300,8 +300,8 @@ static unsigned in_flight(const struct nbd_queue *q)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < q->nr_links; i++)
-		n += q->links[i].in_flight;
+	for (unsigned i = 0; i < q->nr_connections; i++)
+		n += q->connections[i].in_flight;
 	return n;
 }
 
@@ -309,19 +309,19 @@ static void joined(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
 
-	for (unsigned i = 0; i < q->nr_links; i++) {
-		struct nbd_link *link = &q->links[i];
+	for (unsigned i = 0; i < q->nr_connections; i++) {
+		struct nbd_connection *conn = &q->connections[i];
 		bool done;
 
-		if (link->state != NBD_LINK_JOINING)
+		if (conn->state != NBD_CONNECTION_JOINING)
 			continue;
 		pthread_mutex_lock(&nbd->gate);
-		done = link->joins <= nbd->replays_done;
+		done = conn->joins <= nbd->replays_done;
 		pthread_mutex_unlock(&nbd->gate);
 		if (done)
-			nbd_link_ready(link);
+			nbd_connection_ready(conn);
 		else
-			nbd_replay_join(q, link);
+			nbd_replay_join(q, conn);
 	}
 }
 
@@ -339,26 +339,26 @@ void nbd_replay_round(struct nbd_queue *q)
 		joined(q);
 }
 
-void nbd_replay_abandon(struct nbd_link *link)
+void nbd_replay_abandon(struct nbd_connection *conn)
 {
-	struct nbd *nbd = link->owner->nbd;
+	struct nbd *nbd = conn->owner->nbd;
 
-	if (nbd->leader != link->owner || nbd->replay_link != link)
+	if (nbd->leader != conn->owner || nbd->replay_connection != conn)
 		return;
 	pthread_mutex_lock(&nbd->gate);
 	memset(nbd->slots, 0, sizeof(nbd->slots));
 	nbd->leader = NULL;
-	nbd->replay_link = NULL;
+	nbd->replay_connection = NULL;
 	wake_all(nbd);
 	pthread_mutex_unlock(&nbd->gate);
 }
 
-uint64_t nbd_replay_oldest_sent(const struct nbd_link *link)
+uint64_t nbd_replay_oldest_sent(const struct nbd_connection *conn)
 {
-	const struct nbd *nbd = link->owner->nbd;
+	const struct nbd *nbd = conn->owner->nbd;
 	uint64_t oldest = 0;
 
-	if (nbd->leader != link->owner || nbd->replay_link != link)
+	if (nbd->leader != conn->owner || nbd->replay_connection != conn)
 		return 0;
 	for (unsigned i = 0; i < NBD_REPLAYS; i++)
 		if (nbd->slots[i].kept && (!oldest || nbd->slots[i].sent_ns < oldest))

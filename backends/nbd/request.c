@@ -57,9 +57,9 @@ static void list_prepend(struct nbd_list *list, struct nbd_list *first)
 static void end_request(struct nbd_queue *q, struct nbd_io *n, int result)
 {
 	if (n->room)
-		nbd_ledger_release(&q->nbd->ledger, n->room);
+		nbd_journal_release(&q->nbd->journal, n->room);
 	n->room = 0;
-	n->link = NULL;
+	n->conn = NULL;
 	io_complete(n->io, result);
 }
 
@@ -69,11 +69,11 @@ static void acknowledged(struct nbd_queue *q, struct nbd_io *n)
 	struct io *io = n->io;
 
 	if (n->room) {
-		nbd_log_keep(q->log, n->room, io->op, io->flags, io->offset, io->length,
-			     io->op == IO_WRITE ? io_data(io) : NULL);
-		n->room = 0; /* the log has it now */
+		nbd_segment_keep(q->segment, n->room, io->op, io->flags, io->offset, io->length,
+				 io->op == IO_WRITE ? io_data(io) : NULL);
+		n->room = 0; /* the segment has it now */
 	} else {
-		nbd_ledger_acknowledged(&q->nbd->ledger);
+		nbd_journal_acknowledged(&q->nbd->journal);
 	}
 }
 
@@ -95,7 +95,7 @@ static int chunk_came(void *user_data, const void *data, size_t count, uint64_t 
 /* Whether a structured read that is said to have succeeded has all its data. */
 static bool lacks_data(const struct nbd_io *n)
 {
-	return n->io->op == IO_READ && n->link->facts.structured &&
+	return n->io->op == IO_READ && n->conn->facts.structured &&
 	       (n->garbled || !nbd_cover_is_whole(&n->cover, n->io->length));
 }
 
@@ -106,7 +106,8 @@ static int answered(void *user_data, int *error)
 	struct nbd_queue *q = queue_private(io->queue);
 	struct nbd *nbd = q->nbd;
 
-	if (!nbd_link_answered(n->link, n->sent_ns, !*error && lacks_data(n) ? EPROTO : *error))
+	if (!nbd_connection_answered(n->conn, n->sent_ns,
+				     !*error && lacks_data(n) ? EPROTO : *error))
 		return 1;
 	if (*error) {
 		if (io->op == IO_FLUSH)
@@ -124,77 +125,77 @@ static int answered(void *user_data, int *error)
 	return 1;
 }
 
-static int64_t read_structured(struct nbd_link *link, struct nbd_io *n,
+static int64_t read_structured(struct nbd_connection *conn, struct nbd_io *n,
 			       nbd_completion_callback done)
 {
 	nbd_chunk_callback chunk = { .callback = chunk_came, .user_data = n };
 
 	n->cover.nr = 0;
 	n->garbled = false;
-	return nbd_aio_pread_structured(link->handle, io_data(n->io), n->io->length, n->io->offset,
+	return nbd_aio_pread_structured(conn->handle, io_data(n->io), n->io->length, n->io->offset,
 					chunk, done, 0);
 }
 
-static int64_t call(struct nbd_queue *q, struct nbd_link *link, struct nbd_io *n)
+static int64_t call(struct nbd_queue *q, struct nbd_connection *conn, struct nbd_io *n)
 {
 	nbd_completion_callback done = { .callback = answered, .user_data = n };
-	struct nbd_handle *h = link->handle;
+	struct nbd_handle *h = conn->handle;
 	struct io *io = n->io;
 	uint32_t flags = 0;
 
-	if (link->facts.fua && (io->flags & IO_FUA || q->nbd->fua_always))
+	if (conn->facts.fua && (io->flags & IO_FUA || q->nbd->fua_always))
 		flags |= LIBNBD_CMD_FLAG_FUA;
 	switch (io->op) {
 	case IO_READ:
-		if (link->facts.structured)
-			return read_structured(link, n, done);
+		if (conn->facts.structured)
+			return read_structured(conn, n, done);
 		return nbd_aio_pread(h, io_data(io), io->length, io->offset, done, 0);
 	case IO_WRITE:
 		return nbd_aio_pwrite(h, io_data(io), io->length, io->offset, done, flags);
 	case IO_FLUSH:
-		n->covers = nbd_ledger_flush_begins(&q->nbd->ledger);
+		n->covers = nbd_journal_flush_begins(&q->nbd->journal);
 		return nbd_aio_flush(h, done, 0);
 	case IO_DISCARD:
 		return nbd_aio_trim(h, io->length, io->offset, done, flags);
 	}
 	if (io->flags & IO_KEEP)
 		flags |= LIBNBD_CMD_FLAG_NO_HOLE;
-	if (link->facts.fast_zero && q->nbd->fast_zero)
+	if (conn->facts.fast_zero && q->nbd->fast_zero)
 		flags |= LIBNBD_CMD_FLAG_FAST_ZERO;
 	return nbd_aio_zero(h, io->length, io->offset, done, flags);
 }
 
-struct nbd_link *nbd_free_link(struct nbd_queue *q)
+struct nbd_connection *nbd_free_connection(struct nbd_queue *q)
 {
-	struct nbd_link *best = NULL;
+	struct nbd_connection *best = NULL;
 
 	if (atomic_load_explicit(&q->nbd->halt, memory_order_relaxed))
 		return NULL;
-	for (unsigned i = 0; i < q->nr_links; i++) {
-		struct nbd_link *link = &q->links[i];
+	for (unsigned i = 0; i < q->nr_connections; i++) {
+		struct nbd_connection *conn = &q->connections[i];
 
-		if (link->state == NBD_LINK_READY && !link->retiring &&
-		    (!best || link->in_flight < best->in_flight))
-			best = link;
+		if (conn->state == NBD_CONNECTION_READY && !conn->retiring &&
+		    (!best || conn->in_flight < best->in_flight))
+			best = conn;
 	}
 	return best;
 }
 
 /* Requests that need no server.  Returns true where the request has ended. */
-static bool ends_here(struct nbd_queue *q, struct nbd_link *link, struct nbd_io *n)
+static bool ends_here(struct nbd_queue *q, struct nbd_connection *conn, struct nbd_io *n)
 {
 	struct nbd *nbd = q->nbd;
 	int ret;
 
-	if (n->io->op == IO_DISCARD && !link->facts.trim) {
+	if (n->io->op == IO_DISCARD && !conn->facts.trim) {
 		end_request(q, n, -EOPNOTSUPP);
 		return true;
 	}
 	if (n->io->op != IO_FLUSH)
 		return false;
 	ret = export_lost(nbd->export);
-	if (!ret && atomic_load_explicit(&nbd->owed, memory_order_relaxed)) {
-		ret = atomic_exchange(&nbd->owed, 0);
+	if (!ret && atomic_load_explicit(&nbd->pending_error, memory_order_relaxed)) {
+		ret = atomic_exchange(&nbd->pending_error, 0);
 		nbd_flushed(nbd, 0);
 	}
 	if (!ret && nbd->facts.flush)
@@ -208,38 +209,38 @@ static bool make_room(struct nbd_queue *q, struct nbd_io *n)
 {
 	const struct io *io = n->io;
 
-	if (io->op == IO_READ || io->op == IO_FLUSH || n->room || !q->log->arena ||
+	if (io->op == IO_READ || io->op == IO_FLUSH || n->room || !q->segment->arena ||
 	    export_lost(q->nbd->export))
 		return true;
-	n->room = nbd_ledger_reserve(&q->nbd->ledger, io->op == IO_WRITE ? io->length : 0);
+	n->room = nbd_journal_reserve(&q->nbd->journal, io->op == IO_WRITE ? io->length : 0);
 	return n->room;
 }
 
 /* Sends a request.  Returns false where it must wait. */
 static bool send_request(struct nbd_queue *q, struct nbd_io *n)
 {
-	struct nbd_link *link = nbd_free_link(q);
+	struct nbd_connection *conn = nbd_free_connection(q);
 
-	if (!link)
+	if (!conn)
 		return false;
-	if (ends_here(q, link, n))
+	if (ends_here(q, conn, n))
 		return true;
 	if (!make_room(q, n))
 		return false;
-	n->link = link;
+	n->conn = conn;
 	n->sent_ns = queue_now_ns(q->queue);
 	n->held_ns = 0;
-	link->in_flight++;
-	if (call(q, link, n) < 0) {
-		link->in_flight--;
-		n->link = NULL;
-		if (!nbd_aio_is_dead(link->handle)) {
+	conn->in_flight++;
+	if (call(q, conn, n) < 0) {
+		conn->in_flight--;
+		n->conn = NULL;
+		if (!nbd_aio_is_dead(conn->handle)) {
 			end_request(q, n, -(nbd_get_errno() ? nbd_get_errno() : EIO));
 			return true;
 		}
 		list_add(&q->again, n);
 	}
-	nbd_link_look(link);
+	nbd_connection_look(conn);
 	return true;
 }
 
@@ -265,7 +266,7 @@ static unsigned send_list(struct nbd_queue *q, struct nbd_list *list)
 	unsigned sent = 0;
 
 	nbd_list_init(&held);
-	while (list->first && nbd_free_link(q)) {
+	while (list->first && nbd_free_connection(q)) {
 		struct nbd_io *n = list_take(list);
 
 		if (nbd_ghost_blocks(q->nbd, n->io)) {
@@ -290,11 +291,11 @@ void nbd_send_waiting(struct nbd_queue *q)
 	bool several;
 
 	several = q->waiting.first && q->waiting.first->next;
-	for (unsigned i = 0; several && i < q->nr_links; i++)
-		nbd_link_cork(&q->links[i], true);
+	for (unsigned i = 0; several && i < q->nr_connections; i++)
+		nbd_connection_cork(&q->connections[i], true);
 	send_list(q, &q->waiting);
-	for (unsigned i = 0; several && i < q->nr_links; i++)
-		nbd_link_cork(&q->links[i], false);
+	for (unsigned i = 0; several && i < q->nr_connections; i++)
+		nbd_connection_cork(&q->connections[i], false);
 	if (again)
 		nbd_gauge_add(q->nbd, NBD_GAUGE_REPLAYED, again);
 }
@@ -332,66 +333,66 @@ void nbd_fail_waiting(struct nbd_queue *q, int result)
 		end_request(q, list_take(&q->waiting), result);
 }
 
-void nbd_take_back(struct nbd_queue *q, struct nbd_link *link)
+void nbd_take_back(struct nbd_queue *q, struct nbd_connection *conn)
 {
 	unsigned depth = q->nbd->export->depth;
 
 	for (unsigned tag = 0; tag < depth; tag++) {
 		struct nbd_io *n = q->ios[tag];
 
-		if (!n || n->link != link)
+		if (!n || n->conn != conn)
 			continue;
-		n->link = NULL;
+		n->conn = NULL;
 		list_add(&q->again, n);
 	}
-	if (q->flush_link == link) {
-		q->flush_link = NULL;
+	if (q->flush_connection == conn) {
+		q->flush_connection = NULL;
 		atomic_store(&q->nbd->flushing, false);
 	}
 }
 
-uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_link *link)
+uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_connection *conn)
 {
 	unsigned depth = q->nbd->export->depth;
-	uint64_t oldest = q->flush_link == link ? q->flush_sent_ns : 0;
+	uint64_t oldest = q->flush_connection == conn ? q->flush_sent_ns : 0;
 
 	for (unsigned tag = 0; tag < depth; tag++) {
 		const struct nbd_io *n = q->ios[tag];
 
-		if (n && n->link == link && (!oldest || n->sent_ns < oldest))
+		if (n && n->conn == conn && (!oldest || n->sent_ns < oldest))
 			oldest = n->sent_ns;
 	}
 	return oldest;
 }
 
-unsigned nbd_most_cuts(const struct nbd_queue *q, const struct nbd_link *link)
+unsigned nbd_most_cuts(const struct nbd_queue *q, const struct nbd_connection *conn)
 {
 	unsigned depth = q->nbd->export->depth, most = 0;
 
-	if (q->flush_link == link)
+	if (q->flush_connection == conn)
 		most = q->flush_cuts;
 	for (unsigned tag = 0; tag < depth; tag++) {
 		const struct nbd_io *n = q->ios[tag];
 
-		if (n && n->link == link && n->cuts > most)
+		if (n && n->conn == conn && n->cuts > most)
 			most = n->cuts;
 	}
 	return most;
 }
 
-void nbd_count_cuts(struct nbd_queue *q, struct nbd_link *link)
+void nbd_count_cuts(struct nbd_queue *q, struct nbd_connection *conn)
 {
 	uint64_t now = queue_now_ns(q->queue), timeout = q->nbd->timeout_ns;
 
 	for (unsigned tag = 0; tag < q->nbd->export->depth; tag++) {
 		struct nbd_io *n = q->ios[tag];
 
-		if (n && n->link == link && now - n->sent_ns >= timeout)
+		if (n && n->conn == conn && now - n->sent_ns >= timeout)
 			n->cuts++;
 	}
-	if (q->flush_link == link && now - q->flush_sent_ns >= timeout)
+	if (q->flush_connection == conn && now - q->flush_sent_ns >= timeout)
 		q->flush_cuts++;
-	if (nbd_replay_oldest_sent(link) && now - nbd_replay_oldest_sent(link) >= timeout)
+	if (nbd_replay_oldest_sent(conn) && now - nbd_replay_oldest_sent(conn) >= timeout)
 		q->nbd->replay_cuts++;
 }
 
@@ -402,13 +403,13 @@ static int flushed(void *user_data, int *error)
 	struct nbd_queue *q = user_data;
 	struct nbd *nbd = q->nbd;
 
-	if (!nbd_link_answered(q->flush_link, q->flush_sent_ns, *error))
+	if (!nbd_connection_answered(q->flush_connection, q->flush_sent_ns, *error))
 		return 1;
 	if (*error)
 		nbd_set_lost(nbd, *error, "the server's flush failed");
 	else
 		nbd_flushed(nbd, q->flush_covers);
-	q->flush_link = NULL;
+	q->flush_connection = NULL;
 	q->flush_cuts = 0;
 	atomic_store(&nbd->flushing, false);
 	/* Each queue lets go of its own part, and may have waited for that. */
@@ -422,30 +423,31 @@ bool nbd_is_full(const struct nbd_queue *q)
 
 	if (atomic_load_explicit(&nbd->flush_soon, memory_order_relaxed))
 		return true;
-	return nbd->ledger.bound &&
-	       __atomic_load_n(nbd->ledger.bytes, __ATOMIC_RELAXED) > nbd->ledger.bound / 2;
+	return nbd->journal.bound &&
+	       __atomic_load_n(nbd->journal.bytes, __ATOMIC_RELAXED) > nbd->journal.bound / 2;
 }
 
 void nbd_flush_if_full(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
 	nbd_completion_callback done = { .callback = flushed, .user_data = q };
-	struct nbd_link *link;
+	struct nbd_connection *conn;
 
-	if (!nbd_is_full(q) || !nbd_ledger_owes(&nbd->ledger) || export_lost(nbd->export))
+	if (!nbd_is_full(q) || !nbd_journal_has_unflushed(&nbd->journal) ||
+	    export_lost(nbd->export))
 		return;
-	link = nbd_free_link(q);
-	if (!link || atomic_exchange(&nbd->flushing, true))
+	conn = nbd_free_connection(q);
+	if (!conn || atomic_exchange(&nbd->flushing, true))
 		return;
 	atomic_store(&nbd->flush_soon, false);
-	q->flush_link = link;
-	q->flush_covers = nbd_ledger_flush_begins(&nbd->ledger);
+	q->flush_connection = conn;
+	q->flush_covers = nbd_journal_flush_begins(&nbd->journal);
 	q->flush_sent_ns = queue_now_ns(q->queue);
-	link->in_flight++;
-	if (nbd_aio_flush(link->handle, done, 0) < 0) {
-		link->in_flight--;
-		q->flush_link = NULL;
+	conn->in_flight++;
+	if (nbd_aio_flush(conn->handle, done, 0) < 0) {
+		conn->in_flight--;
+		q->flush_connection = NULL;
 		atomic_store(&nbd->flushing, false);
 	}
-	nbd_link_look(link);
+	nbd_connection_look(conn);
 }

@@ -48,27 +48,27 @@ static void note_life(struct nbd *nbd, uint64_t ns)
 		;
 }
 
-void nbd_silence_met(struct nbd_link *link)
+void nbd_silence_met(struct nbd_connection *conn)
 {
-	note_life(link->owner->nbd, queue_now_ns(link->owner->queue));
+	note_life(conn->owner->nbd, queue_now_ns(conn->owner->queue));
 }
 
 /* ---- what TCP knows ---- */
 
-static void set_quick_keepalive(struct nbd_link *link, bool quick)
+static void set_quick_keepalive(struct nbd_connection *conn, bool quick)
 {
-	int on = quick || export_option(link->owner->nbd->export, "keepalive")->number;
+	int on = quick || export_option(conn->owner->nbd->export, "keepalive")->number;
 	int idle = quick ? 1 : NBD_KEEPALIVE_IDLE_S, interval = quick ? 1 : NBD_KEEPALIVE_EVERY_S;
 	/* In doubt it is decided here, by the time-out, and not by the kernel. */
 	int count = quick ? 127 : NBD_KEEPALIVE_COUNT;
 
-	link->doubted = quick;
-	if (!link->is_tcp || link->fd < 0)
+	conn->suspected = quick;
+	if (!conn->is_tcp || conn->fd < 0)
 		return;
-	setsockopt(link->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	setsockopt(link->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-	setsockopt(link->fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-	setsockopt(link->fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+	setsockopt(conn->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(conn->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	setsockopt(conn->fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	setsockopt(conn->fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
 }
 
 /*
@@ -76,13 +76,13 @@ static void set_quick_keepalive(struct nbd_link *link, bool quick)
  * even if another one reaches the server (a host that has started anew would reset it; a
  * NAT that has forgotten it is silent).
  */
-static bool is_cut_off(const struct nbd_link *link, uint64_t wait_ns)
+static bool is_cut_off(const struct nbd_connection *conn, uint64_t wait_ns)
 {
 	uint64_t limit_ms = later(wait_ns, ACK_MIN_NS) / NBD_NS_PER_MS;
 	struct tcp_info info = { 0 };
 	socklen_t length = sizeof(info);
 
-	if (!link->is_tcp || getsockopt(link->fd, IPPROTO_TCP, TCP_INFO, &info, &length))
+	if (!conn->is_tcp || getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &info, &length))
 		return false;
 	/*
 	 * A server that is busy does not read, and its window closes: it is probed, at
@@ -95,62 +95,62 @@ static bool is_cut_off(const struct nbd_link *link, uint64_t wait_ns)
 
 /* ---- the probe ---- */
 
-static void end_probe(struct nbd_link *link)
+static void end_probe(struct nbd_connection *conn)
 {
-	if (link->probes)
-		nbd_connect_end(&link->probe);
-	link->probes = false;
+	if (conn->probes)
+		nbd_connect_end(&conn->probe);
+	conn->probes = false;
 }
 
-static void stop_probing(struct nbd_link *link)
+static void stop_probing(struct nbd_connection *conn)
 {
-	struct nbd *nbd = link->owner->nbd;
+	struct nbd *nbd = conn->owner->nbd;
 
-	end_probe(link);
-	if (atomic_load(&nbd->prober) == link)
+	end_probe(conn);
+	if (atomic_load(&nbd->prober) == conn)
 		atomic_store(&nbd->prober, NULL);
 }
 
-static void probe_failed(struct nbd_link *link, uint64_t now)
+static void probe_failed(struct nbd_connection *conn, uint64_t now)
 {
-	end_probe(link);
-	link->probe_ns = now + PROBE_NEXT_NS;
+	end_probe(conn);
+	conn->probe_ns = now + PROBE_NEXT_NS;
 }
 
-static void begin_probe(struct nbd_link *link, uint64_t now)
+static void begin_probe(struct nbd_connection *conn, uint64_t now)
 {
-	struct nbd *nbd = link->owner->nbd;
+	struct nbd *nbd = conn->owner->nbd;
 	unsigned ms = nbd_connect_ms(nbd);
 	struct error err;
 
 	if (ms < PROBE_MIN_NS / NBD_NS_PER_MS)
 		ms = PROBE_MIN_NS / NBD_NS_PER_MS;
-	if (!nbd_connect_begin(&link->probe, nbd->export, nbd->resolver, NULL, true, ms, &err)) {
-		link->probes = true;
+	if (!nbd_connect_begin(&conn->probe, nbd->export, nbd->resolver, NULL, true, ms, &err)) {
+		conn->probes = true;
 		return;
 	}
 	/* Nobody was asked, so this says nothing; nor could a lost connection be made again. */
 	if (err.code == ENOTCONN)
 		atomic_store(&nbd->probed_ns, now);
-	probe_failed(link, now);
+	probe_failed(conn, now);
 }
 
-static void step_probe(struct nbd_link *link, uint64_t now)
+static void step_probe(struct nbd_connection *conn, uint64_t now)
 {
 	struct nbd_handle *h;
 	struct error err;
 	int ret;
 
-	if (!link->probes && now >= link->probe_ns)
-		begin_probe(link, now);
-	if (!link->probes)
+	if (!conn->probes && now >= conn->probe_ns)
+		begin_probe(conn, now);
+	if (!conn->probes)
 		return;
-	ret = nbd_connect_step(&link->probe, &err);
+	ret = nbd_connect_step(&conn->probe, &err);
 	if (ret && ret != -EAGAIN) {
-		probe_failed(link, now);
+		probe_failed(conn, now);
 		return;
 	}
-	h = link->probe.handle;
+	h = conn->probe.handle;
 	while (!ret && nbd_poll(h, 0) > 0)
 		;
 	if (!ret && (nbd_aio_is_negotiating(h) || nbd_aio_is_ready(h))) {
@@ -159,107 +159,107 @@ static void step_probe(struct nbd_link *link, uint64_t now)
 			nbd_aio_opt_abort(h);
 		else
 			nbd_aio_disconnect(h, 0);
-		note_life(link->owner->nbd, now);
-		stop_probing(link);
-	} else if (!ret && (nbd_link_is_dead(h) || nbd_connect_is_overdue(&link->probe))) {
-		if (nbd_connect_next(&link->probe))
-			probe_failed(link, now);
-	} else if (!link->probe.lookup && nbd_connect_is_late(&link->probe, &err)) {
-		probe_failed(link, now);
+		note_life(conn->owner->nbd, now);
+		stop_probing(conn);
+	} else if (!ret && (nbd_connection_is_dead(h) || nbd_connect_is_overdue(&conn->probe))) {
+		if (nbd_connect_next(&conn->probe))
+			probe_failed(conn, now);
+	} else if (!conn->probe.lookup && nbd_connect_is_late(&conn->probe, &err)) {
+		probe_failed(conn, now);
 	}
 }
 
 /* A single connection probes for all of the export. */
-static void probe(struct nbd_link *link, uint64_t now)
+static void probe(struct nbd_connection *conn, uint64_t now)
 {
-	struct nbd *nbd = link->owner->nbd;
-	struct nbd_link *none = NULL;
+	struct nbd *nbd = conn->owner->nbd;
+	struct nbd_connection *none = NULL;
 
-	if (atomic_load(&nbd->prober) != link) {
-		if (!atomic_compare_exchange_strong(&nbd->prober, &none, link))
+	if (atomic_load(&nbd->prober) != conn) {
+		if (!atomic_compare_exchange_strong(&nbd->prober, &none, conn))
 			return;
-		link->probe_ns = 0;
+		conn->probe_ns = 0;
 		/* Unless another one has begun to, and there was no life since. */
 		if (atomic_load(&nbd->probed_ns) <= atomic_load(&nbd->alive_ns))
 			atomic_store(&nbd->probed_ns, now);
 	}
-	step_probe(link, now);
+	step_probe(conn, now);
 }
 
 /* ---- the verdict ---- */
 
-/* The allowance of what the link has under way. */
-static uint64_t wait_of(const struct nbd_link *link)
+/* The allowance of what the connection has under way. */
+static uint64_t wait_of(const struct nbd_connection *conn)
 {
-	const struct nbd_queue *q = link->owner;
+	const struct nbd_queue *q = conn->owner;
 	const struct nbd *nbd = q->nbd;
-	unsigned cuts = nbd_most_cuts(q, link);
+	unsigned cuts = nbd_most_cuts(q, conn);
 
-	if (nbd_replay_oldest_sent(link) && nbd->replay_cuts > cuts)
+	if (nbd_replay_oldest_sent(conn) && nbd->replay_cuts > cuts)
 		cuts = nbd->replay_cuts;
 	return nbd->timeout_ns << (cuts < CUTS_MAX ? cuts : CUTS_MAX);
 }
 
-static uint64_t oldest_of(const struct nbd_link *link)
+static uint64_t oldest_of(const struct nbd_connection *conn)
 {
-	uint64_t oldest = nbd_oldest_sent(link->owner, link);
-	uint64_t replay = nbd_replay_oldest_sent(link);
+	uint64_t oldest = nbd_oldest_sent(conn->owner, conn);
+	uint64_t replay = nbd_replay_oldest_sent(conn);
 
 	return replay && (!oldest || replay < oldest) ? replay : oldest;
 }
 
-static void calm_down(struct nbd_link *link)
+static void calm_down(struct nbd_connection *conn)
 {
-	if (link->doubted)
-		set_quick_keepalive(link, false);
-	link->told_slow = false;
-	stop_probing(link);
+	if (conn->suspected)
+		set_quick_keepalive(conn, false);
+	conn->told_slow = false;
+	stop_probing(conn);
 }
 
-static void tell_slow(struct nbd_link *link, uint64_t age)
+static void tell_slow(struct nbd_connection *conn, uint64_t age)
 {
-	if (!link->told_slow)
-		log_info(link->owner->nbd->export->name,
+	if (!conn->told_slow)
+		log_info(conn->owner->nbd->export->name,
 			 "connection %u: a request is not answered for %.0f s, and the server is "
 			 "there: waiting for it",
-			 link->number, (double)age / 1e9);
-	link->told_slow = true;
+			 conn->number, (double)age / 1e9);
+	conn->told_slow = true;
 }
 
-const char *nbd_silence_fault(struct nbd_link *link)
+const char *nbd_silence_fault(struct nbd_connection *conn)
 {
-	struct nbd *nbd = link->owner->nbd;
-	uint64_t now = queue_now_ns(link->owner->queue), wait, patience, silent, oldest, probed;
+	struct nbd *nbd = conn->owner->nbd;
+	uint64_t now = queue_now_ns(conn->owner->queue), wait, patience, silent, oldest, probed;
 
-	note_life(nbd, link->answered_ns);
-	oldest = link->in_flight ? oldest_of(link) : 0;
+	note_life(nbd, conn->answered_ns);
+	oldest = conn->in_flight ? oldest_of(conn) : 0;
 	/* A request may be younger than this round. */
 	if (!oldest || oldest >= now || nbd->timeout_ns == NBD_FOREVER) {
-		calm_down(link);
+		calm_down(conn);
 		return NULL;
 	}
-	wait = wait_of(link);
+	wait = wait_of(conn);
 	patience = wait * NBD_PATIENCE;
 	if (now - oldest >= patience &&
-	    (now - link->answered_ns >= patience ||
-	     (link->overtaken_ns > oldest && link->overtaken_ns - oldest >= patience)))
+	    (now - conn->answered_ns >= patience ||
+	     (conn->overtaken_ns > oldest && conn->overtaken_ns - oldest >= patience)))
 		return "the server is there, and does not answer a request (request-timeout)";
-	silent = now - later(oldest, link->answered_ns);
+	silent = now - later(oldest, conn->answered_ns);
 	if (silent < wait / 2) {
-		calm_down(link);
+		calm_down(conn);
 		return NULL;
 	}
-	if (!link->doubted)
-		set_quick_keepalive(link, true);
-	if (now - atomic_load(&nbd->alive_ns) >= wait / 2 || link->probes)
-		probe(link, now);
+	if (!conn->suspected)
+		set_quick_keepalive(conn, true);
+	if (now - atomic_load(&nbd->alive_ns) >= wait / 2 || conn->probes)
+		probe(conn, now);
 	if (silent < wait)
 		return NULL;
-	if (is_cut_off(link, wait))
+	if (is_cut_off(conn, wait))
 		return "nothing that is sent is acknowledged (request-timeout)";
 	probed = atomic_load(&nbd->probed_ns);
 	if (now - atomic_load(&nbd->alive_ns) < wait) {
-		tell_slow(link, silent);
+		tell_slow(conn, silent);
 		return NULL;
 	}
 	if (probed <= atomic_load(&nbd->alive_ns) || now - probed < PROBE_MIN_NS)
@@ -267,8 +267,8 @@ const char *nbd_silence_fault(struct nbd_link *link)
 	return "the server does not answer (request-timeout)";
 }
 
-void nbd_silence_end(struct nbd_link *link)
+void nbd_silence_end(struct nbd_connection *conn)
 {
-	stop_probing(link);
-	link->doubted = link->told_slow = false;
+	stop_probing(conn);
+	conn->suspected = conn->told_slow = false;
 }

@@ -4,7 +4,7 @@
  * its bound, until a flush has covered it.
  */
 /* tests: tsan */
-#include "backends/nbd/retain.h"
+#include "backends/nbd/journal.h"
 #include "engine/backend.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"
@@ -16,26 +16,26 @@
 #define MAX_IO 12288u
 #define LOGS   3u
 
-/* An export's ledger and its logs. */
+/* An export's journal and its segments. */
 struct books {
 	uint64_t bytes;
-	struct nbd_ledger ledger;
-	struct nbd_log logs[LOGS];
+	struct nbd_journal journal;
+	struct nbd_segment segments[LOGS];
 };
 
 static void open_books(struct books *b, uint64_t bound)
 {
 	memset(b, 0, sizeof(*b));
-	b->ledger.bytes = &b->bytes;
-	b->ledger.bound = bound;
+	b->journal.bytes = &b->bytes;
+	b->journal.bound = bound;
 	for (unsigned i = 0; i < LOGS; i++)
-		assert_int_equal(nbd_log_open(&b->logs[i], &b->ledger, MAX_IO, LOGS), 0);
+		assert_int_equal(nbd_segment_open(&b->segments[i], &b->journal, MAX_IO, LOGS), 0);
 }
 
 static void close_books(struct books *b)
 {
 	for (unsigned i = 0; i < LOGS; i++)
-		nbd_log_close(&b->logs[i]);
+		nbd_segment_close(&b->segments[i]);
 }
 
 /* A byte of a write's data, told by what the write is. */
@@ -44,25 +44,25 @@ static uint8_t byte_of(uint64_t offset, uint32_t at)
 	return (uint8_t)(offset * 31 + at * 7 + at / 256);
 }
 
-static bool keep_write(struct nbd_log *log, uint64_t offset, uint32_t length)
+static bool keep_write(struct nbd_segment *segment, uint64_t offset, uint32_t length)
 {
 	static _Thread_local uint8_t data[MAX_IO];
-	uint32_t room = nbd_ledger_reserve(log->ledger, length);
+	uint32_t room = nbd_journal_reserve(segment->journal, length);
 
 	if (!room)
 		return false;
 	for (uint32_t i = 0; i < length; i++)
 		data[i] = byte_of(offset, i);
-	nbd_log_keep(log, room, IO_WRITE, IO_FUA, offset, length, data);
+	nbd_segment_keep(segment, room, IO_WRITE, IO_FUA, offset, length, data);
 	return true;
 }
 
-static bool keep_trim(struct nbd_log *log, uint64_t offset, uint32_t length)
+static bool keep_trim(struct nbd_segment *segment, uint64_t offset, uint32_t length)
 {
-	uint32_t room = nbd_ledger_reserve(log->ledger, 0);
+	uint32_t room = nbd_journal_reserve(segment->journal, 0);
 
 	if (room)
-		nbd_log_keep(log, room, IO_DISCARD, 0, offset, length, NULL);
+		nbd_segment_keep(segment, room, IO_DISCARD, 0, offset, length, NULL);
 	return room;
 }
 
@@ -77,10 +77,10 @@ static bool is_write(const struct nbd_kept *kept, uint64_t offset, uint32_t leng
 	return true;
 }
 
-static bool flush(struct books *b, uint64_t covered, unsigned log)
+static bool flush(struct books *b, uint64_t covered, unsigned segment)
 {
-	nbd_ledger_flushed(&b->ledger, covered);
-	return nbd_log_drop(&b->logs[log]);
+	nbd_journal_flushed(&b->journal, covered);
+	return nbd_segment_drop(&b->segments[segment]);
 }
 
 static void test_keeps_what_was_acknowledged(void **state)
@@ -90,23 +90,23 @@ static void test_keeps_what_was_acknowledged(void **state)
 
 	(void)state;
 	open_books(&b, BOUND);
-	assert_null(nbd_log_first(&b.logs[0]));
-	assert_false(nbd_ledger_owes(&b.ledger));
-	assert_true(keep_write(&b.logs[0], 4096, 512));
-	assert_true(keep_trim(&b.logs[0], 8192, 1u << 30));
-	assert_true(keep_write(&b.logs[0], 0, MAX_IO));
-	assert_true(nbd_ledger_owes(&b.ledger));
-	kept = nbd_log_first(&b.logs[0]);
+	assert_null(nbd_segment_first(&b.segments[0]));
+	assert_false(nbd_journal_has_unflushed(&b.journal));
+	assert_true(keep_write(&b.segments[0], 4096, 512));
+	assert_true(keep_trim(&b.segments[0], 8192, 1u << 30));
+	assert_true(keep_write(&b.segments[0], 0, MAX_IO));
+	assert_true(nbd_journal_has_unflushed(&b.journal));
+	kept = nbd_segment_first(&b.segments[0]);
 	assert_true(is_write(kept, 4096, 512));
 	assert_int_equal(kept->order, 0);
-	kept = nbd_log_next(&b.logs[0], kept);
+	kept = nbd_segment_next(&b.segments[0], kept);
 	assert_int_equal(kept->op, IO_DISCARD);
 	assert_int_equal(kept->offset, 8192);
 	assert_int_equal(kept->length, 1u << 30);
 	assert_int_equal(kept->order, 1);
-	kept = nbd_log_next(&b.logs[0], kept);
+	kept = nbd_segment_next(&b.segments[0], kept);
 	assert_true(is_write(kept, 0, MAX_IO));
-	assert_null(nbd_log_next(&b.logs[0], kept));
+	assert_null(nbd_segment_next(&b.segments[0], kept));
 	close_books(&b);
 }
 
@@ -118,29 +118,29 @@ static void test_flushes_cover_what_came_before(void **state)
 
 	(void)state;
 	open_books(&b, BOUND);
-	keep_write(&b.logs[0], 0, 512);
-	keep_write(&b.logs[1], 1024, 512);
-	covers = nbd_ledger_flush_begins(&b.ledger);
-	keep_write(&b.logs[0], 2048, 512);
+	keep_write(&b.segments[0], 0, 512);
+	keep_write(&b.segments[1], 1024, 512);
+	covers = nbd_journal_flush_begins(&b.journal);
+	keep_write(&b.segments[0], 2048, 512);
 	/* Not before it has succeeded. */
-	assert_false(nbd_log_drop(&b.logs[0]));
+	assert_false(nbd_segment_drop(&b.segments[0]));
 	assert_true(flush(&b, covers, 0));
-	assert_true(is_write(nbd_log_first(&b.logs[0]), 2048, 512));
-	assert_false(nbd_log_drop(&b.logs[0]));
-	assert_true(nbd_ledger_owes(&b.ledger));
+	assert_true(is_write(nbd_segment_first(&b.segments[0]), 2048, 512));
+	assert_false(nbd_segment_drop(&b.segments[0]));
+	assert_true(nbd_journal_has_unflushed(&b.journal));
 	/* Each queue drops its own. */
-	assert_non_null(nbd_log_first(&b.logs[1]));
-	assert_true(nbd_log_drop(&b.logs[1]));
-	assert_null(nbd_log_first(&b.logs[1]));
+	assert_non_null(nbd_segment_first(&b.segments[1]));
+	assert_true(nbd_segment_drop(&b.segments[1]));
+	assert_null(nbd_segment_first(&b.segments[1]));
 	/* A flush that was sent earlier, and is answered later, takes nothing back. */
-	assert_true(flush(&b, nbd_ledger_flush_begins(&b.ledger), 0));
-	nbd_ledger_flushed(&b.ledger, covers);
-	assert_false(nbd_ledger_owes(&b.ledger));
-	assert_null(nbd_log_first(&b.logs[0]));
+	assert_true(flush(&b, nbd_journal_flush_begins(&b.journal), 0));
+	nbd_journal_flushed(&b.journal, covers);
+	assert_false(nbd_journal_has_unflushed(&b.journal));
+	assert_null(nbd_segment_first(&b.segments[0]));
 	assert_int_equal(b.bytes, 0);
 	/* Writes that are not kept count as well. */
-	nbd_ledger_acknowledged(&b.ledger);
-	assert_true(nbd_ledger_owes(&b.ledger));
+	nbd_journal_acknowledged(&b.journal);
+	assert_true(nbd_journal_has_unflushed(&b.journal));
 	close_books(&b);
 }
 
@@ -152,18 +152,18 @@ static void test_the_bound_is_kept(void **state)
 
 	(void)state;
 	open_books(&b, BOUND);
-	while ((room = nbd_ledger_reserve(&b.ledger, 512)))
+	while ((room = nbd_journal_reserve(&b.journal, 512)))
 		rooms[n++] = room;
 	assert_true(b.bytes <= BOUND && b.bytes + rooms[0] > BOUND);
 	assert_true(n > BOUND / 1024);
 	/* A small one may fit yet; then nothing does. */
-	while ((room = nbd_ledger_reserve(&b.ledger, 0)))
+	while ((room = nbd_journal_reserve(&b.journal, 0)))
 		rooms[n++] = room;
 	assert_true(b.bytes <= BOUND);
-	nbd_ledger_release(&b.ledger, rooms[0]);
-	assert_int_equal(nbd_ledger_reserve(&b.ledger, 512), rooms[0]);
+	nbd_journal_release(&b.journal, rooms[0]);
+	assert_int_equal(nbd_journal_reserve(&b.journal, 512), rooms[0]);
 	for (unsigned i = 0; i < n; i++)
-		nbd_ledger_release(&b.ledger, rooms[i]);
+		nbd_journal_release(&b.journal, rooms[i]);
 	assert_int_equal(b.bytes, 0);
 	close_books(&b);
 }
@@ -175,17 +175,17 @@ static void test_the_largest_operation_leaves_room_for_others(void **state)
 	(void)state;
 	for (unsigned i = 0; i < sizeof(bounds) / sizeof(*bounds); i++) {
 		uint64_t bytes = 0;
-		struct nbd_ledger ledger = { .bytes = &bytes, .bound = bounds[i] };
-		uint64_t most = nbd_ledger_max_io(bounds[i]);
+		struct nbd_journal journal = { .bytes = &bytes, .bound = bounds[i] };
+		uint64_t most = nbd_journal_max_io(bounds[i]);
 
 		most -= most % 512;
 		assert_true(most >= 8192 && most < bounds[i]);
 		/* More than half is flushed at once: the next one always fits then. */
 		for (unsigned n = 0; n < 3; n++)
-			assert_true(nbd_ledger_reserve(&ledger, (uint32_t)most));
+			assert_true(nbd_journal_reserve(&journal, (uint32_t)most));
 	}
-	assert_int_equal(nbd_ledger_max_io(0), 0);
-	assert_int_equal(nbd_ledger_max_io(100), 0);
+	assert_int_equal(nbd_journal_max_io(0), 0);
+	assert_int_equal(nbd_journal_max_io(100), 0);
 }
 
 static void test_nothing_kept_takes_no_memory(void **state)
@@ -194,25 +194,25 @@ static void test_nothing_kept_takes_no_memory(void **state)
 
 	(void)state;
 	open_books(&b, 0);
-	assert_null(b.logs[0].arena);
-	assert_false(nbd_log_drop(&b.logs[0]));
-	assert_null(nbd_log_first(&b.logs[0]));
+	assert_null(b.segments[0].arena);
+	assert_false(nbd_segment_drop(&b.segments[0]));
+	assert_null(nbd_segment_first(&b.segments[0]));
 	close_books(&b);
 }
 
-static size_t resident(const struct nbd_log *log)
+static size_t resident(const struct nbd_segment *segment)
 {
 	unsigned char in_core[64 * BOUND / 4096];
-	size_t pages = log->size / 4096, n = 0;
+	size_t pages = segment->size / 4096, n = 0;
 
 	assert_true(pages <= sizeof(in_core));
-	assert_int_equal(mincore(log->arena, log->size, in_core), 0);
+	assert_int_equal(mincore(segment->arena, segment->size, in_core), 0);
 	for (size_t i = 0; i < pages; i++)
 		n += in_core[i] & 1;
 	return n * 4096;
 }
 
-/* Each log may keep as much as all, but not hold that much for ever. */
+/* Each segment may keep as much as all, but not hold that much for ever. */
 static void test_memory_is_given_back(void **state)
 {
 	uint64_t bound = 32 * BOUND;
@@ -221,23 +221,24 @@ static void test_memory_is_given_back(void **state)
 	(void)state;
 	open_books(&b, bound);
 	for (unsigned i = 0; i < LOGS; i++) {
-		/* The log wraps around, and is never empty. */
+		/* The segment wraps around, and is never empty. */
 		for (unsigned n = 0; n < 2 * bound / MAX_IO; n++) {
-			if (!keep_write(&b.logs[i], n, MAX_IO)) {
-				nbd_ledger_flushed(&b.ledger, b.ledger.order - 1);
-				nbd_log_drop(&b.logs[i]);
-				assert_true(keep_write(&b.logs[i], n, MAX_IO));
+			if (!keep_write(&b.segments[i], n, MAX_IO)) {
+				nbd_journal_flushed(&b.journal, b.journal.order - 1);
+				nbd_segment_drop(&b.segments[i]);
+				assert_true(keep_write(&b.segments[i], n, MAX_IO));
 			}
 		}
-		assert_true(resident(&b.logs[i]) > bound * 3 / 4);
-		nbd_ledger_flushed(&b.ledger, b.ledger.order - 1);
-		nbd_log_drop(&b.logs[i]);
-		assert_non_null(nbd_log_first(&b.logs[i]));
-		nbd_log_trim(&b.logs[i]);
-		assert_true(resident(&b.logs[i]) <= bound / 2 / LOGS + 2 * MAX_IO + 4 * 4096);
-		assert_true(is_write(nbd_log_first(&b.logs[i]), 2 * bound / MAX_IO - 1, MAX_IO));
-		nbd_ledger_flushed(&b.ledger, b.ledger.order);
-		nbd_log_drop(&b.logs[i]);
+		assert_true(resident(&b.segments[i]) > bound * 3 / 4);
+		nbd_journal_flushed(&b.journal, b.journal.order - 1);
+		nbd_segment_drop(&b.segments[i]);
+		assert_non_null(nbd_segment_first(&b.segments[i]));
+		nbd_segment_trim(&b.segments[i]);
+		assert_true(resident(&b.segments[i]) <= bound / 2 / LOGS + 2 * MAX_IO + 4 * 4096);
+		assert_true(is_write(nbd_segment_first(&b.segments[i]), 2 * bound / MAX_IO - 1,
+				     MAX_IO));
+		nbd_journal_flushed(&b.journal, b.journal.order);
+		nbd_segment_drop(&b.segments[i]);
 	}
 	close_books(&b);
 }
@@ -251,7 +252,7 @@ enum {
 static struct {
 	uint64_t order, offset;
 	uint32_t length;
-	unsigned log;
+	unsigned segment;
 	bool trim;
 } model[MODEL];
 static unsigned model_first, model_end;
@@ -261,24 +262,24 @@ static void compare(const struct books *b)
 	const struct nbd_kept *at[LOGS];
 
 	for (unsigned i = 0; i < LOGS; i++)
-		at[i] = nbd_log_first(&b->logs[i]);
+		at[i] = nbd_segment_first(&b->segments[i]);
 	for (unsigned m = model_first; m < model_end; m++) {
-		unsigned log = model[m % MODEL].log;
+		unsigned segment = model[m % MODEL].segment;
 
-		assert_non_null(at[log]);
-		assert_int_equal(at[log]->order, model[m % MODEL].order);
+		assert_non_null(at[segment]);
+		assert_int_equal(at[segment]->order, model[m % MODEL].order);
 		if (model[m % MODEL].trim)
-			assert_int_equal(at[log]->op, IO_DISCARD);
+			assert_int_equal(at[segment]->op, IO_DISCARD);
 		else
-			assert_true(is_write(at[log], model[m % MODEL].offset,
+			assert_true(is_write(at[segment], model[m % MODEL].offset,
 					     model[m % MODEL].length));
-		at[log] = nbd_log_next(&b->logs[log], at[log]);
+		at[segment] = nbd_segment_next(&b->segments[segment], at[segment]);
 	}
 	for (unsigned i = 0; i < LOGS; i++)
 		assert_null(at[i]);
 }
 
-/* Of any size, in any log, over the ring's end again and again. */
+/* Of any size, in any segment, over the ring's end again and again. */
 static void test_the_ring_against_a_model(void **state)
 {
 	uint64_t seed = 11, order = 0;
@@ -289,21 +290,21 @@ static void test_the_ring_against_a_model(void **state)
 	open_books(&b, BOUND);
 	model_first = model_end = 0;
 	for (unsigned step = 0; step < 30000; step++) {
-		/* For a while all in one log, which then is as full as can be. */
-		unsigned log = step / 1000 % 2 ? step / 2000 % LOGS
-					       : (unsigned)(next_random(&seed) % LOGS);
+		/* For a while all in one segment, which then is as full as can be. */
+		unsigned segment = step / 1000 % 2 ? step / 2000 % LOGS
+						   : (unsigned)(next_random(&seed) % LOGS);
 		uint32_t length = (uint32_t)(next_random(&seed) % (MAX_IO + 1));
 		uint64_t offset = next_random(&seed);
 		bool trim = next_random(&seed) % 8 == 0, is_full = false;
 
 		if (next_random(&seed) % 3 == 0)
 			length %= 64;
-		if (trim ? keep_trim(&b.logs[log], offset, length)
-			 : keep_write(&b.logs[log], offset, length)) {
+		if (trim ? keep_trim(&b.segments[segment], offset, length)
+			 : keep_write(&b.segments[segment], offset, length)) {
 			model[model_end % MODEL].order = order++;
 			model[model_end % MODEL].offset = offset;
 			model[model_end % MODEL].length = length;
-			model[model_end % MODEL].log = log;
+			model[model_end % MODEL].segment = segment;
 			model[model_end++ % MODEL].trim = trim;
 			assert_true(model_end - model_first < MODEL);
 		} else {
@@ -314,23 +315,23 @@ static void test_the_ring_against_a_model(void **state)
 		if (is_full || next_random(&seed) % 64 == 0) {
 			uint64_t left = next_random(&seed) % 4 ? next_random(&seed) % 4 : 0;
 
-			nbd_ledger_flushed(&b.ledger, order > left ? order - left : 0);
+			nbd_journal_flushed(&b.journal, order > left ? order - left : 0);
 			for (unsigned i = 0; i < LOGS; i++)
-				nbd_log_drop(&b.logs[i]);
+				nbd_segment_drop(&b.segments[i]);
 			while (model_first < model_end &&
-			       model[model_first % MODEL].order < b.ledger.stable)
+			       model[model_first % MODEL].order < b.journal.stable)
 				model_first++;
 			compare(&b);
 		}
 		if (step % 89 == 0)
-			nbd_log_trim(&b.logs[next_random(&seed) % LOGS]);
+			nbd_segment_trim(&b.segments[next_random(&seed) % LOGS]);
 		if (step % 97 == 0)
 			compare(&b);
 	}
 	assert_true(full > 100);
-	nbd_ledger_flushed(&b.ledger, order);
+	nbd_journal_flushed(&b.journal, order);
 	for (unsigned i = 0; i < LOGS; i++)
-		nbd_log_drop(&b.logs[i]);
+		nbd_segment_drop(&b.segments[i]);
 	assert_int_equal(b.bytes, 0);
 	close_books(&b);
 }
@@ -339,7 +340,7 @@ static void test_the_ring_against_a_model(void **state)
 
 struct worker {
 	struct books *books;
-	unsigned log;
+	unsigned segment;
 	uint64_t kept;
 	bool right;
 };
@@ -347,24 +348,24 @@ struct worker {
 static void *work(void *arg)
 {
 	struct worker *w = arg;
-	struct nbd_log *log = &w->books->logs[w->log];
-	uint64_t seed = w->log + 1, last = 0;
+	struct nbd_segment *segment = &w->books->segments[w->segment];
+	uint64_t seed = w->segment + 1, last = 0;
 
 	w->right = true;
 	for (unsigned step = 0; step < 4000; step++) {
 		uint32_t length = (uint32_t)(next_random(&seed) % MAX_IO);
 
-		if (keep_write(log, step, length)) {
+		if (keep_write(segment, step, length)) {
 			w->kept++;
 		} else {
-			uint64_t covers = nbd_ledger_flush_begins(log->ledger);
+			uint64_t covers = nbd_journal_flush_begins(segment->journal);
 
-			nbd_ledger_flushed(log->ledger, covers);
+			nbd_journal_flushed(segment->journal, covers);
 		}
-		nbd_log_drop(log);
-		if (nbd_log_first(log)) {
-			w->right &= nbd_log_first(log)->order >= last;
-			last = nbd_log_first(log)->order;
+		nbd_segment_drop(segment);
+		if (nbd_segment_first(segment)) {
+			w->right &= nbd_segment_first(segment)->order >= last;
+			last = nbd_segment_first(segment)->order;
 		}
 	}
 	return NULL;
@@ -380,7 +381,7 @@ static void test_queues_keep_side_by_side(void **state)
 	(void)state;
 	open_books(&b, BOUND);
 	for (unsigned i = 0; i < LOGS; i++) {
-		workers[i] = (struct worker){ .books = &b, .log = i };
+		workers[i] = (struct worker){ .books = &b, .segment = i };
 		assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
 	}
 	for (unsigned i = 0; i < LOGS; i++) {
@@ -388,10 +389,10 @@ static void test_queues_keep_side_by_side(void **state)
 		assert_true(workers[i].right);
 		kept += workers[i].kept;
 	}
-	assert_int_equal(b.ledger.order, kept);
-	nbd_ledger_flushed(&b.ledger, kept);
+	assert_int_equal(b.journal.order, kept);
+	nbd_journal_flushed(&b.journal, kept);
 	for (unsigned i = 0; i < LOGS; i++)
-		nbd_log_drop(&b.logs[i]);
+		nbd_segment_drop(&b.segments[i]);
 	assert_int_equal(b.bytes, 0);
 	close_books(&b);
 }

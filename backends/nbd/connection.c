@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A connection to the server: made, watched, lost, made again.
+ *
+ *   DOWN -> CONNECTING -> JOINING -> READY
+ *    ^          |            |         |
+ *    +----------+------------+---------+   it is lost, or refused
+ *
+ * libnbd's socket is watched by the queue's own ring, with one-shot polls: one
+ * that is armed while data is there fires at once, so nothing is missed.
+ *
+ * The socket of a lost connection with writes in flight goes to ghost.c, and new
+ * connections need not wait for its end: only requests that overlap those writes do.
+ */
+#include "backends/nbd/nbd.h"
+#include "common/clock.h"
+#include "common/container_of.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* An idle connection is given up after request-timeout and so much silence. */
+#define USER_TIMEOUT_MORE_MS 60000u
+
+static const char *name_of(const struct nbd_connection *conn)
+{
+	return conn->owner->nbd->export->name;
+}
+
+static uint64_t now_of(const struct nbd_connection *conn)
+{
+	return queue_now_ns(conn->owner->queue);
+}
+
+/* ---- its sockets ---- */
+
+static void set_keepalive(int fd)
+{
+	int on = 1, idle = NBD_KEEPALIVE_IDLE_S, interval = NBD_KEEPALIVE_EVERY_S;
+	int count = NBD_KEEPALIVE_COUNT;
+
+	/* Fails on a Unix socket, where there is nothing to keep alive. */
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+}
+
+/*
+ * The kernel is not to give the connection up before request-timeout does: of one that
+ * it has given up nothing tells whether the server still carries out its requests.
+ */
+static void set_user_timeout(int fd, const struct nbd *nbd)
+{
+	uint64_t ms = nbd->timeout_ns / NBD_NS_PER_MS + USER_TIMEOUT_MORE_MS;
+	unsigned value = ms < INT_MAX ? (unsigned)ms : INT_MAX;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &value, sizeof(value));
+}
+
+void nbd_connection_cork(struct nbd_connection *conn, bool on)
+{
+	int value = on;
+
+	if (!conn->is_tcp || conn->fd < 0)
+		return;
+	setsockopt(conn->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
+}
+
+/* libnbd closes its descriptor when the connection dies; ours is for what comes then. */
+static void keep_socket(struct nbd_connection *conn)
+{
+	const struct export *export = conn->owner->nbd->export;
+	int off = 0;
+
+	conn->fd = fcntl(nbd_aio_get_fd(conn->handle), F_DUPFD_CLOEXEC, 0);
+	conn->is_tcp = !setsockopt(conn->fd, IPPROTO_TCP, TCP_CORK, &off, sizeof(off));
+	if (conn->fd < 0)
+		return;
+	if (export_option(export, "keepalive")->number)
+		set_keepalive(conn->fd);
+	set_user_timeout(conn->fd, conn->owner->nbd);
+	conn->slot = nbd_ghost_free_slot(conn);
+	if (export->host->keep_connection)
+		export->host->keep_connection(export, conn->slot, conn->fd,
+					      nbd_ghost_wait_ms(conn->owner->nbd));
+}
+
+static void drop_polls(struct nbd_connection *conn)
+{
+	if (conn->polls_read)
+		queue_cancel(conn->owner->queue, &conn->readable);
+	if (conn->polls_write)
+		queue_cancel(conn->owner->queue, &conn->writable);
+}
+
+/* ---- down ---- */
+
+/* Nothing on it matters any more; the host's copy does not keep the connection either. */
+static void close_socket(struct nbd_connection *conn)
+{
+	const struct export *export = conn->owner->nbd->export;
+
+	shutdown(conn->fd, SHUT_RDWR);
+	close(conn->fd);
+	if (export->host->keep_connection)
+		export->host->keep_connection(export, conn->slot, -1, 0);
+}
+
+/* A handle that has negotiated has been taken from it. */
+static void end_connecting(struct nbd_connection *conn)
+{
+	if (conn->handle == conn->connect.handle) {
+		drop_polls(conn);
+		conn->handle = NULL;
+	}
+	nbd_connect_end(&conn->connect);
+}
+
+static void drop_handle(struct nbd_connection *conn)
+{
+	drop_polls(conn);
+	if (conn->state >= NBD_CONNECTION_JOINING)
+		atomic_fetch_sub(&conn->owner->nbd->nr_up, 1);
+	if (conn->fd >= 0 && !nbd_ghost_make(conn))
+		close_socket(conn);
+	conn->fd = -1;
+	nbd_close(conn->handle);
+	conn->handle = NULL;
+}
+
+/* Tells why it is not to be had, once a reason. */
+static void tell(struct nbd_connection *conn, const struct error *err, bool suspended)
+{
+	if (conn->told == err->code &&
+	    !strncmp(conn->told_text, err->text, sizeof(conn->told_text) - 1))
+		return;
+	conn->told = err->code;
+	snprintf(conn->told_text, sizeof(conn->told_text), "%.*s", (int)sizeof(conn->told_text) - 1,
+		 err->text);
+	if (suspended)
+		log_error(name_of(conn), "suspended: %s; I/O waits", err->text);
+	else
+		log_warning(name_of(conn), "connection %u: %s: trying on", conn->number, err->text);
+}
+
+/*
+ * Not this time.  The longer it lasts, the longer until the next try: a quarter of
+ * the time so far, so that a server is found soon after a short outage and not
+ * besieged in a long one; and not at the same moment as by everybody else.
+ */
+static void back_off(struct nbd_connection *conn)
+{
+	uint64_t now = now_of(conn), ms = (now - conn->trouble_ns) / NBD_NS_PER_MS / 4;
+
+	if (conn->state == NBD_CONNECTION_CONNECTING)
+		end_connecting(conn);
+	if (conn->handle)
+		drop_handle(conn);
+	if (ms < NBD_BACKOFF_MIN_MS)
+		ms = NBD_BACKOFF_MIN_MS;
+	if (ms > NBD_BACKOFF_MAX_MS)
+		ms = NBD_BACKOFF_MAX_MS;
+	ms -= now / 1000 % (ms / 2);
+	conn->state = NBD_CONNECTION_DOWN;
+	conn->next_ns = now + ms * NBD_NS_PER_MS;
+}
+
+static void suspend(struct nbd_connection *conn, const struct error *err)
+{
+	struct nbd *nbd = conn->owner->nbd;
+
+	tell(conn, err, true);
+	__atomic_store_n(&nbd->export->gauges[NBD_GAUGE_SUSPENDED], 1, __ATOMIC_RELAXED);
+	back_off(conn);
+}
+
+void nbd_connection_lost(struct nbd_connection *conn, const char *reason)
+{
+	struct nbd_queue *q = conn->owner;
+	bool was_ready = conn->state == NBD_CONNECTION_READY, lasted = false;
+
+	if (was_ready) {
+		if (reason)
+			log_warning(name_of(conn), "connection %u to the server is lost: %s: %s",
+				    conn->number, reason,
+				    q->nbd->deadline_ns ? "I/O waits" : "I/O fails");
+		conn->lost_ns = now_of(conn);
+		lasted = now_of(conn) - conn->ready_ns >= NBD_LASTED_MS * (uint64_t)NBD_NS_PER_MS;
+		if (lasted)
+			conn->trouble_ns = now_of(conn);
+		conn->told = 0;
+		nbd_gauge_add(q->nbd, NBD_GAUGE_CONNECTED, -1);
+		nbd_suspect_loss(q->nbd);
+	}
+	nbd_silence_end(conn);
+	drop_handle(conn);
+	nbd_replay_abandon(conn);
+	nbd_take_back(q, conn);
+	conn->in_flight = 0;
+	conn->fault = NULL;
+	conn->explained = false;
+	conn->retiring = false;
+	back_off(conn);
+	if (lasted)
+		conn->next_ns = now_of(conn);
+}
+
+/* ---- up ---- */
+
+static void connect_failed(struct nbd_connection *conn, const struct error *err)
+{
+	tell(conn, err, false);
+	back_off(conn);
+	/* Without its host it has asked nobody: that may be back at any time. */
+	if (err->code == ENOTCONN)
+		conn->next_ns = now_of(conn) + NBD_BACKOFF_MIN_MS * (uint64_t)NBD_NS_PER_MS;
+}
+
+/* Up to a socket; from there on libnbd is called when it is ready. */
+static void go_on_connecting(struct nbd_connection *conn)
+{
+	struct error err;
+	int ret = nbd_connect_step(&conn->connect, &err);
+
+	if (ret == -EAGAIN)
+		return;
+	if (ret) {
+		connect_failed(conn, &err);
+		return;
+	}
+	conn->handle = conn->connect.handle;
+	/* A quick server has answered all by now, and nothing more would wake us. */
+	nbd_connection_look(conn);
+}
+
+static void connect_it(struct nbd_connection *conn)
+{
+	struct nbd *nbd = conn->owner->nbd;
+	struct error err;
+
+	conn->returns_seen = atomic_load(&nbd->returns);
+	conn->state = NBD_CONNECTION_CONNECTING;
+	if (nbd_connect_begin(&conn->connect, nbd->export, nbd->resolver, conn->owner->queue, false,
+			      nbd_connect_ms(nbd), &err))
+		connect_failed(conn, &err);
+	else
+		go_on_connecting(conn);
+}
+
+/* The connection has come to nothing.  Another address may do. */
+static void connect_next(struct nbd_connection *conn, const struct error *err)
+{
+	drop_polls(conn);
+	conn->handle = NULL;
+	conn->explained = false;
+	if (nbd_connect_next(&conn->connect))
+		connect_failed(conn, err);
+	else
+		go_on_connecting(conn);
+}
+
+/* On each tick, while it connects. */
+static void watch_connecting(struct nbd_connection *conn)
+{
+	struct error err;
+
+	if (nbd_connect_is_late(&conn->connect, &err)) {
+		/* A lookup cannot be hurried, and a new one would take as long. */
+		if (conn->connect.lookup)
+			tell(conn, &err, false);
+		else
+			connect_failed(conn, &err);
+	} else if (nbd_connect_is_overdue(&conn->connect)) {
+		error_set(&err, ETIMEDOUT, "the server does not answer");
+		connect_next(conn, &err);
+	}
+	if (conn->state == NBD_CONNECTION_CONNECTING && !conn->handle)
+		go_on_connecting(conn);
+}
+
+/* Negotiation is over: checks that this is still our export. */
+static void settle(struct nbd_connection *conn)
+{
+	struct nbd *nbd = conn->owner->nbd;
+	struct error err;
+
+	nbd_connect_take(&conn->connect);
+	if (nbd_server_facts(conn->handle, &conn->facts, &err) ||
+	    nbd_facts_match(&nbd->facts, &conn->facts, &nbd->export->limits,
+			    nbd->nr_connections > 1, &err)) {
+		/* In good order: nothing was sent on it. */
+		nbd_aio_disconnect(conn->handle, 0);
+		suspend(conn, &err);
+		return;
+	}
+	keep_socket(conn);
+	if (conn->fd < 0) {
+		error_set(&err, errno, "no descriptor: %s", strerror(errno));
+		tell(conn, &err, false);
+		back_off(conn);
+		return;
+	}
+	conn->answered_ns = now_of(conn);
+	nbd_silence_met(conn);
+	conn->state = NBD_CONNECTION_JOINING;
+	atomic_fetch_add(&nbd->nr_up, 1);
+	/* The server is there: the others need not wait for their time. */
+	atomic_fetch_add(&nbd->returns, 1);
+	nbd_replay_join(conn->owner, conn);
+}
+
+void nbd_connection_ready(struct nbd_connection *conn)
+{
+	struct nbd *nbd = conn->owner->nbd;
+	char place[NBD_PLACE_TEXT];
+
+	conn->state = NBD_CONNECTION_READY;
+	conn->ready_ns = conn->answered_ns = now_of(conn);
+	conn->overtaken_ns = 0;
+	__atomic_store_n(&nbd->export->gauges[NBD_GAUGE_SUSPENDED], 0, __ATOMIC_RELAXED);
+	nbd_gauge_add(nbd, NBD_GAUGE_CONNECTED, 1);
+	nbd_gauge_add(nbd, NBD_GAUGE_RECONNECTS, 1);
+	nbd_connection_size(nbd, conn->number, conn->facts.size);
+	nbd_saw_size(nbd, conn->facts.size);
+	log_info(name_of(conn), "connection %u is back after %.1f s, at %s", conn->number,
+		 (double)(now_of(conn) - conn->lost_ns) / 1e9,
+		 nbd_connect_place(nbd->export, conn->fd, place, sizeof(place)));
+}
+
+/* ---- libnbd's calls ---- */
+
+void nbd_connection_look(struct nbd_connection *conn)
+{
+	struct error err;
+
+	if (!conn->handle)
+		return;
+	if (nbd_connection_is_dead(conn->handle)) {
+		if (conn->explained)
+			nbd_error(&err, "the connection has ended");
+		else
+			error_set(&err, ECONNRESET, "the server has ended the connection");
+		if (conn->state == NBD_CONNECTION_CONNECTING)
+			connect_next(conn, &err);
+		else
+			nbd_connection_lost(conn, err.text);
+	} else if (conn->state == NBD_CONNECTION_CONNECTING) {
+		if (nbd_aio_is_ready(conn->handle))
+			settle(conn);
+	} else if (conn->fault) {
+		nbd_connection_lost(conn, conn->fault);
+	}
+}
+
+bool nbd_connection_answered(struct nbd_connection *conn, uint64_t sent_ns, int error)
+{
+	switch (error) {
+	case ENOTCONN: /* libnbd's own, for what it had when the connection died */
+		return false;
+	case ESHUTDOWN: /* NBD protocol, "Error values": the server is being shut down */
+		conn->fault = "the server says that it shuts down";
+		return false;
+	case EPROTO: /* libnbd's own: the server's chunks make no sense */
+		conn->fault = "the server breaks the protocol";
+		return false;
+	}
+	conn->in_flight--;
+	conn->answered++;
+	conn->answered_ns = now_of(conn);
+	if (sent_ns > conn->overtaken_ns)
+		conn->overtaken_ns = sent_ns;
+	return true;
+}
+
+static bool wants(const struct nbd_connection *conn, unsigned direction)
+{
+	return conn->handle && (nbd_aio_get_direction(conn->handle) & direction);
+}
+
+/*
+ * libnbd that is told that there is something to read, and there is nothing, waits for
+ * it and sends nothing before: neither the rest of a write, which may be what the server
+ * waits for, nor what comes next, which would wait for the slowest answer.  So this must
+ * be sure.
+ */
+static bool can_read(const struct nbd_connection *conn)
+{
+	struct pollfd fd = { .fd = nbd_aio_get_fd(conn->handle), .events = POLLIN };
+
+	return wants(conn, LIBNBD_AIO_DIRECTION_READ) && poll(&fd, 1, 0) == 1;
+}
+
+static void take_answers(struct nbd_connection *conn)
+{
+	uint64_t before;
+
+	if (conn->facts.tls) {
+		/* No poll reports bytes that TLS has read ahead: only libnbd's own does. */
+		int ret;
+
+		while ((ret = nbd_poll(conn->handle, 0)) > 0)
+			;
+		conn->explained = ret < 0;
+		return;
+	}
+	do {
+		before = conn->answered;
+		conn->explained = nbd_aio_notify_read(conn->handle);
+		if (conn->explained)
+			return;
+	} while (conn->in_flight && conn->answered != before && can_read(conn));
+}
+
+/* A poll came back. */
+static bool is_ready_for(struct nbd_connection *conn, int result)
+{
+	if (!conn->handle || result == -ECANCELED)
+		return false;
+	if (result < 0)
+		nbd_connection_lost(conn, "its socket cannot be watched");
+	return result >= 0;
+}
+
+static void readable(struct ring_op *op, int result)
+{
+	struct nbd_connection *conn = container_of(op, struct nbd_connection, readable);
+
+	conn->polls_read = false;
+	if (!is_ready_for(conn, result) || !can_read(conn))
+		return;
+	if (conn->state == NBD_CONNECTION_CONNECTING)
+		conn->explained = nbd_aio_notify_read(conn->handle);
+	else
+		take_answers(conn);
+	nbd_connection_look(conn);
+}
+
+static void writable(struct ring_op *op, int result)
+{
+	struct nbd_connection *conn = container_of(op, struct nbd_connection, writable);
+
+	conn->polls_write = false;
+	if (!is_ready_for(conn, result) || !wants(conn, LIBNBD_AIO_DIRECTION_WRITE))
+		return;
+	conn->explained = nbd_aio_notify_write(conn->handle);
+	nbd_connection_look(conn);
+}
+
+/* The export has grown, and this connection knows it as it was. */
+static bool is_outgrown(const struct nbd_connection *conn)
+{
+	uint64_t size = atomic_load_explicit(&conn->owner->nbd->seen_size, memory_order_relaxed);
+
+	return conn->state == NBD_CONNECTION_READY && conn->facts.size < size &&
+	       conn->size_tried < size;
+}
+
+/* Makes it anew once it has nothing under way, and nothing is owed to anybody. */
+static void retire(struct nbd_connection *conn)
+{
+	struct nbd *nbd = conn->owner->nbd;
+
+	/* With nothing kept, a new connection means that a flush fails. */
+	if (nbd_has_inherited(nbd) ||
+	    (nbd->retain == NBD_RETAIN_TELL && nbd_journal_has_unflushed(&nbd->journal))) {
+		conn->retiring = false;
+		return;
+	}
+	conn->retiring = true;
+	if (conn->in_flight)
+		return;
+	conn->size_tried = atomic_load(&nbd->seen_size);
+	log_info(name_of(conn), "connection %u is made anew: the export has grown", conn->number);
+	nbd_connection_lost(conn, NULL);
+}
+
+void nbd_connection_watch(struct nbd_connection *conn)
+{
+	struct queue *queue = conn->owner->queue;
+	int fd;
+
+	if (__builtin_expect(is_outgrown(conn), 0))
+		retire(conn);
+	/* The resolver may have woken it. */
+	if (__builtin_expect(conn->connect.lookup != NULL, 0))
+		go_on_connecting(conn);
+	if (!conn->handle)
+		return;
+	fd = conn->fd;
+	if (fd < 0)
+		fd = nbd_aio_get_fd(conn->handle);
+	if (fd < 0)
+		return;
+	if (!conn->polls_read && wants(conn, LIBNBD_AIO_DIRECTION_READ)) {
+		conn->polls_read = true;
+		queue_poll(queue, &conn->readable, fd, POLLIN);
+	}
+	if (!conn->polls_write && wants(conn, LIBNBD_AIO_DIRECTION_WRITE)) {
+		conn->polls_write = true;
+		queue_poll(queue, &conn->writable, fd, POLLOUT);
+	}
+}
+
+/* ---- time ---- */
+
+void nbd_connection_tick(struct nbd_connection *conn)
+{
+	uint64_t now = now_of(conn);
+	const char *fault;
+
+	nbd_ghost_tick(conn);
+	switch (conn->state) {
+	case NBD_CONNECTION_DOWN:
+		if ((now >= conn->next_ns ||
+		     conn->returns_seen != atomic_load(&conn->owner->nbd->returns)) &&
+		    nbd_ghost_has_room(conn))
+			connect_it(conn);
+		break;
+	case NBD_CONNECTION_CONNECTING:
+		watch_connecting(conn);
+		break;
+	case NBD_CONNECTION_JOINING:
+	case NBD_CONNECTION_READY:
+		fault = nbd_silence_fault(conn);
+		if (!fault)
+			break;
+		nbd_count_cuts(conn->owner, conn);
+		nbd_connection_lost(conn, fault);
+		break;
+	}
+}
+
+/* ---- start and end ---- */
+
+int nbd_connection_start(struct nbd_connection *conn, struct nbd_queue *owner, unsigned number,
+			 struct nbd_handle *handle, struct error *err)
+{
+	*conn = (struct nbd_connection){
+		.owner = owner,
+		.number = number,
+		.state = NBD_CONNECTION_READY,
+		.handle = handle,
+		.facts = owner->nbd->facts,
+		.fd = -1,
+		.readable.done = readable,
+		.writable.done = writable,
+	};
+	conn->answered_ns = conn->lost_ns = conn->trouble_ns = now_of(conn);
+	if (nbd_connection_is_dead(handle)) {
+		nbd_close(handle);
+		conn->handle = NULL;
+		conn->state = NBD_CONNECTION_DOWN;
+		return 0;
+	}
+	atomic_fetch_add(&owner->nbd->nr_up, 1);
+	nbd_gauge_add(owner->nbd, NBD_GAUGE_CONNECTED, 1);
+	keep_socket(conn);
+	if (conn->fd < 0)
+		return error_set(err, errno, "a descriptor for connection %u: %s", number,
+				 strerror(errno));
+	return 0;
+}
+
+static bool may_leave(const struct nbd_connection *conn)
+{
+	return conn->state == NBD_CONNECTION_READY && !conn->in_flight && conn->handle;
+}
+
+void nbd_connection_leave(struct nbd_connection *conn)
+{
+	if (may_leave(conn))
+		nbd_aio_disconnect(conn->handle, 0);
+}
+
+void nbd_connection_end(struct nbd_connection *conn, uint64_t until_ms)
+{
+	uint64_t now = clock_ms();
+
+	nbd_silence_end(conn);
+	if (conn->state == NBD_CONNECTION_CONNECTING)
+		end_connecting(conn);
+	if (conn->handle) {
+		if (may_leave(conn))
+			nbd_server_run(conn->handle,
+				       until_ms > now ? (unsigned)(until_ms - now) : 0,
+				       nbd_aio_is_closed, NULL);
+		if (conn->state >= NBD_CONNECTION_JOINING)
+			atomic_fetch_sub(&conn->owner->nbd->nr_up, 1);
+		if (conn->state == NBD_CONNECTION_READY)
+			nbd_gauge_add(conn->owner->nbd, NBD_GAUGE_CONNECTED, -1);
+		nbd_close(conn->handle);
+	}
+	if (conn->fd >= 0)
+		close(conn->fd);
+	nbd_ghost_leave(conn);
+}
