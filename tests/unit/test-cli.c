@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/backend.h"
+#include "tests/unit/fake-kernel.h"
 #include "tests/unit/temp.h"
 #include "tests/unit/test.h"
 #include "tools/verbs.h"
@@ -251,6 +252,23 @@ static void test_check_config_says_where_each_error_is(void **state)
 	temp_remove();
 }
 
+/* A kernel that is newer than this program. */
+static void test_features_names_a_bit_that_is_not_known_yet(void **state)
+{
+	const char *words[] = { NULL, NULL };
+	struct fake_kernel newer = fake_linux_7_2;
+	char out[8192];
+
+	(void)state;
+	newer.features |= 1ull << 40;
+	fake_start(&newer);
+	assert_int_equal(output_of(&verb_features, words, out, sizeof(out)), EXIT_DONE);
+	assert_non_null(strstr(out, "unknown bit 40"));
+	words[0] = "--json";
+	assert_int_equal(output_of(&verb_features, words, out, sizeof(out)), EXIT_DONE);
+	fake_stop();
+}
+
 /* An option of the backend is read before any server is reached. */
 static void test_nbd_list_reads_the_backends_options(void **state)
 {
@@ -327,6 +345,7 @@ int main(void)
 		cmocka_unit_test(test_everything_after_two_dashes_is_an_operand),
 		cmocka_unit_test(test_backends_shows_every_option),
 		cmocka_unit_test(test_check_config_says_where_each_error_is),
+		cmocka_unit_test(test_features_names_a_bit_that_is_not_known_yet),
 		cmocka_unit_test(test_nbd_list_reads_the_backends_options),
 		cmocka_unit_test(test_help_exits_well_and_bad_use_does_not),
 	};
