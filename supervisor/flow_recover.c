@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define POLL_MS         10u
+#define RELEASE_MS      5000u /* for the kernel to let go of a suspended worker's files */
 #define SETTLE_MS       5000u
 #define SETTLE_BLIND_MS 200u /* where the kernel does not let us wait for it */
 
@@ -252,6 +253,18 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
 	return ret;
 }
 
+/*
+ * Until 6.16 the kernel lets go of a drained worker's files a moment after its process has
+ * ended, ublkcN among them: a suspended export's storage could not be unmounted before.
+ */
+static void wait_for_release(struct managed *m)
+{
+	uint64_t end = clock_ms() + RELEASE_MS;
+
+	while (wait_for_last_cancel(m) == -EBUSY && clock_ms() < end)
+		fiber_sleep(POLL_MS);
+}
+
 int flow_leave(struct managed *m, bool suspend, struct error *err)
 {
 	/* The drain has to be on record: without room for that, the worker keeps running. */
@@ -268,8 +281,10 @@ int flow_leave(struct managed *m, bool suspend, struct error *err)
 	ret = 0;
 	if (!m->holding || worker_has_ended(m->worker)) {
 		ret = flow_end_worker(m, FLOW_WORKER_MS, err);
-		if (suspend)
+		if (suspend) {
 			worker_socket_remove(m->name);
+			wait_for_release(m);
+		}
 	}
 	/* The worker had nothing in flight, and no old connection either. */
 	if (drained)

@@ -44,8 +44,7 @@ same_number() {
 
 # remount DEVICE TYPE: mounts it anew, with another anonymous device number.
 remount() {
-	# 6.12 lets go of a ring's files a moment after its process has ended.
-	retry 10 umount mnt 2>/dev/null || umount mnt
+	umount mnt
 	mkdir -p taken
 	mount -t ramfs none taken
 	mount -t "$2" "$1" mnt
