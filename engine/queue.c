@@ -8,10 +8,10 @@
  * that was completed.  Latency counts from the moment a round took the request
  * to the moment a round committed it, so two readings of the clock a round do.
  *
- * Read from below: queue_serve() waits for completions, queue_do_round() handles them.
+ * Read from below: queue_serve() waits for completions, do_round() handles them.
  * A fetch that completes is a request: queue_command_finished(), take_request(),
  * serve_request(), the backend's submit(). A request that io_complete() has ended is
- * committed by commit_done(): one COMMIT_AND_FETCH (queue_send_command()).
+ * committed by commit_done(): one COMMIT_AND_FETCH (send_command()).
  */
 #include "engine/queue_parts.h"
 #include "common/clock.h"
@@ -108,7 +108,7 @@ void queue_command_finished(struct ring_op *op, int result)
 		queue_fault(q, result, "the kernel refused a fetch or commit");
 }
 
-void queue_send_command(struct queue *q, struct request *r, uint32_t op, int result)
+static void send_command(struct queue *q, struct request *r, uint32_t op, int result)
 {
 	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
 	struct ublk_io_cmd cmd = {
@@ -158,12 +158,12 @@ static void commit_done(struct queue *q)
 
 		r->result = buffers_finish(&q->buffers, &r->io, r->result);
 		count(q, r, now_ns);
-		queue_send_command(q, r, UBLK_IO_COMMIT_AND_FETCH, r->result);
+		send_command(q, r, UBLK_IO_COMMIT_AND_FETCH, r->result);
 	}
 	q->nr_done = 0;
 }
 
-void queue_wait_for_wake(struct queue *q)
+static void wait_for_wake(struct queue *q)
 {
 	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
 
@@ -176,11 +176,11 @@ void queue_woken(struct ring_op *op, int result)
 	struct queue *q = container_of(op, struct queue, wake_op);
 
 	if (result > 0)
-		queue_wait_for_wake(q);
+		wait_for_wake(q);
 }
 
 /* Completions are there: takes them, and commits what was completed over them. */
-void queue_do_round(struct queue *q)
+static void do_round(struct queue *q)
 {
 	q->now_ns = clock_ns();
 	ring_dispatch(&q->ring);
@@ -189,6 +189,31 @@ void queue_do_round(struct queue *q)
 	if (q->backend->round_end)
 		q->backend->round_end(q);
 	commit_done(q);
+}
+
+int queue_fetch_all(struct queue *q, struct error *err)
+{
+	unsigned depth = q->setup.export->depth;
+	int ret;
+
+	for (unsigned tag = 0; tag < depth; tag++) {
+		send_command(q, &q->requests[tag], UBLK_IO_FETCH, 0);
+		q->nr_serving++;
+	}
+	wait_for_wake(q);
+	ret = ring_submit(&q->ring);
+	if (!ret && io_uring_sq_ready(&q->ring.uring))
+		ret = -EAGAIN; /* the kernel had no memory for all of them */
+	if (ret)
+		return error_set(err, ret, "fetching tags: io_uring_enter: %s", strerror(-ret));
+	/* A refused fetch is answered at once; a request cannot come before START_DEV. */
+	do_round(q);
+	if (q->nr_serving == depth && !q->fault.code)
+		return 0;
+	*err = q->fault;
+	if (!err->code)
+		error_set(err, ENODEV, "the device was removed while it was being started");
+	return -err->code;
 }
 
 void queue_serve(struct queue *q)
@@ -202,7 +227,7 @@ void queue_serve(struct queue *q)
 			queue_fault(q, ret, "io_uring_enter");
 			return;
 		}
-		queue_do_round(q);
+		do_round(q);
 		counters_add(&q->counters->rounds, 1);
 	}
 	/* Commits go out, so that the next worker need not do the requests again. */

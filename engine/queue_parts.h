@@ -34,12 +34,8 @@ static inline struct request *request_of(struct io *io)
 void queue_command_finished(struct ring_op *op, int result);
 void queue_woken(struct ring_op *op, int result);
 
-/* Prepares a fetch, or a commit of the result and a fetch (op: UBLK_IO_*). */
-void queue_send_command(struct queue *queue, struct request *request, uint32_t op, int result);
-void queue_wait_for_wake(struct queue *queue);
-
-/* Takes the completions that have come, and commits the requests that they completed. */
-void queue_do_round(struct queue *queue);
+/* Fetches every tag.  Returns 0, or -errno with err filled: then the queue cannot serve. */
+int queue_fetch_all(struct queue *queue, struct error *err);
 
 /* Rounds, until the device has stopped, a command was refused or the queue is to quit. */
 void queue_serve(struct queue *queue);

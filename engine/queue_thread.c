@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The life of a queue's thread, queue_main(): open_queue() makes all that the queue has and
- * fetches every tag, queue_serve() (queue.c) serves, close_queue() lets go. Other threads
- * see it through the gate: its phase, its fault, and whether somebody waits for its end.
+ * The life of a queue's thread, queue_main(): open_queue() opens ring, buffers, descriptors
+ * and the backend's part, queue.c fetches every tag (queue_fetch_all()) and serves
+ * (queue_serve()), close_queue() lets go. Other threads see it through the gate: its phase,
+ * its fault, and whether somebody waits for its end.
  *
  * The order of the end is the delicate part: when the ring, the buffers and the mapped
  * descriptors may be released, and by which thread, is said at close_queue().
@@ -35,31 +36,6 @@ static int drop_sys_admin(struct error *err)
 				 "--partitions off: CAP_SYS_ADMIN cannot be dropped, so the "
 				 "kernel would look for partitions: leave it out");
 	return 0;
-}
-
-static int fetch_all(struct queue *q, struct error *err)
-{
-	unsigned depth = q->setup.export->depth;
-	int ret;
-
-	for (unsigned tag = 0; tag < depth; tag++) {
-		queue_send_command(q, &q->requests[tag], UBLK_IO_FETCH, 0);
-		q->nr_serving++;
-	}
-	queue_wait_for_wake(q);
-	ret = ring_submit(&q->ring);
-	if (!ret && io_uring_sq_ready(&q->ring.uring))
-		ret = -EAGAIN; /* the kernel had no memory for all of them */
-	if (ret)
-		return error_set(err, ret, "fetching tags: io_uring_enter: %s", strerror(-ret));
-	/* A refused fetch is answered at once; a request cannot come before START_DEV. */
-	queue_do_round(q);
-	if (q->nr_serving == depth && !q->fault.code)
-		return 0;
-	*err = q->fault;
-	if (!err->code)
-		error_set(err, ENODEV, "the device was removed while it was being started");
-	return -err->code;
 }
 
 static int open_files(struct queue *q)
@@ -193,7 +169,7 @@ static int open_queue(struct queue *q, struct error *err)
 		if (ret)
 			goto unmap;
 	}
-	ret = fetch_all(q, err);
+	ret = queue_fetch_all(q, err);
 	if (ret)
 		goto close_backend;
 	return 0;
