@@ -82,37 +82,37 @@ struct file_io {
 
 /* ---- open ---- */
 
-static const char *path_of(const struct export *export)
+static const char *path_of(const struct instance *instance)
 {
 	/* "file:///x" and "file:/x" are the same file. */
-	return strncmp(export->locator, "///", 3) ? export->locator : export->locator + 2;
+	return strncmp(instance->locator, "///", 3) ? instance->locator : instance->locator + 2;
 }
 
-static int file_check(const struct export *export, struct error *err)
+static int file_check(const struct instance *instance, struct error *err)
 {
-	if (!strncmp(export->locator, "//", 2) && export->locator[2] != '/')
+	if (!strncmp(instance->locator, "//", 2) && instance->locator[2] != '/')
 		return error_set(
 			err, EINVAL,
 			"'%s': a file is on this host: write file:PATH, or file:///PATH with "
 			"three slashes",
-			export->name);
-	if (!*path_of(export))
+			instance->name);
+	if (!*path_of(instance))
 		return error_set(err, EINVAL, "'%s': give a path, as in file:/var/lib/disk.img",
-				 export->name);
-	if (export_option(export, "create")->set && export->read_only)
+				 instance->name);
+	if (instance_option(instance, "create")->set && instance->read_only)
 		return error_set(err, EINVAL,
 				 "create: a new file that is read-only stays empty for ever: "
 				 "leave one of the two out");
 	return 0;
 }
 
-static void file_needs(const struct export *export, backend_need_callback *need, void *context)
+static void file_needs(const struct instance *instance, backend_need_callback *need, void *context)
 {
-	const char *path = path_of(export);
+	const char *path = path_of(instance);
 	char *copy;
 
 	need(context, NEED_HOST_QUEUE, NULL);
-	if (!export_option(export, "create")->set) {
+	if (!instance_option(instance, "create")->set) {
 		need(context, NEED_HOST_FILE, path);
 		return;
 	}
@@ -123,13 +123,14 @@ static void file_needs(const struct export *export, backend_need_callback *need,
 	free(copy);
 }
 
-static int open_failed(const struct export *export, const char *path, int code, struct error *err)
+static int open_failed(const struct instance *instance, const char *path, int code,
+		       struct error *err)
 {
 	switch (code) {
 	case -ENOENT:
-		if (export->resumed)
+		if (instance->resumed)
 			return error_set(err, code, "%s: the file is gone: bring it back", path);
-		if (export_option(export, "create")->set)
+		if (instance_option(instance, "create")->set)
 			return error_set(err, code, "%s: its folder is not there: make that first",
 					 path);
 		return error_set(err, code,
@@ -144,8 +145,8 @@ static int open_failed(const struct export *export, const char *path, int code, 
 	case -EACCES:
 	case -EPERM:
 		return error_set(err, code, "%s: no permission to open it for %s", path,
-				 export->read_only ? "reading"
-						   : "writing (--read-only needs less)");
+				 instance->read_only ? "reading"
+						     : "writing (--read-only needs less)");
 	case -EROFS:
 		return error_set(err, code, "%s: its file system is read-only: give --read-only",
 				 path);
@@ -160,14 +161,14 @@ static int open_failed(const struct export *export, const char *path, int code, 
 	return error_set(err, code, "%s: cannot open it: %s", path, strerror(-code));
 }
 
-static int look_at_type(struct export *export, struct error *err)
+static int look_at_type(struct instance *instance, struct error *err)
 {
-	struct file *f = export->private;
+	struct file *f = instance->private;
 	/* Opening a FIFO or a tape for real can block or do things. */
-	int fd = export->host->open_file(export, f->path, O_PATH | O_CLOEXEC, 0), ret = 0;
+	int fd = instance->host->open_file(instance, f->path, O_PATH | O_CLOEXEC, 0), ret = 0;
 
 	if (fd < 0)
-		return open_failed(export, f->path, fd, err);
+		return open_failed(instance, f->path, fd, err);
 	if (fstat(fd, &f->stat))
 		ret = error_set(err, errno, "%s: %s", f->path, strerror(errno));
 	else if (S_ISDIR(f->stat.st_mode))
@@ -183,31 +184,33 @@ static int look_at_type(struct export *export, struct error *err)
 }
 
 /* Makes a new file's name durable, as its content will be by the first flush. */
-static void sync_folder(struct export *export, const char *path)
+static void sync_folder(struct instance *instance, const char *path)
 {
 	char *copy = strdup(path);
 	int fd;
 
 	if (!copy)
 		return;
-	fd = export->host->open_file(export, dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	fd = instance->host->open_file(instance, dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC,
+				       0);
 	if (fd < 0 || fsync(fd))
-		log_warning(export->name, "its name is not yet durable: fsync of its folder: %s",
+		log_warning(instance->name, "its name is not yet durable: fsync of its folder: %s",
 			    strerror(fd < 0 ? -fd : errno));
 	if (fd >= 0)
 		close(fd);
 	free(copy);
 }
 
-static int make_file(struct export *export, struct error *err)
+static int make_file(struct instance *instance, struct error *err)
 {
-	struct file *f = export->private;
-	uint64_t size = export_option(export, "create")->number;
+	struct file *f = instance->private;
+	uint64_t size = instance_option(instance, "create")->number;
 	int fd, ret = 0;
 
-	fd = export->host->open_file(export, f->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	fd = instance->host->open_file(instance, f->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+				       0600);
 	if (fd < 0)
-		return open_failed(export, f->path, fd, err);
+		return open_failed(instance, f->path, fd, err);
 	f->created = true;
 	if (ftruncate(fd, (off_t)size))
 		ret = error_set(err, errno, "%s: cannot make it %llu bytes long: %s", f->path,
@@ -216,7 +219,7 @@ static int make_file(struct export *export, struct error *err)
 		ret = error_set(err, errno, "%s: %s", f->path, strerror(errno));
 	close(fd);
 	if (!ret)
-		sync_folder(export, f->path);
+		sync_folder(instance, f->path);
 	return ret;
 }
 
@@ -239,30 +242,30 @@ static int check_same_file(struct file *f, int fd, struct error *err)
 }
 
 /* A read-only block device opens for writing all the same, and then refuses each write. */
-static int check_writable(const struct export *export, struct error *err)
+static int check_writable(const struct instance *instance, struct error *err)
 {
-	const struct file *f = export->private;
+	const struct file *f = instance->private;
 	int read_only = 0;
 
-	if (export->read_only || !S_ISBLK(f->stat.st_mode) || ioctl(f->fd, BLKROGET, &read_only) ||
-	    !read_only)
+	if (instance->read_only || !S_ISBLK(f->stat.st_mode) ||
+	    ioctl(f->fd, BLKROGET, &read_only) || !read_only)
 		return 0;
 	return error_set(err, EROFS, "%s: it is a read-only device: give --read-only", f->path);
 }
 
-static int access_mode(const struct export *export)
+static int access_mode(const struct instance *instance)
 {
-	return (export->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+	return (instance->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
 }
 
-static int lock_file(struct export *export, struct error *err)
+static int lock_file(struct instance *instance, struct error *err)
 {
-	struct file *f = export->private;
+	struct file *f = instance->private;
 
 	/* Block devices are held by O_EXCL; a lock would keep udev from them. */
 	if (S_ISBLK(f->stat.st_mode))
 		return 0;
-	if (!flock(f->fd, (export->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB))
+	if (!flock(f->fd, (instance->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB))
 		return 0;
 	if (errno == EWOULDBLOCK) {
 		f->created = false; /* who was faster owns it now */
@@ -272,7 +275,7 @@ static int lock_file(struct export *export, struct error *err)
 			"first",
 			f->path);
 	}
-	log_warning(export->name,
+	log_warning(instance->name,
 		    "cannot be locked, so nothing keeps it from being exported twice: %s",
 		    strerror(errno));
 	return 0;
@@ -303,18 +306,18 @@ static int direct_alignment(int fd, uint32_t *offset_align, uint32_t *memory_ali
  * Reads of ours are no news about the file, so its access time stays, where that
  * is for us to say (its owner, or CAP_FOWNER).
  */
-static int open_quietly(struct export *export, int flags)
+static int open_quietly(struct instance *instance, int flags)
 {
-	struct file *f = export->private;
-	int fd = export->host->open_file(export, f->path, flags | O_NOATIME, 0);
+	struct file *f = instance->private;
+	int fd = instance->host->open_file(instance, f->path, flags | O_NOATIME, 0);
 
-	return fd == -EPERM ? export->host->open_file(export, f->path, flags, 0) : fd;
+	return fd == -EPERM ? instance->host->open_file(instance, f->path, flags, 0) : fd;
 }
 
 /* Reads an image's start: the block size that its content was made for. */
-static int learn_content(struct export *export, int fd, struct error *err)
+static int learn_content(struct instance *instance, int fd, struct error *err)
 {
-	struct file *f = export->private;
+	struct file *f = instance->private;
 	uint8_t *head = aligned_alloc(PROBE_BYTES, CONTENT_HEAD);
 	const char *reason;
 	ssize_t n;
@@ -332,19 +335,19 @@ static int learn_content(struct export *export, int fd, struct error *err)
 	}
 	f->block = content_block_size(head, (size_t)n, &reason);
 	if (reason)
-		log_info(export->name, "has blocks of %u bytes: its content is %s", f->block,
+		log_info(instance->name, "has blocks of %u bytes: its content is %s", f->block,
 			 reason);
 	free(head);
 	return 0;
 }
 
 /* The device's block size: as asked for, as the disk has it, or as the image was made. */
-static int choose_block(struct export *export, int fd, struct error *err)
+static int choose_block(struct instance *instance, int fd, struct error *err)
 {
-	struct file *f = export->private;
+	struct file *f = instance->private;
 	unsigned logical = 512;
 
-	f->block = export->block_size;
+	f->block = instance->block_size;
 	if (S_ISBLK(f->stat.st_mode)) {
 		if (ioctl(fd, BLKSSZGET, &logical))
 			return error_set(err, errno, "%s: cannot determine its block size: %s",
@@ -355,39 +358,39 @@ static int choose_block(struct export *export, int fd, struct error *err)
 	}
 	/* A device that lives keeps its block size, whatever was written to it since. */
 	if (!f->block)
-		f->block = export->resumed_block;
-	return f->block ? 0 : learn_content(export, fd, err);
+		f->block = instance->resumed_block;
+	return f->block ? 0 : learn_content(instance, fd, err);
 }
 
 /*
  * Whether f->fd, opened with O_DIRECT, can serve: *refusal says why it cannot.  Returns 0,
  * or -errno with err filled where the storage cannot be served at all.
  */
-static int try_direct(struct export *export, uint32_t *offset_align, const char **refusal,
+static int try_direct(struct instance *instance, uint32_t *offset_align, const char **refusal,
 		      struct error *err)
 {
-	struct file *f = export->private;
+	struct file *f = instance->private;
 	int ret = 0;
 
 	*refusal = "direct I/O needs larger blocks than the device has";
-	if (direct_alignment(f->fd, offset_align, &export->limits.dma_align))
+	if (direct_alignment(f->fd, offset_align, &instance->limits.dma_align))
 		*refusal = "its file system has no direct I/O";
 	else if (*offset_align <= PROBE_BYTES)
-		ret = choose_block(export, f->fd, err);
+		ret = choose_block(instance, f->fd, err);
 	if (f->block && f->block >= *offset_align)
 		*refusal = NULL;
 	return ret;
 }
 
-static void tell_of_page_cache(const struct export *export, const char *refusal,
+static void tell_of_page_cache(const struct instance *instance, const char *refusal,
 			       uint32_t offset_align)
 {
-	const struct file *f = export->private;
+	const struct file *f = instance->private;
 
-	if (export->block_size || export->resumed || f->block >= offset_align)
-		log_info(export->name, "goes through the page cache: %s", refusal);
+	if (instance->block_size || instance->resumed || f->block >= offset_align)
+		log_info(instance->name, "goes through the page cache: %s", refusal);
 	else
-		log_warning(export->name,
+		log_warning(instance->name,
 			    "goes through the page cache: direct I/O needs blocks of %u bytes "
 			    "here, and the device has %u, as images have by default; if the "
 			    "content was made for blocks of %u, give --block-size %u",
@@ -395,24 +398,24 @@ static void tell_of_page_cache(const struct export *export, const char *refusal,
 }
 
 /* Opens the file with direct I/O if that is wanted and there; else buffered. */
-static int open_data(struct export *export, struct error *err)
+static int open_data(struct instance *instance, struct error *err)
 {
-	struct file *f = export->private;
-	enum direct wanted = (enum direct)export_option(export, "direct")->word;
-	int exclusive = 0, flags = access_mode(export), ret;
+	struct file *f = instance->private;
+	enum direct wanted = (enum direct)instance_option(instance, "direct")->word;
+	int exclusive = 0, flags = access_mode(instance), ret;
 	uint32_t offset_align = 512;
 	const char *refusal = NULL;
 
-	if (S_ISBLK(f->stat.st_mode) && !export->read_only)
+	if (S_ISBLK(f->stat.st_mode) && !instance->read_only)
 		exclusive = O_EXCL;
 	f->fd = -EINVAL;
 	f->block = 0;
 	if (wanted != DIRECT_OFF) {
-		f->fd = open_quietly(export, flags | exclusive | O_DIRECT);
+		f->fd = open_quietly(instance, flags | exclusive | O_DIRECT);
 		if (f->fd == -EINVAL) {
 			refusal = "its file system has no direct I/O";
 		} else if (f->fd >= 0) {
-			ret = try_direct(export, &offset_align, &refusal, err);
+			ret = try_direct(instance, &offset_align, &refusal, err);
 			if (ret)
 				goto close;
 			if (refusal)
@@ -426,18 +429,18 @@ static int open_data(struct export *export, struct error *err)
 	}
 	f->direct = wanted != DIRECT_OFF && !refusal;
 	if (!f->direct) {
-		f->fd = open_quietly(export, flags | exclusive);
-		export->limits.dma_align = 0;
+		f->fd = open_quietly(instance, flags | exclusive);
+		instance->limits.dma_align = 0;
 	}
 	if (f->fd < 0)
-		return open_failed(export, f->path, f->fd, err);
+		return open_failed(instance, f->path, f->fd, err);
 	if (!f->block) {
-		ret = choose_block(export, f->fd, err);
+		ret = choose_block(instance, f->fd, err);
 		if (ret)
 			goto close;
 	}
 	if (refusal)
-		tell_of_page_cache(export, refusal, offset_align);
+		tell_of_page_cache(instance, refusal, offset_align);
 	return 0;
 
 close:
@@ -447,9 +450,9 @@ close:
 
 /* ---- what it can do ---- */
 
-static bool read_attribute(struct export *export, const char *name, uint64_t *value)
+static bool read_attribute(struct instance *instance, const char *name, uint64_t *value)
 {
-	const struct file *f = export->private;
+	const struct file *f = instance->private;
 	dev_t dev = S_ISBLK(f->stat.st_mode) ? f->stat.st_rdev : f->stat.st_dev;
 	static const char *const folders[] = { "queue", "../queue" }; /* a disk's; a partition's */
 	char path[128];
@@ -458,21 +461,21 @@ static bool read_attribute(struct export *export, const char *name, uint64_t *va
 	for (unsigned i = 0; i < 2 && !found; i++) {
 		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(dev), minor(dev),
 			 folders[i], name);
-		found = export_read_number(export, path, value);
+		found = instance_read_number(instance, path, value);
 	}
 	return found;
 }
 
-static void learn_backing_device(struct export *export)
+static void learn_backing_device(struct instance *instance)
 {
-	const struct file *f = export->private;
-	struct backend_limits *l = &export->limits;
+	const struct file *f = instance->private;
+	struct backend_limits *l = &instance->limits;
 	uint64_t value, size;
 
-	if (read_attribute(export, "rotational", &value))
+	if (read_attribute(instance, "rotational", &value))
 		l->rotational = value;
-	if (f->direct && read_attribute(export, "max_segments", &value) &&
-	    read_attribute(export, "max_segment_size", &size) && value && size >= 4096) {
+	if (f->direct && read_attribute(instance, "max_segments", &value) &&
+	    read_attribute(instance, "max_segment_size", &size) && value && size >= 4096) {
 		l->max_segments = value > UINT16_MAX ? UINT16_MAX : (uint32_t)value;
 		l->max_segment_size = size > UINT32_MAX ? UINT32_MAX : (uint32_t)size;
 		l->seg_boundary_mask =
@@ -480,9 +483,9 @@ static void learn_backing_device(struct export *export)
 	}
 }
 
-static bool allows_discard(const struct export *export)
+static bool allows_discard(const struct instance *instance)
 {
-	return !export_option(export, "discard")->word;
+	return !instance_option(instance, "discard")->word;
 }
 
 /*
@@ -503,16 +506,16 @@ static int cut_behind(int fd, uint64_t behind)
  * as before (blocks that somebody preallocated there are given back).
  * A file system that cannot even say (no space left, say) counts as unable.
  */
-static void learn_file_operations(struct export *export)
+static void learn_file_operations(struct instance *instance)
 {
-	struct file *f = export->private;
-	struct backend_limits *l = &export->limits;
+	struct file *f = instance->private;
+	struct backend_limits *l = &instance->limits;
 	uint64_t behind = ((uint64_t)f->stat.st_size + PROBE_BYTES) / PROBE_BYTES * PROBE_BYTES;
 	bool allocates;
 
 	if (behind > INT64_MAX - PROBE_BYTES)
 		return;
-	f->punches = allows_discard(export) &&
+	f->punches = allows_discard(instance) &&
 		     !fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)behind,
 				PROBE_BYTES);
 	f->zeroes_kept = !fallocate(f->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
@@ -522,7 +525,7 @@ static void learn_file_operations(struct export *export)
 		    !fallocate(f->fd, FALLOC_FL_KEEP_SIZE, (off_t)behind, PROBE_BYTES);
 	/* ext4 punches nothing behind the end; cutting there frees what the try allocated. */
 	if ((f->zeroes_kept || allocates) && cut_behind(f->fd, behind))
-		log_warning(export->name,
+		log_warning(instance->name,
 			    "a block was allocated behind its end, to see whether that works, "
 			    "and cannot be given back: %s",
 			    strerror(errno));
@@ -539,19 +542,19 @@ static uint32_t bounded(uint64_t bytes)
 	return bytes > 1u << 30 ? 1u << 30 : (uint32_t)bytes;
 }
 
-static void learn_device_operations(struct export *export)
+static void learn_device_operations(struct instance *instance)
 {
-	struct file *f = export->private;
-	struct backend_limits *l = &export->limits;
+	struct file *f = instance->private;
+	struct backend_limits *l = &instance->limits;
 	uint64_t discard = 0, zeroes = 0, granularity = 0;
 
-	read_attribute(export, "discard_max_bytes", &discard);
-	read_attribute(export, "write_zeroes_max_bytes", &zeroes);
-	read_attribute(export, "discard_granularity", &granularity);
+	read_attribute(instance, "discard_max_bytes", &discard);
+	read_attribute(instance, "write_zeroes_max_bytes", &zeroes);
+	read_attribute(instance, "discard_granularity", &granularity);
 	/* Through the page cache the device's blocks may be larger than ours. */
 	if (l->logical_block < f->device_block)
 		return;
-	f->punches = allows_discard(export);
+	f->punches = allows_discard(instance);
 	f->zeroes_kept = true;
 	l->max_write_zeroes = bounded(zeroes);
 	l->max_discard = f->punches ? bounded(discard) : 0;
@@ -559,10 +562,10 @@ static void learn_device_operations(struct export *export)
 	f->discard_command = true;
 }
 
-static int learn_size(struct export *export, struct error *err)
+static int learn_size(struct instance *instance, struct error *err)
 {
-	struct file *f = export->private;
-	struct backend_limits *l = &export->limits;
+	struct file *f = instance->private;
+	struct backend_limits *l = &instance->limits;
 	off_t size = lseek(f->fd, 0, SEEK_END);
 	unsigned physical = 4096, optimal = 0;
 	uint64_t tail;
@@ -581,32 +584,32 @@ static int learn_size(struct export *export, struct error *err)
 	tail = (uint64_t)size % l->logical_block;
 	l->size = (uint64_t)size - tail;
 	if (l->size && tail)
-		log_info(export->name,
+		log_info(instance->name,
 			 "its last %llu bytes are no whole block of %u and not exported",
 			 (unsigned long long)tail, l->logical_block);
 	return 0;
 }
 
-static int file_resize(struct export *export, struct error *err)
+static int file_resize(struct instance *instance, struct error *err)
 {
-	struct file *f = export->private;
+	struct file *f = instance->private;
 	off_t size = lseek(f->fd, 0, SEEK_END);
 
 	if (size < 0)
 		return error_set(err, errno, "%s: its size is not to be had: %s", f->path,
 				 strerror(errno));
-	if ((uint64_t)size < export->limits.size)
+	if ((uint64_t)size < instance->limits.size)
 		return error_set(err, ESTALE,
 				 "%s: it has shrunk to %lld bytes: the device stays as it is, and "
 				 "I/O past that end fails",
 				 f->path, (long long)size);
-	export_grow(export, (uint64_t)size);
+	instance_grow(instance, (uint64_t)size);
 	return 0;
 }
 
-static int file_set_size(struct export *export, uint64_t size, struct error *err)
+static int file_set_size(struct instance *instance, uint64_t size, struct error *err)
 {
-	struct file *f = export->private;
+	struct file *f = instance->private;
 
 	if (!S_ISREG(f->stat.st_mode))
 		return error_set(err, EOPNOTSUPP,
@@ -619,9 +622,9 @@ static int file_set_size(struct export *export, uint64_t size, struct error *err
 	return 0;
 }
 
-static void close_flush_fds(struct export *export)
+static void close_flush_fds(struct instance *instance)
 {
-	struct file *f = export->private;
+	struct file *f = instance->private;
 
 	for (unsigned i = 0; i < f->nr_flush_fds; i++)
 		if (f->flush_fds[i] >= 0)
@@ -629,24 +632,25 @@ static void close_flush_fds(struct export *export)
 	free(f->flush_fds);
 }
 
-static int open_flush_fds(struct export *export, struct error *err)
+static int open_flush_fds(struct instance *instance, struct error *err)
 {
-	struct file *f = export->private;
+	struct file *f = instance->private;
 	int fd, ret;
 
-	f->flush_fds = malloc(export->nr_queues * sizeof(*f->flush_fds));
+	f->flush_fds = malloc(instance->nr_queues * sizeof(*f->flush_fds));
 	if (!f->flush_fds)
 		return error_set(err, ENOMEM, "no memory");
-	for (unsigned i = 0; i < export->nr_queues; i++) {
-		fd = export->read_only
-			     ? -1
-			     : export->host->open_file(export, f->path, access_mode(export), 0);
+	for (unsigned i = 0; i < instance->nr_queues; i++) {
+		fd = instance->read_only ? -1
+					 : instance->host->open_file(instance, f->path,
+								     access_mode(instance), 0);
 		f->flush_fds[f->nr_flush_fds++] = fd;
-		if (export->read_only)
+		if (instance->read_only)
 			continue;
-		ret = fd < 0 ? open_failed(export, f->path, fd, err) : check_same_file(f, fd, err);
+		ret = fd < 0 ? open_failed(instance, f->path, fd, err)
+			     : check_same_file(f, fd, err);
 		if (ret) {
-			close_flush_fds(export);
+			close_flush_fds(instance);
 			return ret;
 		}
 	}
@@ -654,18 +658,18 @@ static int open_flush_fds(struct export *export, struct error *err)
 }
 
 /* Opens the data, for nobody else: -EBUSY where somebody has it. */
-static int take_data(struct export *export, struct error *err)
+static int take_data(struct instance *instance, struct error *err)
 {
-	struct file *f = export->private;
-	int ret = open_data(export, err);
+	struct file *f = instance->private;
+	int ret = open_data(instance, err);
 
 	if (ret)
 		return ret;
 	ret = check_same_file(f, f->fd, err);
 	if (!ret)
-		ret = check_writable(export, err);
+		ret = check_writable(instance, err);
 	if (!ret)
-		ret = lock_file(export, err);
+		ret = lock_file(instance, err);
 	if (ret)
 		close(f->fd);
 	return ret;
@@ -675,23 +679,23 @@ static int take_data(struct export *export, struct error *err)
  * Of a server that has ended the kernel keeps the files a little longer: it frees a
  * ring, and what is registered there, when it comes to it.
  */
-static int take_data_over(struct export *export, struct error *err)
+static int take_data_over(struct instance *instance, struct error *err)
 {
 	static const struct timespec pause = { .tv_nsec = RELEASE_PAUSE_MS * 1000000 };
-	int ret = take_data(export, err);
+	int ret = take_data(instance, err);
 
 	for (unsigned ms = 0; ret == -EBUSY && ms < RELEASE_MS; ms += RELEASE_PAUSE_MS) {
 		nanosleep(&pause, NULL);
-		ret = take_data(export, err);
+		ret = take_data(instance, err);
 	}
 	return ret;
 }
 
 /* The disk at this path may be another one than when the export was declared. */
-static int check_disk(const struct export *export, struct error *err)
+static int check_disk(const struct instance *instance, struct error *err)
 {
-	const struct option_value *wanted = export_option(export, "disk");
-	const struct file *f = export->private;
+	const struct option_value *wanted = instance_option(instance, "disk");
+	const struct file *f = instance->private;
 	char disk[IDENTITY_BYTES];
 
 	if (!wanted->set)
@@ -699,7 +703,7 @@ static int check_disk(const struct export *export, struct error *err)
 	if (!S_ISBLK(f->stat.st_mode))
 		return error_set(err, EINVAL, "%s: disk=%s: it is no block device: leave disk= out",
 				 f->path, wanted->text);
-	file_identity_fact(export->identity, "disk", disk, sizeof(disk));
+	file_identity_fact(instance->identity, "disk", disk, sizeof(disk));
 	if (!strcmp(disk, wanted->text))
 		return 0;
 	return error_set(err, ESTALE,
@@ -719,39 +723,39 @@ static bool file_record(const char *option, const struct backend_limits *limits,
 	return !device;
 }
 
-static int file_open(struct export *export, struct error *err)
+static int file_open(struct instance *instance, struct error *err)
 {
-	struct file *f = export->private;
-	struct backend_limits *l = &export->limits;
+	struct file *f = instance->private;
+	struct backend_limits *l = &instance->limits;
 	int ret = 0;
 
-	f->path = path_of(export);
+	f->path = path_of(instance);
 	f->fd = -1;
-	if (export_option(export, "create")->set && !export->resumed)
-		ret = make_file(export, err);
-	if (ret == -EEXIST && export->restored)
+	if (instance_option(instance, "create")->set && !instance->resumed)
+		ret = make_file(instance, err);
+	if (ret == -EEXIST && instance->restored)
 		ret = 0;
 	if (!ret)
-		ret = look_at_type(export, err);
+		ret = look_at_type(instance, err);
 	if (ret)
 		goto remove;
-	ret = export->resumed ? take_data_over(export, err) : take_data(export, err);
+	ret = instance->resumed ? take_data_over(instance, err) : take_data(instance, err);
 	if (ret)
 		goto remove;
-	file_identity(export, f->fd, &f->stat);
-	ret = check_disk(export, err);
+	file_identity(instance, f->fd, &f->stat);
+	ret = check_disk(instance, err);
 	if (!ret)
-		ret = learn_size(export, err);
+		ret = learn_size(instance, err);
 	if (ret)
 		goto close;
-	l->read_only = export->read_only;
-	l->volatile_cache = l->fua = !export->read_only;
-	learn_backing_device(export);
+	l->read_only = instance->read_only;
+	l->volatile_cache = l->fua = !instance->read_only;
+	learn_backing_device(instance);
 	if (S_ISBLK(f->stat.st_mode))
-		learn_device_operations(export);
-	else if (!export->read_only && l->size)
-		learn_file_operations(export);
-	ret = open_flush_fds(export, err);
+		learn_device_operations(instance);
+	else if (!instance->read_only && l->size)
+		learn_file_operations(instance);
+	ret = open_flush_fds(instance, err);
 	if (ret)
 		goto close;
 	return 0;
@@ -760,19 +764,19 @@ close:
 	close(f->fd);
 remove:
 	if (f->created)
-		export->host->remove_file(export, f->path);
+		instance->host->remove_file(instance, f->path);
 	return ret;
 }
 
-static void file_close(struct export *export)
+static void file_close(struct instance *instance)
 {
-	struct file *f = export->private;
+	struct file *f = instance->private;
 
-	close_flush_fds(export);
+	close_flush_fds(instance);
 	close(f->fd);
 	/* Made for a device that never was: as if nothing had happened. */
-	if (f->created && !export->served)
-		export->host->remove_file(export, f->path);
+	if (f->created && !instance->served)
+		instance->host->remove_file(instance, f->path);
 }
 
 static int add_file(struct queue *queue, int fd, const char *path, struct error *err)
@@ -786,7 +790,7 @@ static int add_file(struct queue *queue, int fd, const char *path, struct error 
 
 static int file_queue_open(struct queue *queue, struct error *err)
 {
-	struct file *f = queue_export(queue)->private;
+	struct file *f = queue_instance(queue)->private;
 	struct file_queue *fq = queue_private(queue);
 	int flush_fd = f->flush_fds[queue_index(queue)];
 
@@ -803,8 +807,8 @@ static void transfer(struct io *io);
 
 static void transferred(struct io *io, int result)
 {
-	const struct export *export = queue_export(io->queue);
-	const struct file *f = export->private;
+	const struct instance *instance = queue_instance(io->queue);
+	const struct file *f = instance->private;
 	struct file_io *fio = io_private(io);
 	uint32_t left = io->length - fio->done;
 
@@ -825,7 +829,7 @@ static void transferred(struct io *io, int result)
 	 * The file has become shorter.  Direct I/O cannot go on within a block; through
 	 * the page cache it can.
 	 */
-	if (!result || (f->direct && fio->done % export->limits.logical_block))
+	if (!result || (f->direct && fio->done % instance->limits.logical_block))
 		io_complete(io, -EIO);
 	else
 		transfer(io);
@@ -842,24 +846,24 @@ static void transfer(struct io *io)
 
 static void flushed(struct io *io, int result)
 {
-	struct export *export = queue_export(io->queue);
+	struct instance *instance = queue_instance(io->queue);
 
-	if (result < 0 && export_set_lost(export, result))
+	if (result < 0 && instance_set_lost(instance, result))
 		log_error(
-			export->name,
+			instance->name,
 			"a flush failed: %s: what was written since the last one may be lost; flushes "
 			"fail until it is exported anew",
 			strerror(-result));
 	/* Lost by another queue's flush while this one ran. */
 	if (result >= 0)
-		result = export_lost(export);
+		result = instance_lost(instance);
 	io_complete(io, result);
 }
 
 static void flush(struct io *io)
 {
 	struct file_queue *fq = queue_private(io->queue);
-	int lost = export_lost(queue_export(io->queue));
+	int lost = instance_lost(queue_instance(io->queue));
 
 	if (lost)
 		io_complete(io, lost);
@@ -876,7 +880,7 @@ static void deallocated(struct io *io, int result)
 
 static void discarded(struct io *io, int result)
 {
-	struct file *f = queue_export(io->queue)->private;
+	struct file *f = queue_instance(io->queue)->private;
 
 	/* Before Linux 6.12 the ring has no such command; a hole serves, where it can be punched. */
 	if (result != -EOPNOTSUPP) {
@@ -901,7 +905,7 @@ static void punched(struct io *io, int result)
 
 static void deallocate(struct io *io)
 {
-	struct file *f = queue_export(io->queue)->private;
+	struct file *f = queue_instance(io->queue)->private;
 	struct file_queue *fq = queue_private(io->queue);
 	bool keep = io->op == IO_WRITE_ZEROES && (io->flags & IO_KEEP || !f->punches);
 	int mode = FALLOC_FL_PUNCH_HOLE;
@@ -949,7 +953,7 @@ static const struct backend file_backend = {
 	.partitions = true,
 	.options = file_options,
 	.recorded = file_recorded,
-	.export_size = sizeof(struct file),
+	.instance_size = sizeof(struct file),
 	.queue_size = sizeof(struct file_queue),
 	.io_size = sizeof(struct file_io),
 	.check = file_check,

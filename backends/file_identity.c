@@ -40,14 +40,14 @@
 
 /* ---- the facts ---- */
 
-__attribute__((format(printf, 2, 3))) static void add(struct export *export, const char *format,
+__attribute__((format(printf, 2, 3))) static void add(struct instance *instance, const char *format,
 						      ...)
 {
-	size_t length = strlen(export->identity);
+	size_t length = strlen(instance->identity);
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(export->identity + length, sizeof(export->identity) - length, format, args);
+	vsnprintf(instance->identity + length, sizeof(instance->identity) - length, format, args);
 	va_end(args);
 }
 
@@ -68,7 +68,7 @@ static uint64_t hash_handle(const struct file_handle *handle)
 	return hash;
 }
 
-static void add_handle(struct export *export, int fd)
+static void add_handle(struct instance *instance, int fd)
 {
 	union {
 		struct file_handle handle;
@@ -77,21 +77,21 @@ static void add_handle(struct export *export, int fd)
 	int mount;
 
 	if (!name_to_handle_at(fd, "", &h.handle, &mount, AT_EMPTY_PATH))
-		add(export, " handle=%016" PRIx64, hash_handle(&h.handle));
+		add(instance, " handle=%016" PRIx64, hash_handle(&h.handle));
 }
 
-static void add_birth(struct export *export, int fd, bool fat)
+static void add_birth(struct instance *instance, int fd, bool fat)
 {
 	struct statx stx;
 
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &stx) || !(stx.stx_mask & STATX_BTIME))
 		return;
 	if (!fat || stx.stx_btime.tv_sec >= FAT_EPOCH)
-		add(export, " born=%lld.%09u", (long long)stx.stx_btime.tv_sec,
+		add(instance, " born=%lld.%09u", (long long)stx.stx_btime.tv_sec,
 		    stx.stx_btime.tv_nsec);
 }
 
-static void add_file_facts(struct export *export, int fd, const struct stat *st)
+static void add_file_facts(struct instance *instance, int fd, const struct stat *st)
 {
 	struct statfs fs = { 0 };
 	uint64_t id;
@@ -102,21 +102,21 @@ static void add_file_facts(struct export *export, int fd, const struct stat *st)
 	fat = (unsigned)fs.f_type == MSDOS_SUPER_MAGIC || (unsigned)fs.f_type == EXFAT_SUPER_MAGIC;
 	id = (uint32_t)fs.f_fsid.__val[0] | (uint64_t)(uint32_t)fs.f_fsid.__val[1] << 32;
 	if ((unsigned)fs.f_type == NFS_SUPER_MAGIC)
-		add(export, " fs=nfs"); /* the handle is the server's word */
+		add(instance, " fs=nfs"); /* the handle is the server's word */
 	else if (id && id != fsid_of_dev(st->st_dev))
-		add(export, " fs=%016" PRIx64, id);
+		add(instance, " fs=%016" PRIx64, id);
 	if (fat)
-		add(export, " renumbers");
+		add(instance, " renumbers");
 	/* Made up anew whenever the inode is read: no fact. */
 	else if ((unsigned)fs.f_type != FUSE_SUPER_MAGIC)
-		add_handle(export, fd);
-	add_birth(export, fd, fat);
+		add_handle(instance, fd);
+	add_birth(instance, fd, fat);
 }
 
 /* ---- the disk ---- */
 
 /* An attribute of the disk, a partition's whole disk; one word, as a fact needs it. */
-static bool read_attribute(struct export *export, dev_t dev, const char *in, const char *name,
+static bool read_attribute(struct instance *instance, dev_t dev, const char *in, const char *name,
 			   char *text, size_t size)
 {
 	char path[128];
@@ -124,7 +124,7 @@ static bool read_attribute(struct export *export, dev_t dev, const char *in, con
 	int fd;
 
 	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s%s", major(dev), minor(dev), in, name);
-	fd = export->host->open_file(export, path, O_RDONLY | O_CLOEXEC, 0);
+	fd = instance->host->open_file(instance, path, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return false;
 	n = read(fd, text, size - 1);
@@ -140,7 +140,7 @@ static bool read_attribute(struct export *export, dev_t dev, const char *in, con
 	return true;
 }
 
-static void add_disk_facts(struct export *export, dev_t dev, bool itself)
+static void add_disk_facts(struct instance *instance, dev_t dev, bool itself)
 {
 	static const char *const identifiers[] = { "wwid",    "device/wwid", "dm/uuid",
 						   "md/uuid", "serial",      "device/cid" };
@@ -148,33 +148,33 @@ static void add_disk_facts(struct export *export, dev_t dev, bool itself)
 	bool partition;
 	const char *in;
 
-	partition = read_attribute(export, dev, "", "partition", number, sizeof(number));
+	partition = read_attribute(instance, dev, "", "partition", number, sizeof(number));
 	in = partition ? "../" : "";
 	for (unsigned i = 0; i < sizeof(identifiers) / sizeof(*identifiers); i++) {
-		if (!read_attribute(export, dev, in, identifiers[i], text, sizeof(text)))
+		if (!read_attribute(instance, dev, in, identifiers[i], text, sizeof(text)))
 			continue;
-		add(export, " disk=%s%s%s", text, partition ? "-part" : "",
+		add(instance, " disk=%s%s%s", text, partition ? "-part" : "",
 		    partition ? number : "");
 		break;
 	}
-	if (itself && read_attribute(export, dev, in, "diskseq", text, sizeof(text)))
-		add(export, " seq=%s", text);
-	if (partition && read_attribute(export, dev, "", "start", start, sizeof(start)))
-		add(export, " start=%s", start);
+	if (itself && read_attribute(instance, dev, in, "diskseq", text, sizeof(text)))
+		add(instance, " seq=%s", text);
+	if (partition && read_attribute(instance, dev, "", "start", start, sizeof(start)))
+		add(instance, " start=%s", start);
 }
 
-void file_identity(struct export *export, int fd, const struct stat *st)
+void file_identity(struct instance *instance, int fd, const struct stat *st)
 {
 	bool device = S_ISBLK(st->st_mode);
 	dev_t disk = device ? st->st_rdev : st->st_dev;
 
-	snprintf(export->identity, sizeof(export->identity), "%s %llu:%llu:%llu",
+	snprintf(instance->identity, sizeof(instance->identity), "%s %llu:%llu:%llu",
 		 device ? BLOCK_DEVICE : FILE_KIND, (unsigned long long)st->st_dev,
 		 (unsigned long long)st->st_ino, (unsigned long long)st->st_rdev);
 	if (!device)
-		add_file_facts(export, fd, st);
+		add_file_facts(instance, fd, st);
 	if (major(disk))
-		add_disk_facts(export, disk, device);
+		add_disk_facts(instance, disk, device);
 }
 
 /* ---- the comparison ---- */

@@ -23,8 +23,8 @@
 
 #include "engine/backend.h"
 
-/* Fills export->identity for fd, open and with this stat.  Device's thread. */
-void file_identity(struct export *export, int fd, const struct stat *st);
+/* Fills instance->identity for fd, open and with this stat.  Device's thread. */
+void file_identity(struct instance *instance, int fd, const struct stat *st);
 
 /* backend->differs. */
 const char *file_identity_differs(const char *was, const char *now);

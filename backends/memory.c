@@ -80,58 +80,58 @@ struct memory_io {
 	uint64_t first, end; /* the shards that this request is freeing */
 };
 
-static uint64_t page_bytes(const struct export *export)
+static uint64_t page_bytes(const struct instance *instance)
 {
 	static const uint64_t bytes[] = { 4096, 2ull << 20, 1ull << 30 };
 
-	return bytes[export_option(export, "hugepages")->word];
+	return bytes[instance_option(instance, "hugepages")->word];
 }
 
-static uint64_t shard_bytes(const struct export *export)
+static uint64_t shard_bytes(const struct instance *instance)
 {
-	uint64_t shard = export_option(export, "shard")->number, page = page_bytes(export);
+	uint64_t shard = instance_option(instance, "shard")->number, page = page_bytes(instance);
 
 	/* A default smaller than a huge page gives way. */
-	return !export_option(export, "shard")->given && shard < page ? page : shard;
+	return !instance_option(instance, "shard")->given && shard < page ? page : shard;
 }
 
-static int memory_check(const struct export *export, struct error *err)
+static int memory_check(const struct instance *instance, struct error *err)
 {
-	uint64_t size, shard = shard_bytes(export);
+	uint64_t size, shard = shard_bytes(instance);
 	char text[24];
 
-	if (export_size(export, &size, err))
+	if (instance_size(instance, &size, err))
 		return -EINVAL;
 	if (shard & (shard - 1))
 		return error_set(err, EINVAL, "shard: '%s' does not fit: give a power of 2",
-				 export_option(export, "shard")->text);
+				 instance_option(instance, "shard")->text);
 	/* The memory consists of whole shards, and is a file of the kernel's. */
 	if (size > INT64_MAX - (shard - 1))
 		return error_set(err, EINVAL,
 				 "'%s': in whole shards of %s it is too large: give a size below "
 				 "8E, as in %s:512M",
-				 export->name, size_format(shard, text, sizeof(text)),
-				 export->backend->scheme);
-	if (export_option(export, "limit")->word < 0 &&
-	    export_option(export, "limit")->number < shard)
+				 instance->name, size_format(shard, text, sizeof(text)),
+				 instance->backend->scheme);
+	if (instance_option(instance, "limit")->word < 0 &&
+	    instance_option(instance, "limit")->number < shard)
 		return error_set(
 			err, EINVAL,
 			"limit: '%s' is less than one shard (%s): give a larger limit, or a smaller "
 			"shard=",
-			export_option(export, "limit")->text,
+			instance_option(instance, "limit")->text,
 			size_format(shard, text, sizeof(text)));
-	if (shard < page_bytes(export))
+	if (shard < page_bytes(instance))
 		return error_set(err, EINVAL,
 				 "shard: '%s' is smaller than the huge pages asked for (%s)",
-				 export_option(export, "shard")->text,
-				 export_option(export, "hugepages")->text);
+				 instance_option(instance, "shard")->text,
+				 instance_option(instance, "hugepages")->text);
 	return 0;
 }
 
-static void set_policy(const struct memory *m, const struct export *export)
+static void set_policy(const struct memory *m, const struct instance *instance)
 {
 	unsigned long nodes[64] = { 0 }; /* 4096 nodes */
-	int word = export_option(export, "numa")->word;
+	int word = instance_option(instance, "numa")->word;
 	long ret = 0;
 
 	if (!word)
@@ -146,8 +146,8 @@ static void set_policy(const struct memory *m, const struct export *export)
 		ret = syscall(SYS_mbind, m->base, m->size, MPOL_LOCAL, NULL, 0ul, 0);
 	}
 	if (ret)
-		log_warning(export->name, "numa=%s has no effect: mbind: %s",
-			    export_option(export, "numa")->text, strerror(errno));
+		log_warning(instance->name, "numa=%s has no effect: mbind: %s",
+			    instance_option(instance, "numa")->text, strerror(errno));
 }
 
 /* Where the kernel says how many huge pages could be had; NULL past the last. */
@@ -163,65 +163,66 @@ static const char *hugepages_path(uint64_t page, unsigned index, char *path, siz
 }
 
 /* Huge pages that could be had now; those that the kernel may make on demand count as some. */
-static uint64_t free_hugepages(struct export *export)
+static uint64_t free_hugepages(struct instance *instance)
 {
 	uint64_t sum = 0, n;
 	char path[96];
 
-	for (unsigned i = 0; hugepages_path(page_bytes(export), i, path, sizeof(path)); i++)
-		if (export_read_number(export, path, &n))
+	for (unsigned i = 0; hugepages_path(page_bytes(instance), i, path, sizeof(path)); i++)
+		if (instance_read_number(instance, path, &n))
 			sum += n;
 	return sum;
 }
 
-static void memory_needs(const struct export *export, backend_need_callback *need, void *context)
+static void memory_needs(const struct instance *instance, backend_need_callback *need,
+			 void *context)
 {
 	char path[96];
 
-	if (!export_option(export, "hugepages")->word)
+	if (!instance_option(instance, "hugepages")->word)
 		return;
-	for (unsigned i = 0; hugepages_path(page_bytes(export), i, path, sizeof(path)); i++)
+	for (unsigned i = 0; hugepages_path(page_bytes(instance), i, path, sizeof(path)); i++)
 		need(context, NEED_HOST_READ, path);
 }
 
-static int open_memfd(struct export *export, struct error *err)
+static int open_memfd(struct instance *instance, struct error *err)
 {
 	static const unsigned flags[] = { 0, MFD_HUGETLB | MFD_HUGE_2MB,
 					  MFD_HUGETLB | MFD_HUGE_1GB };
-	int huge = export_option(export, "hugepages")->word;
-	int fd = export->host->keep_memory(export, flags[huge]);
+	int huge = instance_option(instance, "hugepages")->word;
+	int fd = instance->host->keep_memory(instance, flags[huge]);
 
-	if (export->resumed && fd < 0)
+	if (instance->resumed && fd < 0)
 		return error_set(err, fd,
 				 "its content was lost with the process that held it (%s): remove "
 				 "the export, and make it anew",
 				 strerror(-fd));
 	if (fd < 0 && huge)
 		return error_set(err, fd, "hugepages=%s: this machine does not have them: %s",
-				 export_option(export, "hugepages")->text, strerror(-fd));
-	if (huge && !export->resumed && !free_hugepages(export)) {
+				 instance_option(instance, "hugepages")->text, strerror(-fd));
+	if (huge && !instance->resumed && !free_hugepages(instance)) {
 		close(fd);
 		return error_set(
 			err, ENOSPC,
 			"hugepages=%s: none are free: set some aside (sysctl vm.nr_hugepages for "
 			"2M, hugepagesz= and hugepages= at boot for 1G)",
-			export_option(export, "hugepages")->text);
+			instance_option(instance, "hugepages")->text);
 	}
 	if (fd < 0)
 		return error_set(err, fd, "memfd_create: %s", strerror(-fd));
 	return fd;
 }
 
-static void count_shards(struct export *export, int64_t change);
+static void count_shards(struct instance *instance, int64_t change);
 
 /* Content of an earlier worker: shards that hold anything are LIVE. */
-static void find_live_shards(struct export *export)
+static void find_live_shards(struct instance *instance)
 {
-	struct memory *m = export->private;
+	struct memory *m = instance->private;
 	off_t data = 0, hole, end = (off_t)m->size;
 	uint64_t shard, next = 0;
 
-	__atomic_store_n(&export->gauges[GAUGE_ALLOCATED], 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&instance->gauges[GAUGE_ALLOCATED], 0, __ATOMIC_RELAXED);
 	while (data < end) {
 		data = lseek(m->fd, data, SEEK_DATA);
 		if (data < 0)
@@ -233,44 +234,44 @@ static void find_live_shards(struct export *export)
 		for (shard = shard > next ? shard : next; shard << m->shard_shift < (uint64_t)hole;
 		     shard++) {
 			atomic_store(&m->shards[shard], SHARD_LIVE);
-			count_shards(export, 1);
+			count_shards(instance, 1);
 		}
 		next = shard;
 		data = hole;
 	}
 }
 
-static int memory_open(struct export *export, struct error *err)
+static int memory_open(struct instance *instance, struct error *err)
 {
-	const struct option_value *limit = export_option(export, "limit");
-	struct backend_limits *l = &export->limits;
-	struct memory *m = export->private;
-	uint64_t shard = shard_bytes(export), nr_shards;
+	const struct option_value *limit = instance_option(instance, "limit");
+	struct backend_limits *l = &instance->limits;
+	struct memory *m = instance->private;
+	uint64_t shard = shard_bytes(instance), nr_shards;
 	int ret;
 
-	if (export_size(export, &l->size, err))
+	if (instance_size(instance, &l->size, err))
 		return -EINVAL;
-	l->logical_block = export->block_size ? export->block_size : 512;
+	l->logical_block = instance->block_size ? instance->block_size : 512;
 	l->physical_block = 4096;
 	/* Huge pages are zeroed in place where they cannot go: not for long at a time. */
 	l->max_discard = l->max_write_zeroes =
-		export_option(export, "hugepages")->word ? 16u << 20 : 1u << 30;
+		instance_option(instance, "hugepages")->word ? 16u << 20 : 1u << 30;
 	l->discard_granularity = 4096;
-	l->read_only = export->read_only;
+	l->read_only = instance->read_only;
 
-	m->hugepages = export_option(export, "hugepages")->word;
+	m->hugepages = instance_option(instance, "hugepages")->word;
 	m->shard_shift = (unsigned)__builtin_ctzll(shard);
 	nr_shards = (l->size + shard - 1) >> m->shard_shift;
 	m->size = nr_shards << m->shard_shift;
 	m->limit_shards = limit->word < 0 ? limit->number >> m->shard_shift : UINT64_MAX;
-	m->fd = open_memfd(export, err);
+	m->fd = open_memfd(instance, err);
 	if (m->fd < 0)
 		return m->fd;
-	if (export->resumed && lseek(m->fd, 0, SEEK_END) != (off_t)m->size) {
+	if (instance->resumed && lseek(m->fd, 0, SEEK_END) != (off_t)m->size) {
 		ret = error_set(err, ESTALE, "the memory that was kept is not this export's");
 		goto close_fd;
 	}
-	if (!export->resumed && ftruncate(m->fd, (off_t)m->size)) {
+	if (!instance->resumed && ftruncate(m->fd, (off_t)m->size)) {
 		ret = error_set(err, errno, "a memory of %llu bytes: %s: give a smaller size",
 				(unsigned long long)m->size, strerror(errno));
 		goto close_fd;
@@ -296,10 +297,10 @@ static int memory_open(struct export *export, struct error *err)
 				(unsigned long long)nr_shards, strerror(errno));
 		goto unmap;
 	}
-	set_policy(m, export);
-	if (export->resumed)
-		find_live_shards(export);
-	__atomic_store_n(&export->gauges[GAUGE_LIMIT],
+	set_policy(m, instance);
+	if (instance->resumed)
+		find_live_shards(instance);
+	__atomic_store_n(&instance->gauges[GAUGE_LIMIT],
 			 limit->word < 0 ? m->limit_shards << m->shard_shift : m->size,
 			 __ATOMIC_RELAXED);
 	return 0;
@@ -311,9 +312,9 @@ close_fd:
 	return ret;
 }
 
-static void memory_close(struct export *export)
+static void memory_close(struct instance *instance)
 {
-	struct memory *m = export->private;
+	struct memory *m = instance->private;
 
 	munmap((void *)m->shards, (m->size >> m->shard_shift) * sizeof(*m->shards));
 	munmap(m->base, m->size);
@@ -322,7 +323,7 @@ static void memory_close(struct export *export)
 
 static int memory_queue_open(struct queue *queue, struct error *err)
 {
-	struct memory *m = queue_export(queue)->private;
+	struct memory *m = queue_instance(queue)->private;
 	struct memory_queue *mq = queue_private(queue);
 
 	mq->file = queue_add_file(queue, m->fd);
@@ -331,19 +332,19 @@ static int memory_queue_open(struct queue *queue, struct error *err)
 	return 0;
 }
 
-static void count_shards(struct export *export, int64_t change)
+static void count_shards(struct instance *instance, int64_t change)
 {
-	struct memory *m = export->private;
+	struct memory *m = instance->private;
 
 	atomic_fetch_add_explicit(&m->live_shards, (uint64_t)change, memory_order_relaxed);
-	__atomic_fetch_add(&export->gauges[GAUGE_ALLOCATED], (uint64_t)change << m->shard_shift,
+	__atomic_fetch_add(&instance->gauges[GAUGE_ALLOCATED], (uint64_t)change << m->shard_shift,
 			   __ATOMIC_RELAXED);
 }
 
 /* Counts one more shard, if the limit allows it. */
-static bool reserve_shard(struct export *export)
+static bool reserve_shard(struct instance *instance)
 {
-	struct memory *m = export->private;
+	struct memory *m = instance->private;
 	uint64_t live = atomic_load_explicit(&m->live_shards, memory_order_relaxed);
 
 	do {
@@ -351,7 +352,7 @@ static bool reserve_shard(struct export *export)
 			return false;
 	} while (!atomic_compare_exchange_weak_explicit(
 		&m->live_shards, &live, live + 1, memory_order_relaxed, memory_order_relaxed));
-	__atomic_fetch_add(&export->gauges[GAUGE_ALLOCATED], 1ull << m->shard_shift,
+	__atomic_fetch_add(&instance->gauges[GAUGE_ALLOCATED], 1ull << m->shard_shift,
 			   __ATOMIC_RELAXED);
 	return true;
 }
@@ -374,9 +375,9 @@ static int populate(const struct memory *m, uint64_t shard)
 }
 
 /* The first write to a shard; the caller is counted as its writer. */
-static int make_live(struct export *export, uint64_t shard)
+static int make_live(struct instance *instance, uint64_t shard)
 {
-	struct memory *m = export->private;
+	struct memory *m = instance->private;
 	_Atomic uint32_t *state = &m->shards[shard];
 	uint32_t old;
 	int ret = 0;
@@ -400,12 +401,12 @@ static int make_live(struct export *export, uint64_t shard)
 		if (ret || atomic_compare_exchange_weak(state, &old, old | SHARD_LIVE))
 			goto unclaim;
 	}
-	if (!reserve_shard(export)) {
+	if (!reserve_shard(instance)) {
 		ret = -ENOSPC;
 	} else {
 		ret = populate(m, shard);
 		if (ret)
-			count_shards(export, -1);
+			count_shards(instance, -1);
 	}
 	if (!ret)
 		atomic_fetch_or(state, SHARD_LIVE);
@@ -416,13 +417,13 @@ unclaim:
 
 static int write_shard(struct io *io, uint64_t shard, uint64_t offset, uint32_t at, uint32_t length)
 {
-	struct export *export = queue_export(io->queue);
-	struct memory *m = export->private;
+	struct instance *instance = queue_instance(io->queue);
+	struct memory *m = instance->private;
 	_Atomic uint32_t *state = &m->shards[shard];
 	int ret = 0;
 
 	if (!(atomic_fetch_add(state, 1) & SHARD_LIVE))
-		ret = make_live(export, shard);
+		ret = make_live(instance, shard);
 	if (!ret)
 		ret = io_copy_from(io, at, m->base + offset, length);
 	atomic_fetch_sub(state, 1);
@@ -431,7 +432,7 @@ static int write_shard(struct io *io, uint64_t shard, uint64_t offset, uint32_t 
 
 static int read_shard(struct io *io, uint64_t shard, uint64_t offset, uint32_t at, uint32_t length)
 {
-	struct memory *m = queue_export(io->queue)->private;
+	struct memory *m = queue_instance(io->queue)->private;
 
 	if (!(atomic_load_explicit(&m->shards[shard], memory_order_acquire) & SHARD_LIVE))
 		return io_fill_zero(io, at, length);
@@ -440,7 +441,7 @@ static int read_shard(struct io *io, uint64_t shard, uint64_t offset, uint32_t a
 
 static void read_or_write(struct io *io)
 {
-	struct memory *m = queue_export(io->queue)->private;
+	struct memory *m = queue_instance(io->queue)->private;
 	uint64_t offset = io->offset, shard;
 	uint32_t at = 0, length;
 	int ret;
@@ -498,8 +499,8 @@ static void begin_free(struct memory *m, struct io *io)
 
 static void end_free(struct io *io, int result)
 {
-	struct export *export = queue_export(io->queue);
-	struct memory *m = export->private;
+	struct instance *instance = queue_instance(io->queue);
+	struct memory *m = instance->private;
 	struct memory_io *mio = io_private(io);
 
 	for (uint64_t i = mio->first; i < mio->end; i++) {
@@ -511,7 +512,7 @@ static void end_free(struct io *io, int result)
 		old = atomic_fetch_and(&m->shards[i], ~(SHARD_FREEING | SHARD_EMPTY));
 		/* LIVE: a writer has made it so, and has its count. */
 		if (!(old & (SHARD_EMPTY | SHARD_LIVE)))
-			count_shards(export, -1);
+			count_shards(instance, -1);
 	}
 }
 
@@ -539,7 +540,7 @@ static void zero_in_place(struct memory *m, uint64_t offset, uint64_t end)
 
 static void give_back(struct io *io)
 {
-	struct memory *m = queue_export(io->queue)->private;
+	struct memory *m = queue_instance(io->queue)->private;
 	struct memory_queue *mq = queue_private(io->queue);
 	struct memory_io *mio = io_private(io);
 	uint64_t from = io->offset, end = io->offset + io->length;
@@ -596,7 +597,7 @@ static const struct backend memory_backend = {
 	.partitions = true,
 	.options = memory_options,
 	.gauges = memory_gauges,
-	.export_size = sizeof(struct memory),
+	.instance_size = sizeof(struct memory),
 	.queue_size = sizeof(struct memory_queue),
 	.io_size = sizeof(struct memory_io),
 	.check = memory_check,

@@ -4,27 +4,27 @@
  */
 #include "engine/backend.h"
 
-static int null_check(const struct export *export, struct error *err)
+static int null_check(const struct instance *instance, struct error *err)
 {
 	uint64_t size;
 
-	return export_size(export, &size, err);
+	return instance_size(instance, &size, err);
 }
 
-static int null_open(struct export *export, struct error *err)
+static int null_open(struct instance *instance, struct error *err)
 {
-	struct backend_limits *l = &export->limits;
+	struct backend_limits *l = &instance->limits;
 
-	l->logical_block = export->block_size ? export->block_size : 512;
+	l->logical_block = instance->block_size ? instance->block_size : 512;
 	l->physical_block = 4096;
 	l->max_discard = l->max_write_zeroes = 1u << 30;
-	l->read_only = export->read_only;
-	return export_size(export, &l->size, err);
+	l->read_only = instance->read_only;
+	return instance_size(instance, &l->size, err);
 }
 
-static void null_close(struct export *export)
+static void null_close(struct instance *instance)
 {
-	(void)export;
+	(void)instance;
 }
 
 static void null_submit(struct io *io)

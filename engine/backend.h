@@ -26,7 +26,7 @@
 #include "common/option.h"
 #include "engine/ring_op.h"
 
-struct export;
+struct instance;
 struct queue;
 
 /* ---- one request ---- */
@@ -108,7 +108,7 @@ void *io_data(struct io *io);
 /* ---- the queue, as a backend sees it ---- */
 
 void *queue_private(struct queue *queue); /* queue_size bytes, zeroed */
-struct export *queue_export(struct queue *queue);
+struct instance *queue_instance(struct queue *queue);
 unsigned queue_index(const struct queue *queue);
 /*
  * From queue_open() only: makes fd known to the queue's ring; fd stays the
@@ -145,7 +145,7 @@ uint64_t queue_now_ns(const struct queue *queue);
 /* Has the queue do a round, with its round_end(), soon.  Any thread. */
 void queue_wake(struct queue *queue);
 
-/* ---- the export ---- */
+/* ---- the instance: an export, opened ---- */
 
 /* Limits of the storage; filled by open(), sizes in bytes. */
 struct backend_limits {
@@ -176,15 +176,15 @@ struct backend_host {
 	 * open(2) of a path that the export's locator or options name.  Returns a
 	 * descriptor that the caller owns, or -errno.  Device's thread.
 	 */
-	int (*open_file)(struct export *export, const char *path, int flags, unsigned mode);
+	int (*open_file)(struct instance *instance, const char *path, int flags, unsigned mode);
 	/* unlink(2) of a file that open_file() has created. */
-	void (*remove_file)(struct export *export, const char *path);
+	void (*remove_file)(struct instance *instance, const char *path);
 	/*
 	 * A memfd (memfd_create(2) with flags, in addition to MFD_CLOEXEC) for content
-	 * that is to outlive this process: where export->resumed, the one that the
+	 * that is to outlive this process: where instance->resumed, the one that the
 	 * earlier server had.  The caller's to close; -errno.  Device's thread.
 	 */
-	int (*keep_memory)(struct export *export, unsigned flags);
+	int (*keep_memory)(struct instance *instance, unsigned flags);
 	/*
 	 * Optional.  Tells of a connection on which writes go to a server: should this
 	 * process die, the host shuts it, and lets no other process serve the device before
@@ -193,7 +193,7 @@ struct backend_host {
 	 * (below HOST_CONNECTIONS): fd takes the place of the connection before it there; -1:
 	 * that one is over.  fd stays the caller's.  Any thread; does not wait.
 	 */
-	void (*keep_connection)(const struct export *export, unsigned slot, int fd,
+	void (*keep_connection)(const struct instance *instance, unsigned slot, int fd,
 				uint64_t wait_ms);
 	/*
 	 * Connects to the Unix socket at a path that the export's locator or options name.
@@ -201,7 +201,7 @@ struct backend_host {
 	 * or -errno: EAGAIN where its server's backlog is full, ENAMETOOLONG, ENOTCONN
 	 * where the host is away for now.  Any thread; never waits for the server.
 	 */
-	int (*connect_unix)(const struct export *export, const char *path);
+	int (*connect_unix)(const struct instance *instance, const char *path);
 };
 
 #define HOST_CONNECTIONS 256u
@@ -224,12 +224,15 @@ enum backend_need {
 /* path is valid during the call; NULL where the need has none. */
 typedef void backend_need_callback(void *context, enum backend_need need, const char *path);
 
-#define EXPORT_GAUGES  8
-#define IDENTITY_BYTES 384
+#define INSTANCE_GAUGES 8
+#define IDENTITY_BYTES  384
 
-/* Owner: the device.  Constant after open(), limits.size, grown and gauges aside. */
-struct export
-{
+/*
+ * An export as one process serves it: what the user asked for, what open() found and what
+ * the backend keeps.  Owner: the engine.  Constant after open(), limits.size, grown and
+ * gauges aside.
+ */
+struct instance {
 	const struct backend *backend;
 	const char *name;                   /* for messages */
 	const char *uri;                    /* as the user wrote it */
@@ -249,14 +252,14 @@ struct export
 	struct backend_limits limits;
 	uint64_t grown;  /* bytes that the storage has by now; 0: limits.size.  Atomic */
 	int grown_event; /* an eventfd, written with it */
-	void *private;   /* export_size bytes, zeroed */
+	void *private;   /* instance_size bytes, zeroed */
 	/*
 	 * What makes it the same storage if it is opened again by another server;
 	 * filled by open(), empty where nothing tells.
 	 */
 	char identity[IDENTITY_BYTES];
-	int *lost;        /* see export_lost() */
-	uint64_t *gauges; /* one for each name in backend->gauges, EXPORT_GAUGES at most;
+	int *lost;        /* see instance_lost() */
+	uint64_t *gauges; /* one for each name in backend->gauges, INSTANCE_GAUGES at most;
 				   any thread, with relaxed atomics */
 };
 
@@ -265,39 +268,39 @@ struct export
  * (Linux 6.16), and requests beyond the former size come only then.  A size that
  * is not larger changes nothing: a live device never shrinks.  Any thread.
  */
-void export_grow(struct export *export, uint64_t size);
+void instance_grow(struct instance *instance, uint64_t size);
 
 /*
  * -errno of the first flush that failed, 0 where none has: from then on every flush
  * must, whoever serves the device, until it is exported anew.  Any thread.
  */
-static inline int export_lost(const struct export *export)
+static inline int instance_lost(const struct instance *instance)
 {
-	return __atomic_load_n(export->lost, __ATOMIC_RELAXED);
+	return __atomic_load_n(instance->lost, __ATOMIC_RELAXED);
 }
 /* Returns true for the first. */
-static inline bool export_set_lost(struct export *export, int code)
+static inline bool instance_set_lost(struct instance *instance, int code)
 {
 	int none = 0;
 
-	return __atomic_compare_exchange_n(export->lost, &none, code, false, __ATOMIC_SEQ_CST,
+	return __atomic_compare_exchange_n(instance->lost, &none, code, false, __ATOMIC_SEQ_CST,
 					   __ATOMIC_SEQ_CST);
 }
 
 /* The value of one of the backend's options, by name. */
-const struct option_value *export_option(const struct export *export, const char *name);
+const struct option_value *instance_option(const struct instance *instance, const char *name);
 
 /*
  * Whether a file that the host opens for reading begins with a decimal number, which
  * *value is then.  Device's thread.
  */
-bool export_read_number(struct export *export, const char *path, uint64_t *value);
+bool instance_read_number(struct instance *instance, const char *path, uint64_t *value);
 
 /*
  * The locator of a backend whose URI is "scheme:SIZE", in whole blocks.  Returns
  * 0, or -EINVAL with err filled.  Any thread.
  */
-int export_size(const struct export *export, uint64_t *size, struct error *err);
+int instance_size(const struct instance *instance, uint64_t *size, struct error *err);
 
 /* ---- what a server has ---- */
 
@@ -331,52 +334,52 @@ struct backend {
 	const struct option_def *options; /* NULL: none */
 	const char *const *gauges;        /* names, NULL-terminated; NULL: none */
 	const char *const *recorded;      /* options that record() knows, likewise */
-	size_t export_size, queue_size, io_size;
+	size_t instance_size, queue_size, io_size;
 
 	/*
-	 * Optional.  Looks at export->locator, options and what was asked for, and
+	 * Optional.  Looks at instance->locator, options and what was asked for, and
 	 * touches nothing.  Returns 0, or -EINVAL with err filled.  open() may rely on
 	 * it.
 	 */
-	int (*check)(const struct export *export, struct error *err);
+	int (*check)(const struct instance *instance, struct error *err);
 	/*
 	 * Optional: it needs nothing then.  Tells of all that it will need from open() to
 	 * close(), so that a sandbox can be built around it, and a host with more rights
 	 * knows what they may be used for.  Touches nothing; check() went before it.  A file
 	 * may be needed that is not there.
 	 */
-	void (*needs)(const struct export *export, backend_need_callback *need, void *context);
+	void (*needs)(const struct instance *instance, backend_need_callback *need, void *context);
 	/*
 	 * Optional.  Tells of each export that the URI's server has.  Returns 0, or -errno
 	 * with err filled.
 	 */
-	int (*list)(const struct export *export, backend_found_callback *found, void *context,
+	int (*list)(const struct instance *instance, backend_found_callback *found, void *context,
 		    struct error *err);
 	/*
-	 * Opens the storage and fills export->limits.  Returns 0, or -errno with err
+	 * Opens the storage and fills instance->limits.  Returns 0, or -errno with err
 	 * filled and nothing held.
 	 */
-	int (*open)(struct export *export, struct error *err);
-	void (*close)(struct export *export);
+	int (*open)(struct instance *instance, struct error *err);
+	void (*close)(struct instance *instance);
 	/*
 	 * Optional, device's thread, between open and close.  Looks again how big the
-	 * storage is, and calls export_grow(), now or later, where it has grown.  Returns
+	 * storage is, and calls instance_grow(), now or later, where it has grown.  Returns
 	 * 0, or -errno with err filled.
 	 */
-	int (*resize)(struct export *export, struct error *err);
+	int (*resize)(struct instance *instance, struct error *err);
 	/*
 	 * Optional, device's thread, between open and close.  Makes the storage size bytes
 	 * large (a multiple of the logical block; smaller only if nothing uses what
 	 * goes), durably.  Returns 0, or -errno with err filled.
 	 */
-	int (*set_size)(struct export *export, uint64_t size, struct error *err);
+	int (*set_size)(struct instance *instance, uint64_t size, struct error *err);
 	/*
 	 * Optional, device's thread, with nothing in service.  Whether this process may end
 	 * and another one open the storage for the same device without a loss; where it may
 	 * not, sees to it that it can.  Returns 0, -EAGAIN (not yet, err tells why: to be
 	 * asked again soon) or -errno, with err filled.
 	 */
-	int (*settled)(struct export *export, struct error *err);
+	int (*settled)(struct instance *instance, struct error *err);
 	/*
 	 * Optional: the texts are compared.  Why storage of the identity `now` is not, or
 	 * cannot be shown to be, the one of the identity `was`: a constant that begins with

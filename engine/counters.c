@@ -87,7 +87,7 @@ struct counters *counters_create(unsigned nr_queues, const char *const *gauges, 
 	int saved;
 
 	header.bytes = header.header_bytes + (uint64_t)nr_queues * header.queue_bytes;
-	for (unsigned i = 0; gauges && gauges[i] && i < EXPORT_GAUGES; i++)
+	for (unsigned i = 0; gauges && gauges[i] && i < INSTANCE_GAUGES; i++)
 		snprintf(header.gauge_names[i], sizeof(header.gauge_names[i]), "%s", gauges[i]);
 	*fd = host_memfd(COUNTERS_NAME, MFD_ALLOW_SEALING);
 	if (*fd < 0) {

@@ -59,9 +59,9 @@ struct counters {
 	uint32_t nr_buckets;
 	uint64_t bytes;    /* of the whole memory */
 	int64_t started_s; /* CLOCK_REALTIME at creation, seconds */
-	uint64_t gauges[EXPORT_GAUGES];
-	char gauge_names[EXPORT_GAUGES][32];
-	int32_t lost; /* -errno of the first flush that failed, see export_lost() */
+	uint64_t gauges[INSTANCE_GAUGES];
+	char gauge_names[INSTANCE_GAUGES][32];
+	int32_t lost; /* -errno of the first flush that failed, see instance_lost() */
 } __attribute__((aligned(64)));
 
 /*

@@ -22,32 +22,32 @@ int host_memfd(const char *name, unsigned flags)
 	return fd < 0 ? -errno : fd;
 }
 
-static int open_file(struct export *export, const char *path, int flags, unsigned mode)
+static int open_file(struct instance *instance, const char *path, int flags, unsigned mode)
 {
 	int fd = open(path, flags, mode);
 
-	(void)export;
+	(void)instance;
 	return fd < 0 ? -errno : fd;
 }
 
-static void remove_file(struct export *export, const char *path)
+static void remove_file(struct instance *instance, const char *path)
 {
-	(void)export;
+	(void)instance;
 	unlink(path);
 }
 
-static int keep_memory(struct export *export, unsigned flags)
+static int keep_memory(struct instance *instance, unsigned flags)
 {
-	(void)export;
+	(void)instance;
 	return host_memfd("ublkd-memory", flags);
 }
 
-static int connect_unix(const struct export *export, const char *path)
+static int connect_unix(const struct instance *instance, const char *path)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	int fd, ret;
 
-	(void)export;
+	(void)instance;
 	if (strlen(path) >= sizeof(at.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(at.sun_path, path, strlen(path));
@@ -72,7 +72,7 @@ const struct backend_host host_here = {
 /* ---- what may be done for a backend that is not trusted ---- */
 
 struct wish {
-	const struct export *export;
+	const struct instance *instance;
 	const char *path;
 	int flags; /* of open() */
 	bool open, remove, connect;
@@ -124,7 +124,7 @@ static bool fits_file(const struct wish *wish, bool may_create)
 {
 	int known = O_ACCMODE | O_CLOEXEC | O_DIRECT | O_NOATIME | O_EXCL | O_PATH;
 
-	if (wish->export->read_only && (wish->flags & O_ACCMODE) != O_RDONLY)
+	if (wish->instance->read_only && (wish->flags & O_ACCMODE) != O_RDONLY)
 		return false;
 	/* A file that is there already is never created again. */
 	if (may_create && wish->flags & O_EXCL)
@@ -162,30 +162,30 @@ static void look_at_need(void *context, enum backend_need need, const char *path
 
 static bool is_needed(struct wish *wish)
 {
-	const struct backend *backend = wish->export->backend;
+	const struct backend *backend = wish->instance->backend;
 
 	if (backend->needs)
-		backend->needs(wish->export, look_at_need, wish);
+		backend->needs(wish->instance, look_at_need, wish);
 	return wish->granted;
 }
 
-bool host_may_open(const struct export *export, const char *path, int flags, unsigned mode)
+bool host_may_open(const struct instance *instance, const char *path, int flags, unsigned mode)
 {
-	struct wish wish = { .export = export, .path = path, .flags = flags, .open = true };
+	struct wish wish = { .instance = instance, .path = path, .flags = flags, .open = true };
 
 	return !(mode & ~0600u) && is_needed(&wish);
 }
 
-bool host_may_remove(const struct export *export, const char *path)
+bool host_may_remove(const struct instance *instance, const char *path)
 {
-	struct wish wish = { .export = export, .path = path, .remove = true };
+	struct wish wish = { .instance = instance, .path = path, .remove = true };
 
 	return is_needed(&wish);
 }
 
-bool host_may_connect(const struct export *export, const char *path)
+bool host_may_connect(const struct instance *instance, const char *path)
 {
-	struct wish wish = { .export = export, .path = path, .connect = true };
+	struct wish wish = { .instance = instance, .path = path, .connect = true };
 
 	return is_needed(&wish);
 }

@@ -22,8 +22,8 @@ int host_memfd(const char *name, unsigned flags);
  * arguments.  For a host that is asked by a process which it does not trust: flags and
  * mode that no backend has use for are refused, too.  Any thread.
  */
-bool host_may_open(const struct export *export, const char *path, int flags, unsigned mode);
-bool host_may_remove(const struct export *export, const char *path);
-bool host_may_connect(const struct export *export, const char *path);
+bool host_may_open(const struct instance *instance, const char *path, int flags, unsigned mode);
+bool host_may_remove(const struct instance *instance, const char *path);
+bool host_may_connect(const struct instance *instance, const char *path);
 
 #endif

@@ -38,7 +38,7 @@ static void serve_request(struct queue *q, struct request *r)
 		[UBLK_OP_WRITE_SAME] = IO_OPS, [UBLK_OP_WRITE_ZEROES] = IO_WRITE_ZEROES,
 	};
 	const struct ublk_io_desc *desc = &q->descs[r->io.tag];
-	const struct backend_limits *limits = &q->setup.export->limits;
+	const struct backend_limits *limits = &q->setup.instance->limits;
 	uint32_t op_flags = desc->op_flags, op = op_flags & UBLK_OP_MASK;
 	struct io *io = &r->io;
 	uint64_t size;
@@ -193,7 +193,7 @@ static void do_round(struct queue *q)
 
 int queue_fetch_all(struct queue *q, struct error *err)
 {
-	unsigned depth = q->setup.export->depth;
+	unsigned depth = q->setup.instance->depth;
 	int ret;
 
 	for (unsigned tag = 0; tag < depth; tag++) {

@@ -27,7 +27,7 @@
 
 /* Parameters of a queue; the device's, and constant while the queue runs. */
 struct queue_setup {
-	struct export *export;
+	struct instance *instance;
 	unsigned index;
 	int char_fd; /* /dev/ublkcN, the device's */
 	enum io_path path;

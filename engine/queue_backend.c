@@ -20,9 +20,9 @@ void *queue_private(struct queue *q)
 	return q->private;
 }
 
-struct export *queue_export(struct queue *q)
+struct instance *queue_instance(struct queue *q)
 {
-	return q->setup.export;
+	return q->setup.instance;
 }
 
 unsigned queue_index(const struct queue *q)
@@ -85,7 +85,7 @@ void queue_wake(struct queue *q)
 	uint64_t one = 1;
 
 	if (write(q->wake, &one, sizeof(one)) < 0)
-		log_error(q->setup.export->name, "queue %u: cannot be woken: %s", q->setup.index,
+		log_error(q->setup.instance->name, "queue %u: cannot be woken: %s", q->setup.index,
 			  strerror(errno));
 }
 

@@ -75,7 +75,7 @@ static void close_zero(struct queue *q)
 static int alloc_requests(struct queue *q)
 {
 	const struct backend *backend = q->backend;
-	unsigned depth = q->setup.export->depth;
+	unsigned depth = q->setup.instance->depth;
 
 	q->requests = calloc(depth, sizeof(*q->requests));
 	q->done = calloc(depth, sizeof(*q->done));
@@ -108,7 +108,7 @@ static size_t desc_bytes(const struct queue *q)
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 
 	/* The driver takes this very length and no other. */
-	return (q->setup.export->depth * sizeof(struct ublk_io_desc) + page - 1) / page * page;
+	return (q->setup.instance->depth * sizeof(struct ublk_io_desc) + page - 1) / page * page;
 }
 
 /* Operations of the queue on its ring, and those of a backend with that access. */
@@ -130,7 +130,7 @@ static uint64_t ring_ops(enum backend_access access)
 static int open_queue(struct queue *q, struct error *err)
 {
 	const struct queue_setup *s = &q->setup;
-	unsigned depth = s->export->depth;
+	unsigned depth = s->instance->depth;
 	void *descs;
 	int ret;
 
@@ -196,7 +196,7 @@ free_requests:
 /* Whether a request is with the backend. */
 static bool has_work(const struct queue *q)
 {
-	for (unsigned tag = 0; tag < q->setup.export->depth; tag++)
+	for (unsigned tag = 0; tag < q->setup.instance->depth; tag++)
 		if (q->requests[tag].in_service)
 			return true;
 	return false;
@@ -266,7 +266,7 @@ static void pin_thread(const struct queue *q)
 		return;
 	cpus_limit(&cpus);
 	if (cpus_empty(&cpus) || cpus_pin(&cpus))
-		log_debug(q->setup.export->name,
+		log_debug(q->setup.instance->name,
 			  "queue %u: not pinned: none of its CPUs is online and allowed",
 			  q->setup.index);
 }
@@ -289,15 +289,15 @@ static void *queue_main(void *arg)
 		error_prefix(&err, "queue %u", q->setup.index);
 		move_to(q, QUEUE_ENDED, &err);
 	} else {
-		log_debug(q->setup.export->name, "queue %u: %u tags, ring: %s", q->setup.index,
-			  q->setup.export->depth, q->ring.mode);
+		log_debug(q->setup.instance->name, "queue %u: %u tags, ring: %s", q->setup.index,
+			  q->setup.instance->depth, q->ring.mode);
 		move_to(q, QUEUE_READY, NULL);
 		queue_serve(q);
 		close_queue(q);
 		move_to(q, QUEUE_ENDED, NULL);
 	}
 	if (write(q->setup.end_event, &one, sizeof(one)) < 0)
-		log_error(q->setup.export->name, "queue %u: its end cannot be told: %s",
+		log_error(q->setup.instance->name, "queue %u: its end cannot be told: %s",
 			  q->setup.index, strerror(errno));
 	return NULL;
 }
@@ -308,7 +308,7 @@ int queue_start(struct queue *q, const struct queue_setup *setup, struct error *
 
 	*q = (struct queue){
 		.setup = *setup,
-		.backend = setup->export->backend,
+		.backend = setup->instance->backend,
 		.counters = setup->counters,
 		.wake_op.done = queue_woken,
 		.zero = -1,

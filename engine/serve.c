@@ -9,11 +9,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-static int open_backend(struct export *e, struct error *err)
+static int open_backend(struct instance *e, struct error *err)
 {
 	int ret;
 
-	e->private = calloc(1, e->backend->export_size ? e->backend->export_size : 1);
+	e->private = calloc(1, e->backend->instance_size ? e->backend->instance_size : 1);
 	if (!e->private)
 		return error_set(err, ENOMEM, "no memory");
 	ret = e->backend->open(e, err);
@@ -40,34 +40,34 @@ int serving_open(struct serving *s, const struct serving_of *of, struct error *e
 	int ret;
 
 	*s = (struct serving){ .counters = of->counters, .end_event = -1 };
-	spec_to_export(of->spec, &s->export);
+	spec_to_instance(of->spec, &s->instance);
 	if (of->shape.nr_queues)
-		s->export.nr_queues = of->shape.nr_queues;
+		s->instance.nr_queues = of->shape.nr_queues;
 	if (of->shape.depth)
-		s->export.depth = of->shape.depth;
+		s->instance.depth = of->shape.depth;
 	if (of->shape.max_io)
-		s->export.max_io = of->shape.max_io;
+		s->instance.max_io = of->shape.max_io;
 	if (of->name)
-		s->export.name = of->name;
-	s->export.resumed = of->resumed;
-	s->export.restored = of->restored;
-	s->export.resumed_block = of->resumed_block;
-	s->export.host = of->host;
-	s->export.gauges = of->counters->gauges;
-	s->export.lost = &of->counters->lost;
-	s->export.grown_event = -1;
+		s->instance.name = of->name;
+	s->instance.resumed = of->resumed;
+	s->instance.restored = of->restored;
+	s->instance.resumed_block = of->resumed_block;
+	s->instance.host = of->host;
+	s->instance.gauges = of->counters->gauges;
+	s->instance.lost = &of->counters->lost;
+	s->instance.grown_event = -1;
 	s->end_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	s->export.grown_event = s->end_event < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->export.grown_event < 0) {
+	s->instance.grown_event = s->end_event < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->instance.grown_event < 0) {
 		ret = error_set(err, errno, "eventfd: %s", strerror(errno));
 		goto close_events;
 	}
-	s->queues = calloc(s->export.nr_queues, sizeof(*s->queues));
+	s->queues = calloc(s->instance.nr_queues, sizeof(*s->queues));
 	if (!s->queues) {
-		ret = error_set(err, ENOMEM, "no memory for %u queues", s->export.nr_queues);
+		ret = error_set(err, ENOMEM, "no memory for %u queues", s->instance.nr_queues);
 		goto close_events;
 	}
-	ret = open_backend(&s->export, err);
+	ret = open_backend(&s->instance, err);
 	if (ret)
 		goto free_queues;
 	return 0;
@@ -75,8 +75,8 @@ int serving_open(struct serving *s, const struct serving_of *of, struct error *e
 free_queues:
 	free(s->queues);
 close_events:
-	if (s->export.grown_event >= 0)
-		close(s->export.grown_event);
+	if (s->instance.grown_event >= 0)
+		close(s->instance.grown_event);
 	if (s->end_event >= 0)
 		close(s->end_event);
 	return ret;
@@ -86,12 +86,12 @@ int serving_start(struct serving *s, const struct serving_setup *setup, struct e
 {
 	int ret;
 
-	s->export.nr_queues = s->counters->nr_queues = setup->nr_queues;
-	s->export.depth = setup->depth;
+	s->instance.nr_queues = s->counters->nr_queues = setup->nr_queues;
+	s->instance.depth = setup->depth;
 	for (unsigned i = 0; i < setup->nr_queues; i++) {
 		struct queue_counters *counters = counters_queue(s->counters, i);
 		struct queue_setup queue = {
-			.export = &s->export,
+			.instance = &s->instance,
 			.index = i,
 			.char_fd = setup->char_fd,
 			.path = setup->path,
@@ -119,31 +119,31 @@ int serving_start(struct serving *s, const struct serving_setup *setup, struct e
 	return 0;
 }
 
-void export_grow(struct export *export, uint64_t size)
+void instance_grow(struct instance *instance, uint64_t size)
 {
 	uint64_t one = 1;
 
-	size -= size % export->limits.logical_block;
-	if (size <= __atomic_load_n(&export->limits.size, __ATOMIC_RELAXED))
+	size -= size % instance->limits.logical_block;
+	if (size <= __atomic_load_n(&instance->limits.size, __ATOMIC_RELAXED))
 		return;
-	__atomic_store_n(&export->grown, size, __ATOMIC_RELAXED);
-	if (write(export->grown_event, &one, sizeof(one)) < 0)
-		log_error(export->name, "its growth cannot be told: %s", strerror(errno));
+	__atomic_store_n(&instance->grown, size, __ATOMIC_RELAXED);
+	if (write(instance->grown_event, &one, sizeof(one)) < 0)
+		log_error(instance->name, "its growth cannot be told: %s", strerror(errno));
 }
 
 uint64_t serving_grown(struct serving *s)
 {
 	uint64_t size, events;
 
-	if (read(s->export.grown_event, &events, sizeof(events)) < 0)
-		return s->export.limits.size;
-	size = __atomic_load_n(&s->export.grown, __ATOMIC_RELAXED);
-	return size > s->export.limits.size ? size : s->export.limits.size;
+	if (read(s->instance.grown_event, &events, sizeof(events)) < 0)
+		return s->instance.limits.size;
+	size = __atomic_load_n(&s->instance.grown, __ATOMIC_RELAXED);
+	return size > s->instance.limits.size ? size : s->instance.limits.size;
 }
 
 void serving_set_size(struct serving *s, uint64_t size)
 {
-	__atomic_store_n(&s->export.limits.size, size, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->instance.limits.size, size, __ATOMIC_RELAXED);
 }
 
 bool serving_has_failed(struct serving *s)
@@ -216,9 +216,9 @@ int serving_join(struct serving *s, struct error *err)
 
 void serving_close(struct serving *s)
 {
-	s->export.backend->close(&s->export);
-	free(s->export.private);
+	s->instance.backend->close(&s->instance);
+	free(s->instance.private);
 	free(s->queues);
-	close(s->export.grown_event);
+	close(s->instance.grown_event);
 	close(s->end_event);
 }

@@ -30,7 +30,7 @@ struct queue;
 
 /* Owner: whoever called serving_open(). */
 struct serving {
-	struct export export;
+	struct instance instance;
 	struct counters *counters; /* whoever called serving_open()'s */
 	int end_event;             /* an eventfd: readable once a queue has ended */
 	struct queue *queues;
@@ -53,7 +53,7 @@ struct serving_setup {
 struct serving_of {
 	const struct spec *spec;   /* checked */
 	const char *name;          /* for messages; NULL: the URI */
-	bool resumed, restored;    /* see struct export */
+	bool resumed, restored;    /* see struct instance */
 	uint32_t resumed_block;    /* the same */
 	struct device_shape shape; /* of a device that exists; 0: as spec says */
 	const struct backend_host *host;
@@ -82,10 +82,10 @@ static inline int serving_event(const struct serving *serving)
 	return serving->end_event;
 }
 
-/* Readable once the storage has grown (export_grow()); serving_grown() says how far. */
+/* Readable once the storage has grown (instance_grow()); serving_grown() says how far. */
 static inline int serving_grown_event(const struct serving *serving)
 {
-	return serving->export.grown_event;
+	return serving->instance.grown_event;
 }
 
 /* Takes the event.  The size that the storage has by now; limits.size: it has not grown. */

@@ -59,18 +59,18 @@ const struct backend *backend_find(const char *scheme)
 	return NULL;
 }
 
-const struct option_value *export_option(const struct export *export, const char *name)
+const struct option_value *instance_option(const struct instance *instance, const char *name)
 {
-	int i = option_find(export->backend->options, name);
+	int i = option_find(instance->backend->options, name);
 
 	if (i < 0)
 		abort(); /* the backend's own table has it or not */
-	return &export->options[i];
+	return &instance->options[i];
 }
 
-bool export_read_number(struct export *export, const char *path, uint64_t *value)
+bool instance_read_number(struct instance *instance, const char *path, uint64_t *value)
 {
-	int fd = export->host->open_file(export, path, O_RDONLY | O_CLOEXEC, 0);
+	int fd = instance->host->open_file(instance, path, O_RDONLY | O_CLOEXEC, 0);
 	char text[24];
 	ssize_t n;
 
@@ -84,19 +84,19 @@ bool export_read_number(struct export *export, const char *path, uint64_t *value
 	return sscanf(text, "%" SCNu64, value) == 1;
 }
 
-int export_size(const struct export *export, uint64_t *size, struct error *err)
+int instance_size(const struct instance *instance, uint64_t *size, struct error *err)
 {
-	uint32_t block = export->block_size ? export->block_size : 512;
+	uint32_t block = instance->block_size ? instance->block_size : 512;
 
-	if (size_parse(export->locator, size))
+	if (size_parse(instance->locator, size))
 		return error_set(err, EINVAL, "'%s': give a size below 8E, as in %s:512M",
-				 export->name, export->backend->scheme);
+				 instance->name, instance->backend->scheme);
 	*size -= *size % block;
 	if (!*size)
 		return error_set(err, EINVAL,
 				 "'%s': it is smaller than one block of %u bytes: give a "
 				 "size, as in %s:512M",
-				 export->name, block, export->backend->scheme);
+				 instance->name, block, instance->backend->scheme);
 	return 0;
 }
 
@@ -253,7 +253,7 @@ int spec_check(const struct spec *spec, struct error *err)
 	const struct option_value *block = &spec->values[SPEC_BLOCK_SIZE];
 	const struct option_value *max_io = &spec->values[SPEC_MAX_IO];
 	const struct option_value *cpu_list = &spec->values[SPEC_CPUS];
-	struct export export;
+	struct instance instance;
 	struct cpus cpus;
 
 	if (block->set && block->number & (block->number - 1))
@@ -267,8 +267,8 @@ int spec_check(const struct spec *spec, struct error *err)
 		return error_prefix(err, "cpus");
 	if (!spec->backend->check)
 		return 0;
-	spec_to_export(spec, &export);
-	return spec->backend->check(&export, err);
+	spec_to_instance(spec, &instance);
+	return spec->backend->check(&instance, err);
 }
 
 int spec_check_cpus(const struct spec *spec, struct error *err)
@@ -284,11 +284,11 @@ int spec_check_cpus(const struct spec *spec, struct error *err)
 			 list->text);
 }
 
-void spec_to_export(const struct spec *spec, struct export *export)
+void spec_to_instance(const struct spec *spec, struct instance *instance)
 {
 	const struct option_value *v = spec->values;
 
-	*export = (struct export){
+	*instance = (struct instance){
 		.backend = spec->backend,
 		.name = spec->uri,
 		.uri = spec->uri,

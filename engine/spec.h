@@ -84,6 +84,6 @@ struct device_shape {
  * Fills in an export as the spec says it; it points into spec.  The number of queues is
  * that of a new device: "auto" depends on the CPUs of this moment.
  */
-void spec_to_export(const struct spec *spec, struct export *export);
+void spec_to_instance(const struct spec *spec, struct instance *instance);
 
 #endif

@@ -11,7 +11,7 @@
 static void move(struct standalone *s, enum export_state to)
 {
 	assert(export_state_may(s->state, to));
-	log_debug(s->serving.export.name, "%s -> %s", export_state_name(s->state),
+	log_debug(s->serving.instance.name, "%s -> %s", export_state_name(s->state),
 		  export_state_name(to));
 	s->state = to;
 }
@@ -54,7 +54,7 @@ static int start_queues(struct standalone *s, struct error *err)
 
 void standalone_follow_size(struct standalone *s)
 {
-	struct export *e = &s->serving.export;
+	struct instance *e = &s->serving.instance;
 	uint64_t size, before = e->limits.size;
 	char now[24], then[24];
 	struct error err;
@@ -83,7 +83,7 @@ void standalone_follow_size(struct standalone *s)
 
 int standalone_resize(struct standalone *s, struct error *err)
 {
-	struct export *e = &s->serving.export;
+	struct instance *e = &s->serving.instance;
 
 	if (!e->backend->resize)
 		return error_set(err, EOPNOTSUPP, "%s: storage of this kind does not grow",
@@ -101,7 +101,7 @@ static void abandon_device(struct standalone *s)
 	/* The deletion may not even begin before the process ends: no use to wait for it. */
 	s->device.control->abort = 1;
 	if (control_delete_async(s->device.control, s->device.info.dev_id, &err))
-		log_error(s->serving.export.name, "device %u is left behind: %s",
+		log_error(s->serving.instance.name, "device %u is left behind: %s",
 			  s->device.info.dev_id, err.text);
 }
 
@@ -116,15 +116,15 @@ static int prepare(struct standalone *s, const struct spec *spec, struct control
 		   struct error *err)
 {
 	const struct option_value *v = spec->values;
-	struct export export;
+	struct instance instance;
 	int ret;
 
-	spec_to_export(spec, &export);
+	spec_to_instance(spec, &instance);
 	*s = (struct standalone){
 		.state = EXPORT_DECLARED,
-		.device = { .name = export.name, .control = control },
+		.device = { .name = instance.name, .control = control },
 		/* Its name is for messages even where it is never opened. */
-		.serving.export = export,
+		.serving.instance = instance,
 		.counters_fd = -1,
 		.char_fd = -1,
 	};
@@ -136,7 +136,7 @@ static int prepare(struct standalone *s, const struct spec *spec, struct control
 	ret = device_plan(&s->device, spec, err);
 	if (ret)
 		return ret;
-	s->counters = counters_create(export.nr_queues, spec->backend->gauges, &s->counters_fd);
+	s->counters = counters_create(instance.nr_queues, spec->backend->gauges, &s->counters_fd);
 	if (!s->counters)
 		return error_set(err, errno, "memory for counters: %s", strerror(errno));
 	return 0;
@@ -164,11 +164,11 @@ int standalone_start(struct standalone *s, const struct spec *spec, const struct
 	if (ret)
 		goto forget;
 	ret = device_add(&s->device, id->set ? (uint32_t)id->number : UBLK_ID_AUTO,
-			 s->serving.export.nr_queues, s->serving.export.depth, err);
+			 s->serving.instance.nr_queues, s->serving.instance.depth, err);
 	if (ret)
 		goto close_serving;
 	device_path(&s->device, s->path_name, sizeof(s->path_name));
-	ret = device_set_params(&s->device, &s->serving.export.limits, err);
+	ret = device_set_params(&s->device, &s->serving.instance.limits, err);
 	if (ret)
 		goto remove;
 	move(s, EXPORT_ADDED);
@@ -185,7 +185,7 @@ int standalone_start(struct standalone *s, const struct spec *spec, const struct
 	if (ret)
 		goto stop_queues;
 	move(s, EXPORT_LIVE);
-	s->serving.export.served = true;
+	s->serving.instance.served = true;
 	device_tune(&s->device);
 	return 0;
 
@@ -195,7 +195,7 @@ stop_queues:
 	case 0:
 		break;
 	case -ETIMEDOUT:
-		log_error(s->serving.export.name, "%s", later.text);
+		log_error(s->serving.instance.name, "%s", later.text);
 		abandon_device(s);
 		move(s, EXPORT_FAILED);
 		return ret;
@@ -206,7 +206,7 @@ stop_queues:
 	}
 remove:
 	if (delete (s, s->state != EXPORT_STARTING, &later))
-		log_error(s->serving.export.name, "device %u is left behind: %s",
+		log_error(s->serving.instance.name, "device %u is left behind: %s",
 			  s->device.info.dev_id, later.text);
 close_serving:
 	serving_close(&s->serving);

@@ -81,7 +81,7 @@ static json_t *facts(const struct managed *m)
 {
 	json_t *json = json_object();
 
-	for (unsigned i = 0; m->counters && i < EXPORT_GAUGES; i++) {
+	for (unsigned i = 0; m->counters && i < INSTANCE_GAUGES; i++) {
 		char name[sizeof(m->counters->gauge_names[i])];
 
 		/* A worker could write there. */

@@ -39,10 +39,10 @@ void flow_drop_counters(struct managed *m)
  */
 static void shape_of(const struct managed *m, struct device_shape *shape)
 {
-	struct export export;
+	struct instance instance;
 
-	spec_to_export(&m->spec, &export);
-	*shape = (struct device_shape){ export.nr_queues, export.depth, export.max_io };
+	spec_to_instance(&m->spec, &instance);
+	*shape = (struct device_shape){ instance.nr_queues, instance.depth, instance.max_io };
 	if (m->device.exists)
 		*shape = (struct device_shape){ m->device.info.nr_hw_queues,
 						m->device.info.queue_depth, m->device.max_io };

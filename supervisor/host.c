@@ -24,13 +24,13 @@ static bool is_attribute(const char *path, int flags)
 	       (!strncmp(path, "/sys/dev/block/", 15) || !strncmp(path, "/sys/kernel/mm/", 15));
 }
 
-static int open_file(struct blocking_for who, const struct managed *m, const struct export *export,
-		     const char *path, const json_t *question)
+static int open_file(struct blocking_for who, const struct managed *m,
+		     const struct instance *instance, const char *path, const json_t *question)
 {
 	int flags = (int)json_integer_value(json_object_get(question, "flags"));
 	unsigned mode = (unsigned)json_integer_value(json_object_get(question, "mode"));
 
-	if (!host_may_open(export, path, flags, mode))
+	if (!host_may_open(instance, path, flags, mode))
 		return -EACCES;
 	return blocking_open_as(who, &m->owner, path, flags, mode, !is_attribute(path, flags),
 				FILE_MS);
@@ -122,21 +122,21 @@ int host_answer(struct managed *m, const char *kind, const json_t *question)
 {
 	const char *path = json_string_value(json_object_get(question, "path"));
 	struct blocking_for who = { m->name, BLOCKING_STORAGE };
-	struct export export;
+	struct instance instance;
 
 	if (!strcmp(kind, "memory"))
 		return keep_memory(m, question);
 	if (!path)
 		return -EINVAL;
-	spec_to_export(&m->spec, &export);
+	spec_to_instance(&m->spec, &instance);
 	if (!strcmp(kind, "open"))
-		return open_file(who, m, &export, path, question);
+		return open_file(who, m, &instance, path, question);
 	if (!strcmp(kind, "remove"))
-		return host_may_remove(&export, path)
+		return host_may_remove(&instance, path)
 			       ? blocking_unlink_as(who, &m->owner, path, FILE_MS)
 			       : -EACCES;
 	if (!strcmp(kind, "connect"))
-		return host_may_connect(&export, path)
+		return host_may_connect(&instance, path)
 			       ? blocking_connect_as(who, &m->owner, path, FILE_MS)
 			       : -EACCES;
 	return -ENOSYS;

@@ -48,12 +48,12 @@ static void note_relative(void *context, enum backend_need need, const char *pat
 /* ublkd's own folder is nobody's. */
 static int check_paths(const struct managed *m, struct error *err)
 {
-	struct export export;
+	struct instance instance;
 	bool relative = false;
 
-	spec_to_export(&m->spec, &export);
+	spec_to_instance(&m->spec, &instance);
 	if (m->spec.backend->needs)
-		m->spec.backend->needs(&export, note_relative, &relative);
+		m->spec.backend->needs(&instance, note_relative, &relative);
 	return relative ? error_set(err, EINVAL, "'%s': its paths must begin with /", m->uri) : 0;
 }
 

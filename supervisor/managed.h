@@ -112,7 +112,7 @@ struct managed {
 	bool failing;        /* its death is to be noticed by the command under way */
 	struct counters *counters;
 	int counters_fd;
-	int lost;             /* what the counters have of it: flushes fail, see export_lost() */
+	int lost;             /* what the counters have of it: flushes fail, see instance_lost() */
 	int memory_fd;        /* content that outlives it; or -1 */
 	json_t *threads;      /* of its queues */
 	uint64_t seen_rounds; /* the heartbeat's */

@@ -106,17 +106,17 @@ static void found(void *context, const struct backend_found *f)
 static int list(struct listing *l, struct error *err)
 {
 	const struct backend *backend = l->spec.backend;
-	struct export export;
+	struct instance instance;
 	int ret;
 
 	if (!backend->list)
 		return error_set(err, EINVAL, "'%s': there is no server to ask: give an NBD URI",
 				 l->spec.uri);
-	spec_to_export(&l->spec, &export);
-	export.host = &host_here;
+	spec_to_instance(&l->spec, &instance);
+	instance.host = &host_here;
 	if (l->json)
 		l->array = json_array();
-	ret = backend->list(&export, found, l, err);
+	ret = backend->list(&instance, found, l, err);
 	if (ret)
 		json_decref(l->array);
 	else if (l->json)

@@ -98,7 +98,7 @@ static void resize(struct standalone *s)
 	if (read(resize_event, &events, sizeof(events)) < 0)
 		return;
 	if (standalone_resize(s, &err))
-		log_error(s->serving.export.name, "%s", err.text);
+		log_error(s->serving.instance.name, "%s", err.text);
 }
 
 /* Returns true for a signal, false where the device ended by itself. */
@@ -174,7 +174,7 @@ static int parse_arguments(struct run *run, const struct verb *verb, int argc, c
 
 static void print_live(const struct standalone *s, bool json)
 {
-	const struct export *e = &s->serving.export;
+	const struct instance *e = &s->serving.instance;
 	char size[24];
 
 	log_info(e->name, "%s is live: %s, %u queue%s of %u, %s%s", s->path_name,
@@ -230,7 +230,7 @@ static void print_summary_json(struct standalone *s)
 			json_object_set_new(errors, counters_error_name(kind),
 					    json_integer((json_int_t)n));
 	}
-	for (unsigned i = 0; i < EXPORT_GAUGES && s->counters->gauge_names[i][0]; i++)
+	for (unsigned i = 0; i < INSTANCE_GAUGES && s->counters->gauge_names[i][0]; i++)
 		json_object_set_new(gauges, s->counters->gauge_names[i],
 				    json_integer((json_int_t)s->counters->gauges[i]));
 	for (unsigned i = 0; i < counters_nr_queues(s->counters); i++) {
@@ -249,7 +249,7 @@ static void print_summary_json(struct standalone *s)
 
 static void print_summary(struct standalone *s)
 {
-	const char *name = s->serving.export.name;
+	const char *name = s->serving.instance.name;
 	struct op_counters sum;
 	char text[24];
 
@@ -276,7 +276,7 @@ static void print_summary(struct standalone *s)
 			log_info(name, "requests that ended with %s: %" PRIu64,
 				 counters_error_name(kind), n);
 	}
-	for (unsigned i = 0; i < EXPORT_GAUGES && s->counters->gauge_names[i][0]; i++)
+	for (unsigned i = 0; i < INSTANCE_GAUGES && s->counters->gauge_names[i][0]; i++)
 		log_info(name, "%s: %s", s->counters->gauge_names[i],
 			 size_format(s->counters->gauges[i], text, sizeof(text)));
 }
@@ -310,7 +310,7 @@ static int serve(struct run *run, struct control *control)
 	asked = wait_for_end(&standalone);
 	ret = standalone_stop(&standalone, &err);
 	if (!asked && !ret)
-		log_info(standalone.serving.export.name, "%s was stopped by another program",
+		log_info(standalone.serving.instance.name, "%s was stopped by another program",
 			 standalone.path_name);
 	if (run->json)
 		print_summary_json(&standalone);

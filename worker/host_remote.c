@@ -97,33 +97,33 @@ static int ask(json_t *question, int ms)
 	return ret;
 }
 
-static int ask_open(struct export *export, const char *path, int flags, unsigned mode)
+static int ask_open(struct instance *instance, const char *path, int flags, unsigned mode)
 {
-	(void)export;
+	(void)instance;
 	return ask(json_pack("{s:s, s:s, s:i, s:i}", "ask", "open", "path", path, "flags", flags,
 			     "mode", (int)mode),
 		   ASK_MS);
 }
 
-static void ask_remove(struct export *export, const char *path)
+static void ask_remove(struct instance *instance, const char *path)
 {
 	int ret = ask(json_pack("{s:s, s:s}", "ask", "remove", "path", path), ASK_MS);
 
 	if (ret < 0)
-		log_warning(export->name, "%s was made, and is left behind", path);
+		log_warning(instance->name, "%s was made, and is left behind", path);
 }
 
-static int ask_connect(const struct export *export, const char *path)
+static int ask_connect(const struct instance *instance, const char *path)
 {
-	(void)export;
+	(void)instance;
 	return ask(json_pack("{s:s, s:s}", "ask", "connect", "path", path), ASK_CONNECT_MS);
 }
 
-static int ask_keep_memory(struct export *export, unsigned flags)
+static int ask_keep_memory(struct instance *instance, unsigned flags)
 {
 	int fd = ask(json_pack("{s:s, s:i}", "ask", "memory", "flags", (int)flags), ASK_MS);
 
-	(void)export;
+	(void)instance;
 	if (fd < 0)
 		return fd;
 	/* For the next ublkd, which the service manager may not have given it to. */
@@ -133,13 +133,13 @@ static int ask_keep_memory(struct export *export, unsigned flags)
 	return fd;
 }
 
-static void ask_keep_connection(const struct export *export, unsigned slot, int fd,
+static void ask_keep_connection(const struct instance *instance, unsigned slot, int fd,
 				uint64_t wait_ms)
 {
 	int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
 	if (fd >= 0 && copy < 0) {
-		log_warning(export->name, "a connection cannot be kept: no descriptor is left");
+		log_warning(instance->name, "a connection cannot be kept: no descriptor is left");
 		return;
 	}
 	pthread_mutex_lock(&gate);

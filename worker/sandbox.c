@@ -162,8 +162,8 @@ static int drop_privilege(uid_t uid, gid_t gid, struct error *err)
 
 int sandbox_enter(const struct sandbox *sandbox, struct error *err)
 {
-	const struct export *export = sandbox->export;
-	const struct backend *backend = export->backend;
+	const struct instance *instance = sandbox->instance;
+	const struct backend *backend = instance->backend;
 	/* The engine opens /dev/zero for it (queue.c). */
 	struct collection c = { .needs.opens = backend->access == ACCESS_NONE };
 	int ret;
@@ -177,13 +177,13 @@ int sandbox_enter(const struct sandbox *sandbox, struct error *err)
 	if (ret)
 		return ret;
 	if (backend->needs)
-		backend->needs(export, collect, &c);
+		backend->needs(instance, collect, &c);
 	if (c.no_memory) {
 		ret = error_set(err, ENOMEM, "no memory");
 		goto free_needs;
 	}
 	/* Steps that take privilege. */
-	process_prepare_for_io(export->name);
+	process_prepare_for_io(instance->name);
 	if (c.needs.names)
 		load_resolver_modules();
 	reset_signals();

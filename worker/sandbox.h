@@ -19,8 +19,8 @@
 struct sandbox {
 	uid_t uid; /* not root's, either of them */
 	gid_t gid;
-	struct owner owner;          /* with whose rights files are copied into it */
-	const struct export *export; /* spec_to_export(), not open: what its backend needs */
+	struct owner owner;              /* with whose rights files are copied into it */
+	const struct instance *instance; /* spec_to_instance(), not open: what its backend needs */
 };
 
 /*

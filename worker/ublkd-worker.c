@@ -107,11 +107,11 @@ static int read_spec(struct worker *w, const json_t *request, struct error *err)
 static int do_setup(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		    struct error *err)
 {
-	struct export export;
+	struct instance instance;
 	struct sandbox sandbox = {
 		.uid = (uid_t)json_integer_value(json_object_get(request, "uid")),
 		.gid = (gid_t)json_integer_value(json_object_get(request, "gid")),
-		.export = &export,
+		.instance = &instance,
 	};
 	const char *name = json_string_value(json_object_get(request, "name"));
 	int ret = in_state(w, WORKER_NEW, err);
@@ -129,7 +129,7 @@ static int do_setup(struct worker *w, const json_t *request, struct link_fds *fd
 	ret = read_spec(w, request, err);
 	if (ret)
 		return ret;
-	spec_to_export(&w->spec, &export);
+	spec_to_instance(&w->spec, &instance);
 	ring_policy_read(NULL);
 	ret = sandbox_enter(&sandbox, err);
 	keep_signals_away();
@@ -155,7 +155,7 @@ static int read_shape(const json_t *request, struct device_shape *shape)
 static int do_open(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		   struct error *err)
 {
-	const struct export *e = &w->serving.export;
+	const struct instance *e = &w->serving.instance;
 	struct device_shape shape;
 	int ret = in_state(w, WORKER_SET_UP, err);
 
@@ -229,10 +229,10 @@ static int do_serve(struct worker *w, const json_t *request, struct link_fds *fd
 		close(w->char_fd);
 	w->char_fd = setup.char_fd = link_take_fd(fds, 0);
 	if (setup.char_fd < 0 || !setup.nr_queues ||
-	    setup.nr_queues > w->serving.export.nr_queues || !setup.depth)
+	    setup.nr_queues > w->serving.instance.nr_queues || !setup.depth)
 		return error_set(err, EPROTO, "the device does not fit");
 	setup.cpus = cpus = read_cpus(json_object_get(request, "cpus"), setup.nr_queues);
-	w->serving.export.served = w->resumed;
+	w->serving.instance.served = w->resumed;
 	ret = serving_start(&w->serving, &setup, err);
 	if (!ret)
 		ret = sandbox_seal(err);
@@ -255,7 +255,7 @@ static int do_live(struct worker *w, const json_t *request, struct link_fds *fds
 	(void)fds;
 	(void)reply;
 	(void)err;
-	w->serving.export.served = true;
+	w->serving.instance.served = true;
 	return 0;
 }
 
@@ -267,14 +267,15 @@ static int do_hello(struct worker *w, const json_t *request, struct link_fds *fd
 	host_remote_use(link_take_fd(fds, 0));
 	json_object_set_new(reply, "serving", json_boolean(w->state == WORKER_SERVING));
 	json_object_set_new(reply, "device", json_integer(w->device));
-	json_object_set_new(reply, "size", json_integer((json_int_t)w->serving.export.limits.size));
+	json_object_set_new(reply, "size",
+			    json_integer((json_int_t)w->serving.instance.limits.size));
 	return 0;
 }
 
 static int do_look(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		   struct error *err)
 {
-	unsigned nr = w->serving.export.nr_queues, moved = 0;
+	unsigned nr = w->serving.instance.nr_queues, moved = 0;
 	json_t *stuck = json_array(), *threads = json_array();
 	uint64_t *before, end = clock_ms() + LOOK_MS;
 	int ret = in_state(w, WORKER_SERVING, err);
@@ -325,7 +326,7 @@ static int do_resize(struct worker *w, const json_t *request, struct link_fds *f
 		     struct error *err)
 {
 	json_int_t size = json_integer_value(json_object_get(request, "size"));
-	struct export *e = &w->serving.export;
+	struct instance *e = &w->serving.instance;
 	int ret = in_state(w, WORKER_SERVING, err);
 
 	(void)fds;
@@ -355,7 +356,7 @@ static void let_go(struct worker *w)
 /* Until nothing is in service, and the storage can be left to another process. */
 static int drain(struct worker *w, struct error *err)
 {
-	struct export *e = &w->serving.export;
+	struct instance *e = &w->serving.instance;
 	uint64_t end = clock_ms() + DRAIN_MS;
 	int ret = -EAGAIN;
 
@@ -549,7 +550,7 @@ static void grown(struct worker *w)
 	uint64_t size = serving_grown(&w->serving);
 
 	/* First for us, then for the kernel: nothing that it sends may be refused. */
-	if (size > w->serving.export.limits.size) {
+	if (size > w->serving.instance.limits.size) {
 		serving_set_size(&w->serving, size);
 		tell(w, json_pack("{s:s, s:I}", "event", "grown", "size", (json_int_t)size), NULL,
 		     0);

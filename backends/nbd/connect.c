@@ -21,12 +21,12 @@
 #include <string.h>
 #include <sys/un.h>
 
-bool nbd_connect_resolves(const struct export *export)
+bool nbd_connect_resolves(const struct instance *instance)
 {
 	struct nbd_uri uri;
 	bool resolves;
 
-	if (nbd_uri_parse(export->uri, &uri, NULL))
+	if (nbd_uri_parse(instance->uri, &uri, NULL))
 		return false;
 	resolves = !uri.unix_socket && !uri.vsock && !nbd_uri_has_address(&uri);
 	nbd_uri_free(&uri);
@@ -36,7 +36,7 @@ bool nbd_connect_resolves(const struct export *export)
 /* Whoever may connect to it does: its path is one of the host's. */
 static int begin_unix(struct nbd_connect *c, const struct nbd_uri *uri, struct error *err)
 {
-	int fd = c->export->host->connect_unix(c->export, uri->socket);
+	int fd = c->instance->host->connect_unix(c->instance, uri->socket);
 
 	if (fd == -ENAMETOOLONG)
 		return error_set(err, EINVAL, "%s: too long a path for a socket: at most %zu bytes",
@@ -56,14 +56,14 @@ static int begin_unix(struct nbd_connect *c, const struct nbd_uri *uri, struct e
 	return nbd_aio_connect_socket(c->handle, fd) ? nbd_error(err, "cannot connect") : 0;
 }
 
-static bool needs_libnbd(const struct export *export, const struct nbd_uri *uri)
+static bool needs_libnbd(const struct instance *instance, const struct nbd_uri *uri)
 {
 #ifdef LIBNBD_HAVE_NBD_SET_TLS_HOSTNAME
-	(void)export;
+	(void)instance;
 	(void)uri;
 	return false;
 #else
-	return nbd_server_checks_name(export, uri);
+	return nbd_server_checks_name(instance, uri);
 #endif
 }
 
@@ -81,7 +81,7 @@ static int begin_tcp(struct nbd_connect *c, const struct nbd_uri *uri,
 		return nbd_error(err, "cannot connect");
 #endif
 	if (nbd_uri_has_address(uri)) {
-		if (needs_libnbd(c->export, uri)) {
+		if (needs_libnbd(c->instance, uri)) {
 			c->has_sock = true;
 			return nbd_aio_connect_tcp(c->handle, host, port)
 				       ? nbd_error(err, "cannot connect")
@@ -94,10 +94,10 @@ static int begin_tcp(struct nbd_connect *c, const struct nbd_uri *uri,
 		return ret;
 	}
 	c->lookup = nbd_lookup_start(resolver, host, port,
-				     needs_libnbd(c->export, uri) ? c->handle : NULL, wake);
+				     needs_libnbd(c->instance, uri) ? c->handle : NULL, wake);
 	if (!c->lookup)
 		return error_set(err, ENOMEM, "no memory to resolve '%s'", host);
-	if (needs_libnbd(c->export, uri))
+	if (needs_libnbd(c->instance, uri))
 		c->handle = NULL;
 	return 0;
 }
@@ -105,7 +105,7 @@ static int begin_tcp(struct nbd_connect *c, const struct nbd_uri *uri,
 /* A handle that knows all but its socket. */
 static int make_handle(struct nbd_connect *c, const struct nbd_uri *uri, struct error *err)
 {
-	c->handle = nbd_server_handle(c->export, err);
+	c->handle = nbd_server_handle(c->instance, err);
 	if (!c->handle)
 		return -err->code;
 	if (nbd_server_set_uri(c->handle, uri) || (c->lists && nbd_set_opt_mode(c->handle, true)))
@@ -113,18 +113,18 @@ static int make_handle(struct nbd_connect *c, const struct nbd_uri *uri, struct 
 	return 0;
 }
 
-int nbd_connect_begin(struct nbd_connect *c, const struct export *export,
+int nbd_connect_begin(struct nbd_connect *c, const struct instance *instance,
 		      struct nbd_resolver *resolver, struct queue *wake, bool lists, unsigned ms,
 		      struct error *err)
 {
 	struct nbd_address refused = c->refused;
 	struct nbd_uri uri;
-	int ret = nbd_uri_parse(export->uri, &uri, err);
+	int ret = nbd_uri_parse(instance->uri, &uri, err);
 
 	if (ret)
 		return ret;
 	*c = (struct nbd_connect){
-		.export = export,
+		.instance = instance,
 		.lists = lists,
 		.refused = refused,
 		.ms = ms,
@@ -137,7 +137,7 @@ int nbd_connect_begin(struct nbd_connect *c, const struct export *export,
 		ret = begin_unix(c, &uri, err);
 	else if (!uri.vsock)
 		ret = begin_tcp(c, &uri, resolver, wake, err);
-	else if (nbd_aio_connect_uri(c->handle, export->uri))
+	else if (nbd_aio_connect_uri(c->handle, instance->uri))
 		ret = nbd_error(err, "cannot connect");
 	else
 		c->has_sock = true;
@@ -215,7 +215,7 @@ int nbd_connect_next(struct nbd_connect *c)
 	nbd_close(c->handle);
 	c->handle = NULL;
 	c->has_sock = false;
-	if (nbd_uri_parse(c->export->uri, &uri, &ignored))
+	if (nbd_uri_parse(c->instance->uri, &uri, &ignored))
 		return -ENOENT;
 	ret = make_handle(c, &uri, &ignored);
 	nbd_uri_free(&uri);
@@ -313,27 +313,27 @@ static int negotiate(struct nbd_connect *c, unsigned ms, int (*done)(struct nbd_
 	return ret;
 }
 
-struct nbd_handle *nbd_connect_now(const struct export *export, struct nbd_resolver *resolver,
+struct nbd_handle *nbd_connect_now(const struct instance *instance, struct nbd_resolver *resolver,
 				   bool lists, unsigned ms, int (*done)(struct nbd_handle *h),
 				   struct error *err)
 {
 	struct nbd_resolver *own = NULL;
-	struct nbd_connect c = { .export = NULL };
+	struct nbd_connect c = { .instance = NULL };
 	struct nbd_handle *handle = NULL;
-	int ret = nbd_tls_check(export, err);
+	int ret = nbd_tls_check(instance, err);
 
 	if (ret) {
-		error_prefix(err, "%s", export->name);
+		error_prefix(err, "%s", instance->name);
 		return NULL;
 	}
-	if (!resolver && nbd_connect_resolves(export)) {
+	if (!resolver && nbd_connect_resolves(instance)) {
 		resolver = own = nbd_resolver_create(err);
 		if (!own)
 			return NULL;
 	}
-	ret = nbd_connect_begin(&c, export, resolver, NULL, lists, ms, err);
+	ret = nbd_connect_begin(&c, instance, resolver, NULL, lists, ms, err);
 	if (ret) {
-		error_prefix(err, "%s", export->name);
+		error_prefix(err, "%s", instance->name);
 		goto release;
 	}
 	do {
@@ -344,7 +344,7 @@ struct nbd_handle *nbd_connect_now(const struct export *export, struct nbd_resol
 	if (!ret)
 		handle = nbd_connect_take(&c);
 	else
-		error_prefix(err, "%s", export->name);
+		error_prefix(err, "%s", instance->name);
 	nbd_connect_end(&c);
 
 release:
@@ -354,7 +354,7 @@ release:
 
 /* ---- where it leads ---- */
 
-const char *nbd_connect_place(const struct export *export, int fd, char *out, size_t size)
+const char *nbd_connect_place(const struct instance *instance, int fd, char *out, size_t size)
 {
 	struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
 	socklen_t length = sizeof(peer);
@@ -364,7 +364,7 @@ const char *nbd_connect_place(const struct export *export, int fd, char *out, si
 	if (!getpeername(fd, (struct sockaddr *)&peer, &length) &&
 	    *nbd_address_format(&peer, out, size))
 		return out;
-	if (nbd_uri_parse(export->uri, &uri, NULL))
+	if (nbd_uri_parse(instance->uri, &uri, NULL))
 		return out;
 	if (uri.socket)
 		text_escape(uri.socket, out, size);

@@ -17,7 +17,7 @@
 
 /* Owner and thread: whoever began it.  Zeroed before it is first used. */
 struct nbd_connect {
-	const struct export *export;
+	const struct instance *instance;
 	bool lists; /* the handle stops at the server's options (libnbd's opt mode) */
 	struct nbd_handle *handle;
 	struct nbd_lookup *lookup;
@@ -32,14 +32,14 @@ struct nbd_connect {
 };
 
 /* Whether connections of the export need a resolver. */
-bool nbd_connect_resolves(const struct export *export);
+bool nbd_connect_resolves(const struct instance *instance);
 
 /*
  * Begins, with ms milliseconds for all of it once the name is resolved.  resolver: NULL where
  * !nbd_connect_resolves(); wake: see nbd_lookup_start().  Returns 0, or -errno with err
  * filled and nothing held.
  */
-int nbd_connect_begin(struct nbd_connect *connect, const struct export *export,
+int nbd_connect_begin(struct nbd_connect *connect, const struct instance *instance,
 		      struct nbd_resolver *resolver, struct queue *wake, bool lists, unsigned ms,
 		      struct error *err);
 
@@ -78,12 +78,12 @@ void nbd_connect_end(struct nbd_connect *connect);
  * milliseconds at the most.  resolver: NULL: one is made where it is needed.  NULL with
  * err filled, its text with the export's name.
  */
-struct nbd_handle *nbd_connect_now(const struct export *export, struct nbd_resolver *resolver,
+struct nbd_handle *nbd_connect_now(const struct instance *instance, struct nbd_resolver *resolver,
 				   bool lists, unsigned ms, int (*done)(struct nbd_handle *h),
 				   struct error *err);
 
 /* Where a connection leads: "192.0.2.1:10809", or a socket's path.  Printable; returns out. */
-const char *nbd_connect_place(const struct export *export, int fd, char *out, size_t size);
+const char *nbd_connect_place(const struct instance *instance, int fd, char *out, size_t size);
 #define NBD_PLACE_TEXT 160
 
 #endif

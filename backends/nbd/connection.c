@@ -33,7 +33,7 @@
 
 static const char *name_of(const struct nbd_connection *conn)
 {
-	return conn->owner->nbd->export->name;
+	return conn->owner->nbd->instance->name;
 }
 
 static uint64_t now_of(const struct nbd_connection *conn)
@@ -79,20 +79,20 @@ void nbd_connection_cork(struct nbd_connection *conn, bool on)
 /* libnbd closes its descriptor when the connection dies; ours is for what comes then. */
 static void keep_socket(struct nbd_connection *conn)
 {
-	const struct export *export = conn->owner->nbd->export;
+	const struct instance *instance = conn->owner->nbd->instance;
 	int off = 0;
 
 	conn->fd = fcntl(nbd_aio_get_fd(conn->handle), F_DUPFD_CLOEXEC, 0);
 	conn->is_tcp = !setsockopt(conn->fd, IPPROTO_TCP, TCP_CORK, &off, sizeof(off));
 	if (conn->fd < 0)
 		return;
-	if (export_option(export, "keepalive")->number)
+	if (instance_option(instance, "keepalive")->number)
 		set_keepalive(conn->fd);
 	set_user_timeout(conn->fd, conn->owner->nbd);
 	conn->slot = nbd_ghost_free_slot(conn);
-	if (export->host->keep_connection)
-		export->host->keep_connection(export, conn->slot, conn->fd,
-					      nbd_ghost_wait_ms(conn->owner->nbd));
+	if (instance->host->keep_connection)
+		instance->host->keep_connection(instance, conn->slot, conn->fd,
+						nbd_ghost_wait_ms(conn->owner->nbd));
 }
 
 static void drop_polls(struct nbd_connection *conn)
@@ -108,12 +108,12 @@ static void drop_polls(struct nbd_connection *conn)
 /* Nothing on it matters any more; the host's copy does not keep the connection either. */
 static void close_socket(struct nbd_connection *conn)
 {
-	const struct export *export = conn->owner->nbd->export;
+	const struct instance *instance = conn->owner->nbd->instance;
 
 	shutdown(conn->fd, SHUT_RDWR);
 	close(conn->fd);
-	if (export->host->keep_connection)
-		export->host->keep_connection(export, conn->slot, -1, 0);
+	if (instance->host->keep_connection)
+		instance->host->keep_connection(instance, conn->slot, -1, 0);
 }
 
 /* A handle that has negotiated has been taken from it. */
@@ -180,7 +180,7 @@ static void suspend(struct nbd_connection *conn, const struct error *err)
 	struct nbd *nbd = conn->owner->nbd;
 
 	tell(conn, err, true);
-	__atomic_store_n(&nbd->export->gauges[NBD_GAUGE_SUSPENDED], 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&nbd->instance->gauges[NBD_GAUGE_SUSPENDED], 1, __ATOMIC_RELAXED);
 	back_off(conn);
 }
 
@@ -250,8 +250,8 @@ static void connect_it(struct nbd_connection *conn)
 
 	conn->returns_seen = atomic_load(&nbd->returns);
 	conn->state = NBD_CONNECTION_CONNECTING;
-	if (nbd_connect_begin(&conn->connect, nbd->export, nbd->resolver, conn->owner->queue, false,
-			      nbd_connect_ms(nbd), &err))
+	if (nbd_connect_begin(&conn->connect, nbd->instance, nbd->resolver, conn->owner->queue,
+			      false, nbd_connect_ms(nbd), &err))
 		connect_failed(conn, &err);
 	else
 		go_on_connecting(conn);
@@ -296,7 +296,7 @@ static void settle(struct nbd_connection *conn)
 
 	nbd_connect_take(&conn->connect);
 	if (nbd_server_facts(conn->handle, &conn->facts, &err) ||
-	    nbd_facts_match(&nbd->facts, &conn->facts, &nbd->export->limits,
+	    nbd_facts_match(&nbd->facts, &conn->facts, &nbd->instance->limits,
 			    nbd->nr_connections > 1, &err)) {
 		/* In good order: nothing was sent on it. */
 		nbd_aio_disconnect(conn->handle, 0);
@@ -327,14 +327,14 @@ void nbd_connection_ready(struct nbd_connection *conn)
 	conn->state = NBD_CONNECTION_READY;
 	conn->ready_ns = conn->answered_ns = now_of(conn);
 	conn->overtaken_ns = 0;
-	__atomic_store_n(&nbd->export->gauges[NBD_GAUGE_SUSPENDED], 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&nbd->instance->gauges[NBD_GAUGE_SUSPENDED], 0, __ATOMIC_RELAXED);
 	nbd_gauge_add(nbd, NBD_GAUGE_CONNECTED, 1);
 	nbd_gauge_add(nbd, NBD_GAUGE_RECONNECTS, 1);
 	nbd_connection_size(nbd, conn->number, conn->facts.size);
 	nbd_saw_size(nbd, conn->facts.size);
 	log_info(name_of(conn), "connection %u is back after %.1f s, at %s", conn->number,
 		 (double)(now_of(conn) - conn->lost_ns) / 1e9,
-		 nbd_connect_place(nbd->export, conn->fd, place, sizeof(place)));
+		 nbd_connect_place(nbd->instance, conn->fd, place, sizeof(place)));
 }
 
 /* ---- libnbd's calls ---- */

@@ -91,7 +91,7 @@ static void take_ranges(struct nbd_ghost *g)
 	struct nbd_queue *q = g->conn->owner;
 	struct nbd *nbd = q->nbd;
 
-	for (unsigned tag = 0; tag < nbd->export->depth; tag++) {
+	for (unsigned tag = 0; tag < nbd->instance->depth; tag++) {
 		const struct nbd_io *n = q->ios[tag];
 
 		if (n && n->conn == g->conn && n->io->op != IO_READ && n->io->op != IO_FLUSH)
@@ -128,8 +128,8 @@ static void end_ghost(struct nbd_ghost *g)
 	if (g->polls)
 		queue_cancel(g->conn->owner->queue, &g->readable);
 	close(g->socket.fd);
-	if (nbd->export->host->keep_connection)
-		nbd->export->host->keep_connection(nbd->export, g->slot, -1, 0);
+	if (nbd->instance->host->keep_connection)
+		nbd->instance->host->keep_connection(nbd->instance, g->slot, -1, 0);
 	nbd_gauge_add(nbd, NBD_GAUGE_GHOSTS, -(int64_t)g->nr_ranges);
 	pthread_mutex_lock(&nbd->gate);
 	g->nr_ranges = 0;
@@ -146,7 +146,7 @@ static void tell(struct nbd_ghost *g, enum old_socket_state state)
 	char ranges[160];
 
 	g->told = true;
-	log_warning(nbd->export->name,
+	log_warning(nbd->instance->name,
 		    "connection %u was given up with %u writes that the server may still carry "
 		    "out (offset+length: %s): %s, so I/O that overlaps them waits%s: " CURE,
 		    g->conn->number, g->nr_ranges, ranges_text(g, ranges, sizeof(ranges)),
@@ -180,7 +180,7 @@ static void check_ghost(struct nbd_ghost *g)
 	struct nbd *nbd = g->conn->owner->nbd;
 	uint64_t now = now_ms(g), age_ms = now - g->since_ms;
 	enum old_socket_state state = old_socket_check(&g->socket, last_answer_ms(g), now);
-	const char *name = nbd->export->name;
+	const char *name = nbd->instance->name;
 
 	if (old_socket_is_over(state)) {
 		if (g->told || state == OLD_SOCKET_UNREACHABLE)
@@ -300,7 +300,7 @@ void nbd_ghost_leave(struct nbd_connection *conn)
 			continue;
 		if (g->polls)
 			queue_cancel(conn->owner->queue, &g->readable);
-		log_warning(conn->owner->nbd->export->name,
+		log_warning(conn->owner->nbd->instance->name,
 			    "connection %u: it ends here, and the server may still carry out %u "
 			    "old writes of a connection that was given up",
 			    conn->number, g->nr_ranges);
@@ -311,7 +311,7 @@ void nbd_ghost_leave(struct nbd_connection *conn)
 
 int nbd_ghost_open(struct nbd *nbd)
 {
-	unsigned nr = nbd->nr_connections * NBD_GHOSTS, ranges = nbd->export->depth + NBD_REPLAYS;
+	unsigned nr = nbd->nr_connections * NBD_GHOSTS, ranges = nbd->instance->depth + NBD_REPLAYS;
 
 	nbd->ghost = calloc(nr, sizeof(*nbd->ghost));
 	nbd->ghost_ranges = calloc((size_t)nr * ranges, sizeof(*nbd->ghost_ranges));

@@ -51,14 +51,15 @@ static int at_options(struct nbd_handle *h)
 }
 
 /* Connects as far as the server's options. */
-static struct nbd_handle *negotiate(const struct export *export, struct error *err)
+static struct nbd_handle *negotiate(const struct instance *instance, struct error *err)
 {
-	struct nbd_handle *h = nbd_connect_now(export, NULL, true, NBD_CONNECT_MS, at_options, err);
+	struct nbd_handle *h =
+		nbd_connect_now(instance, NULL, true, NBD_CONNECT_MS, at_options, err);
 
 	if (!h || !nbd_aio_is_ready(h))
 		return h;
 	error_set(err, EOPNOTSUPP, "%s: the server is of the old style, and cannot list",
-		  export->name);
+		  instance->name);
 	nbd_close(h);
 	return NULL;
 }
@@ -124,11 +125,11 @@ static void look_at_one(struct nbd_handle *h, const char *name, const char *desc
 	tell(name, description, &facts, err.code ? err.text : NULL, found, context);
 }
 
-int nbd_list(const struct export *export, backend_found_callback *found, void *context,
+int nbd_list(const struct instance *instance, backend_found_callback *found, void *context,
 	     struct error *err)
 {
 	struct listing listing = { 0 };
-	struct nbd_handle *h = negotiate(export, err);
+	struct nbd_handle *h = negotiate(instance, err);
 	int refused = 0;
 	nbd_list_callback each = { .callback = listed, .user_data = &listing };
 	nbd_completion_callback completion = { .callback = option_done, .user_data = &refused };
@@ -137,12 +138,12 @@ int nbd_list(const struct export *export, backend_found_callback *found, void *c
 	if (!h)
 		return -err->code;
 	if (nbd_aio_opt_list(h, each, completion))
-		ret = nbd_error(err, export->name);
+		ret = nbd_error(err, instance->name);
 	else
 		ret = nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, err);
 	if (!ret && refused)
 		ret = error_set(err, refused, "%s: the server does not list its exports: %s",
-				export->name, strerror(refused));
+				instance->name, strerror(refused));
 	if (!ret && listing.no_memory)
 		ret = error_set(err, ENOMEM, "no memory for the server's list");
 	for (unsigned i = 0; !ret && i < listing.nr; i++)

@@ -69,13 +69,13 @@ static const char *const nbd_gauges[] = {
 
 void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change)
 {
-	__atomic_fetch_add(&nbd->export->gauges[gauge], (uint64_t)change, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&nbd->instance->gauges[gauge], (uint64_t)change, __ATOMIC_RELAXED);
 }
 
 void nbd_set_lost(struct nbd *nbd, int code, const char *what)
 {
-	if (export_set_lost(nbd->export, -code))
-		log_error(nbd->export->name,
+	if (instance_set_lost(nbd->instance, -code))
+		log_error(nbd->instance->name,
 			  "%s: %s: acknowledged writes may be lost, so every flush fails from now "
 			  "on: export it anew",
 			  what, strerror(code));
@@ -85,12 +85,12 @@ void nbd_set_lost(struct nbd *nbd, int code, const char *what)
 static bool flush_matters(const struct nbd *nbd)
 {
 	return nbd->facts.flush && nbd->retain != NBD_RETAIN_TRUST &&
-	       !nbd->export->limits.read_only && !export_lost(nbd->export);
+	       !nbd->instance->limits.read_only && !instance_lost(nbd->instance);
 }
 
 static uint64_t *suspect_gauge(const struct nbd *nbd)
 {
-	return &nbd->export->gauges[NBD_GAUGE_IN_DOUBT];
+	return &nbd->instance->gauges[NBD_GAUGE_IN_DOUBT];
 }
 
 void nbd_suspect_loss(struct nbd *nbd)
@@ -137,7 +137,7 @@ void nbd_connection_size(struct nbd *nbd, unsigned conn, uint64_t size)
 	for (unsigned i = 0; i < nbd->nr_connections; i++)
 		if (atomic_load(&nbd->connection_sizes[i]) < least)
 			least = atomic_load(&nbd->connection_sizes[i]);
-	export_grow(nbd->export, least);
+	instance_grow(nbd->instance, least);
 }
 
 static void drop_stable(struct nbd_queue *q)
@@ -146,7 +146,7 @@ static void drop_stable(struct nbd_queue *q)
 	uint64_t stable;
 
 	/* After a failed flush no other will ever cover it. */
-	if (export_lost(nbd->export))
+	if (instance_lost(nbd->instance))
 		nbd_journal_flushed(&nbd->journal, atomic_load(&nbd->journal.order));
 	stable = atomic_load_explicit(&nbd->journal.stable, memory_order_relaxed);
 	if (stable == q->stable_seen)
@@ -193,7 +193,7 @@ static void look_at_deadline(struct nbd_queue *q)
 	if (deadline == NBD_FOREVER || now - q->stalled_ns < deadline)
 		return;
 	if (!q->failing)
-		log_error(q->nbd->export->name,
+		log_error(q->nbd->instance->name,
 			  "queue %u: the server is not back within reconnect-deadline: I/O fails "
 			  "until it is",
 			  q->index);
@@ -254,8 +254,8 @@ static void end_connections(struct nbd_queue *q)
 
 static int nbd_queue_open(struct queue *queue, struct error *err)
 {
-	struct export *export = queue_export(queue);
-	struct nbd *nbd = export->private;
+	struct instance *instance = queue_instance(queue);
+	struct nbd *nbd = instance->private;
 	struct nbd_queue *q = queue_private(queue);
 	unsigned index = queue_index(queue);
 	int ret;
@@ -270,12 +270,12 @@ static int nbd_queue_open(struct queue *queue, struct error *err)
 	nbd_list_init(&q->again);
 	nbd_list_init(&q->waiting);
 	q->connections = calloc(nbd->nr_connections, sizeof(*q->connections));
-	q->ios = calloc(export->depth, sizeof(*q->ios));
+	q->ios = calloc(instance->depth, sizeof(*q->ios));
 	if (!q->connections || !q->ios) {
 		ret = error_set(err, ENOMEM, "no memory for %u connections", nbd->nr_connections);
 		goto end_connections;
 	}
-	for (unsigned i = index; i < nbd->nr_connections; i += export->nr_queues) {
+	for (unsigned i = index; i < nbd->nr_connections; i += instance->nr_queues) {
 		struct nbd_handle *handle = nbd->handles[i];
 
 		nbd->handles[i] = NULL;
@@ -335,11 +335,11 @@ static void last_flush(struct nbd_queue *q)
 		return;
 	/* A flush of our own may be in flight: it covers less, and is not waited for first. */
 	if (!conn)
-		log_warning(nbd->export->name,
+		log_warning(nbd->instance->name,
 			    "queue %u ends without its server: what was not flushed may be lost",
 			    q->index);
 	else if (flush_now(conn->handle, &q->last_flush, &err))
-		log_error(nbd->export->name,
+		log_error(nbd->instance->name,
 			  "the last flush failed: %s: what it covers may be lost", err.text);
 	else
 		nbd_flushed(nbd, covers);
@@ -356,7 +356,7 @@ static void first_flush(struct nbd *nbd)
 	struct error err;
 	unsigned i = 0;
 
-	if (!nbd->export->resumed || !flush_matters(nbd))
+	if (!nbd->instance->resumed || !flush_matters(nbd))
 		return;
 	if (__atomic_exchange_n(suspect_gauge(nbd), 0, __ATOMIC_RELAXED)) {
 		nbd_set_lost(nbd, EIO,
@@ -377,7 +377,7 @@ static void first_flush(struct nbd *nbd)
 	} else if (nbd->first_flush != EINPROGRESS) {
 		nbd_set_lost(nbd, nbd->first_flush, "the flush of what was written before");
 	} else {
-		log_warning(nbd->export->name,
+		log_warning(nbd->instance->name,
 			    "the flush of what was written before: %s: it is served all the same, "
 			    "and no flush succeeds before",
 			    err.text);
@@ -411,7 +411,7 @@ static void close_handles(struct nbd *nbd)
 static struct nbd_handle *connect_one(const struct nbd *nbd, struct nbd_facts *facts,
 				      struct error *err)
 {
-	struct nbd_handle *h = nbd_connect_now(nbd->export, nbd->resolver, false,
+	struct nbd_handle *h = nbd_connect_now(nbd->instance, nbd->resolver, false,
 					       nbd_connect_ms(nbd), nbd_aio_is_ready, err);
 
 	if (h && nbd_server_facts(h, facts, err)) {
@@ -424,17 +424,17 @@ static struct nbd_handle *connect_one(const struct nbd *nbd, struct nbd_facts *f
 /* How many connections there are to be. */
 static unsigned wanted_connections(const struct nbd *nbd)
 {
-	const struct export *export = nbd->export;
-	const struct option_value *asked = export_option(export, "connections");
+	const struct instance *instance = nbd->instance;
+	const struct option_value *asked = instance_option(instance, "connections");
 	unsigned n;
 
 	if (asked->word < 0)
 		n = (unsigned)asked->number;
 	else
-		n = export->nr_queues < QUEUE_LINKS_AUTO ? export->nr_queues : QUEUE_LINKS_AUTO;
-	if (n > 1 && !nbd->facts.multi_conn && !export->limits.read_only) {
+		n = instance->nr_queues < QUEUE_LINKS_AUTO ? instance->nr_queues : QUEUE_LINKS_AUTO;
+	if (n > 1 && !nbd->facts.multi_conn && !instance->limits.read_only) {
 		if (asked->word < 0)
-			log_warning(export->name,
+			log_warning(instance->name,
 				    "one connection and not %u: the server does not allow writes "
 				    "over several (multi-conn)",
 				    n);
@@ -456,8 +456,8 @@ static void connect_more(struct nbd *nbd)
 			break;
 		error_set(&err, ESTALE, "the server says something else of its export each time");
 		if (facts.size == nbd->facts.size &&
-		    !nbd_facts_match(&nbd->facts, &facts, &nbd->export->limits,
-				     !nbd->export->limits.read_only, &err)) {
+		    !nbd_facts_match(&nbd->facts, &facts, &nbd->instance->limits,
+				     !nbd->instance->limits.read_only, &err)) {
 			nbd->handles[nbd->nr_connections++] = h;
 			continue;
 		}
@@ -465,14 +465,14 @@ static void connect_more(struct nbd *nbd)
 		break;
 	}
 	if (nbd->nr_connections < wanted)
-		log_warning(nbd->export->name, "%u connections and not %u: %s", nbd->nr_connections,
-			    wanted, err.text);
+		log_warning(nbd->instance->name, "%u connections and not %u: %s",
+			    nbd->nr_connections, wanted, err.text);
 }
 
 static void choose_retain(struct nbd *nbd)
 {
-	const struct option_value *retain = export_option(nbd->export, "retain");
-	struct backend_limits *l = &nbd->export->limits;
+	const struct option_value *retain = instance_option(nbd->instance, "retain");
+	struct backend_limits *l = &nbd->instance->limits;
 	uint64_t most;
 
 	nbd->fua_always = nbd->facts.fua && !nbd->facts.flush;
@@ -493,25 +493,25 @@ static void choose_retain(struct nbd *nbd)
 		l->max_io = (uint32_t)most;
 }
 
-static uint64_t time_of(const struct export *export, const char *name)
+static uint64_t time_of(const struct instance *instance, const char *name)
 {
-	const struct option_value *v = export_option(export, name);
+	const struct option_value *v = instance_option(instance, name);
 
 	return v->word < 0 ? v->number * NBD_NS_PER_MS : NBD_FOREVER;
 }
 
 static int open_logs(struct nbd *nbd, struct error *err)
 {
-	struct export *export = nbd->export;
+	struct instance *instance = nbd->instance;
 
-	nbd->nr_segments = export->nr_queues;
+	nbd->nr_segments = instance->nr_queues;
 	nbd->segments = calloc(nbd->nr_segments, sizeof(*nbd->segments));
 	nbd->queues = calloc(nbd->nr_segments, sizeof(*nbd->queues));
 	nbd->cursors = calloc(nbd->nr_segments, sizeof(*nbd->cursors));
 	if (!nbd->segments || !nbd->queues || !nbd->cursors || nbd_ghost_open(nbd))
 		return error_set(err, ENOMEM, "no memory for %u queues", nbd->nr_segments);
 	for (unsigned i = 0; i < nbd->nr_segments; i++)
-		if (nbd_segment_open(&nbd->segments[i], &nbd->journal, export->limits.max_io,
+		if (nbd_segment_open(&nbd->segments[i], &nbd->journal, instance->limits.max_io,
 				     nbd->nr_segments))
 			return error_set(err, ENOMEM,
 					 "no memory to keep unflushed writes in: give a smaller "
@@ -531,51 +531,51 @@ static void close_logs(struct nbd *nbd)
 
 static void tell_what_is_missing(const struct nbd *nbd)
 {
-	const char *name = nbd->export->name;
+	const char *name = nbd->instance->name;
 
-	if (!nbd->export->limits.read_only && !nbd->facts.flush && !nbd->facts.fua)
+	if (!nbd->instance->limits.read_only && !nbd->facts.flush && !nbd->facts.fua)
 		log_warning(name,
 			    "the server has no flush: the device has no write cache, and whether a "
 			    "completed write survives the server's crash is the server's affair");
 }
 
-static int nbd_check(const struct export *export, struct error *err)
+static int nbd_check(const struct instance *instance, struct error *err)
 {
-	const struct option_value *retain = export_option(export, "retain");
+	const struct option_value *retain = instance_option(instance, "retain");
 
 	/* A few requests must fit, or there is nothing to wait for when there is no room. */
 	if (retain->word < 0 && retain->number && retain->number < RETAIN_MIN)
 		return error_set(err, EINVAL,
 				 "retain: '%s' does not fit: give 0, trust, or from 64K on",
 				 retain->text);
-	return nbd_server_check(export, err);
+	return nbd_server_check(instance, err);
 }
 
 /* What tells how things stand is left as it was with an earlier server's end; see first_flush(). */
-static void reset_gauges(struct export *export)
+static void reset_gauges(struct instance *instance)
 {
 	static const enum nbd_gauge now[] = { NBD_GAUGE_CONNECTIONS, NBD_GAUGE_CONNECTED,
 					      NBD_GAUGE_RETAINED, NBD_GAUGE_SUSPENDED,
 					      NBD_GAUGE_GHOSTS };
 
 	for (unsigned i = 0; i < sizeof(now) / sizeof(*now); i++)
-		__atomic_store_n(&export->gauges[now[i]], 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&instance->gauges[now[i]], 0, __ATOMIC_RELAXED);
 }
 
-static int nbd_open(struct export *export, struct error *err)
+static int nbd_open(struct instance *instance, struct error *err)
 {
-	struct nbd *nbd = export->private;
+	struct nbd *nbd = instance->private;
 	int ret;
 
-	nbd->export = export;
-	reset_gauges(export);
-	nbd->journal.bytes = &export->gauges[NBD_GAUGE_RETAINED];
-	nbd->deadline_ns = time_of(export, "reconnect-deadline");
-	nbd->timeout_ns = time_of(export, "request-timeout");
-	nbd->ghost_wait_ns = time_of(export, "ghost-wait");
-	nbd->fast_zero = export_option(export, "fast-zero")->number;
+	nbd->instance = instance;
+	reset_gauges(instance);
+	nbd->journal.bytes = &instance->gauges[NBD_GAUGE_RETAINED];
+	nbd->deadline_ns = time_of(instance, "reconnect-deadline");
+	nbd->timeout_ns = time_of(instance, "request-timeout");
+	nbd->ghost_wait_ns = time_of(instance, "ghost-wait");
+	nbd->fast_zero = instance_option(instance, "fast-zero")->number;
 	nbd->halts = 1;
-	if (nbd_connect_resolves(export)) {
+	if (nbd_connect_resolves(instance)) {
 		nbd->resolver = nbd_resolver_create(err);
 		if (!nbd->resolver)
 			return -err->code;
@@ -586,12 +586,12 @@ static int nbd_open(struct export *export, struct error *err)
 		goto close_handles;
 	}
 	nbd->nr_connections = 1;
-	ret = nbd_facts_to_limits(&nbd->facts, export, &export->limits, err);
+	ret = nbd_facts_to_limits(&nbd->facts, instance, &instance->limits, err);
 	if (ret)
 		goto close_handles;
 	choose_retain(nbd);
 	connect_more(nbd);
-	export->limits.max_queues = nbd->nr_connections;
+	instance->limits.max_queues = nbd->nr_connections;
 	ret = open_logs(nbd, err);
 	if (ret)
 		goto close_logs;
@@ -612,21 +612,21 @@ close_handles:
 	return ret;
 }
 
-static int nbd_resize(struct export *export, struct error *err)
+static int nbd_resize(struct instance *instance, struct error *err)
 {
-	struct nbd *nbd = export->private;
+	struct nbd *nbd = instance->private;
 	struct nbd_facts facts;
 	struct nbd_handle *h = connect_one(nbd, &facts, err);
 	int ret = 0;
 
 	if (!h)
 		return -err->code;
-	if (facts.size < export->limits.size) {
+	if (facts.size < instance->limits.size) {
 		ret = error_set(
 			err, ESTALE,
 			"%s: the server's export has shrunk to %llu bytes: the device stays as "
 			"it is, and I/O past that end will fail",
-			export->name, (unsigned long long)facts.size);
+			instance->name, (unsigned long long)facts.size);
 	} else {
 		nbd_aio_disconnect(h, 0);
 		nbd_saw_size(nbd, facts.size);
@@ -636,16 +636,16 @@ static int nbd_resize(struct export *export, struct error *err)
 }
 
 /* Kept writes cannot be handed over: a flush has to make them needless. */
-static int nbd_settled(struct export *export, struct error *err)
+static int nbd_settled(struct instance *instance, struct error *err)
 {
-	struct nbd *nbd = export->private;
+	struct nbd *nbd = instance->private;
 
 	/* The next process would not know which requests have to wait for that. */
 	if (atomic_load(&nbd->ghosts))
 		return error_set(err, EAGAIN,
 				 "%s: the server may still carry out writes of a connection that "
 				 "was given up: try again once the server has ended it",
-				 export->name);
+				 instance->name);
 	if (!flush_matters(nbd) || !nbd_journal_has_unflushed(&nbd->journal))
 		return 0;
 	atomic_store(&nbd->flush_soon, true);
@@ -653,17 +653,17 @@ static int nbd_settled(struct export *export, struct error *err)
 	return error_set(
 		err, EAGAIN,
 		"%s: what its server has not flushed is kept here, and %s: try again later",
-		export->name, atomic_load(&nbd->nr_up) ? "it does not flush" : "it is away");
+		instance->name, atomic_load(&nbd->nr_up) ? "it does not flush" : "it is away");
 }
 
-static void nbd_close_export(struct export *export)
+static void nbd_close_export(struct instance *instance)
 {
-	struct nbd *nbd = export->private;
+	struct nbd *nbd = instance->private;
 
 	/* Another one that opens it for this device would flush, and not know. */
 	if (flush_matters(nbd) &&
 	    (nbd_journal_has_unflushed(&nbd->journal) || atomic_load(&nbd->pending_error)))
-		export_set_lost(export, -EIO);
+		instance_set_lost(instance, -EIO);
 	close_handles(nbd);
 	close_logs(nbd);
 	nbd_resolver_release(nbd->resolver);
@@ -681,7 +681,7 @@ static const struct backend nbd_backend = {
 	.access = ACCESS_POINTER,
 	.options = nbd_options,
 	.gauges = nbd_gauges,
-	.export_size = sizeof(struct nbd),
+	.instance_size = sizeof(struct nbd),
 	.queue_size = sizeof(struct nbd_queue),
 	.io_size = sizeof(struct nbd_io),
 	.check = nbd_check,

@@ -200,7 +200,7 @@ struct nbd_replay_slot {
 
 /* An export.  Constant after open(), but for atomics and what gate guards. */
 struct nbd {
-	struct export *export;
+	struct instance *instance;
 	struct nbd_facts facts;
 	enum nbd_retain retain;
 	bool fua_always; /* a server with FUA and without flush */
@@ -303,7 +303,7 @@ void nbd_flush_if_full(struct nbd_queue *q);
 
 /* ---- list.c ---- */
 
-int nbd_list(const struct export *export, backend_found_callback *found, void *context,
+int nbd_list(const struct instance *instance, backend_found_callback *found, void *context,
 	     struct error *err);
 
 /* ---- connection.c ---- */

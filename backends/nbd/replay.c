@@ -76,7 +76,7 @@ static void tell_loss(struct nbd *nbd)
 	if (nbd_journal_has_unflushed(&nbd->journal)) {
 		nbd_journal_flushed(&nbd->journal, atomic_load(&nbd->journal.order));
 		atomic_store(&nbd->pending_error, -EIO);
-		log_error(nbd->export->name,
+		log_error(nbd->instance->name,
 			  "the server may have lost writes that it acknowledged, and none are kept "
 			  "(retain=0): the next flush fails");
 	}
@@ -192,7 +192,7 @@ static void finish(struct nbd_queue *q)
 
 	atomic_store(&nbd->flush_soon, nbd->replayed > 0);
 	if (nbd->replayed)
-		log_info(nbd->export->name,
+		log_info(nbd->instance->name,
 			 "%llu acknowledged writes that no flush had covered were sent again",
 			 (unsigned long long)nbd->replayed);
 	pthread_mutex_lock(&nbd->gate);

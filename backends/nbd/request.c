@@ -121,7 +121,7 @@ static int answered(void *user_data, int *error)
 	else if (io->op != IO_READ)
 		acknowledged(q, n);
 	/* The server may have told of a loss only to a flush that ended before this one. */
-	end_request(q, n, io->op == IO_FLUSH ? export_lost(nbd->export) : (int)io->length);
+	end_request(q, n, io->op == IO_FLUSH ? instance_lost(nbd->instance) : (int)io->length);
 	return 1;
 }
 
@@ -193,7 +193,7 @@ static bool ends_here(struct nbd_queue *q, struct nbd_connection *conn, struct n
 	}
 	if (n->io->op != IO_FLUSH)
 		return false;
-	ret = export_lost(nbd->export);
+	ret = instance_lost(nbd->instance);
 	if (!ret && atomic_load_explicit(&nbd->pending_error, memory_order_relaxed)) {
 		ret = atomic_exchange(&nbd->pending_error, 0);
 		nbd_flushed(nbd, 0);
@@ -210,7 +210,7 @@ static bool make_room(struct nbd_queue *q, struct nbd_io *n)
 	const struct io *io = n->io;
 
 	if (io->op == IO_READ || io->op == IO_FLUSH || n->room || !q->segment->arena ||
-	    export_lost(q->nbd->export))
+	    instance_lost(q->nbd->instance))
 		return true;
 	n->room = nbd_journal_reserve(&q->nbd->journal, io->op == IO_WRITE ? io->length : 0);
 	return n->room;
@@ -335,7 +335,7 @@ void nbd_fail_waiting(struct nbd_queue *q, int result)
 
 void nbd_take_back(struct nbd_queue *q, struct nbd_connection *conn)
 {
-	unsigned depth = q->nbd->export->depth;
+	unsigned depth = q->nbd->instance->depth;
 
 	for (unsigned tag = 0; tag < depth; tag++) {
 		struct nbd_io *n = q->ios[tag];
@@ -353,7 +353,7 @@ void nbd_take_back(struct nbd_queue *q, struct nbd_connection *conn)
 
 uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_connection *conn)
 {
-	unsigned depth = q->nbd->export->depth;
+	unsigned depth = q->nbd->instance->depth;
 	uint64_t oldest = q->flush_connection == conn ? q->flush_sent_ns : 0;
 
 	for (unsigned tag = 0; tag < depth; tag++) {
@@ -367,7 +367,7 @@ uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_connection 
 
 unsigned nbd_most_cuts(const struct nbd_queue *q, const struct nbd_connection *conn)
 {
-	unsigned depth = q->nbd->export->depth, most = 0;
+	unsigned depth = q->nbd->instance->depth, most = 0;
 
 	if (q->flush_connection == conn)
 		most = q->flush_cuts;
@@ -384,7 +384,7 @@ void nbd_count_cuts(struct nbd_queue *q, struct nbd_connection *conn)
 {
 	uint64_t now = queue_now_ns(q->queue), timeout = q->nbd->timeout_ns;
 
-	for (unsigned tag = 0; tag < q->nbd->export->depth; tag++) {
+	for (unsigned tag = 0; tag < q->nbd->instance->depth; tag++) {
 		struct nbd_io *n = q->ios[tag];
 
 		if (n && n->conn == conn && now - n->sent_ns >= timeout)
@@ -434,7 +434,7 @@ void nbd_flush_if_full(struct nbd_queue *q)
 	struct nbd_connection *conn;
 
 	if (!nbd_is_full(q) || !nbd_journal_has_unflushed(&nbd->journal) ||
-	    export_lost(nbd->export))
+	    instance_lost(nbd->instance))
 		return;
 	conn = nbd_free_connection(q);
 	if (!conn || atomic_exchange(&nbd->flushing, true))

@@ -30,30 +30,31 @@ enum tls_mode {
 	TLS_REQUIRE
 };
 
-static bool scheme_is_tls(const struct export *export)
+static bool scheme_is_tls(const struct instance *instance)
 {
-	return !strncmp(export->uri, "nbds", 4);
+	return !strncmp(instance->uri, "nbds", 4);
 }
 
-static const char *text_of(const struct export *export, const char *name)
+static const char *text_of(const struct instance *instance, const char *name)
 {
-	return export_option(export, name)->text;
+	return instance_option(instance, name)->text;
 }
 
 /* The URI goes before the option of the same meaning. */
-static const char *psk_file(const struct export *export, const struct nbd_uri *uri)
+static const char *psk_file(const struct instance *instance, const struct nbd_uri *uri)
 {
-	return uri->tls_psk_file ? uri->tls_psk_file : text_of(export, "tls-psk-file");
+	return uri->tls_psk_file ? uri->tls_psk_file : text_of(instance, "tls-psk-file");
 }
 
-static const char *certificates(const struct export *export, const struct nbd_uri *uri)
+static const char *certificates(const struct instance *instance, const struct nbd_uri *uri)
 {
-	return uri->tls_certificates ? uri->tls_certificates : text_of(export, "tls-certificates");
+	return uri->tls_certificates ? uri->tls_certificates
+				     : text_of(instance, "tls-certificates");
 }
 
-static bool uses_tls(const struct export *export)
+static bool uses_tls(const struct instance *instance)
 {
-	return scheme_is_tls(export) || export_option(export, "tls")->word > TLS_OFF;
+	return scheme_is_tls(instance) || instance_option(instance, "tls")->word > TLS_OFF;
 }
 
 /*
@@ -85,27 +86,27 @@ static bool certificates_are_checked(void)
 	return minor >= 22;
 }
 
-static int check_tls(const struct export *export, const struct nbd_uri *uri, struct error *err)
+static int check_tls(const struct instance *instance, const struct nbd_uri *uri, struct error *err)
 {
-	const struct option_value *mode = export_option(export, "tls");
-	bool uses = uses_tls(export);
+	const struct option_value *mode = instance_option(instance, "tls");
+	bool uses = uses_tls(instance);
 
-	if (scheme_is_tls(export) && mode->given && mode->word != TLS_REQUIRE)
+	if (scheme_is_tls(instance) && mode->given && mode->word != TLS_REQUIRE)
 		return error_set(err, EINVAL,
 				 "tls: nbds means that TLS is required: write nbd for a connection "
 				 "without, or leave -o tls=%s out",
 				 tls_modes[mode->word]);
 	for (const struct option_def *def = nbd_options; def->name; def++)
 		if (!uses && !strncmp(def->name, "tls-", 4) &&
-		    export_option(export, def->name)->given)
+		    instance_option(instance, def->name)->given)
 			return error_set(
 				err, EINVAL,
 				"%s: this connection has no TLS: write nbds for nbd in the "
 				"URI, or leave it out",
 				def->name);
-	if (!uses || psk_file(export, uri) || !export_option(export, "tls-verify")->number ||
-	    nbd_uri_trusts_any_peer(uri) || export_option(export, "tls-allow-unfixed")->number ||
-	    certificates_are_checked())
+	if (!uses || psk_file(instance, uri) || !instance_option(instance, "tls-verify")->number ||
+	    nbd_uri_trusts_any_peer(uri) ||
+	    instance_option(instance, "tls-allow-unfixed")->number || certificates_are_checked())
 		return 0;
 	return error_set(err, EINVAL,
 			 "TLS with certificates: this libnbd accepts servers that it must not "
@@ -114,33 +115,33 @@ static int check_tls(const struct export *export, const struct nbd_uri *uri, str
 			 "-o tls-allow-unfixed");
 }
 
-int nbd_server_check(const struct export *export, struct error *err)
+int nbd_server_check(const struct instance *instance, struct error *err)
 {
 	char host[NBD_HOST_MAX], port[NBD_PORT_MAX];
 	struct nbd_uri uri;
 	int ret;
 
-	if (strncmp(export->locator, "//", 2) != 0)
+	if (strncmp(instance->locator, "//", 2) != 0)
 		return error_set(err, EINVAL,
 				 "'%s': write it as in nbd://HOST/EXPORT, or "
 				 "nbd+unix:///EXPORT?socket=PATH",
-				 export->name);
-	ret = nbd_uri_parse(export->uri, &uri, err);
+				 instance->name);
+	ret = nbd_uri_parse(instance->uri, &uri, err);
 	if (ret)
 		return ret;
 	if (uri.unix_socket && (!uri.socket || !*uri.socket))
 		ret = error_set(err, EINVAL,
 				"'%s': its socket is missing: write it as in "
 				"nbd+unix:///EXPORT?socket=PATH",
-				export->name);
+				instance->name);
 	else if (!uri.unix_socket && !*uri.host)
 		ret = error_set(err, EINVAL,
 				"'%s': its host is missing: write it as in nbd://HOST/EXPORT",
-				export->name);
+				instance->name);
 	else if (!uri.unix_socket && !uri.vsock)
 		ret = nbd_uri_host(&uri, host, sizeof(host), port, sizeof(port), err);
 	if (!ret)
-		ret = check_tls(export, &uri, err);
+		ret = check_tls(instance, &uri, err);
 	nbd_uri_free(&uri);
 	return ret;
 }
@@ -161,26 +162,26 @@ static void need_default_folders(backend_need_callback *need, void *context)
 	need(context, NEED_FOLDER, "/etc/pki/libnbd");
 }
 
-static void tls_needs(const struct export *export, const struct nbd_uri *uri,
+static void tls_needs(const struct instance *instance, const struct nbd_uri *uri,
 		      backend_need_callback *need, void *context)
 {
-	if (psk_file(export, uri)) {
-		need(context, NEED_FILE, psk_file(export, uri));
+	if (psk_file(instance, uri)) {
+		need(context, NEED_FILE, psk_file(instance, uri));
 		return;
 	}
-	if (certificates(export, uri))
-		need(context, NEED_FOLDER, certificates(export, uri));
+	if (certificates(instance, uri))
+		need(context, NEED_FOLDER, certificates(instance, uri));
 	else
 		need_default_folders(need, context);
 	/* libnbd falls back to these where the directory has none. */
 	need(context, NEED_AUTHORITIES, NULL);
 }
 
-void nbd_server_needs(const struct export *export, backend_need_callback *need, void *context)
+void nbd_server_needs(const struct instance *instance, backend_need_callback *need, void *context)
 {
 	struct nbd_uri uri;
 
-	if (nbd_uri_parse(export->uri, &uri, NULL))
+	if (nbd_uri_parse(instance->uri, &uri, NULL))
 		return;
 	if (uri.unix_socket)
 		need(context, NEED_HOST_SOCKET, uri.socket);
@@ -188,8 +189,8 @@ void nbd_server_needs(const struct export *export, backend_need_callback *need, 
 		need(context, NEED_NETWORK, NULL);
 	if (!uri.unix_socket && !uri.vsock && !nbd_uri_has_address(&uri))
 		need(context, NEED_NAMES, NULL);
-	if (uses_tls(export))
-		tls_needs(export, &uri, need, context);
+	if (uses_tls(instance))
+		tls_needs(instance, &uri, need, context);
 	nbd_uri_free(&uri);
 }
 
@@ -217,30 +218,30 @@ int nbd_error(struct error *err, const char *what)
 			 tls_hint(text));
 }
 
-static int set_tls(struct nbd_handle *h, const struct export *export)
+static int set_tls(struct nbd_handle *h, const struct instance *instance)
 {
 	const char *text;
-	int mode = export_option(export, "tls")->word;
+	int mode = instance_option(instance, "tls")->word;
 
-	if (scheme_is_tls(export))
+	if (scheme_is_tls(instance))
 		mode = TLS_REQUIRE;
 	if (nbd_set_tls(h, mode == TLS_REQUIRE ? LIBNBD_TLS_REQUIRE
 			   : mode == TLS_ON    ? LIBNBD_TLS_ALLOW
 					       : LIBNBD_TLS_DISABLE))
 		return -1;
-	text = text_of(export, "tls-certificates");
+	text = text_of(instance, "tls-certificates");
 	if (text && nbd_set_tls_certificates(h, text))
 		return -1;
-	text = text_of(export, "tls-psk-file");
+	text = text_of(instance, "tls-psk-file");
 	if (text && nbd_set_tls_psk_file(h, text))
 		return -1;
-	text = text_of(export, "tls-username");
+	text = text_of(instance, "tls-username");
 	if (text && nbd_set_tls_username(h, text))
 		return -1;
-	return nbd_set_tls_verify_peer(h, export_option(export, "tls-verify")->number);
+	return nbd_set_tls_verify_peer(h, instance_option(instance, "tls-verify")->number);
 }
 
-struct nbd_handle *nbd_server_handle(const struct export *export, struct error *err)
+struct nbd_handle *nbd_server_handle(const struct instance *instance, struct error *err)
 {
 	struct nbd_handle *h = nbd_create();
 
@@ -252,12 +253,13 @@ struct nbd_handle *nbd_server_handle(const struct export *export, struct error *
 	if (nbd_set_uri_allow_transports(h, LIBNBD_ALLOW_TRANSPORT_TCP |
 						    LIBNBD_ALLOW_TRANSPORT_UNIX |
 						    LIBNBD_ALLOW_TRANSPORT_VSOCK) ||
-	    nbd_set_uri_allow_local_file(h, true) || set_tls(h, export) ||
+	    nbd_set_uri_allow_local_file(h, true) || set_tls(h, instance) ||
 	    nbd_set_full_info(h, true) ||
 	    /* No buffer is handed on before all of it was read: cover.h. */
 	    nbd_set_pread_initialize(h, false) ||
-	    nbd_set_request_structured_replies(h, export_option(export, "structured")->number)) {
-		nbd_error(err, export->name);
+	    nbd_set_request_structured_replies(h,
+					       instance_option(instance, "structured")->number)) {
+		nbd_error(err, instance->name);
 		nbd_close(h);
 		return NULL;
 	}
@@ -296,17 +298,17 @@ int nbd_server_set_uri(struct nbd_handle *h, const struct nbd_uri *uri)
 	return nbd_uri_trusts_any_peer(uri) ? nbd_set_tls_verify_peer(h, false) : 0;
 }
 
-void nbd_server_tls_files(const struct export *export, const struct nbd_uri *uri, const char **keys,
-			  const char **folder)
+void nbd_server_tls_files(const struct instance *instance, const struct nbd_uri *uri,
+			  const char **keys, const char **folder)
 {
-	*keys = uses_tls(export) ? psk_file(export, uri) : NULL;
-	*folder = uses_tls(export) && !*keys ? certificates(export, uri) : NULL;
+	*keys = uses_tls(instance) ? psk_file(instance, uri) : NULL;
+	*folder = uses_tls(instance) && !*keys ? certificates(instance, uri) : NULL;
 }
 
-bool nbd_server_checks_name(const struct export *export, const struct nbd_uri *uri)
+bool nbd_server_checks_name(const struct instance *instance, const struct nbd_uri *uri)
 {
-	return uses_tls(export) && !psk_file(export, uri) &&
-	       export_option(export, "tls-verify")->number && !nbd_uri_trusts_any_peer(uri);
+	return uses_tls(instance) && !psk_file(instance, uri) &&
+	       instance_option(instance, "tls-verify")->number && !nbd_uri_trusts_any_peer(uri);
 }
 
 /* A yes or no of libnbd's; its errors count as no. */
@@ -354,33 +356,33 @@ static bool power_of_2(uint32_t n)
 	return n && !(n & (n - 1));
 }
 
-int nbd_facts_to_limits(const struct nbd_facts *f, const struct export *export,
+int nbd_facts_to_limits(const struct nbd_facts *f, const struct instance *instance,
 			struct backend_limits *l, struct error *err)
 {
 	uint32_t least = f->min_block > 512 ? f->min_block : 512;
 	uint32_t most = f->max_block ? f->max_block : DEFAULT_MAX_BLOCK;
-	uint32_t range = export->resumed ? MAX_RANGE_RESUMED : MAX_RANGE;
-	bool writable = !f->read_only && !export->read_only;
+	uint32_t range = instance->resumed ? MAX_RANGE_RESUMED : MAX_RANGE;
+	bool writable = !f->read_only && !instance->read_only;
 
 	if (!power_of_2(least) || least > PAGE)
 		return error_set(err, EINVAL,
 				 "%s: the server takes only requests of whole blocks of %u bytes: "
 				 "the kernel has block devices of 512 to %u",
-				 export->name, f->min_block, PAGE);
-	if (export->block_size && export->block_size < least)
+				 instance->name, f->min_block, PAGE);
+	if (instance->block_size && instance->block_size < least)
 		return error_set(err, EINVAL,
 				 "%s: --block-size %u: the server's smallest block is %u bytes: "
 				 "give that, or leave it out",
-				 export->name, export->block_size, least);
+				 instance->name, instance->block_size, least);
 	if (most < PAGE)
 		return error_set(err, EINVAL,
 				 "%s: the server takes at most %u bytes at a time: the kernel "
 				 "sends up to %u",
-				 export->name, most, PAGE);
-	l->logical_block = export->block_size ? export->block_size : least;
+				 instance->name, most, PAGE);
+	l->logical_block = instance->block_size ? instance->block_size : least;
 	l->size = f->size - f->size % l->logical_block;
 	if (l->size && l->size < f->size)
-		log_warning(export->name,
+		log_warning(instance->name,
 			    "the last %u bytes cannot be reached: they are no whole block of %u",
 			    (unsigned)(f->size - l->size), l->logical_block);
 	if (power_of_2(f->preferred_block) && f->preferred_block >= l->logical_block) {
@@ -389,7 +391,7 @@ int nbd_facts_to_limits(const struct nbd_facts *f, const struct export *export,
 		if (l->physical_block < l->logical_block)
 			l->physical_block = l->logical_block;
 	}
-	l->max_io = most < export->max_io ? most : export->max_io;
+	l->max_io = most < instance->max_io ? most : instance->max_io;
 	l->read_only = !writable;
 	l->rotational = f->rotational;
 	/* FLUSH and FUA reach only a device that says it has a cache. */

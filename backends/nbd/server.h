@@ -31,26 +31,26 @@ struct nbd_facts {
 };
 
 /* Checks URI and options, and touches nothing.  Returns 0, or -EINVAL with err filled. */
-int nbd_server_check(const struct export *export, struct error *err);
+int nbd_server_check(const struct instance *instance, struct error *err);
 
 /* The backend's needs(). */
-void nbd_server_needs(const struct export *export, backend_need_callback *need, void *context);
+void nbd_server_needs(const struct instance *instance, backend_need_callback *need, void *context);
 
 /*
  * A handle set up as the export asks, not connected; nbd_close() it.  NULL with
  * err filled.
  */
-struct nbd_handle *nbd_server_handle(const struct export *export, struct error *err);
+struct nbd_handle *nbd_server_handle(const struct instance *instance, struct error *err);
 
 /* Sets all that libnbd itself takes from a URI.  Returns 0, or -1 (libnbd's error). */
 int nbd_server_set_uri(struct nbd_handle *h, const struct nbd_uri *uri);
 
 /* Whether a connection depends on the host name in the server's certificate. */
-bool nbd_server_checks_name(const struct export *export, const struct nbd_uri *uri);
+bool nbd_server_checks_name(const struct instance *instance, const struct nbd_uri *uri);
 
 /* The files that TLS will use; NULL: none, or not of that kind. */
-void nbd_server_tls_files(const struct export *export, const struct nbd_uri *uri, const char **keys,
-			  const char **folder);
+void nbd_server_tls_files(const struct instance *instance, const struct nbd_uri *uri,
+			  const char **keys, const char **folder);
 
 /*
  * Runs the handle until `done` is true of it, for timeout_ms at the most.  Returns
@@ -66,7 +66,7 @@ int nbd_server_facts(struct nbd_handle *h, struct nbd_facts *facts, struct error
 int nbd_error(struct error *err, const char *what);
 
 /* The device that such an export makes.  Returns 0, or -errno with err filled. */
-int nbd_facts_to_limits(const struct nbd_facts *facts, const struct export *export,
+int nbd_facts_to_limits(const struct nbd_facts *facts, const struct instance *instance,
 			struct backend_limits *limits, struct error *err);
 
 /*

@@ -57,7 +57,7 @@ void nbd_silence_met(struct nbd_connection *conn)
 
 static void set_quick_keepalive(struct nbd_connection *conn, bool quick)
 {
-	int on = quick || export_option(conn->owner->nbd->export, "keepalive")->number;
+	int on = quick || instance_option(conn->owner->nbd->instance, "keepalive")->number;
 	int idle = quick ? 1 : NBD_KEEPALIVE_IDLE_S, interval = quick ? 1 : NBD_KEEPALIVE_EVERY_S;
 	/* In doubt it is decided here, by the time-out, and not by the kernel. */
 	int count = quick ? 127 : NBD_KEEPALIVE_COUNT;
@@ -125,7 +125,7 @@ static void begin_probe(struct nbd_connection *conn, uint64_t now)
 
 	if (ms < PROBE_MIN_NS / NBD_NS_PER_MS)
 		ms = PROBE_MIN_NS / NBD_NS_PER_MS;
-	if (!nbd_connect_begin(&conn->probe, nbd->export, nbd->resolver, NULL, true, ms, &err)) {
+	if (!nbd_connect_begin(&conn->probe, nbd->instance, nbd->resolver, NULL, true, ms, &err)) {
 		conn->probes = true;
 		return;
 	}
@@ -219,7 +219,7 @@ static void calm_down(struct nbd_connection *conn)
 static void tell_slow(struct nbd_connection *conn, uint64_t age)
 {
 	if (!conn->told_slow)
-		log_info(conn->owner->nbd->export->name,
+		log_info(conn->owner->nbd->instance->name,
 			 "connection %u: a request is not answered for %.0f s, and the server is "
 			 "there: waiting for it",
 			 conn->number, (double)age / 1e9);

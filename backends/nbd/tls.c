@@ -109,26 +109,26 @@ int nbd_tls_check_keys(const char *path, const char *user, struct error *err)
 	return 0;
 }
 
-int nbd_tls_check(const struct export *export, struct error *err)
+int nbd_tls_check(const struct instance *instance, struct error *err)
 {
 	const char *keys, *certificates;
 	struct nbd_handle *h;
 	struct nbd_uri uri;
 	char *user;
-	int ret = nbd_uri_parse(export->uri, &uri, err);
+	int ret = nbd_uri_parse(instance->uri, &uri, err);
 
 	if (ret)
 		return ret;
-	nbd_server_tls_files(export, &uri, &keys, &certificates);
+	nbd_server_tls_files(instance, &uri, &keys, &certificates);
 	if (keys) {
 		/* libnbd knows whose key it will use where nobody says. */
-		h = nbd_server_handle(export, err);
+		h = nbd_server_handle(instance, err);
 		user = h && !nbd_server_set_uri(h, &uri) ? nbd_get_tls_username(h) : NULL;
 		ret = h ? nbd_tls_check_keys(keys, user, err) : -err->code;
 		free(user);
 		nbd_close(h);
 	} else if (certificates) {
-		ret = nbd_tls_check_directory(export->name, certificates, err);
+		ret = nbd_tls_check_directory(instance->name, certificates, err);
 	}
 	nbd_uri_free(&uri);
 	return ret;

@@ -8,13 +8,13 @@
 #define UBLKD_NBD_TLS_H
 
 struct error;
-struct export;
+struct instance;
 
 /*
  * Reads the files.  Returns 0, also without TLS, or -errno with err filled.  Any thread
  * that may wait for a file system.
  */
-int nbd_tls_check(const struct export *export, struct error *err);
+int nbd_tls_check(const struct instance *instance, struct error *err);
 
 /*
  * The same for a directory of certificates (about: the export that a warning names), and

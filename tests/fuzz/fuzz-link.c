@@ -303,7 +303,7 @@ static unsigned open_fds(void)
 
 static int listener = -1;
 static pid_t child;
-static struct export export_of_file;
+static struct instance export_of_file;
 
 static void have_child(void)
 {
@@ -692,7 +692,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null_fd < 0 || spec_open(&spec, "file:/a/file", &err))
 		broken("no export");
-	spec_to_export(&spec, &export_of_file);
+	spec_to_instance(&spec, &export_of_file);
 	fiber_setup(uv_default_loop());
 	log_setup("fuzz", LOG_LEVEL_ERROR);
 	return 0;

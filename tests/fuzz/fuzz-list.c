@@ -147,11 +147,11 @@ static void put_part(struct input *in)
 }
 
 /* The host of the backend: the connection is to a server that has said all already. */
-static int connect_server(const struct export *export, const char *name)
+static int connect_server(const struct instance *instance, const char *name)
 {
 	int pair[2];
 
-	(void)export;
+	(void)instance;
 	(void)name;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
 		broken("no connection");
@@ -208,7 +208,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct input in = { data, size };
 	struct backend_host host = host_here;
 	struct spec spec;
-	struct export export;
+	struct instance instance;
 	struct error err = { 0 };
 
 	nr_sent = 0;
@@ -218,10 +218,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (spec_open(&spec, "nbd+unix:///?socket=/server", &err))
 		broken(err.text);
-	spec_to_export(&spec, &export);
+	spec_to_instance(&spec, &instance);
 	host.connect_unix = connect_server;
-	export.host = &host;
-	if (spec.backend->list(&export, found, NULL, &err) &&
+	instance.host = &host;
+	if (spec.backend->list(&instance, found, NULL, &err) &&
 	    (!err.code || !*err.text || strchr(err.text, '\n')))
 		broken("a refusal that is not one line");
 	spec_close(&spec);

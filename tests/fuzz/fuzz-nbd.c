@@ -202,7 +202,7 @@ static void ended(struct queue *queue, struct stage_request *r, int result)
 /* A range for io, of whole logical blocks, and in an honest run of whole free blocks. */
 static bool choose_range(struct io *io)
 {
-	const struct backend_limits *l = &stage.export.limits;
+	const struct backend_limits *l = &stage.instance.limits;
 	uint32_t unit = work.honest ? SCRIPT_BLOCK : l->logical_block;
 	uint32_t most = l->max_io && l->max_io < 65536 ? l->max_io : 65536, first, end;
 	uint64_t units = l->size / unit, count = 1 + chance(4);
@@ -226,7 +226,7 @@ static bool choose_range(struct io *io)
 
 static void choose_op(struct io *io)
 {
-	const struct backend_limits *l = &stage.export.limits;
+	const struct backend_limits *l = &stage.instance.limits;
 	unsigned dice = chance(20);
 
 	io->flags = 0;
@@ -329,7 +329,7 @@ static bool round_of_all(void)
 	stage_follow_size();
 	if (work.resizes && work.left && !chance(32))
 		stage_resize();
-	for (unsigned i = 0; i < stage.export.nr_queues; i++) {
+	for (unsigned i = 0; i < stage.instance.nr_queues; i++) {
 		struct queue *queue = &stage.queues[i];
 
 		any |= stage_take(queue);
@@ -389,56 +389,56 @@ static void check_end(void)
 		stage_broken("%u requests failed over %u mishaps", work.failed, script_mishaps());
 }
 
-static void words_for(char *words, size_t size, unsigned export)
+static void words_for(char *words, size_t size, unsigned instance)
 {
-	unsigned deadline = export & EXPORT_DEADLINE_0 ? 0 : DEADLINE_S;
+	unsigned deadline = instance & EXPORT_DEADLINE_0 ? 0 : DEADLINE_S;
 
 	snprintf(words, size, "nbd+unix:///?socket=%s request-timeout=2", socket_path);
 	words += strlen(words);
-	if (!(export & EXPORT_NO_DEADLINE) || !work.honest)
+	if (!(instance & EXPORT_NO_DEADLINE) || !work.honest)
 		snprintf(words, 64, " reconnect-deadline=%u", deadline);
-	strcat(words, export & EXPORT_NO_STRUCTURED ? " structured=off" : " structured=on");
-	if (export & EXPORT_RETAIN_TRUST)
+	strcat(words, instance & EXPORT_NO_STRUCTURED ? " structured=off" : " structured=on");
+	if (instance & EXPORT_RETAIN_TRUST)
 		strcat(words, " retain=trust");
-	else if (export & EXPORT_RETAIN_0)
+	else if (instance & EXPORT_RETAIN_0)
 		strcat(words, " retain=0");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct script_setup setup = { .socket = socket_path };
-	unsigned from, export, most_s = OVERDUE_S;
+	unsigned from, instance, most_s = OVERDUE_S;
 	char words[512];
 
 	if (size < HEAD_BYTES)
 		return 0;
 	from = data[HEAD_SERVER];
-	export = data[HEAD_EXPORT];
+	instance = data[HEAD_EXPORT];
 	memset(&work, 0, sizeof(work));
 	srandom(1);
 	work.verbose = getenv("FUZZ_VERBOSE") != NULL;
 	work.honest = from & SERVER_HONEST;
-	work.keeps = !(export & (EXPORT_RETAIN_0 | EXPORT_RETAIN_TRUST));
-	work.deadline_0 = export & EXPORT_DEADLINE_0;
-	work.resizes = export & EXPORT_RESIZE;
+	work.keeps = !(instance & (EXPORT_RETAIN_0 | EXPORT_RETAIN_TRUST));
+	work.deadline_0 = instance & EXPORT_DEADLINE_0;
+	work.resizes = instance & EXPORT_RESIZE;
 	work.seed = data[HEAD_SEED] * 2862933555777941757ull + 1;
 	work.left = data[HEAD_WORK] / 2;
-	if (work.honest && export & EXPORT_NO_DEADLINE)
+	if (work.honest && instance & EXPORT_NO_DEADLINE)
 		most_s = PATIENT_S;
 
 	setup.data = data + HEAD_BYTES;
 	setup.size = size - HEAD_BYTES;
 	setup.honest = work.honest;
 	setup.verbose = work.verbose;
-	setup.durable = export & EXPORT_RETAIN_TRUST;
+	setup.durable = instance & EXPORT_RETAIN_TRUST;
 	setup.structured = !(from & SERVER_SIMPLE);
 	setup.multi_conn = from & SERVER_MULTI;
 	setup.read_only = from & SERVER_READ_ONLY;
 	setup.no_zeroes = from & SERVER_NO_ZEROES;
 	setup.no_fua = from & SERVER_NO_FUA;
-	words_for(words, sizeof(words), export);
+	words_for(words, sizeof(words), instance);
 	script_start(&setup);
-	if (!stage_open(words, export & EXPORT_TWO_QUEUES ? 2 : 1, export & EXPORT_READ_ONLY,
+	if (!stage_open(words, instance & EXPORT_TWO_QUEUES ? 2 : 1, instance & EXPORT_READ_ONLY,
 			script_step, ended)) {
 		if (data[HEAD_WORK] & 1) {
 			while (work.left) {

@@ -94,10 +94,10 @@ void *queue_private(struct queue *q)
 	return q->private;
 }
 
-struct export *queue_export(struct queue *q)
+struct instance *queue_instance(struct queue *q)
 {
 	(void)q;
-	return &stage.export;
+	return &stage.instance;
 }
 
 unsigned queue_index(const struct queue *q)
@@ -157,16 +157,16 @@ void queue_cancel(struct queue *q, struct ring_op *op)
 		wait->cancelled = true;
 }
 
-void export_grow(struct export *export, uint64_t size)
+void instance_grow(struct instance *instance, uint64_t size)
 {
-	size -= size % export->limits.logical_block;
-	if (size > export->limits.size)
-		export->grown = size;
+	size -= size % instance->limits.logical_block;
+	if (size > instance->limits.size)
+		instance->grown = size;
 }
 
 void *io_private(struct io *io)
 {
-	return (char *)io->queue->io_private + io->tag * stage.export.backend->io_size;
+	return (char *)io->queue->io_private + io->tag * stage.instance.backend->io_size;
 }
 
 void *io_data(struct io *io)
@@ -215,7 +215,7 @@ void stage_submit(struct stage_request *r)
 {
 	r->serving = true;
 	r->began_ns = stage.now_ns;
-	stage.export.backend->submit(&r->io);
+	stage.instance.backend->submit(&r->io);
 }
 
 unsigned stage_serving(uint64_t *oldest_ns)
@@ -223,7 +223,7 @@ unsigned stage_serving(uint64_t *oldest_ns)
 	unsigned n = 0;
 
 	*oldest_ns = UINT64_MAX;
-	for (unsigned i = 0; i < stage.export.nr_queues; i++)
+	for (unsigned i = 0; i < stage.instance.nr_queues; i++)
 		for (unsigned tag = 0; tag < STAGE_DEPTH; tag++) {
 			const struct stage_request *r = &stage.queues[i].requests[tag];
 
@@ -279,13 +279,13 @@ bool stage_take(struct queue *q)
 
 void stage_round_end(struct queue *q)
 {
-	if (stage.export.backend->round_end)
-		stage.export.backend->round_end(q);
+	if (stage.instance.backend->round_end)
+		stage.instance.backend->round_end(q);
 }
 
 void stage_follow_size(void)
 {
-	struct export *e = &stage.export;
+	struct instance *e = &stage.instance;
 
 	if (e->grown > e->limits.size)
 		e->limits.size = e->grown;
@@ -296,9 +296,9 @@ int stage_resize(void)
 	struct error err = { 0 };
 	int ret;
 
-	if (!stage.export.backend->resize)
+	if (!stage.instance.backend->resize)
 		return 0;
-	ret = stage.export.backend->resize(&stage.export, &err);
+	ret = stage.instance.backend->resize(&stage.instance, &err);
 	if (ret && (!err.code || !*err.text))
 		stage_broken("not resized with %d, and without a word", ret);
 	return ret;
@@ -308,7 +308,7 @@ void stage_let_pass(uint64_t most_ns)
 {
 	uint64_t next = stage.now_ns + most_ns;
 
-	for (unsigned i = 0; i < stage.export.nr_queues; i++)
+	for (unsigned i = 0; i < stage.instance.nr_queues; i++)
 		for (unsigned j = 0; j < stage.queues[i].nr_waits; j++) {
 			const struct stage_wait *wait = &stage.queues[i].waits[j];
 
@@ -321,9 +321,9 @@ void stage_let_pass(uint64_t most_ns)
 
 /* ---- open and close ---- */
 
-static int no_file(struct export *export, const char *path, int flags, unsigned mode)
+static int no_file(struct instance *instance, const char *path, int flags, unsigned mode)
 {
-	(void)export;
+	(void)instance;
 	(void)path;
 	(void)flags;
 	(void)mode;
@@ -331,9 +331,9 @@ static int no_file(struct export *export, const char *path, int flags, unsigned 
 }
 
 /* Sockets are the fuzz target's own. */
-static int connect_unix(const struct export *export, const char *path)
+static int connect_unix(const struct instance *instance, const char *path)
 {
-	return host_here.connect_unix(export, path);
+	return host_here.connect_unix(instance, path);
 }
 
 static const struct backend_host host = { .open_file = no_file, .connect_unix = connect_unix };
@@ -356,7 +356,7 @@ static void set_words(const char *words)
 
 static int open_queue(struct queue *q, unsigned index, struct error *err)
 {
-	const struct backend *backend = stage.export.backend;
+	const struct backend *backend = stage.instance.backend;
 	int ret;
 
 	*q = (struct queue){ .index = index, .is_open = true };
@@ -377,8 +377,8 @@ static int open_queue(struct queue *q, unsigned index, struct error *err)
 
 static void close_queue(struct queue *q)
 {
-	if (stage.export.backend->queue_close)
-		stage.export.backend->queue_close(q);
+	if (stage.instance.backend->queue_close)
+		stage.instance.backend->queue_close(q);
 	q->is_open = false;
 	free(q->private);
 	free(q->io_private);
@@ -388,11 +388,11 @@ static void close_queue(struct queue *q)
 
 void stage_close(void)
 {
-	for (unsigned i = 0; i < stage.export.nr_queues; i++)
+	for (unsigned i = 0; i < stage.instance.nr_queues; i++)
 		if (stage.queues[i].is_open)
 			close_queue(&stage.queues[i]);
-	stage.export.backend->close(&stage.export);
-	free(stage.export.private);
+	stage.instance.backend->close(&stage.instance);
+	free(stage.instance.private);
 	spec_close(&stage.spec);
 	stage.running = false;
 }
@@ -400,7 +400,7 @@ void stage_close(void)
 int stage_open(const char *words, unsigned queues, bool read_only, stage_others *others,
 	       stage_ended *ended)
 {
-	struct export *e = &stage.export;
+	struct instance *e = &stage.instance;
 	struct error err = { 0 };
 	int ret;
 
@@ -409,14 +409,14 @@ int stage_open(const char *words, unsigned queues, bool read_only, stage_others 
 	stage.others = others;
 	stage.ended = ended;
 	set_words(words);
-	spec_to_export(&stage.spec, e);
+	spec_to_instance(&stage.spec, e);
 	e->host = &host;
 	e->gauges = stage.gauges;
 	e->lost = &stage.lost;
 	e->nr_queues = queues;
 	e->depth = STAGE_DEPTH;
 	e->read_only = read_only;
-	e->private = calloc(1, e->backend->export_size ? e->backend->export_size : 1);
+	e->private = calloc(1, e->backend->instance_size ? e->backend->instance_size : 1);
 	if (!e->private)
 		abort();
 	stage.running = true;

@@ -58,9 +58,9 @@ typedef void stage_ended(struct queue *queue, struct stage_request *request, int
 
 struct stage {
 	struct spec spec;
-	struct export export;
-	uint64_t gauges[EXPORT_GAUGES];
-	int lost; /* as export_lost() says */
+	struct instance instance;
+	uint64_t gauges[INSTANCE_GAUGES];
+	int lost; /* as instance_lost() says */
 	struct queue queues[STAGE_QUEUES_MAX];
 	uint64_t now_ns;
 	stage_others *others;

@@ -93,7 +93,7 @@ static bool power_of_2(uint64_t n)
 
 static void check_limits(struct served *s, const struct backend *b)
 {
-	const struct backend_limits *l = &s->standalone.serving.export.limits;
+	const struct backend_limits *l = &s->standalone.serving.instance.limits;
 
 	assert_int_equal(l->size, SIZE);
 	assert_true(power_of_2(l->logical_block) && l->logical_block >= PARAMS_BLOCK_MIN &&
@@ -121,7 +121,7 @@ static void check_block_size(struct served *s, const struct backend *b)
 	struct ublk_dev_params params;
 
 	(void)b;
-	assert_int_equal(s->standalone.serving.export.limits.logical_block, 4096);
+	assert_int_equal(s->standalone.serving.instance.limits.logical_block, 4096);
 	assert_true(fake_device(served_id(s), NULL, &params));
 	assert_int_equal(params.basic.logical_bs_shift, 12);
 }
@@ -197,7 +197,7 @@ static void write_random(struct served *s, const struct backend *b, uint32_t fla
 
 static void discard(struct served *s, uint64_t offset, uint32_t length)
 {
-	if (!s->standalone.serving.export.limits.max_discard) {
+	if (!s->standalone.serving.instance.limits.max_discard) {
 		assert_int_equal(request(s, UBLK_OP_DISCARD, 0, offset, length, NULL), -EOPNOTSUPP);
 		return;
 	}
@@ -207,7 +207,7 @@ static void discard(struct served *s, uint64_t offset, uint32_t length)
 
 static void write_zeroes(struct served *s, uint32_t flags, uint64_t offset, uint32_t length)
 {
-	if (!s->standalone.serving.export.limits.max_write_zeroes) {
+	if (!s->standalone.serving.instance.limits.max_write_zeroes) {
 		assert_int_equal(request(s, UBLK_OP_WRITE_ZEROES, flags, offset, length, NULL),
 				 -EOPNOTSUPP);
 		return;
@@ -226,7 +226,7 @@ static void forget_model(void)
 static void some_range(const struct served *s, uint64_t *seed, uint32_t most, uint64_t *offset,
 		       uint32_t *length)
 {
-	uint32_t block = s->standalone.serving.export.limits.logical_block;
+	uint32_t block = s->standalone.serving.instance.limits.logical_block;
 
 	/* Small ones and large ones alike. */
 	*length = block << next_random(seed) % 12;
@@ -255,7 +255,7 @@ static void use_it(struct served *s, const struct backend *b)
 			write_zeroes(s, i % 2 ? UBLK_REQ_NOUNMAP : 0, offset, length);
 		else if (what == 8)
 			write_random(s, b,
-				     s->standalone.serving.export.limits.fua ? UBLK_REQ_FUA : 0,
+				     s->standalone.serving.instance.limits.fua ? UBLK_REQ_FUA : 0,
 				     offset, length, i);
 		else if (what == 9)
 			assert_int_equal(request(s, UBLK_OP_FLUSH, 0, 0, 0, NULL), 0);

@@ -224,7 +224,7 @@ static void test_as_many_gauges_as_fit(void **state)
 	(void)state;
 	counters = counters_create(1, many, &fd);
 	assert_non_null(counters);
-	assert_string_equal(counters->gauge_names[EXPORT_GAUGES - 1], "h");
+	assert_string_equal(counters->gauge_names[INSTANCE_GAUGES - 1], "h");
 	counters_destroy(counters);
 	close(fd);
 	counters = counters_create(1, lengthy, &fd);

@@ -175,7 +175,7 @@ static void identity_of(const char *path, char identity[IDENTITY_BYTES])
 
 	fake_start(&fake_linux_7_2);
 	served_begin(&s, path);
-	snprintf(identity, IDENTITY_BYTES, "%s", s.standalone.serving.export.identity);
+	snprintf(identity, IDENTITY_BYTES, "%s", s.standalone.serving.instance.identity);
 	served_end(&s);
 	fake_stop();
 }

@@ -170,8 +170,8 @@ static void test_holes_are_punched_and_kept(void **state)
 
 	(void)state;
 	begin(&s, "max-io=1M");
-	if (!s.standalone.serving.export.limits.max_discard ||
-	    !s.standalone.serving.export.limits.max_write_zeroes) {
+	if (!s.standalone.serving.instance.limits.max_discard ||
+	    !s.standalone.serving.instance.limits.max_write_zeroes) {
 		finish(&s);
 		print_message("this file system cannot punch holes or zero ranges\n");
 		skip();
@@ -194,7 +194,7 @@ static void test_holes_are_punched_and_kept(void **state)
 	fake_stop();
 	fake_start(&fake_linux_7_2);
 	served_begin(&s, temp_path("disk.img"));
-	assert_int_equal(s.standalone.serving.export.limits.size, 8 * MIB);
+	assert_int_equal(s.standalone.serving.instance.limits.size, 8 * MIB);
 	finish(&s);
 }
 
@@ -218,9 +218,9 @@ static void test_what_the_file_system_cannot_is_not_offered(void **state)
 			continue;
 		}
 		fake_fail(NULL, 0, 0);
-		assert_int_equal(!!s.standalone.serving.export.limits.max_discard, n == 2);
+		assert_int_equal(!!s.standalone.serving.instance.limits.max_discard, n == 2);
 		/* Either will do for zeroes. */
-		assert_int_equal(s.standalone.serving.export.limits.max_write_zeroes, 1u << 30);
+		assert_int_equal(s.standalone.serving.instance.limits.max_write_zeroes, 1u << 30);
 		assert_int_equal(blocks_taken(), 0);
 		finish(&s);
 	}
@@ -246,9 +246,9 @@ static void test_a_tail_that_is_no_block_is_left_out(void **state)
 		struct stat st;
 
 		begin_sized(&s, sizes[i].file, sizes[i].options);
-		assert_int_equal(s.standalone.serving.export.limits.size, sizes[i].exported);
+		assert_int_equal(s.standalone.serving.instance.limits.size, sizes[i].exported);
 		assert_int_equal(request(0, UBLK_OP_READ, 0, 0,
-					 s.standalone.serving.export.limits.logical_block, 1),
+					 s.standalone.serving.instance.limits.logical_block, 1),
 				 0);
 		finish(&s);
 		assert_int_equal(stat(temp_path("disk.img"), &st), 0);
@@ -284,7 +284,7 @@ static void test_write_zeroes_without_zero_range(void **state)
 	(void)state;
 	fake_no_fallocate(FALLOC_FL_ZERO_RANGE);
 	begin(&s, "");
-	assert_int_equal(s.standalone.serving.export.limits.max_write_zeroes, 1u << 30);
+	assert_int_equal(s.standalone.serving.instance.limits.max_write_zeroes, 1u << 30);
 	assert_int_equal(blocks_taken(), 0);
 	assert_int_equal(request(0, UBLK_OP_WRITE, 0, 0, MIB, 7), 0);
 	assert_int_equal(request(0, UBLK_OP_WRITE, 0, MIB, MIB, 7), 0);
@@ -313,8 +313,8 @@ static void test_discard_off_gives_no_block_back(void **state)
 
 		fake_no_fallocate(lacks);
 		begin(&s, "-odiscard=off");
-		assert_int_equal(s.standalone.serving.export.limits.max_discard, 0);
-		assert_int_equal(s.standalone.serving.export.limits.max_write_zeroes,
+		assert_int_equal(s.standalone.serving.instance.limits.max_discard, 0);
+		assert_int_equal(s.standalone.serving.instance.limits.max_write_zeroes,
 				 zeroes ? 1u << 30 : 0);
 		assert_int_equal(request(0, UBLK_OP_WRITE, 0, 0, MIB, 7), 0);
 		assert_int_equal(fake_request(0, 0, UBLK_OP_DISCARD, 0, 0, MIB, NULL), -EOPNOTSUPP);
@@ -370,9 +370,9 @@ static void has_blocks(const char *options, uint32_t block, bool direct)
 
 	if (start_on(&s, options))
 		fail_msg("%s: %s", options, s.err.text);
-	assert_int_equal(s.standalone.serving.export.limits.logical_block, block);
+	assert_int_equal(s.standalone.serving.instance.limits.logical_block, block);
 	/* Only direct I/O asks anything of memory. */
-	assert_int_equal(s.standalone.serving.export.limits.dma_align, direct ? 512 : 0);
+	assert_int_equal(s.standalone.serving.instance.limits.dma_align, direct ? 512 : 0);
 	assert_int_equal(request(0, UBLK_OP_WRITE, UBLK_REQ_FUA, block, block, 0x5a), 0);
 	assert_true(reads_as(block, block, 0x5a));
 	finish(&s);
@@ -403,7 +403,7 @@ static void test_an_image_has_the_same_blocks_wherever_it_lies(void **state)
 	temp_file("disk.img", 8 * MIB);
 	put_gpt(4096);
 	assert_int_equal(start_on(&s, ""), 0);
-	assert_int_equal(s.standalone.serving.export.limits.logical_block, 4096);
+	assert_int_equal(s.standalone.serving.instance.limits.logical_block, 4096);
 	finish(&s);
 }
 
@@ -433,8 +433,8 @@ static void test_without_direct_io(void **state)
 
 	(void)state;
 	begin(&s, "-odirect=off");
-	assert_int_equal(s.standalone.serving.export.limits.logical_block, 512);
-	assert_int_equal(s.standalone.serving.export.limits.dma_align, 0);
+	assert_int_equal(s.standalone.serving.instance.limits.logical_block, 512);
+	assert_int_equal(s.standalone.serving.instance.limits.dma_align, 0);
 	assert_int_equal(request(0, UBLK_OP_WRITE, 0, 512, 512, 0x3c), 0);
 	assert_int_equal(fake_request(0, 1, UBLK_OP_READ, 0, 0, 4096, in), 0);
 	assert_int_equal(in[511], 0);

@@ -72,7 +72,7 @@ static void test_says_why_it_cannot_connect(void **state)
 
 /* ---- what a host with more rights may do ---- */
 
-static void make_export(struct spec *spec, struct export *export, const char *words)
+static void make_export(struct spec *spec, struct instance *instance, const char *words)
 {
 	char copy[400], *word, *rest = copy;
 	struct error err;
@@ -87,7 +87,7 @@ static void make_export(struct spec *spec, struct export *export, const char *wo
 			fail_msg("%s", err.text);
 	if (spec_check(spec, &err))
 		fail_msg("%s", err.text);
-	spec_to_export(spec, export);
+	spec_to_instance(spec, instance);
 }
 
 static void append_need(void *context, enum backend_need need, const char *path)
@@ -148,13 +148,13 @@ static void test_what_backends_need(void **state)
 	(void)state;
 	setenv("HOME", "/h", 1);
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		struct export export;
+		struct instance instance;
 		char text[1000] = "";
 		struct spec spec;
 
-		make_export(&spec, &export, cases[i].words);
-		if (export.backend->needs)
-			export.backend->needs(&export, append_need, text);
+		make_export(&spec, &instance, cases[i].words);
+		if (instance.backend->needs)
+			instance.backend->needs(&instance, append_need, text);
 		if (strcmp(text, cases[i].needs) != 0)
 			fail_msg("%s: %s", cases[i].words, text);
 		spec_close(&spec);
@@ -211,11 +211,11 @@ static void test_what_a_host_may_open(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		struct export export;
+		struct instance instance;
 		struct spec spec;
 
-		make_export(&spec, &export, cases[i].words);
-		if (host_may_open(&export, cases[i].path, cases[i].flags, cases[i].mode) !=
+		make_export(&spec, &instance, cases[i].words);
+		if (host_may_open(&instance, cases[i].path, cases[i].flags, cases[i].mode) !=
 		    cases[i].may)
 			fail_msg("%s: %s, %#x, %#o", cases[i].words, cases[i].path, cases[i].flags,
 				 cases[i].mode);
@@ -225,25 +225,25 @@ static void test_what_a_host_may_open(void **state)
 
 static void test_what_a_host_may_remove_and_connect(void **state)
 {
-	struct export export;
+	struct instance instance;
 	struct spec spec;
 
 	(void)state;
-	make_export(&spec, &export, "/d/x create=1M");
-	assert_true(host_may_remove(&export, "/d/x"));
-	assert_false(host_may_remove(&export, "/d"));
-	assert_false(host_may_connect(&export, "/d/x"));
+	make_export(&spec, &instance, "/d/x create=1M");
+	assert_true(host_may_remove(&instance, "/d/x"));
+	assert_false(host_may_remove(&instance, "/d"));
+	assert_false(host_may_connect(&instance, "/d/x"));
 	spec_close(&spec);
-	make_export(&spec, &export, "/d/x");
-	assert_false(host_may_remove(&export, "/d/x"));
+	make_export(&spec, &instance, "/d/x");
+	assert_false(host_may_remove(&instance, "/d/x"));
 	spec_close(&spec);
-	make_export(&spec, &export, "nbd+unix:///?socket=/s");
-	assert_true(host_may_connect(&export, "/s"));
-	assert_false(host_may_connect(&export, "/t"));
-	assert_false(host_may_remove(&export, "/s"));
+	make_export(&spec, &instance, "nbd+unix:///?socket=/s");
+	assert_true(host_may_connect(&instance, "/s"));
+	assert_false(host_may_connect(&instance, "/t"));
+	assert_false(host_may_remove(&instance, "/s"));
 	spec_close(&spec);
-	make_export(&spec, &export, "nbd://h/?socket=/s");
-	assert_false(host_may_connect(&export, "/s"));
+	make_export(&spec, &instance, "nbd://h/?socket=/s");
+	assert_false(host_may_connect(&instance, "/s"));
 	spec_close(&spec);
 }
 

@@ -87,7 +87,7 @@ static uint64_t gauge(const struct served *s, const char *name)
 {
 	const struct counters *c = s->standalone.counters;
 
-	for (unsigned i = 0; i < EXPORT_GAUGES; i++)
+	for (unsigned i = 0; i < INSTANCE_GAUGES; i++)
 		if (!strcmp(c->gauge_names[i], name))
 			return __atomic_load_n(&c->gauges[i], __ATOMIC_RELAXED);
 	fail_msg("there is no gauge '%s'", name);
@@ -177,7 +177,7 @@ static void test_sizes_that_no_shard_divides(void **state)
 
 	(void)state;
 	begin(&s, "memory:1000000 queues=1 depth=2 -oshard=64K");
-	assert_int_equal(s.standalone.serving.export.limits.size, 1000000 / 512 * 512);
+	assert_int_equal(s.standalone.serving.instance.limits.size, 1000000 / 512 * 512);
 	assert_int_equal(write_byte(0, 960 * KIB, 5), 0);
 	assert_int_equal(write_byte(1000000 / 512 * 512 - 512, 512, 6), 0);
 	reads_as(1000000 / 512 * 512 - 512, 512, 6);
@@ -527,9 +527,9 @@ static void test_a_shard_is_counted_once(void **state)
 
 static int kept_fd;
 
-static int keep_for_the_next(struct export *export, unsigned flags)
+static int keep_for_the_next(struct instance *instance, unsigned flags)
 {
-	(void)export;
+	(void)instance;
 	(void)flags;
 	return fcntl(kept_fd, F_DUPFD_CLOEXEC, 0);
 }

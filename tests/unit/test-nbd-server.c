@@ -18,7 +18,7 @@
 #define MIB (1u << 20)
 
 /* A spec and its export, from a URI and at most three options of the backend's. */
-static void make_export(struct spec *spec, struct export *export, const char *uri,
+static void make_export(struct spec *spec, struct instance *instance, const char *uri,
 			const char *const *options)
 {
 	struct error err;
@@ -29,7 +29,7 @@ static void make_export(struct spec *spec, struct export *export, const char *ur
 	for (unsigned i = 0; i < 3 && options && options[i]; i++)
 		if (spec_set_backend(spec, options[i], &err))
 			fail_msg("%s %s: %s", uri, options[i], err.text);
-	spec_to_export(spec, export);
+	spec_to_instance(spec, instance);
 }
 
 static void test_uris_and_options(void **state)
@@ -83,12 +83,12 @@ static void test_uris_and_options(void **state)
 	(void)state;
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct error err = { 0 };
-		struct export export;
+		struct instance instance;
 		struct spec spec;
 		int ret;
 
-		make_export(&spec, &export, cases[i].uri, cases[i].options);
-		ret = nbd_server_check(&export, &err);
+		make_export(&spec, &instance, cases[i].uri, cases[i].options);
+		ret = nbd_server_check(&instance, &err);
 		if (ret != (cases[i].refused ? -EINVAL : 0) ||
 		    (cases[i].refused && !strstr(err.text, cases[i].refused)))
 			fail_msg("case %u, %s: %d '%s'", i, cases[i].uri, ret, err.text);
@@ -114,7 +114,7 @@ static const struct nbd_facts plain = {
 
 static struct backend_limits limits_of(struct nbd_facts facts, uint32_t block_size, bool read_only)
 {
-	struct export export = {
+	struct instance instance = {
 		.name = "test",
 		.block_size = block_size,
 		.read_only = read_only,
@@ -123,7 +123,7 @@ static struct backend_limits limits_of(struct nbd_facts facts, uint32_t block_si
 	struct backend_limits l = { 0 };
 	struct error err;
 
-	if (nbd_facts_to_limits(&facts, &export, &l, &err))
+	if (nbd_facts_to_limits(&facts, &instance, &l, &err))
 		fail_msg("%s", err.text);
 	return l;
 }
@@ -217,16 +217,16 @@ static void test_block_sizes_that_no_device_can_have(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
-		struct export export = { .name = "test",
-					 .block_size = bad[i].asked,
-					 .max_io = MIB };
+		struct instance instance = { .name = "test",
+					     .block_size = bad[i].asked,
+					     .max_io = MIB };
 		struct backend_limits l = { 0 };
 		struct nbd_facts f = plain;
 		struct error err = { 0 };
 
 		f.min_block = bad[i].min;
 		f.max_block = bad[i].max;
-		if (nbd_facts_to_limits(&f, &export, &l, &err) != -EINVAL)
+		if (nbd_facts_to_limits(&f, &instance, &l, &err) != -EINVAL)
 			fail_msg("%u to %u, %u asked for", bad[i].min, bad[i].max, bad[i].asked);
 		assert_true(*err.text);
 	}
@@ -387,11 +387,11 @@ static void test_bad_files_are_refused_before_the_server_is_asked(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
 		struct error err = { 0 };
-		struct export export;
+		struct instance instance;
 		struct spec spec;
 
-		make_export(&spec, &export, "nbds://127.0.0.1:1/", options[i]);
-		assert_null(nbd_connect_now(&export, NULL, false, 1000, nbd_aio_is_ready, &err));
+		make_export(&spec, &instance, "nbds://127.0.0.1:1/", options[i]);
+		assert_null(nbd_connect_now(&instance, NULL, false, 1000, nbd_aio_is_ready, &err));
 		if (!strstr(err.text, "/nothere"))
 			fail_msg("%s", err.text);
 		spec_close(&spec);

@@ -32,7 +32,7 @@ static uint64_t gauge(const struct served *s, const char *name)
 
 	while (strcmp(names[i], name) != 0)
 		i++;
-	return __atomic_load_n(&s->standalone.serving.export.gauges[i], __ATOMIC_RELAXED);
+	return __atomic_load_n(&s->standalone.serving.instance.gauges[i], __ATOMIC_RELAXED);
 }
 
 static void wait_for_gauge(const struct served *s, const char *name, uint64_t wanted)

@@ -59,14 +59,14 @@ static void begin(struct served *s, const char *options)
 
 /* ---- a device that lives already ---- */
 
-static uint64_t left[EXPORT_GAUGES]; /* what the server before has left in the gauges */
+static uint64_t left[INSTANCE_GAUGES]; /* what the server before has left in the gauges */
 
-static int open_as_heir(struct export *export, struct error *err)
+static int open_as_heir(struct instance *instance, struct error *err)
 {
-	export->resumed = true;
-	for (unsigned i = 0; i < EXPORT_GAUGES; i++)
-		export->gauges[i] = left[i];
-	return backend_find("nbd")->open(export, err);
+	instance->resumed = true;
+	for (unsigned i = 0; i < INSTANCE_GAUGES; i++)
+		instance->gauges[i] = left[i];
+	return backend_find("nbd")->open(instance, err);
 }
 
 /* As begin(), in an earlier server's place. */
@@ -106,7 +106,7 @@ static unsigned gauge_index(const char *name)
 
 static uint64_t gauge(const struct served *s, const char *name)
 {
-	return __atomic_load_n(&s->standalone.serving.export.gauges[gauge_index(name)],
+	return __atomic_load_n(&s->standalone.serving.instance.gauges[gauge_index(name)],
 			       __ATOMIC_RELAXED);
 }
 
@@ -465,7 +465,7 @@ static void test_gauges_are_those_of_who_serves(void **state)
 	(void)state;
 	forget_model();
 	start_memory("1M");
-	for (unsigned i = 0; i < EXPORT_GAUGES; i++)
+	for (unsigned i = 0; i < INSTANCE_GAUGES; i++)
 		left[i] = 250 << 10;
 	left[gauge_index("in-doubt")] = 0;
 	begin_as_heir(&s, "-oretain=256K");
@@ -719,10 +719,10 @@ static void test_a_device_stops_without_its_server(void **state)
 static atomic_bool host_is_away;
 static atomic_uint host_was_asked;
 
-static int connect_by_host(const struct export *export, const char *path)
+static int connect_by_host(const struct instance *instance, const char *path)
 {
 	atomic_fetch_add(&host_was_asked, 1);
-	return atomic_load(&host_is_away) ? -ENOTCONN : host_here.connect_unix(export, path);
+	return atomic_load(&host_is_away) ? -ENOTCONN : host_here.connect_unix(instance, path);
 }
 
 /*

@@ -62,11 +62,11 @@ struct io_keeping {
 	int result;
 };
 
-static int scripted_open(struct export *export, struct error *err)
+static int scripted_open(struct instance *instance, struct error *err)
 {
-	struct keeping *k = export->private;
+	struct keeping *k = instance->private;
 
-	export->limits = told.limits;
+	instance->limits = told.limits;
 	k->fd = memfd_create("scripted", MFD_CLOEXEC);
 	if (k->fd < 0 || ftruncate(k->fd, SIZE))
 		return error_set(err, errno, "memfd");
@@ -74,9 +74,9 @@ static int scripted_open(struct export *export, struct error *err)
 	return k->store == MAP_FAILED ? error_set(err, errno, "mmap") : 0;
 }
 
-static void scripted_close(struct export *export)
+static void scripted_close(struct instance *instance)
 {
-	struct keeping *k = export->private;
+	struct keeping *k = instance->private;
 
 	munmap(k->store, SIZE);
 	close(k->fd);
@@ -84,7 +84,7 @@ static void scripted_close(struct export *export)
 
 static int scripted_queue_open(struct queue *queue, struct error *err)
 {
-	struct keeping *k = queue_export(queue)->private;
+	struct keeping *k = queue_instance(queue)->private;
 	struct queue_keeping *qk = queue_private(queue);
 
 	/* Zeroed, and this queue's alone. */
@@ -162,7 +162,7 @@ static void none_submit(struct io *io)
 
 static void memory_submit(struct io *io)
 {
-	struct keeping *k = queue_export(io->queue)->private;
+	struct keeping *k = queue_instance(io->queue)->private;
 	uint32_t half = io->length / 1024 * 512;
 	int ret = 0;
 
@@ -182,7 +182,7 @@ static void memory_submit(struct io *io)
 
 static void pointer_submit(struct io *io)
 {
-	struct keeping *k = queue_export(io->queue)->private;
+	struct keeping *k = queue_instance(io->queue)->private;
 
 	note(io);
 	if (io->op == IO_READ)
@@ -221,7 +221,7 @@ static void scripted_round_end(struct queue *queue)
 		.syntax = "test-" #kind ":",                \
 		.summary = "for tests",                     \
 		.access = kind_access,                      \
-		.export_size = sizeof(struct keeping),      \
+		.instance_size = sizeof(struct keeping),    \
 		.queue_size = sizeof(struct queue_keeping), \
 		.io_size = sizeof(struct io_keeping),       \
 		.open = scripted_open,                      \
@@ -665,7 +665,7 @@ static void alone_submit(struct io *io)
 
 static int alone_queue_open(struct queue *queue, struct error *err)
 {
-	struct keeping *k = queue_export(queue)->private;
+	struct keeping *k = queue_instance(queue)->private;
 	struct queue_keeping *qk = queue_private(queue);
 
 	qk->file = queue_add_file(queue, k->fd);
@@ -677,7 +677,7 @@ static const struct backend alone_backend = {
 	.syntax = "test-ring-alone:",
 	.summary = "for tests",
 	.access = ACCESS_RING,
-	.export_size = sizeof(struct keeping),
+	.instance_size = sizeof(struct keeping),
 	.queue_size = sizeof(struct queue_keeping),
 	.open = scripted_open,
 	.close = scripted_close,
@@ -845,16 +845,16 @@ static void many_done(struct ring_op *op, int result)
 		end_one(&w->ends_many);
 }
 
-static int waits_open(struct export *export, struct error *err)
+static int waits_open(struct instance *instance, struct error *err)
 {
 	(void)err;
-	export->limits = (struct backend_limits){ .size = SIZE, .logical_block = 512 };
+	instance->limits = (struct backend_limits){ .size = SIZE, .logical_block = 512 };
 	return 0;
 }
 
-static void waits_close(struct export *export)
+static void waits_close(struct instance *instance)
 {
-	(void)export;
+	(void)instance;
 }
 
 static int waits_queue_open(struct queue *queue, struct error *err)

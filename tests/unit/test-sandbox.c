@@ -68,19 +68,19 @@ static void send_result(int socket, int result)
 	sendmsg(socket, &m, MSG_NOSIGNAL);
 }
 
-static void broker_main(int socket, struct export *export)
+static void broker_main(int socket, struct instance *instance)
 {
 	struct wish wish;
 	int result;
 
 	while (recv(socket, &wish, sizeof(wish), 0) == sizeof(wish)) {
 		result = -EPERM;
-		if (wish.what == 'o' && host_may_open(export, wish.path, wish.flags, wish.mode))
-			result = host_here.open_file(export, wish.path, wish.flags, wish.mode);
-		else if (wish.what == 'c' && host_may_connect(export, wish.path))
-			result = host_here.connect_unix(export, wish.path);
-		else if (wish.what == 'r' && host_may_remove(export, wish.path))
-			host_here.remove_file(export, wish.path);
+		if (wish.what == 'o' && host_may_open(instance, wish.path, wish.flags, wish.mode))
+			result = host_here.open_file(instance, wish.path, wish.flags, wish.mode);
+		else if (wish.what == 'c' && host_may_connect(instance, wish.path))
+			result = host_here.connect_unix(instance, wish.path);
+		else if (wish.what == 'r' && host_may_remove(instance, wish.path))
+			host_here.remove_file(instance, wish.path);
 		send_result(socket, result);
 		if (result >= 0)
 			close(result);
@@ -106,36 +106,36 @@ static int ask(const struct wish *wish)
 	return result;
 }
 
-static int ask_open(struct export *export, const char *path, int flags, unsigned mode)
+static int ask_open(struct instance *instance, const char *path, int flags, unsigned mode)
 {
 	struct wish wish = { .what = 'o', .flags = flags, .mode = mode };
 
-	(void)export;
+	(void)instance;
 	snprintf(wish.path, sizeof(wish.path), "%s", path);
 	return ask(&wish);
 }
 
-static void ask_remove(struct export *export, const char *path)
+static void ask_remove(struct instance *instance, const char *path)
 {
 	struct wish wish = { .what = 'r' };
 
-	(void)export;
+	(void)instance;
 	snprintf(wish.path, sizeof(wish.path), "%s", path);
 	ask(&wish);
 }
 
-static int ask_connect(const struct export *export, const char *path)
+static int ask_connect(const struct instance *instance, const char *path)
 {
 	struct wish wish = { .what = 'c' };
 
-	(void)export;
+	(void)instance;
 	snprintf(wish.path, sizeof(wish.path), "%s", path);
 	return ask(&wish);
 }
 
-static int keep_memory(struct export *export, unsigned flags)
+static int keep_memory(struct instance *instance, unsigned flags)
 {
-	return host_here.keep_memory(export, flags);
+	return host_here.keep_memory(instance, flags);
 }
 
 static const struct backend_host elsewhere = {
@@ -151,7 +151,7 @@ typedef int child_body(struct served *s);
 
 static const void *given; /* what a test tells its child */
 
-static void start_broker(struct export *export)
+static void start_broker(struct instance *instance)
 {
 	int pair[2];
 	pid_t pid;
@@ -163,7 +163,7 @@ static void start_broker(struct export *export)
 		_exit(1);
 	if (!pid) {
 		close(pair[0]);
-		broker_main(pair[1], export);
+		broker_main(pair[1], instance);
 	}
 	close(pair[1]);
 	broker = pair[0];
@@ -172,15 +172,15 @@ static void start_broker(struct export *export)
 static void be_child(const char *words, child_body *body)
 {
 	struct served s;
-	struct export export;
+	struct instance instance;
 	struct error err;
 
 	bound_time(PATIENCE_S);
 	fake_start(&fake_linux_7_2);
 	served_open(&s, words);
-	spec_to_export(&s.spec, &export);
-	start_broker(&export);
-	if (sandbox_enter(&(struct sandbox){ .uid = WORKER, .gid = WORKER, .export = &export },
+	spec_to_instance(&s.spec, &instance);
+	start_broker(&instance);
+	if (sandbox_enter(&(struct sandbox){ .uid = WORKER, .gid = WORKER, .instance = &instance },
 			  &err)) {
 		fprintf(stderr, "%s: %s\n", words, err.text);
 		_exit(REFUSED);
@@ -795,7 +795,7 @@ static int serves(struct served *s)
 	if (!ret && keeps && (data[0] != 0x5a || data[8191] != 0x5a))
 		ret = 4;
 	if (fake_request(0, 0, UBLK_OP_DISCARD, 0, 0, 65536, NULL) &&
-	    s->standalone.serving.export.limits.max_discard)
+	    s->standalone.serving.instance.limits.max_discard)
 		ret = 5;
 	if (standalone_stop(&s->standalone, &err)) {
 		fprintf(stderr, "%s\n", err.text);

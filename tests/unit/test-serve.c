@@ -39,9 +39,9 @@ static void opens(struct device_shape shape, unsigned nr_queues, unsigned depth,
 							    .counters = counters },
 				      &err),
 			 0);
-	assert_int_equal(s.export.nr_queues, nr_queues);
-	assert_int_equal(s.export.depth, depth);
-	assert_int_equal(s.export.max_io, max_io);
+	assert_int_equal(s.instance.nr_queues, nr_queues);
+	assert_int_equal(s.instance.depth, depth);
+	assert_int_equal(s.instance.max_io, max_io);
 	serving_close(&s);
 }
 
@@ -82,10 +82,10 @@ static void test_storage_that_grows_is_told(void **state)
 								    .counters = counters },
 					      &err),
 				 0);
-		export_grow(&s.export, cases[i].told);
+		instance_grow(&s.instance, cases[i].told);
 		assert_int_equal(serving_grown(&s), cases[i].size);
 		/* Nobody has taken it over yet. */
-		assert_int_equal(s.export.limits.size, 1 << 20);
+		assert_int_equal(s.instance.limits.size, 1 << 20);
 		serving_close(&s);
 	}
 }

@@ -9,16 +9,16 @@
 
 /* ---- a backend of several schemes ---- */
 
-static int many_open(struct export *export, struct error *err)
+static int many_open(struct instance *instance, struct error *err)
 {
-	export->limits = (struct backend_limits){ .size = 4096, .logical_block = 512 };
+	instance->limits = (struct backend_limits){ .size = 4096, .logical_block = 512 };
 	(void)err;
 	return 0;
 }
 
-static void many_close(struct export *export)
+static void many_close(struct instance *instance)
 {
-	(void)export;
+	(void)instance;
 }
 
 static void many_submit(struct io *io)
@@ -69,7 +69,7 @@ static void test_finds_the_backend(void **state)
 	(void)state;
 	for (unsigned i = 0; i < sizeof(uris) / sizeof(*uris); i++) {
 		struct error err = { 0 };
-		struct export export;
+		struct instance instance;
 		struct spec spec;
 
 		if (spec_open(&spec, uris[i].uri, &err))
@@ -78,10 +78,10 @@ static void test_finds_the_backend(void **state)
 		assert_string_equal(spec.locator, uris[i].locator);
 		assert_string_equal(spec.uri, uris[i].uri);
 		/* A backend sees which of its schemes it was. */
-		spec_to_export(&spec, &export);
-		assert_ptr_equal(export.backend, backend_find(uris[i].scheme));
-		assert_string_equal(export.uri, uris[i].uri);
-		assert_string_equal(export.locator, uris[i].locator);
+		spec_to_instance(&spec, &instance);
+		assert_ptr_equal(instance.backend, backend_find(uris[i].scheme));
+		assert_string_equal(instance.uri, uris[i].uri);
+		assert_string_equal(instance.locator, uris[i].locator);
 		spec_close(&spec);
 	}
 }
@@ -142,21 +142,21 @@ static void test_refuses_a_password_and_does_not_repeat_it(void **state)
 
 static void test_the_defaults_as_an_export(void **state)
 {
-	struct export export;
+	struct instance instance;
 	struct error err;
 	struct spec spec;
 
 	(void)state;
 	assert_int_equal(spec_open(&spec, "memory:8M", &err), 0);
 	assert_int_equal(spec_check(&spec, &err), 0);
-	spec_to_export(&spec, &export);
-	assert_ptr_equal(export.backend, backend_find("memory"));
-	assert_string_equal(export.name, "memory:8M");
-	assert_string_equal(export.locator, "8M");
-	assert_false(export.read_only);
-	assert_int_equal(export.block_size, 0);
-	assert_int_equal(export.nr_queues, cpus_available());
-	assert_int_equal(export.depth, 128);
+	spec_to_instance(&spec, &instance);
+	assert_ptr_equal(instance.backend, backend_find("memory"));
+	assert_string_equal(instance.name, "memory:8M");
+	assert_string_equal(instance.locator, "8M");
+	assert_false(instance.read_only);
+	assert_int_equal(instance.block_size, 0);
+	assert_int_equal(instance.nr_queues, cpus_available());
+	assert_int_equal(instance.depth, 128);
 	assert_int_equal(spec.values[SPEC_MAX_IO].number, 1 << 20);
 	assert_int_equal(spec.values[SPEC_IO_PATH].word, IO_PATH_AUTO);
 	assert_false(spec.values[SPEC_ID].set);
@@ -166,7 +166,7 @@ static void test_the_defaults_as_an_export(void **state)
 static void test_sets_options(void **state)
 {
 	char text[16] = "5";
-	struct export export;
+	struct instance instance;
 	struct error err;
 	struct spec spec;
 
@@ -181,12 +181,12 @@ static void test_sets_options(void **state)
 	assert_int_equal(spec_set(&spec, "read-only", NULL, &err), 0);
 	assert_int_equal(spec_set_backend(&spec, "shard=4M", &err), 0);
 	assert_int_equal(spec_check(&spec, &err), 0);
-	spec_to_export(&spec, &export);
-	assert_int_equal(export.nr_queues, 5);
-	assert_int_equal(export.depth, 7);
-	assert_int_equal(export.block_size, 4096);
-	assert_true(export.read_only);
-	assert_int_equal(export_option(&export, "shard")->number, 4 << 20);
+	spec_to_instance(&spec, &instance);
+	assert_int_equal(instance.nr_queues, 5);
+	assert_int_equal(instance.depth, 7);
+	assert_int_equal(instance.block_size, 4096);
+	assert_true(instance.read_only);
+	assert_int_equal(instance_option(&instance, "shard")->number, 4 << 20);
 	spec_close(&spec);
 }
 
@@ -340,7 +340,7 @@ static void test_every_backend_describes_itself(void **state)
 			assert_true(*b->options[o].help);
 		}
 		for (unsigned g = 0; b->gauges && b->gauges[g]; g++)
-			assert_true(g < EXPORT_GAUGES && strlen(b->gauges[g]) < 32);
+			assert_true(g < INSTANCE_GAUGES && strlen(b->gauges[g]) < 32);
 	}
 	assert_null(backend_find("no-such"));
 	assert_null(backend_at(1000));

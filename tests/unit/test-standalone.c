@@ -24,9 +24,9 @@
 static bool keeper_lets_go;
 static unsigned keeper_opens, keeper_closes, keeper_max_queues;
 
-static int keeper_open(struct export *export, struct error *err)
+static int keeper_open(struct instance *instance, struct error *err)
 {
-	struct backend_limits *l = &export->limits;
+	struct backend_limits *l = &instance->limits;
 
 	(void)err;
 	l->logical_block = 512;
@@ -37,9 +37,9 @@ static int keeper_open(struct export *export, struct error *err)
 	return 0;
 }
 
-static void keeper_close(struct export *export)
+static void keeper_close(struct instance *instance)
 {
-	(void)export;
+	(void)instance;
 	keeper_closes++;
 }
 
@@ -434,10 +434,10 @@ static void test_a_device_grows_with_its_storage(void **state)
 	(void)state;
 	fake_start(&fake_linux_7_2);
 	served_begin(&s, "keeper: queues=1 depth=3");
-	export_grow(&s.standalone.serving.export, 2 * MIB);
+	instance_grow(&s.standalone.serving.instance, 2 * MIB);
 	standalone_follow_size(&s.standalone);
 	assert_int_equal(sectors_of(served_id(&s)), 2 * MIB / 512);
-	assert_int_equal(s.standalone.serving.export.limits.size, 2 * MIB);
+	assert_int_equal(s.standalone.serving.instance.limits.size, 2 * MIB);
 	assert_int_equal(served_stop(&s), 0);
 	served_close(&s);
 	fake_stop();
@@ -453,10 +453,10 @@ static void test_a_stopped_device_is_not_resized(void **state)
 	served_begin(&s, "keeper: queues=1 depth=3");
 	fake_other_stops(served_id(&s), false);
 	wait_for_event(&s.standalone);
-	export_grow(&s.standalone.serving.export, 2 * MIB);
+	instance_grow(&s.standalone.serving.instance, 2 * MIB);
 	standalone_follow_size(&s.standalone);
 	assert_int_equal(sectors_of(served_id(&s)), MIB / 512);
-	assert_int_equal(s.standalone.serving.export.limits.size, MIB);
+	assert_int_equal(s.standalone.serving.instance.limits.size, MIB);
 	assert_int_equal(served_stop(&s), 0);
 	served_close(&s);
 	fake_stop();

@@ -109,7 +109,7 @@ int main(int argc, char **argv)
 		show_op(counters, op);
 	for (unsigned kind = 0; kind < COUNTERS_ERRORS; kind++)
 		show("error", counters_error_name(kind), counters_sum_errors(counters, kind));
-	for (unsigned i = 0; i < EXPORT_GAUGES && counters->gauge_names[i][0]; i++)
+	for (unsigned i = 0; i < INSTANCE_GAUGES && counters->gauge_names[i][0]; i++)
 		show("gauge", counters->gauge_names[i], counters->gauges[i]);
 	if (wanted && !found) {
 		fprintf(stderr, "read-counters: there is no '%s'\n", wanted);
