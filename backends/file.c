@@ -128,7 +128,7 @@ static int open_failed(const struct instance *instance, const char *path, int co
 {
 	switch (code) {
 	case -ENOENT:
-		if (instance->resumed)
+		if (instance->reason == OPEN_TAKEOVER)
 			return error_set(err, code, "%s: the file is gone: bring it back", path);
 		if (instance_option(instance, "create")->set)
 			return error_set(err, code, "%s: its folder is not there: make that first",
@@ -358,7 +358,7 @@ static int choose_block(struct instance *instance, int fd, struct error *err)
 	}
 	/* A device that lives keeps its block size, whatever was written to it since. */
 	if (!f->block)
-		f->block = instance->resumed_block;
+		f->block = instance->live_block;
 	return f->block ? 0 : learn_content(instance, fd, err);
 }
 
@@ -387,7 +387,7 @@ static void tell_of_page_cache(const struct instance *instance, const char *refu
 {
 	const struct file *f = instance->private;
 
-	if (instance->block_size || instance->resumed || f->block >= offset_align)
+	if (instance->block_size || instance->reason == OPEN_TAKEOVER || f->block >= offset_align)
 		log_info(instance->name, "goes through the page cache: %s", refusal);
 	else
 		log_warning(instance->name,
@@ -731,15 +731,16 @@ static int file_open(struct instance *instance, struct error *err)
 
 	f->path = path_of(instance);
 	f->fd = -1;
-	if (instance_option(instance, "create")->set && !instance->resumed)
+	if (instance_option(instance, "create")->set && instance->reason != OPEN_TAKEOVER)
 		ret = make_file(instance, err);
-	if (ret == -EEXIST && instance->restored)
+	if (ret == -EEXIST && instance->reason == OPEN_AGAIN)
 		ret = 0;
 	if (!ret)
 		ret = look_at_type(instance, err);
 	if (ret)
 		goto remove;
-	ret = instance->resumed ? take_data_over(instance, err) : take_data(instance, err);
+	ret = instance->reason == OPEN_TAKEOVER ? take_data_over(instance, err)
+						: take_data(instance, err);
 	if (ret)
 		goto remove;
 	file_identity(instance, f->fd, &f->stat);
@@ -775,7 +776,7 @@ static void file_close(struct instance *instance)
 	close_flush_fds(instance);
 	close(f->fd);
 	/* Made for a device that never was: as if nothing had happened. */
-	if (f->created && !instance->served)
+	if (f->created && !instance->was_live)
 		instance->host->remove_file(instance, f->path);
 }
 

@@ -192,7 +192,7 @@ static int open_memfd(struct instance *instance, struct error *err)
 	int huge = instance_option(instance, "hugepages")->word;
 	int fd = instance->host->keep_memory(instance, flags[huge]);
 
-	if (instance->resumed && fd < 0)
+	if (instance->reason == OPEN_TAKEOVER && fd < 0)
 		return error_set(err, fd,
 				 "its content was lost with the process that held it (%s): remove "
 				 "the export, and make it anew",
@@ -200,7 +200,7 @@ static int open_memfd(struct instance *instance, struct error *err)
 	if (fd < 0 && huge)
 		return error_set(err, fd, "hugepages=%s: this machine does not have them: %s",
 				 instance_option(instance, "hugepages")->text, strerror(-fd));
-	if (huge && !instance->resumed && !free_hugepages(instance)) {
+	if (huge && instance->reason != OPEN_TAKEOVER && !free_hugepages(instance)) {
 		close(fd);
 		return error_set(
 			err, ENOSPC,
@@ -267,11 +267,11 @@ static int memory_open(struct instance *instance, struct error *err)
 	m->fd = open_memfd(instance, err);
 	if (m->fd < 0)
 		return m->fd;
-	if (instance->resumed && lseek(m->fd, 0, SEEK_END) != (off_t)m->size) {
+	if (instance->reason == OPEN_TAKEOVER && lseek(m->fd, 0, SEEK_END) != (off_t)m->size) {
 		ret = error_set(err, ESTALE, "the memory that was kept is not this export's");
 		goto close_fd;
 	}
-	if (!instance->resumed && ftruncate(m->fd, (off_t)m->size)) {
+	if (instance->reason != OPEN_TAKEOVER && ftruncate(m->fd, (off_t)m->size)) {
 		ret = error_set(err, errno, "a memory of %llu bytes: %s: give a smaller size",
 				(unsigned long long)m->size, strerror(errno));
 		goto close_fd;
@@ -298,7 +298,7 @@ static int memory_open(struct instance *instance, struct error *err)
 		goto unmap;
 	}
 	set_policy(m, instance);
-	if (instance->resumed)
+	if (instance->reason == OPEN_TAKEOVER)
 		find_live_shards(instance);
 	__atomic_store_n(&instance->gauges[GAUGE_LIMIT],
 			 limit->word < 0 ? m->limit_shards << m->shard_shift : m->size,

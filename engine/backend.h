@@ -181,8 +181,8 @@ struct backend_host {
 	void (*remove_file)(struct instance *instance, const char *path);
 	/*
 	 * A memfd (memfd_create(2) with flags, in addition to MFD_CLOEXEC) for content
-	 * that is to outlive this process: where instance->resumed, the one that the
-	 * earlier server had.  The caller's to close; -errno.  Device's thread.
+	 * that is to outlive this process: for OPEN_TAKEOVER the one that the
+	 * earlier worker had.  The caller's to close; -errno.  Device's thread.
 	 */
 	int (*keep_memory)(struct instance *instance, unsigned flags);
 	/*
@@ -224,6 +224,13 @@ enum backend_need {
 /* path is valid during the call; NULL where the need has none. */
 typedef void backend_need_callback(void *context, enum backend_need need, const char *path);
 
+/* Why a backend opens the storage. */
+enum open_reason {
+	OPEN_FIRST, /* for a new device */
+	OPEN_AGAIN, /* for a new device of an export that had one: open() may find what it made then */
+	OPEN_TAKEOVER, /* for a live device, in the place of an earlier worker */
+};
+
 #define INSTANCE_GAUGES 8
 #define IDENTITY_BYTES  384
 
@@ -239,16 +246,15 @@ struct instance {
 	const char *locator;                /* the URI after "scheme:" */
 	const struct option_value *options; /* one for each of backend->options */
 	const struct backend_host *host;
-	bool read_only;      /* asked for */
-	bool served;         /* the device was live once */
-	bool resumed;        /* it lives already: an earlier server's place is taken */
-	bool restored;       /* it is wanted again: what an earlier one has made stays */
+	bool read_only; /* asked for */
+	enum open_reason reason;
+	bool was_live;       /* the device has been live since open(), or before it */
 	uint32_t block_size; /* logical, asked for; 0: as the backend likes */
 	unsigned nr_queues;  /* at the most; the kernel may make fewer */
 	unsigned depth;      /* tags a queue */
 	uint32_t max_io;     /* bytes of the largest request, asked for */
-	/* The live device's logical block size, where resumed; else 0. */
-	uint32_t resumed_block;
+	/* The live device's logical block size for OPEN_TAKEOVER, else 0. */
+	uint32_t live_block;
 	struct backend_limits limits;
 	uint64_t grown;  /* bytes that the storage has by now; 0: limits.size.  Atomic */
 	int grown_event; /* an eventfd, written with it */

@@ -49,9 +49,8 @@ int serving_open(struct serving *s, const struct serving_of *of, struct error *e
 		s->instance.max_io = of->shape.max_io;
 	if (of->name)
 		s->instance.name = of->name;
-	s->instance.resumed = of->resumed;
-	s->instance.restored = of->restored;
-	s->instance.resumed_block = of->resumed_block;
+	s->instance.reason = of->reason;
+	s->instance.live_block = of->live_block;
 	s->instance.host = of->host;
 	s->instance.gauges = of->counters->gauges;
 	s->instance.lost = &of->counters->lost;

@@ -51,10 +51,10 @@ struct serving_setup {
 
 /* The export and how it is served; all of it must stay until serving_close(). */
 struct serving_of {
-	const struct spec *spec;   /* checked */
-	const char *name;          /* for messages; NULL: the URI */
-	bool resumed, restored;    /* see struct instance */
-	uint32_t resumed_block;    /* the same */
+	const struct spec *spec; /* checked */
+	const char *name;        /* for messages; NULL: the URI */
+	enum open_reason reason; /* see struct instance, as for live_block */
+	uint32_t live_block;
 	struct device_shape shape; /* of a device that exists; 0: as spec says */
 	const struct backend_host *host;
 	struct counters *counters;

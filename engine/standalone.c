@@ -185,7 +185,7 @@ int standalone_start(struct standalone *s, const struct spec *spec, const struct
 	if (ret)
 		goto stop_queues;
 	move(s, EXPORT_LIVE);
-	s->serving.instance.served = true;
+	s->serving.instance.was_live = true;
 	device_tune(&s->device);
 	return 0;
 

@@ -41,15 +41,16 @@ enum worker_state {
 	WORKER_ENDING   /* nothing is held any more; the process is to end */
 };
 
-struct worker {
+/* This process. */
+struct self {
 	enum worker_state state;
 	int start; /* to the ublkd that has it started, until there is a link; -1 from then on */
 	int listener;
 	int link; /* -1: no ublkd is there */
 	struct spec spec;
 	char name[80];
-	bool resumed, restored;
-	uint32_t resumed_block;
+	enum open_reason reason;
+	uint32_t live_block;
 	struct counters *counters;
 	int counters_fd, char_fd;
 	struct serving serving;
@@ -73,12 +74,12 @@ static void keep_signals_away(void)
 
 /* ---- what ublkd asks for: each fills *reply, or err ---- */
 
-static int in_state(const struct worker *w, enum worker_state wanted, struct error *err)
+static int in_state(const struct self *w, enum worker_state wanted, struct error *err)
 {
 	return w->state == wanted ? 0 : error_set(err, EPROTO, "it is not the time for that");
 }
 
-static int read_spec(struct worker *w, const json_t *request, struct error *err)
+static int read_spec(struct self *w, const json_t *request, struct error *err)
 {
 	const char *uri = json_string_value(json_object_get(request, "uri"));
 	json_t *options = json_object_get(request, "options"), *value;
@@ -104,7 +105,7 @@ static int read_spec(struct worker *w, const json_t *request, struct error *err)
 	return ret;
 }
 
-static int do_setup(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+static int do_setup(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		    struct error *err)
 {
 	struct instance instance;
@@ -122,9 +123,10 @@ static int do_setup(struct worker *w, const json_t *request, struct link_fds *fd
 	if (ret)
 		return ret;
 	snprintf(w->name, sizeof(w->name), "%s", name ? name : "?");
-	w->resumed = json_is_true(json_object_get(request, "resumed"));
-	w->restored = json_is_true(json_object_get(request, "restored"));
-	w->resumed_block = (uint32_t)json_integer_value(json_object_get(request, "block"));
+	w->reason = json_is_true(json_object_get(request, "resumed"))    ? OPEN_TAKEOVER
+		    : json_is_true(json_object_get(request, "restored")) ? OPEN_AGAIN
+									 : OPEN_FIRST;
+	w->live_block = (uint32_t)json_integer_value(json_object_get(request, "block"));
 	host_remote_use(link_take_fd(fds, 0));
 	ret = read_spec(w, request, err);
 	if (ret)
@@ -152,7 +154,7 @@ static int read_shape(const json_t *request, struct device_shape *shape)
 	return 0;
 }
 
-static int do_open(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+static int do_open(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		   struct error *err)
 {
 	const struct instance *e = &w->serving.instance;
@@ -176,9 +178,8 @@ static int do_open(struct worker *w, const json_t *request, struct link_fds *fds
 			   &(struct serving_of){
 				   .spec = &w->spec,
 				   .name = w->name,
-				   .resumed = w->resumed,
-				   .restored = w->restored,
-				   .resumed_block = w->resumed_block,
+				   .reason = w->reason,
+				   .live_block = w->live_block,
 				   .shape = shape,
 				   .host = &host_remote,
 				   .counters = w->counters,
@@ -209,7 +210,7 @@ static struct cpus *read_cpus(const json_t *texts, unsigned nr)
 	return cpus;
 }
 
-static int do_serve(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+static int do_serve(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		    struct error *err)
 {
 	struct serving_setup setup = { .recoverable = true };
@@ -232,7 +233,7 @@ static int do_serve(struct worker *w, const json_t *request, struct link_fds *fd
 	    setup.nr_queues > w->serving.instance.nr_queues || !setup.depth)
 		return error_set(err, EPROTO, "the device does not fit");
 	setup.cpus = cpus = read_cpus(json_object_get(request, "cpus"), setup.nr_queues);
-	w->serving.instance.served = w->resumed;
+	w->serving.instance.was_live = w->reason == OPEN_TAKEOVER;
 	ret = serving_start(&w->serving, &setup, err);
 	if (!ret)
 		ret = sandbox_seal(err);
@@ -248,18 +249,18 @@ static int do_serve(struct worker *w, const json_t *request, struct link_fds *fd
 	return ret;
 }
 
-static int do_live(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+static int do_live(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		   struct error *err)
 {
 	(void)request;
 	(void)fds;
 	(void)reply;
 	(void)err;
-	w->serving.instance.served = true;
+	w->serving.instance.was_live = true;
 	return 0;
 }
 
-static int do_hello(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+static int do_hello(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		    struct error *err)
 {
 	(void)request;
@@ -272,7 +273,7 @@ static int do_hello(struct worker *w, const json_t *request, struct link_fds *fd
 	return 0;
 }
 
-static int do_look(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+static int do_look(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		   struct error *err)
 {
 	unsigned nr = w->serving.instance.nr_queues, moved = 0;
@@ -309,7 +310,7 @@ static int do_look(struct worker *w, const json_t *request, struct link_fds *fds
 	return ret;
 }
 
-static int do_size(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+static int do_size(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		   struct error *err)
 {
 	json_int_t size = json_integer_value(json_object_get(request, "size"));
@@ -322,7 +323,7 @@ static int do_size(struct worker *w, const json_t *request, struct link_fds *fds
 	return ret;
 }
 
-static int do_resize(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+static int do_resize(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		     struct error *err)
 {
 	json_int_t size = json_integer_value(json_object_get(request, "size"));
@@ -343,7 +344,7 @@ static int do_resize(struct worker *w, const json_t *request, struct link_fds *f
 }
 
 /* The queues have ended.  Lets go of all; the kernel first, whose users wait. */
-static void let_go(struct worker *w)
+static void let_go(struct self *w)
 {
 	if (w->char_fd >= 0)
 		close(w->char_fd);
@@ -354,7 +355,7 @@ static void let_go(struct worker *w)
 }
 
 /* Until nothing is in service, and the storage can be left to another process. */
-static int drain(struct worker *w, struct error *err)
+static int drain(struct self *w, struct error *err)
 {
 	struct instance *e = &w->serving.instance;
 	uint64_t end = clock_ms() + DRAIN_MS;
@@ -377,7 +378,7 @@ static int drain(struct worker *w, struct error *err)
 	return ret ? -err->code : 0;
 }
 
-static int do_drain(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+static int do_drain(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		    struct error *err)
 {
 	int ret = in_state(w, WORKER_SERVING, err);
@@ -399,7 +400,7 @@ static int do_drain(struct worker *w, const json_t *request, struct link_fds *fd
 	return ret;
 }
 
-static int do_end(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+static int do_end(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		  struct error *err)
 {
 	struct error ignored;
@@ -420,7 +421,7 @@ static int do_end(struct worker *w, const json_t *request, struct link_fds *fds,
 
 static const struct {
 	const char *name;
-	int (*run)(struct worker *w, const json_t *request, struct link_fds *fds, json_t *reply,
+	int (*run)(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		   struct error *err);
 } verbs[] = {
 	{ "setup", do_setup },   { "open", do_open },   { "serve", do_serve },
@@ -429,7 +430,7 @@ static const struct {
 	{ "resize", do_resize },
 };
 
-static void tell(struct worker *w, json_t *message, const int *fds, unsigned nr)
+static void tell(struct self *w, json_t *message, const int *fds, unsigned nr)
 {
 	int ret;
 
@@ -442,7 +443,7 @@ static void tell(struct worker *w, json_t *message, const int *fds, unsigned nr)
 		log_warning(w->name, "ublkd cannot be told: %s", strerror(-ret));
 }
 
-static void obey(struct worker *w, json_t *request, struct link_fds *fds)
+static void obey(struct self *w, json_t *request, struct link_fds *fds)
 {
 	const char *name = json_string_value(json_object_get(request, "do"));
 	json_int_t id = json_integer_value(json_object_get(request, "id"));
@@ -470,13 +471,13 @@ static void obey(struct worker *w, json_t *request, struct link_fds *fds)
 
 /* ---- the loop ---- */
 
-static void lose_link(struct worker *w)
+static void lose_link(struct self *w)
 {
 	close(w->link);
 	w->link = -1;
 	host_remote_use(-1);
 	/* The one that held the memory before it may be gone. */
-	if (w->state == WORKER_OPEN && w->resumed && host_remote_memory() >= 0) {
+	if (w->state == WORKER_OPEN && w->reason == OPEN_TAKEOVER && host_remote_memory() >= 0) {
 		let_go(w);
 		w->state = WORKER_HOLDING;
 	}
@@ -486,7 +487,7 @@ static void lose_link(struct worker *w)
 	}
 }
 
-static void take_requests(struct worker *w)
+static void take_requests(struct self *w)
 {
 	struct link_fds fds;
 	json_t *request;
@@ -507,7 +508,7 @@ static void take_requests(struct worker *w)
 	}
 }
 
-static void leave_start(struct worker *w)
+static void leave_start(struct self *w)
 {
 	if (w->start >= 0)
 		close(w->start);
@@ -515,7 +516,7 @@ static void leave_start(struct worker *w)
 }
 
 /* The newest one counts: an older one is dead, or about to be. */
-static void take_link(struct worker *w)
+static void take_link(struct self *w)
 {
 	int fd = accept4(w->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
@@ -527,7 +528,7 @@ static void take_link(struct worker *w)
 	leave_start(w);
 }
 
-static void queue_ended(struct worker *w)
+static void queue_ended(struct self *w)
 {
 	struct error err = { 0 };
 
@@ -545,7 +546,7 @@ static void queue_ended(struct worker *w)
 	     NULL, 0);
 }
 
-static void grown(struct worker *w)
+static void grown(struct self *w)
 {
 	uint64_t size = serving_grown(&w->serving);
 
@@ -557,7 +558,7 @@ static void grown(struct worker *w)
 	}
 }
 
-static void serve(struct worker *w)
+static void serve(struct self *w)
 {
 	while (w->state != WORKER_ENDING) {
 		bool serving = w->state == WORKER_SERVING;
@@ -596,7 +597,7 @@ static void serve(struct worker *w)
 }
 
 /* The arguments of a worker: a name, and a socket to listen at. */
-static int begin(struct worker *w)
+static int begin(struct self *w)
 {
 	struct pollfd ready = { .fd = w->start, .events = POLLIN };
 	struct link_fds fds;
@@ -617,9 +618,7 @@ static int begin(struct worker *w)
 
 int main(void)
 {
-	struct worker w = {
-		.start = WORKER_START_FD, .link = -1, .counters_fd = -1, .char_fd = -1
-	};
+	struct self w = { .start = WORKER_START_FD, .link = -1, .counters_fd = -1, .char_fd = -1 };
 
 	log_setup("ublkd-worker", getenv("UBLKD_VERBOSE") ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	keep_signals_away();

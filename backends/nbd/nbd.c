@@ -356,7 +356,7 @@ static void first_flush(struct nbd *nbd)
 	struct error err;
 	unsigned i = 0;
 
-	if (!nbd->instance->resumed || !flush_matters(nbd))
+	if (nbd->instance->reason != OPEN_TAKEOVER || !flush_matters(nbd))
 		return;
 	if (__atomic_exchange_n(suspect_gauge(nbd), 0, __ATOMIC_RELAXED)) {
 		nbd_set_lost(nbd, EIO,

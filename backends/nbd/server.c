@@ -361,7 +361,7 @@ int nbd_facts_to_limits(const struct nbd_facts *f, const struct instance *instan
 {
 	uint32_t least = f->min_block > 512 ? f->min_block : 512;
 	uint32_t most = f->max_block ? f->max_block : DEFAULT_MAX_BLOCK;
-	uint32_t range = instance->resumed ? MAX_RANGE_RESUMED : MAX_RANGE;
+	uint32_t range = instance->reason == OPEN_TAKEOVER ? MAX_RANGE_RESUMED : MAX_RANGE;
 	bool writable = !f->read_only && !instance->read_only;
 
 	if (!power_of_2(least) || least > PAGE)

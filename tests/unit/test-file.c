@@ -539,9 +539,9 @@ static void test_a_file_is_taken_over_from_an_earlier_server(void **state)
 	assert_non_null(of.counters);
 	fd = open(temp_path("disk.img"), O_RDWR);
 	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
-	of.resumed = false;
+	of.reason = OPEN_FIRST;
 	assert_int_equal(serving_open(&serving, &of, &s.err), -EBUSY);
-	of.resumed = true;
+	of.reason = OPEN_TAKEOVER;
 	assert_int_equal(pthread_create(&thread, NULL, let_go_soon, &fd), 0);
 	if (serving_open(&serving, &of, &s.err))
 		fail_msg("%s", s.err.text);

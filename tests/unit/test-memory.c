@@ -538,7 +538,7 @@ static int keep_for_the_next(struct instance *instance, unsigned flags)
 static int take_over(off_t size, struct served *s, struct serving *serving)
 {
 	struct backend_host host = host_here;
-	struct serving_of of = { .host = &host, .resumed = true };
+	struct serving_of of = { .host = &host, .reason = OPEN_TAKEOVER };
 	int ret, counters_fd;
 
 	host.keep_memory = keep_for_the_next;

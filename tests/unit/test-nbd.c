@@ -63,7 +63,7 @@ static uint64_t left[INSTANCE_GAUGES]; /* what the server before has left in the
 
 static int open_as_heir(struct instance *instance, struct error *err)
 {
-	instance->resumed = true;
+	instance->reason = OPEN_TAKEOVER;
 	for (unsigned i = 0; i < INSTANCE_GAUGES; i++)
 		instance->gauges[i] = left[i];
 	return backend_find("nbd")->open(instance, err);
