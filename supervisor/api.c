@@ -10,6 +10,7 @@
 #include "supervisor/describe.h"
 #include "supervisor/interfaces.h"
 #include "supervisor/reconcile.h"
+#include "supervisor/record.h"
 #include "supervisor/supervisor.h"
 
 #include <errno.h>
@@ -93,14 +94,14 @@ static void no_such_export(struct varlink_call *call, const char *name)
 		      json_pack("{s:s, s:s}", "name", name, "message", message));
 }
 
-static void busy(struct varlink_call *call, struct managed *m, const struct error *err)
+static void busy(struct varlink_call *call, struct export *export, const struct error *err)
 {
 	struct holders holders;
 
-	managed_holders(m, &holders, MANAGED_TELL_MS);
+	export_find_holders(export, &holders, EXPORT_HOLDERS_MS);
 	varlink_error(call, "Busy",
-		      json_pack("{s:s, s:s, s:o}", "name", m->name, "message", err->text, "holders",
-				describe_holders(&holders)));
+		      json_pack("{s:s, s:s, s:o}", "name", export->name, "message", err->text,
+				"holders", describe_holders(&holders)));
 	holders_close(&holders);
 }
 
@@ -119,12 +120,12 @@ static void add_result(void *context, const char *name, bool done, const char *m
 }
 
 /* Why an export is not as it was asked for. */
-static void why(const struct managed *m, struct error *err)
+static void why(const struct export *export, struct error *err)
 {
-	if (m->fault)
-		*err = *m->fault;
+	if (export->fault)
+		*err = *export->fault;
 	else
-		error_set(err, EIO, "%s: it is %s", m->name, export_state_name(m->state));
+		error_set(err, EIO, "%s: it is %s", export->name, export_state_name(export->state));
 }
 
 /* ---- a call in a fiber ---- */
@@ -171,15 +172,15 @@ static bool flag(const struct task *task, const char *key)
 }
 
 /* The export that the call names, held; or NULL, and the call is answered. */
-static struct managed *named(const struct task *task)
+static struct export *named(const struct task *task)
 {
-	struct managed *m = supervisor_find(text(task, "name"));
+	struct export *export = supervisor_find(text(task, "name"));
 
-	if (!m)
+	if (!export)
 		no_such_export(task->call, text(task, "name"));
 	else
-		supervisor_hold(m);
-	return m;
+		supervisor_hold(export);
+	return export;
 }
 
 /* ---- reading ---- */
@@ -191,22 +192,22 @@ static void list(struct task *task)
 
 static void show(struct task *task)
 {
-	struct managed *m = named(task);
+	struct export *export = named(task);
 
-	if (!m)
+	if (!export)
 		return;
-	varlink_reply(task->call, json_pack("{s:o}", "details", describe_details(m)));
-	supervisor_release(m);
+	varlink_reply(task->call, json_pack("{s:o}", "details", describe_details(export)));
+	supervisor_release(export);
 }
 
 static void stats(struct task *task)
 {
-	struct managed *m = named(task);
+	struct export *export = named(task);
 
-	if (!m)
+	if (!export)
 		return;
-	varlink_reply(task->call, json_pack("{s:o}", "stats", describe_stats(m)));
-	supervisor_release(m);
+	varlink_reply(task->call, json_pack("{s:o}", "stats", describe_stats(export)));
+	supervisor_release(export);
 }
 
 /* ---- Export ---- */
@@ -234,29 +235,30 @@ static int declare(const char *name, const char *uri, json_t *options, bool chec
 }
 
 /* Options that the backend has chosen, so that it chooses the same at the next boot. */
-static int record_choices(struct managed *m, struct error *err)
+static int record_choices(struct export *export, struct error *err)
 {
-	const struct backend *backend = m->spec.backend;
+	const struct backend *backend = export->spec.backend;
 	const char *const *option = backend->recorded;
 	char value[IDENTITY_BYTES];
 	int ret = 0;
 
 	for (; option && *option && !ret; option++)
-		if (!json_object_get(m->options, *option) &&
-		    backend->record(*option, &m->limits, m->identity, value, sizeof(value)))
-			ret = managed_record(m, *option, value, err);
+		if (!json_object_get(export->options, *option) &&
+		    backend->record(*option, &export->storage.limits, export->storage.identity,
+				    value, sizeof(value)))
+			ret = export_record_option(export, *option, value, err);
 	return ret;
 }
 
-static int persist(struct managed *m, struct error *err)
+static int persist(struct export *export, struct error *err)
 {
-	int ret = record_choices(m, err);
+	int ret = record_choices(export, err);
 
 	if (!ret)
-		ret = declare(m->name, m->uri, m->options, false, err);
-	if (!ret && m->origin == ORIGIN_REQUESTED) {
-		m->origin = ORIGIN_PERSISTENT;
-		ret = managed_write(m, err);
+		ret = declare(export->name, export->uri, export->options, false, err);
+	if (!ret && export->origin == ORIGIN_REQUESTED) {
+		export->origin = ORIGIN_PERSISTENT;
+		ret = record_write(export, err);
 	}
 	return ret;
 }
@@ -267,12 +269,12 @@ static int persist(struct managed *m, struct error *err)
  */
 static int check_persist(const char *name, const char *uri, json_t *options, struct error *err)
 {
-	struct managed *m;
-	int ret = managed_create(&m, name, uri, json_copy(options), ORIGIN_REQUESTED, err);
+	struct export *export;
+	int ret = export_create(&export, name, uri, json_copy(options), ORIGIN_REQUESTED, err);
 
 	if (ret)
 		return ret;
-	managed_destroy(m);
+	export_destroy(export);
 	ret = declare(name, uri, options, true, err);
 	return ret ? error_prefix(err, "it could not come up by itself at boot, so it is not made")
 		   : 0;
@@ -306,30 +308,30 @@ static void exists(struct varlink_call *call, const char *name)
 }
 
 /* Takes one that could not be made out of the table again. */
-static void give_up(struct managed *m)
+static void give_up(struct export *export)
 {
-	m->want = WANT_GONE;
-	m->force = true;
-	reconcile_kick(m);
-	supervisor_settle(m);
+	export->wanted.goal = GOAL_GONE;
+	export->wanted.force = true;
+	reconcile_kick(export);
+	supervisor_settle(export);
 }
 
-static void answer_export(struct task *task, struct managed *m, bool made)
+static void answer_export(struct task *task, struct export *export, bool made)
 {
 	struct error err = { 0 };
 
-	supervisor_settle(m);
-	if (m->state != EXPORT_LIVE) {
-		why(m, &err);
+	supervisor_settle(export);
+	if (export->state != EXPORT_LIVE) {
+		why(export, &err);
 		/* Another client may have suspended or removed it by now. */
-		if (made && (m->state == EXPORT_FAILED || m->state == EXPORT_DECLARED))
-			give_up(m);
+		if (made && (export->state == EXPORT_FAILED || export->state == EXPORT_DECLARED))
+			give_up(export);
 		fail(task->call, &err);
-	} else if (flag(task, "persist") && persist(m, &err)) {
+	} else if (flag(task, "persist") && persist(export, &err)) {
 		error_prefix(&err, "the device is there, but will not come up by itself at boot");
 		fail(task->call, &err);
 	} else {
-		varlink_reply(task->call, json_pack("{s:o}", "export", describe_export(m)));
+		varlink_reply(task->call, json_pack("{s:o}", "export", describe_export(export)));
 	}
 }
 
@@ -339,7 +341,7 @@ static void export_it(struct task *task)
 	const char *uri = text(task, "uri"), *name = text(task, "name");
 	char made_up[NAME_MAX_LENGTH + 1];
 	struct owner owner;
-	struct managed *m;
+	struct export *export;
 	struct error err;
 	bool made = false;
 
@@ -358,45 +360,45 @@ static void export_it(struct task *task)
 		name_from_uri(uri, made_up);
 		name = made_up;
 	}
-	m = supervisor_find(name);
-	if (m && strcmp(m->name, name) != 0)
-		m = NULL;
-	if (m && (!managed_is_same(m, uri, options) || m->want == WANT_GONE)) {
+	export = supervisor_find(name);
+	if (export && strcmp(export->name, name) != 0)
+		export = NULL;
+	if (export && (!export_is_same(export, uri, options) || export->wanted.goal == GOAL_GONE)) {
 		exists(task->call, name);
 		json_decref(options);
 		return;
 	}
-	if (m) {
+	if (export) {
 		json_decref(options);
 		if (!owner.uid)
-			m->owner = owner;
-		m->want = WANT_LIVE;
-		reconcile_retry(m);
+			export->owner = owner;
+		export->wanted.goal = GOAL_LIVE;
+		reconcile_retry(export);
 	} else {
 		if (flag(task, "persist") && check_persist(name, uri, options, &err)) {
 			json_decref(options);
 			fail(task->call, &err);
 			return;
 		}
-		if (supervisor_add(name, uri, options, ORIGIN_REQUESTED, &owner, &m, &err)) {
+		if (supervisor_add(name, uri, options, ORIGIN_REQUESTED, &owner, &export, &err)) {
 			fail(task->call, &err);
 			return;
 		}
 		made = true;
 	}
-	supervisor_hold(m);
-	answer_export(task, m, made);
-	supervisor_release(m);
+	supervisor_hold(export);
+	answer_export(task, export, made);
+	supervisor_release(export);
 }
 
 /* ---- Remove ---- */
 
-static bool is_held(const struct managed *m)
+static bool is_held(const struct export *export)
 {
 	struct holders holders;
 	bool held;
 
-	managed_holders(m, &holders, MANAGED_TELL_MS);
+	export_find_holders(export, &holders, EXPORT_HOLDERS_MS);
 	held = holders.nr;
 	holders_close(&holders);
 	return held;
@@ -404,11 +406,11 @@ static bool is_held(const struct managed *m)
 
 static void remove_it(struct task *task)
 {
-	struct managed *m = supervisor_find(text(task, "name"));
+	struct export *export = supervisor_find(text(task, "name"));
 	struct error err = { 0 };
 
 	/* Gone is gone: the same twice is no error. */
-	if (!m) {
+	if (!export) {
 		if (config_remove_export(supervisor_paths.config, text(task, "name"), &err) &&
 		    err.code != EINVAL && err.code != EEXIST)
 			fail(task->call, &err);
@@ -416,40 +418,40 @@ static void remove_it(struct task *task)
 			varlink_reply(task->call, NULL);
 		return;
 	}
-	supervisor_hold(m);
-	m->anew = false;
+	supervisor_hold(export);
+	export->wanted.recreate = false;
 	for (;;) {
-		while (flag(task, "wait") && is_held(m) && !varlink_is_gone(task->call))
+		while (flag(task, "wait") && is_held(export) && !varlink_is_gone(task->call))
 			fiber_sleep(HELD_POLL_MS);
-		m->want = WANT_GONE;
-		m->force |= flag(task, "force");
-		reconcile_kick(m);
-		supervisor_settle(m);
-		if (m->state == EXPORT_GONE || !flag(task, "wait") || !m->fault ||
-		    m->fault->code != EBUSY || varlink_is_gone(task->call))
+		export->wanted.goal = GOAL_GONE;
+		export->wanted.force |= flag(task, "force");
+		reconcile_kick(export);
+		supervisor_settle(export);
+		if (export->state == EXPORT_GONE || !flag(task, "wait") || !export->fault ||
+		    export->fault->code != EBUSY || varlink_is_gone(task->call))
 			break;
 		/* The holder is not to be seen, or came in between. */
 		fiber_sleep(HELD_POLL_MS);
 	}
-	if (m->state == EXPORT_GONE) {
+	if (export->state == EXPORT_GONE) {
 		/* An export that was declared meanwhile has its file for that. */
-		if (m->origin == ORIGIN_PERSISTENT && !m->anew &&
-		    config_remove_export(supervisor_paths.config, m->name, &err)) {
+		if (export->origin == ORIGIN_PERSISTENT && !export->wanted.recreate &&
+		    config_remove_export(supervisor_paths.config, export->name, &err)) {
 			error_prefix(&err, "it is removed, but will come up again at boot");
 			fail(task->call, &err);
 		} else {
 			varlink_reply(task->call, NULL);
 		}
 	} else {
-		why(m, &err);
+		why(export, &err);
 		if (err.code == EBUSY)
-			busy(task->call, m, &err);
+			busy(task->call, export, &err);
 		else
 			fail(task->call, &err);
-		if (m->state == EXPORT_LIVE)
-			managed_set_fault(m, NULL);
+		if (export->state == EXPORT_LIVE)
+			export_set_fault(export, NULL);
 	}
-	supervisor_release(m);
+	supervisor_release(export);
 }
 
 /* ---- Resize, Suspend, Resume, Upgrade ---- */
@@ -458,7 +460,7 @@ static void resize(struct task *task)
 {
 	json_int_t size = json_integer_value(json_object_get(task->parameters, "size"));
 	struct owner caller;
-	struct managed *m;
+	struct export *export;
 	struct error err;
 	bool held;
 
@@ -466,138 +468,139 @@ static void resize(struct task *task)
 		varlink_invalid(task->call, "size");
 		return;
 	}
-	m = named(task);
-	if (!m)
+	export = named(task);
+	if (!export)
 		return;
-	held = size && (uint64_t)size < m->limits.size && is_held(m);
-	while (m->resize)
-		fiber_wait(&m->moved, 0);
+	held = size && (uint64_t)size < export->storage.limits.size && is_held(export);
+	while (export->resize)
+		fiber_wait(&export->changed, 0);
 	owner_of(task->call, &caller);
 	/* The worker has the file open for writing; the caller need not be able to do that. */
-	if (size && !owner_allows(&m->owner, &caller)) {
+	if (size && !owner_allows(&export->owner, &caller)) {
 		error_set(
 			&err, EPERM,
 			"%s: only root and the user who made the export (%u) can give its storage "
 			"another size",
-			m->name, m->owner.uid);
+			export->name, export->owner.uid);
 		fail(task->call, &err);
-	} else if (m->state != EXPORT_LIVE) {
-		error_set(&err, ENOTCONN, "%s: it is %s: only a live one can be resized", m->name,
-			  export_state_name(m->state));
+	} else if (export->state != EXPORT_LIVE) {
+		error_set(&err, ENOTCONN, "%s: it is %s: only a live one can be resized",
+			  export->name, export_state_name(export->state));
 		fail(task->call, &err);
-	} else if (held && (uint64_t)size < m->limits.size) {
+	} else if (held && (uint64_t)size < export->storage.limits.size) {
 		error_set(&err, EBUSY, "%s: it is made smaller only while nobody has it open",
-			  m->name);
-		busy(task->call, m, &err);
+			  export->name);
+		busy(task->call, export, &err);
 	} else {
-		m->resize_to = (uint64_t)size;
-		m->shrink = flag(task, "force");
-		m->resize_error = &err;
-		m->resize_result =
-			error_set(&err, ENOTCONN, "%s: its server has gone meanwhile", m->name);
-		m->resize = true;
-		reconcile_kick(m);
-		while (m->resize && m->keeping)
-			fiber_wait(&m->moved, 0);
-		m->resize = false;
-		fiber_raise(&m->moved);
-		if (m->resize_result)
+		export->resize_to = (uint64_t)size;
+		export->shrink = flag(task, "force");
+		export->resize_error = &err;
+		export->resize_result = error_set(
+			&err, ENOTCONN, "%s: its server has gone meanwhile", export->name);
+		export->resize = true;
+		reconcile_kick(export);
+		while (export->resize && export->reconciler.busy)
+			fiber_wait(&export->changed, 0);
+		export->resize = false;
+		fiber_raise(&export->changed);
+		if (export->resize_result)
 			fail(task->call, &err);
 		else
 			varlink_reply(task->call,
-				      json_pack("{s:I}", "size", (json_int_t)m->limits.size));
+				      json_pack("{s:I}", "size",
+						(json_int_t) export->storage.limits.size));
 	}
-	supervisor_release(m);
+	supervisor_release(export);
 }
 
 /* Has it led to a state; waits, and answers. */
-static void lead_to(struct task *task, enum managed_want want, enum export_state state)
+static void lead_to(struct task *task, enum export_goal want, enum export_state state)
 {
-	struct managed *m = named(task);
+	struct export *export = named(task);
 	struct error err;
 
-	if (!m)
+	if (!export)
 		return;
-	if (m->want == WANT_GONE) {
-		error_set(&err, ENOENT, "%s: it is being removed", m->name);
+	if (export->wanted.goal == GOAL_GONE) {
+		error_set(&err, ENOENT, "%s: it is being removed", export->name);
 		fail(task->call, &err);
-	} else if (want == WANT_SUSPENDED && !m->device.exists) {
+	} else if (want == GOAL_SUSPENDED && !export->device.exists) {
 		error_set(&err, ENOTCONN, "%s: it is %s: only one with a device can be suspended",
-			  m->name, export_state_name(m->state));
+			  export->name, export_state_name(export->state));
 		fail(task->call, &err);
 	} else {
-		m->want = want;
+		export->wanted.goal = want;
 		/* The client that resumes a waiting export has seen why it waits. */
-		if (want == WANT_LIVE && m->state != EXPORT_SUSPENDED)
-			m->unfenced = false;
-		reconcile_retry(m);
-		supervisor_settle(m);
-		why(m, &err);
-		if (m->state == state)
+		if (want == GOAL_LIVE && export->state != EXPORT_SUSPENDED)
+			export->worker.unfenced = false;
+		reconcile_retry(export);
+		supervisor_settle(export);
+		why(export, &err);
+		if (export->state == state)
 			varlink_reply(task->call, NULL);
 		else
 			fail(task->call, &err);
 	}
-	supervisor_release(m);
+	supervisor_release(export);
 }
 
 static void suspend(struct task *task)
 {
-	lead_to(task, WANT_SUSPENDED, EXPORT_SUSPENDED);
+	lead_to(task, GOAL_SUSPENDED, EXPORT_SUSPENDED);
 }
 
 static void resume(struct task *task)
 {
-	struct managed *m = supervisor_find(text(task, "name"));
-	bool accept = m && m->state != EXPORT_LIVE && flag(task, "accept_storage");
+	struct export *export = supervisor_find(text(task, "name"));
+	bool accept = export && export->state != EXPORT_LIVE && flag(task, "accept_storage");
 
 	/* For this try alone: nobody has seen what a later one may find. */
 	if (accept) {
-		supervisor_hold(m);
-		supervisor_settle(m);
-		m->accept = true;
+		supervisor_hold(export);
+		supervisor_settle(export);
+		export->wanted.accept_storage = true;
 	}
-	lead_to(task, WANT_LIVE, EXPORT_LIVE);
+	lead_to(task, GOAL_LIVE, EXPORT_LIVE);
 	if (accept) {
-		m->accept = false;
-		supervisor_release(m);
+		export->wanted.accept_storage = false;
+		supervisor_release(export);
 	}
 }
 
-static void begin_upgrade(struct managed *m)
+static void begin_upgrade(struct export *export)
 {
-	supervisor_hold(m);
-	managed_set_fault(m, NULL);
-	m->upgrade = true;
-	reconcile_kick(m);
+	supervisor_hold(export);
+	export_set_fault(export, NULL);
+	export->upgrade = true;
+	reconcile_kick(export);
 }
 
-static void end_upgrade(struct managed *m, json_t *results)
+static void end_upgrade(struct export *export, json_t *results)
 {
 	struct error err;
 
-	supervisor_settle(m);
-	why(m, &err);
-	if (m->state == EXPORT_LIVE && !m->fault)
-		add_result(results, m->name, true, NULL);
+	supervisor_settle(export);
+	why(export, &err);
+	if (export->state == EXPORT_LIVE && !export->fault)
+		add_result(results, export->name, true, NULL);
 	else
-		add_result(results, m->name, false, err.text);
-	supervisor_release(m);
+		add_result(results, export->name, false, err.text);
+	supervisor_release(export);
 }
 
 static void upgrade_all(json_t *results)
 {
 	unsigned nr = 0, i = 0;
-	struct managed **all, *m;
+	struct export **all, *export;
 
-	for (m = supervisor_exports; m; m = m->next)
-		nr += m->state == EXPORT_LIVE;
-	all = calloc(nr ? nr : 1, sizeof(struct managed *));
-	for (m = supervisor_exports; all && m && i < nr; m = m->next) {
-		if (m->state != EXPORT_LIVE)
+	for (export = supervisor_exports; export; export = export->next)
+		nr += export->state == EXPORT_LIVE;
+	all = calloc(nr ? nr : 1, sizeof(struct export *));
+	for (export = supervisor_exports; all && export && i < nr; export = export->next) {
+		if (export->state != EXPORT_LIVE)
 			continue;
-		all[i++] = m;
-		begin_upgrade(m);
+		all[i++] = export;
+		begin_upgrade(export);
 	}
 	for (nr = i, i = 0; i < nr; i++)
 		end_upgrade(all[i], results);
@@ -607,7 +610,7 @@ static void upgrade_all(json_t *results)
 static void upgrade(struct task *task)
 {
 	json_t *results;
-	struct managed *m;
+	struct export *export;
 	struct error err;
 
 	if (!text(task, "name")) {
@@ -616,20 +619,20 @@ static void upgrade(struct task *task)
 		answer_results(task->call, results);
 		return;
 	}
-	m = named(task);
-	if (!m)
+	export = named(task);
+	if (!export)
 		return;
-	if (m->state != EXPORT_LIVE) {
-		error_set(&err, ENOTCONN, "%s: it is %s: only a live one can be upgraded", m->name,
-			  export_state_name(m->state));
+	if (export->state != EXPORT_LIVE) {
+		error_set(&err, ENOTCONN, "%s: it is %s: only a live one can be upgraded",
+			  export->name, export_state_name(export->state));
 		fail(task->call, &err);
 	} else {
 		results = json_array();
-		begin_upgrade(m);
-		end_upgrade(m, results);
+		begin_upgrade(export);
+		end_upgrade(export, results);
 		answer_results(task->call, results);
 	}
-	supervisor_release(m);
+	supervisor_release(export);
 }
 
 /* ---- Reload, Shutdown ---- */
@@ -638,13 +641,14 @@ static void upgrade(struct task *task)
 static void update_result(json_t *result)
 {
 	const char *name = json_string_value(json_object_get(result, "name"));
-	const struct managed *m = supervisor_find(name);
+	const struct export *export = supervisor_find(name);
 	struct error err;
 
-	if (!json_is_true(json_object_get(result, "done")) || !m ||
-	    (m->want != WANT_GONE && (m->state == EXPORT_LIVE || m->state == EXPORT_SUSPENDED)))
+	if (!json_is_true(json_object_get(result, "done")) || !export ||
+	    (export->wanted.goal != GOAL_GONE &&
+	     (export->state == EXPORT_LIVE || export->state == EXPORT_SUSPENDED)))
 		return;
-	why(m, &err);
+	why(export, &err);
 	json_object_set_new(result, "done", json_false());
 	json_object_set_new(result, "message", json_string(err.text));
 }
@@ -697,19 +701,19 @@ static void end_monitor(struct varlink_call *call, void *context)
 	varlink_reply(call, NULL);
 }
 
-static void tell(struct monitor *monitor, struct managed *m)
+static void tell(struct monitor *monitor, struct export *export)
 {
 	varlink_reply_more(monitor->call,
-			   json_pack("{s:o, s:o}", "export", describe_export(m), "change",
-				     describe_change(m, m->nr_changes - 1)));
+			   json_pack("{s:o, s:o}", "export", describe_export(export), "change",
+				     describe_change(export, export->nr_changes - 1)));
 }
 
-void api_tell_change(struct managed *m)
+void api_tell_change(struct export *export)
 {
-	if (!m->nr_changes)
+	if (!export->nr_changes)
 		return;
 	for (struct monitor *monitor = monitors; monitor; monitor = monitor->next)
-		tell(monitor, m);
+		tell(monitor, export);
 }
 
 void api_end_monitors(void)
@@ -736,9 +740,9 @@ static void monitor(struct varlink_call *call, json_t *parameters, void *context
 	}
 	*added = (struct monitor){ monitors, call };
 	monitors = added;
-	for (struct managed *m = supervisor_exports; m; m = m->next)
-		if (m->nr_changes)
-			tell(added, m);
+	for (struct export *export = supervisor_exports; export; export = export->next)
+		if (export->nr_changes)
+			tell(added, export);
 	if (varlink_on_cancel(call, end_monitor, added))
 		end_monitor(call, added);
 }

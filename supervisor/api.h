@@ -9,15 +9,15 @@
 
 #include "varlink/varlink.h"
 
-struct managed;
+struct export;
 
 extern const struct varlink_interface api_interface;
 
 /* Permissions: a struct varlink_setup's may. */
 bool api_may(const struct varlink_peer *peer, bool changes, void *context);
 
-/* Tells the monitors; managed_changed. */
-void api_tell_change(struct managed *m);
+/* Tells the monitors; export_changed. */
+void api_tell_change(struct export *export);
 
 /* Ends the monitors' calls: ublkd ends. */
 void api_end_monitors(void);

@@ -6,7 +6,7 @@
 #include "engine/device_list.h"
 #include "engine/holders.h"
 #include "supervisor/control_async.h"
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
 #include "supervisor/supervisor.h"
 
 #include <stdio.h>
@@ -34,34 +34,34 @@ static uint64_t load(const uint64_t *number)
 	return __atomic_load_n(number, __ATOMIC_RELAXED);
 }
 
-static unsigned queues_of(const struct managed *m)
+static unsigned queues_of(const struct export *export)
 {
-	unsigned nr = m->counters ? counters_nr_queues(m->counters) : 0;
+	unsigned nr = export->worker.counters ? counters_nr_queues(export->worker.counters) : 0;
 
-	return m->device.info.nr_hw_queues < nr ? m->device.info.nr_hw_queues : nr;
+	return export->device.info.nr_hw_queues < nr ? export->device.info.nr_hw_queues : nr;
 }
 
 /* Sums an op over all queues; counters_sum() adds up latencies as well, which takes longer. */
-static void sum_op(struct managed *m, enum io_op op, uint64_t *requests, uint64_t *bytes)
+static void sum_op(struct export *export, enum io_op op, uint64_t *requests, uint64_t *bytes)
 {
 	*requests = *bytes = 0;
-	for (unsigned i = 0; i < queues_of(m); i++) {
-		const struct op_counters *c = &counters_queue(m->counters, i)->op[op];
+	for (unsigned i = 0; i < queues_of(export); i++) {
+		const struct op_counters *c = &counters_queue(export->worker.counters, i)->op[op];
 
 		*requests += load(&c->completed);
 		*bytes += load(&c->bytes);
 	}
 }
 
-static void set_rates(struct managed *m, json_t *json)
+static void set_rates(struct export *export, json_t *json)
 {
-	struct managed_rates *r = &m->rates, now = { .at_ms = clock_ms() };
+	struct export_rates *r = &export->rates, now = { .at_ms = clock_ms() };
 	double seconds = (double)(now.at_ms - r->at_ms) / 1000;
 
-	if (!m->counters)
+	if (!export->worker.counters)
 		return;
-	sum_op(m, IO_READ, &now.reads, &now.read_bytes);
-	sum_op(m, IO_WRITE, &now.writes, &now.written_bytes);
+	sum_op(export, IO_READ, &now.reads, &now.read_bytes);
+	sum_op(export, IO_WRITE, &now.writes, &now.written_bytes);
 	if (!r->at_ms) {
 		*r = now;
 	} else if (now.at_ms - r->at_ms >= RATES_MS) {
@@ -77,51 +77,51 @@ static void set_rates(struct managed *m, json_t *json)
 	json_object_set_new(json, "writtenBytesPerSecond", json_real(r->written_bytes_s));
 }
 
-static json_t *facts(const struct managed *m)
+static json_t *facts(const struct export *export)
 {
 	json_t *json = json_object();
 
-	for (unsigned i = 0; m->counters && i < INSTANCE_GAUGES; i++) {
-		char name[sizeof(m->counters->gauge_names[i])];
+	for (unsigned i = 0; export->worker.counters && i < INSTANCE_GAUGES; i++) {
+		char name[sizeof(export->worker.counters->gauge_names[i])];
 
 		/* A worker could write there. */
-		memcpy(name, m->counters->gauge_names[i], sizeof(name));
+		memcpy(name, export->worker.counters->gauge_names[i], sizeof(name));
 		name[sizeof(name) - 1] = 0;
 		text_make_printable(name);
 		if (*name)
-			set_number(json, name, load(&m->counters->gauges[i]));
+			set_number(json, name, load(&export->worker.counters->gauges[i]));
 	}
 	return json;
 }
 
-static json_t *queues(const struct managed *m)
+static json_t *queues(const struct export *export)
 {
-	const struct option_value *asked = &m->spec.values[SPEC_CPUS];
+	const struct option_value *asked = &export->spec.values[SPEC_CPUS];
 	json_t *array = json_array();
 	struct control control;
 	char text[512];
 
 	control_async_init(&control, NULL);
-	for (unsigned i = 0; i < queues_of(m); i++) {
+	for (unsigned i = 0; i < queues_of(export); i++) {
 		const struct queue_counters *c;
 		uint64_t started, completed;
 		struct cpus cpus = { 0 };
 		struct error err;
 		json_t *queue, *thread;
 
-		if (!asked->set && m->device.exists)
-			control_get_affinity(&control, m->device.info.dev_id, i, &cpus,
+		if (!asked->set && export->device.exists)
+			control_get_affinity(&control, export->device.info.dev_id, i, &cpus,
 					     sizeof(cpus), &err);
 		/* The export may have been removed meanwhile. */
-		if (i >= queues_of(m))
+		if (i >= queues_of(export))
 			break;
-		c = counters_queue(m->counters, i);
+		c = counters_queue(export->worker.counters, i);
 		started = load(&c->started);
 		completed = load(&c->completed);
 		queue = json_pack("{s:i, s:s}", "index", (int)i, "cpus",
 				  asked->set ? asked->text
 					     : cpus_format(&cpus, text, sizeof(text)));
-		thread = json_array_get(m->threads, i);
+		thread = json_array_get(export->worker.threads, i);
 		if (json_is_integer(thread))
 			json_object_set(queue, "thread", thread);
 		set_number(queue, "inFlight", started > completed ? started - completed : 0);
@@ -135,27 +135,29 @@ static json_t *queues(const struct managed *m)
 
 /* ---- an export ---- */
 
-json_t *describe_export(struct managed *m)
+json_t *describe_export(struct export *export)
 {
-	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", m->name, "uri", m->uri,
-				 "origin", managed_origin_name(m->origin), "state",
-				 export_state_name(m->state), "backend", m->spec.backend->scheme);
+	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", export->name, "uri",
+				 export->uri, "origin", export_origin_name(export->origin), "state",
+				 export_state_name(export->state), "backend",
+				 export->spec.backend->scheme);
 	char device[32], link[NAME_MAX_LENGTH + 16];
 
-	if (m->fault)
-		set_text(json, "reason", m->fault->text);
-	device_path(&m->device, device, sizeof(device));
+	if (export->fault)
+		set_text(json, "reason", export->fault->text);
+	device_path(&export->device, device, sizeof(device));
 	if (*device) {
-		snprintf(link, sizeof(link), NAME_FOLDER "/%s", m->name);
+		snprintf(link, sizeof(link), NAME_FOLDER "/%s", export->name);
 		set_text(json, "device", device);
-		set_number(json, "id", m->device.info.dev_id);
+		set_number(json, "id", export->device.info.dev_id);
 		set_text(json, "link", link);
-		set_number(json, "size", m->limits.size);
-		json_object_set_new(json, "readOnly", json_boolean(m->limits.read_only));
+		set_number(json, "size", export->storage.limits.size);
+		json_object_set_new(json, "readOnly",
+				    json_boolean(export->storage.limits.read_only));
 	}
-	if (m->worker && !worker_has_ended(m->worker))
-		set_number(json, "pid", (uint64_t)worker_pid(m->worker));
-	set_rates(m, json);
+	if (export->worker.handle && !worker_has_ended(export->worker.handle))
+		set_number(json, "pid", (uint64_t)worker_pid(export->worker.handle));
+	set_rates(export, json);
 	return json;
 }
 
@@ -218,9 +220,9 @@ static json_t *kernel_flags(uint64_t flags)
 	return array;
 }
 
-json_t *describe_change(const struct managed *m, unsigned at)
+json_t *describe_change(const struct export *export, unsigned at)
 {
-	const struct managed_change *change = &m->history[at % MANAGED_HISTORY];
+	const struct export_change *change = &export->history[at % EXPORT_HISTORY];
 	json_t *json = json_pack("{s:I, s:s}", "time", (json_int_t)change->time_us, "state",
 				 export_state_name(change->state));
 
@@ -248,64 +250,67 @@ json_t *describe_holders(const struct holders *holders)
 	return array;
 }
 
-static json_t *holders_of(const struct managed *m)
+static json_t *holders_of(const struct export *export)
 {
 	struct holders holders;
 	json_t *array;
 
-	managed_holders(m, &holders, MANAGED_TELL_MS);
+	export_find_holders(export, &holders, EXPORT_HOLDERS_MS);
 	array = describe_holders(&holders);
 	holders_close(&holders);
 	return array;
 }
 
-json_t *describe_details(struct managed *m)
+json_t *describe_details(struct export *export)
 {
 	json_t *json = json_object(), *options = json_array(), *history = json_array();
-	struct ublk_dev_info info = m->device.info;
+	struct ublk_dev_info info = export->device.info;
 	struct control control;
 	struct error err;
-	unsigned first = m->nr_changes > MANAGED_HISTORY ? m->nr_changes - MANAGED_HISTORY : 0;
+	unsigned first =
+		export->nr_changes > EXPORT_HISTORY ? export->nr_changes - EXPORT_HISTORY : 0;
 
-	add_options(options, spec_options, m->spec.values);
-	add_options(options, m->spec.backend->options, m->spec.backend_values);
-	for (unsigned i = first; i < m->nr_changes; i++)
-		json_array_append_new(history, describe_change(m, i));
-	json_object_set_new(json, "export", describe_export(m));
+	add_options(options, spec_options, export->spec.values);
+	add_options(options, export->spec.backend->options, export->spec.backend_values);
+	for (unsigned i = first; i < export->nr_changes; i++)
+		json_array_append_new(history, describe_change(export, i));
+	json_object_set_new(json, "export", describe_export(export));
 	json_object_set_new(json, "options", options);
-	json_object_set_new(json, "queues", queues(m));
-	if (m->device.exists) {
+	json_object_set_new(json, "queues", queues(export));
+	if (export->device.exists) {
 		control_async_init(&control, NULL);
-		if (!control_get_info(&control, m->device.info.dev_id, &info, &err))
+		if (!control_get_info(&control, export->device.info.dev_id, &info, &err))
 			set_text(json, "kernelState", devices_state_name(info.state));
-		json_object_set_new(json, "limits", limits(&m->limits));
-		set_number(json, "depth", m->device.info.queue_depth);
-		set_text(json, "ioPath", io_path_name(m->device.path));
-		set_text(json, "ioPathReason", m->device.path_reason);
+		json_object_set_new(json, "limits", limits(&export->storage.limits));
+		set_number(json, "depth", export->device.info.queue_depth);
+		set_text(json, "ioPath", io_path_name(export->device.path));
+		set_text(json, "ioPathReason", export->device.path_reason);
 	}
-	json_object_set_new(json, "kernelFlags", kernel_flags(m->device.exists ? info.flags : 0));
-	json_object_set_new(json, "facts", facts(m));
-	set_number(json, "recoveries", m->recoveries);
+	json_object_set_new(json, "kernelFlags",
+			    kernel_flags(export->device.exists ? info.flags : 0));
+	json_object_set_new(json, "facts", facts(export));
+	set_number(json, "recoveries", export->reconciler.recoveries);
 	json_object_set_new(json, "history", history);
-	json_object_set_new(json, "holders", holders_of(m));
+	json_object_set_new(json, "holders", holders_of(export));
 	return json;
 }
 
-json_t *describe_stats(struct managed *m)
+json_t *describe_stats(struct export *export)
 {
-	json_t *json = json_pack("{s:s}", "name", m->name), *ops = json_array();
+	json_t *json = json_pack("{s:s}", "name", export->name), *ops = json_array();
 	json_t *errors = json_object();
 	uint64_t in_flight = 0, n;
 	char device[32];
 
-	device_path(&m->device, device, sizeof(device));
+	device_path(&export->device, device, sizeof(device));
 	set_text(json, "device", device);
-	set_number(json, "since", m->counters ? (uint64_t)m->counters->started_s : 0);
-	for (unsigned op = 0; m->counters && op < IO_OPS; op++) {
+	set_number(json, "since",
+		   export->worker.counters ? (uint64_t) export->worker.counters->started_s : 0);
+	for (unsigned op = 0; export->worker.counters && op < IO_OPS; op++) {
 		struct op_counters sum;
 		json_t *o;
 
-		counters_sum(m->counters, op, &sum);
+		counters_sum(export->worker.counters, op, &sum);
 		o = json_pack("{s:s}", "name", counters_op_name(op));
 		set_number(o, "completed", sum.completed);
 		set_number(o, "failed", sum.failed);
@@ -317,13 +322,13 @@ json_t *describe_stats(struct managed *m)
 		set_number(o, "p999", counters_percentile(&sum, 99.9));
 		json_array_append_new(ops, o);
 	}
-	for (unsigned kind = 0; m->counters && kind < COUNTERS_ERRORS; kind++) {
-		n = counters_sum_errors(m->counters, kind);
+	for (unsigned kind = 0; export->worker.counters && kind < COUNTERS_ERRORS; kind++) {
+		n = counters_sum_errors(export->worker.counters, kind);
 		if (n)
 			set_number(errors, counters_error_name(kind), n);
 	}
-	for (unsigned i = 0; i < queues_of(m); i++) {
-		const struct queue_counters *c = counters_queue(m->counters, i);
+	for (unsigned i = 0; i < queues_of(export); i++) {
+		const struct queue_counters *c = counters_queue(export->worker.counters, i);
 		uint64_t started = load(&c->started), completed = load(&c->completed);
 
 		in_flight += started > completed ? started - completed : 0;
@@ -331,8 +336,8 @@ json_t *describe_stats(struct managed *m)
 	set_number(json, "inFlight", in_flight);
 	json_object_set_new(json, "operations", ops);
 	json_object_set_new(json, "errors", errors);
-	json_object_set_new(json, "facts", facts(m));
-	json_object_set_new(json, "queues", queues(m));
+	json_object_set_new(json, "facts", facts(export));
+	json_object_set_new(json, "queues", queues(export));
 	return json;
 }
 
@@ -368,13 +373,14 @@ static uint32_t *our_devices(unsigned *nr)
 	uint32_t *ids;
 	unsigned n = 0;
 
-	for (struct managed *m = supervisor_exports; m; m = m->next)
+	for (struct export *export = supervisor_exports; export; export = export->next)
 		n++;
 	ids = calloc(n ? n : 1, sizeof(*ids));
 	*nr = 0;
-	for (struct managed *m = supervisor_exports; ids && m && *nr < n; m = m->next)
-		if (m->device.exists)
-			ids[(*nr)++] = m->device.info.dev_id;
+	for (struct export *export = supervisor_exports; ids && export && *nr < n;
+	     export = export->next)
+		if (export->device.exists)
+			ids[(*nr)++] = export->device.info.dev_id;
 	if (ids)
 		qsort(ids, *nr, sizeof(*ids), device_list_by_id);
 	return ids;
@@ -382,21 +388,21 @@ static uint32_t *our_devices(unsigned *nr)
 
 static int by_name(const void *a, const void *b)
 {
-	return strcmp((*(struct managed *const *)a)->name, (*(struct managed *const *)b)->name);
+	return strcmp((*(struct export *const *)a)->name, (*(struct export *const *)b)->name);
 }
 
 static void add_ours(json_t *array)
 {
-	struct managed **all, *m;
+	struct export **all, *export;
 	unsigned nr = 0, i = 0;
 
-	for (m = supervisor_exports; m; m = m->next)
+	for (export = supervisor_exports; export; export = export->next)
 		nr++;
-	all = calloc(nr ? nr : 1, sizeof(struct managed *));
-	for (m = supervisor_exports; all && m; m = m->next)
-		all[i++] = m;
+	all = calloc(nr ? nr : 1, sizeof(struct export *));
+	for (export = supervisor_exports; all && export; export = export->next)
+		all[i++] = export;
 	if (all)
-		qsort(all, i, sizeof(struct managed *), by_name);
+		qsort(all, i, sizeof(struct export *), by_name);
 	for (nr = i, i = 0; i < nr; i++)
 		json_array_append_new(array, describe_export(all[i]));
 	free(all);

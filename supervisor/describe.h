@@ -10,13 +10,13 @@
 #include <jansson.h>
 
 struct holders;
-struct managed;
+struct export;
 
-json_t *describe_export(struct managed *m);                    /* Export */
-json_t *describe_details(struct managed *m);                   /* Details */
-json_t *describe_stats(struct managed *m);                     /* Stats */
-json_t *describe_change(const struct managed *m, unsigned at); /* Change, of history's at */
-json_t *describe_holders(const struct holders *holders);       /* []Holder */
+json_t *describe_export(struct export *export);                    /* Export */
+json_t *describe_details(struct export *export);                   /* Details */
+json_t *describe_stats(struct export *export);                     /* Stats */
+json_t *describe_change(const struct export *export, unsigned at); /* Change, of history's at */
+json_t *describe_holders(const struct holders *holders);           /* []Holder */
 
 /* []Export: all, and the devices of other servers. */
 json_t *describe_all(void);

@@ -4,7 +4,7 @@
  * those workers had in flight, and ublkd does not know which blocks that is.  So no other
  * worker serves the device before each of them is over (common/old_socket.h).
  *
- * Owner: the export (struct managed).  Thread: the loop's.
+ * Owner: the export (struct export).  Thread: the loop's.
  */
 #ifndef UBLKD_FENCE_H
 #define UBLKD_FENCE_H

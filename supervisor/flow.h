@@ -21,11 +21,11 @@
 #include <stdint.h>
 
 struct error;
-struct managed;
+struct export;
 struct worker;
 
 /* Makes the device.  On failure nothing is left, and the state is failed. */
-int flow_start(struct managed *m, struct error *err);
+int flow_start(struct export *export, struct error *err);
 
 /*
  * Puts a new server under the device: `ready` (one that flow_prepare() made, taken
@@ -34,50 +34,50 @@ int flow_start(struct managed *m, struct error *err);
  * -ETIMEDOUT: the server has died of it, or hung; -ENODATA: what it had is lost;
  * -EINPROGRESS: as flow_fence(), which went before it.
  */
-int flow_recover(struct managed *m, struct worker *ready, struct error *err);
+int flow_recover(struct export *export, struct worker *ready, struct error *err);
 
 /*
  * Ends the server, if it has not ended, and looks whether the connections of all former
  * servers are over.  -EINPROGRESS: one is not, so that an old write may still be carried
  * out, and no other server may serve.  Does not wait for that.
  */
-int flow_fence(struct managed *m, struct error *err);
+int flow_fence(struct export *export, struct error *err);
 
 /* Starts a server that only has to open the storage. */
-int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct error *err);
+int flow_prepare(struct export *export, bool resumed, struct worker **worker, struct error *err);
 
 /*
  * Has the server finish what it has begun, and end; I/O waits from then on.  The state
  * is suspended or recovering, as asked for.  -ETIMEDOUT: its backend does not answer;
  * any other error as well: it serves on.
  */
-int flow_leave(struct managed *m, bool suspend, struct error *err);
+int flow_leave(struct export *export, bool suspend, struct error *err);
 
 /*
  * Stops the device and deletes it, with force whatever is in service.  -EBUSY: it is
  * open, and stays as it is.  On another failure the state is failed, or what it was.
  */
-int flow_stop(struct managed *m, struct error *err);
+int flow_stop(struct export *export, struct error *err);
 
 /*
  * Finds out what there is of an export that was read from a record: its state is live
  * (served by the worker that is adopted), recovering, suspended or declared then.
  */
-void flow_adopt(struct managed *m);
+void flow_adopt(struct export *export);
 
 /* The device follows its storage, which has size bytes by now. */
-int flow_grow(struct managed *m, uint64_t size, struct error *err);
+int flow_grow(struct export *export, uint64_t size, struct error *err);
 
 /*
  * Changes the size of the storage, where it is a file (size 0: looks how big it is),
  * and has the device follow.  shrink: smaller is meant; nobody has it open.
  */
-int flow_resize(struct managed *m, uint64_t size, bool shrink, struct error *err);
+int flow_resize(struct export *export, uint64_t size, bool shrink, struct error *err);
 
 /* Whether its server has hung: kills it then. */
-void flow_look(struct managed *m);
+void flow_look(struct export *export);
 
 /* Ends and releases the server, whatever it does.  -ETIMEDOUT: it does not end. */
-int flow_end_worker(struct managed *m, unsigned ms, struct error *err);
+int flow_end_worker(struct export *export, unsigned ms, struct error *err);
 
 #endif

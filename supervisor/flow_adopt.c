@@ -9,9 +9,9 @@
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "supervisor/host.h"
-#include "supervisor/reconcile.h"
 
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
+#include "supervisor/record.h"
 #include "supervisor/worker_memory.h"
 #include "supervisor/worker_socket.h"
 
@@ -24,7 +24,7 @@
 #define TRY_MS 500u
 
 /* A device that was added and not yet on record has our cookie. */
-static int search_device(struct managed *m, struct error *err)
+static int search_device(struct export *export, struct error *err)
 {
 	struct error each;
 	uint32_t *ids;
@@ -33,13 +33,13 @@ static int search_device(struct managed *m, struct error *err)
 
 	if (ret)
 		return error_set(err, ret, "/dev: %s", strerror(-ret));
-	m->device.exists = false;
-	for (unsigned i = 0; !m->device.exists && i < nr; i++) {
+	export->device.exists = false;
+	for (unsigned i = 0; !export->device.exists && i < nr; i++) {
 		int found;
 
-		m->device.info.dev_id = ids[i];
-		found = device_find(&m->device, &each);
-		m->device.exists = !found;
+		export->device.info.dev_id = ids[i];
+		found = device_find(&export->device, &each);
+		export->device.exists = !found;
 		/* A device that the kernel told nothing of may have been it. */
 		if (found && found != -ENODEV && !ret) {
 			*err = each;
@@ -47,19 +47,19 @@ static int search_device(struct managed *m, struct error *err)
 		}
 	}
 	free(ids);
-	if (m->device.exists)
+	if (export->device.exists)
 		return 0;
 	return ret ? ret : error_set(err, ENODEV, "it has no device");
 }
 
 /* The kernel has to say: nothing is known of a device that it tells nothing of. */
-static int look_for_device(struct managed *m, struct error *err)
+static int look_for_device(struct export *export, struct error *err)
 {
-	bool on_record = m->device.exists;
+	bool on_record = export->device.exists;
 	int ret;
 
 	for (unsigned i = 0;; i++) {
-		ret = on_record ? device_find(&m->device, err) : search_device(m, err);
+		ret = on_record ? device_find(&export->device, err) : search_device(export, err);
 		if (!ret || ret == -ENODEV || i == TRIES)
 			return ret;
 		fiber_sleep(TRY_MS);
@@ -67,92 +67,98 @@ static int look_for_device(struct managed *m, struct error *err)
 }
 
 /* Its device is gone: so is what says that it is there, unless that is another's by now. */
-static void forget_device(struct managed *m)
+static void forget_device(struct export *export)
 {
 	char device[32], name[NAME_MAX_LENGTH + 1];
 	struct error ignored;
 
-	device_path(&m->device, device, sizeof(device));
-	name_unlink(m->name, device, &ignored);
-	if (!name_lookup(NAME_RECORDS, device, name, &ignored) && !strcmp(name, m->name))
+	device_path(&export->device, device, sizeof(device));
+	name_unlink(export->name, device, &ignored);
+	if (!name_lookup(NAME_RECORDS, device, name, &ignored) && !strcmp(name, export->name))
 		name_forget(NAME_RECORDS, device, &ignored);
-	m->device.exists = false;
+	export->device.exists = false;
 }
 
 /* State of a worker that was found. */
-static int greet(struct managed *m, bool *serving, json_int_t *size, struct error *err)
+static int greet(struct export *export, bool *serving, json_int_t *size, struct error *err)
 {
 	struct link_fds fds;
 	json_t *reply;
 	int memory;
-	int ret = worker_call_with_ask(m->worker, worker_request("hello"), FLOW_WORKER_MS, &reply,
-				       &fds, err);
+	int ret = worker_call_with_ask(export->worker.handle, worker_request("hello"),
+				       FLOW_WORKER_MS, &reply, &fds, err);
 
 	if (ret)
 		return ret;
-	*serving = json_is_true(json_object_get(reply, "serving")) && m->device.exists &&
-		   json_integer_value(json_object_get(reply, "device")) == m->device.info.dev_id;
+	*serving =
+		json_is_true(json_object_get(reply, "serving")) && export->device.exists &&
+		json_integer_value(json_object_get(reply, "device")) == export->device.info.dev_id;
 	*size = json_integer_value(json_object_get(reply, "size"));
 	json_decref(reply);
-	flow_drop_counters(m);
-	m->counters_fd = link_take_fd(&fds, 0);
-	m->counters = m->counters_fd < 0 ? NULL : counters_map(m->counters_fd, false);
+	flow_drop_counters(export);
+	export->worker.counters_fd = link_take_fd(&fds, 0);
+	export->worker.counters = export->worker.counters_fd < 0
+					  ? NULL
+					  : counters_map(export->worker.counters_fd, false);
 	memory = link_take_fd(&fds, 1);
-	if (m->memory_fd < 0 && memory >= 0 && worker_is_memory(memory, m->limits.size))
-		host_take_memory(m, memory);
+	if (export->storage.memory_fd < 0 && memory >= 0 &&
+	    worker_is_memory(memory, export->storage.limits.size))
+		host_take_memory(export, memory);
 	else if (memory >= 0)
 		link_close(memory);
 	link_close_fds(&fds);
 	return 0;
 }
 
-/* Adopts, drains or kills m->worker, which was found; ret and err: why it does not answer. */
-static void use_worker(struct managed *m, int ret, struct error *err)
+/* Adopts, drains or kills export->worker.handle, which was found; ret and err: why it does not answer. */
+static void use_worker(struct export *export, int ret, struct error *err)
 {
 	struct error ignored;
 	bool serving = false;
 	json_int_t size = 0;
 
-	m->process = worker_process(m->worker);
+	export->worker.process = worker_process(export->worker.handle);
 	if (!ret)
-		ret = greet(m, &serving, &size, err);
+		ret = greet(export, &serving, &size, err);
 	/* Whatever becomes of it: its content is not to go with it. */
-	host_save_memory(m, m->worker);
+	host_save_memory(export, export->worker.handle);
 	if (ret)
 		goto kill;
-	if (serving && m->counters && m->device.info.state == UBLK_DEV_LIVE) {
+	if (serving && export->worker.counters && export->device.info.state == UBLK_DEV_LIVE) {
 		/* The storage may have grown while no ublkd ran. */
-		if (size > 0 && (uint64_t)size > m->limits.size)
-			m->grow_to = (uint64_t)size;
+		if (size > 0 && (uint64_t)size > export->storage.limits.size)
+			export->storage.grown_to = (uint64_t)size;
 		return;
 	}
 	/* The worker keeps the memory until another one has it. */
-	m->holding = !serving && m->device.exists && m->memory_fd >= 0;
-	if (m->holding)
+	export->worker.holding =
+		!serving && export->device.exists && export->storage.memory_fd >= 0;
+	if (export->worker.holding)
 		return;
 	/* The worker was to take over, and was the only one to have the memory. */
-	if (serving && m->memory_fd >= 0 && m->device.info.state != UBLK_DEV_DEAD &&
-	    !flow_drain(m, &ignored))
+	if (serving && export->storage.memory_fd >= 0 &&
+	    export->device.info.state != UBLK_DEV_DEAD && !flow_drain(export, &ignored))
 		return;
 	if (!serving)
 		error_set(err, ESTALE, "it does not serve the device");
-	else if (!m->counters)
+	else if (!export->worker.counters)
 		error_set(err, ESTALE, "its counters are not to be had");
 	else
-		error_set(err, ESTALE, "the device is not live (state %u)", m->device.info.state);
+		error_set(err, ESTALE, "the device is not live (state %u)",
+			  export->device.info.state);
 kill:
-	log_warning(m->name, "its worker (process %d) is replaced: %s", (int)worker_pid(m->worker),
-		    err->text);
-	flow_end_worker(m, 0, err);
+	log_warning(export->name, "its worker (process %d) is replaced: %s",
+		    (int)worker_pid(export->worker.handle), err->text);
+	flow_end_worker(export, 0, err);
 }
 
 /* Another worker that kept the memory, in a change that was cut short; NULL: none. */
-static void end_other(struct managed *m, struct worker *other)
+static void end_other(struct export *export, struct worker *other)
 {
 	if (!other)
 		return;
-	host_save_memory(m, other);
-	log_info(m->name, "a worker (process %d) that another one has replaced is ended",
+	host_save_memory(export, other);
+	log_info(export->name, "a worker (process %d) that another one has replaced is ended",
 		 (int)worker_pid(other));
 	worker_finish(other, 0);
 	worker_forget(other);
@@ -163,101 +169,100 @@ static void end_other(struct managed *m, struct worker *other)
  * the one that has it by now and was to serve.  Both live on without ublkd; one is taken,
  * and the other ended once that is done.
  */
-static void take_of_two(struct managed *m, const struct worker_process *known,
-			const struct worker_events *events)
+static void take_of_two(struct export *export, const struct worker_process *known)
 {
-	struct worker *fresh = worker_adopt_new(m->name, events);
+	struct worker *fresh = worker_adopt_new(export->name, &export->worker.events);
 	struct error err;
 
-	if (m->worker || !fresh) {
-		end_other(m, fresh);
+	if (export->worker.handle || !fresh) {
+		end_other(export, fresh);
 	} else {
-		m->worker = fresh;
-		use_worker(m, 0, &err);
-		if (m->worker && worker_publish(m->worker, &err))
-			log_warning(m->name, "%s", err.text);
+		export->worker.handle = fresh;
+		use_worker(export, 0, &err);
+		if (export->worker.handle && worker_publish(export->worker.handle, &err))
+			log_warning(export->name, "%s", err.text);
 	}
-	if (!m->worker || worker_pid(m->worker) != known->pid)
-		end_other(m, worker_adopt_known(m->name, known, events));
+	if (!export->worker.handle || worker_pid(export->worker.handle) != known->pid)
+		end_other(export, worker_adopt_known(export->name, known, &export->worker.events));
 }
 
-static void take_worker(struct managed *m)
+static void take_worker(struct export *export)
 {
-	const struct worker_events events = { RECONCILE_WORKER_EVENTS(m) };
-	const struct worker_process known = m->process;
+	const struct worker_process known = export->worker.process;
 	struct error err;
-	int ret = worker_adopt(&m->worker, m->name, &known, FLOW_WORKER_MS, &events, &err);
+	int ret = worker_adopt(&export->worker.handle, export->name, &known, FLOW_WORKER_MS,
+			       &export->worker.events, &err);
 
-	if (m->worker)
-		use_worker(m, ret, &err);
+	if (export->worker.handle)
+		use_worker(export, ret, &err);
 	else if (ret != -ESRCH)
-		log_warning(m->name, "its worker is not found: %s", err.text);
-	if (host_has_memory(m))
-		take_of_two(m, &known, &events);
+		log_warning(export->name, "its worker is not found: %s", err.text);
+	if (host_has_memory(export))
+		take_of_two(export, &known);
 	/* Any other ends with the ublkd that has started it. */
-	if (!m->worker && ret == -ESRCH)
-		worker_socket_remove(m->name);
+	if (!export->worker.handle && ret == -ESRCH)
+		worker_socket_remove(export->name);
 	else
-		worker_socket_remove_new(m->name);
+		worker_socket_remove_new(export->name);
 }
 
-static void find(struct managed *m, enum export_state state, const char *reason)
+static void find(struct export *export, enum export_state state, const char *reason)
 {
-	m->state = state;
-	managed_note(m, reason);
+	export->state = state;
+	export_note(export, reason);
 }
 
-void flow_adopt(struct managed *m)
+void flow_adopt(struct export *export)
 {
-	bool finished = m->state == EXPORT_LIVE;
+	bool finished = export->state == EXPORT_LIVE;
 	struct error err;
 	int ret;
 
-	flow_begin(m);
-	ret = look_for_device(m, &err);
+	flow_begin(export);
+	ret = look_for_device(export, &err);
 	if (ret && ret != -ENODEV) {
 		/* The device may be live and in use: its worker is left to serve. */
-		find(m, EXPORT_FAILED, err.text);
-		m->given_up = true;
-		m->unknown = true;
-		managed_set_fault(m, &err);
-		log_error(m->name, "%s: it is left alone: start ublkd anew to have it looked for",
-			  err.text);
+		find(export, EXPORT_FAILED, err.text);
+		export->reconciler.given_up = true;
+		export->reconciler.unknown = true;
+		export_set_fault(export, &err);
+		log_error(export->name,
+			  "%s: it is left alone: start ublkd anew to have it looked for", err.text);
 		return;
 	}
-	if (ret && m->device.exists)
-		forget_device(m);
-	take_worker(m);
-	if (!m->device.exists || m->device.info.state == UBLK_DEV_DEAD) {
+	if (ret && export->device.exists)
+		forget_device(export);
+	take_worker(export);
+	if (!export->device.exists || export->device.info.state == UBLK_DEV_DEAD) {
 		/* Half made, or stopped: nobody uses it; it goes, and comes anew if it is wanted. */
-		if (m->device.exists || m->worker) {
-			bool force = m->force;
+		if (export->device.exists || export->worker.handle) {
+			bool force = export->wanted.force;
 
-			find(m, EXPORT_FAILED, "left half made");
-			m->force = true;
-			if (flow_stop(m, &err))
-				log_error(m->name, "%s", err.text);
-			m->force = force;
-			if (m->state == EXPORT_GONE)
-				managed_move(m, EXPORT_DECLARED, NULL);
+			find(export, EXPORT_FAILED, "left half made");
+			export->wanted.force = true;
+			if (flow_stop(export, &err))
+				log_error(export->name, "%s", err.text);
+			export->wanted.force = force;
+			if (export->state == EXPORT_GONE)
+				export_move(export, EXPORT_DECLARED, NULL);
 			return;
 		}
-		find(m, EXPORT_DECLARED, "it was not there");
+		find(export, EXPORT_DECLARED, "it was not there");
 		return;
 	}
-	if (m->worker && !m->holding) {
-		find(m, EXPORT_LIVE, "found");
-		m->unfenced = false;
-		managed_note_live(m);
-		managed_write(m, &err);
+	if (export->worker.handle && !export->worker.holding) {
+		find(export, EXPORT_LIVE, "found");
+		export->worker.unfenced = false;
+		export_note_live(export);
+		record_write(export, &err);
 		/* Else its settings may be somebody's choice by now. */
 		if (!finished)
-			flow_finish(m, true);
-		log_info(m->name,
+			flow_finish(export, true);
+		log_info(export->name,
 			 UBLK_BLOCK_PREFIX "%u is live: found with its worker (process %d)",
-			 m->device.info.dev_id, (int)worker_pid(m->worker));
+			 export->device.info.dev_id, (int)worker_pid(export->worker.handle));
 		return;
 	}
-	find(m, m->want == WANT_SUSPENDED ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
+	find(export, export->wanted.goal == GOAL_SUSPENDED ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
 	     "found without its server");
 }

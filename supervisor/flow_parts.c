@@ -9,8 +9,8 @@
 #include "supervisor/control_async.h"
 #include "supervisor/flow.h"
 #include "supervisor/host.h"
-#include "supervisor/reconcile.h"
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
+#include "supervisor/record.h"
 #include "worker/limits.h"
 
 #include <errno.h>
@@ -23,77 +23,79 @@
 #define LIVE_MS  5000u
 #define PARTX_MS 5000u
 
-void flow_drop_counters(struct managed *m)
+void flow_drop_counters(struct export *export)
 {
-	if (m->counters)
-		counters_destroy(m->counters);
-	if (m->counters_fd >= 0)
-		close(m->counters_fd);
-	m->counters = NULL;
-	m->counters_fd = -1;
+	if (export->worker.counters)
+		counters_destroy(export->worker.counters);
+	if (export->worker.counters_fd >= 0)
+		close(export->worker.counters_fd);
+	export->worker.counters = NULL;
+	export->worker.counters_fd = -1;
 }
 
 /*
  * A device that exists has its shape; for a new one ublkd decides, once: the CPUs that it
  * and its worker may run on need not be the same, and may change between two looks.
  */
-static void shape_of(const struct managed *m, struct device_shape *shape)
+static void shape_of(const struct export *export, struct device_shape *shape)
 {
 	struct instance instance;
 
-	spec_to_instance(&m->spec, &instance);
+	spec_to_instance(&export->spec, &instance);
 	*shape = (struct device_shape){ instance.nr_queues, instance.depth, instance.max_io };
-	if (m->device.exists)
-		*shape = (struct device_shape){ m->device.info.nr_hw_queues,
-						m->device.info.queue_depth, m->device.max_io };
-	else if (m->counters)
-		shape->nr_queues = counters_nr_queues(m->counters);
+	if (export->device.exists)
+		*shape = (struct device_shape){ export->device.info.nr_hw_queues,
+						export->device.info.queue_depth,
+						export->device.max_io };
+	else if (export->worker.counters)
+		shape->nr_queues = counters_nr_queues(export->worker.counters);
 }
 
-int flow_create_counters(struct managed *m, struct error *err)
+int flow_create_counters(struct export *export, struct error *err)
 {
 	struct device_shape shape;
 
-	flow_drop_counters(m);
-	shape_of(m, &shape);
-	m->counters = counters_create(shape.nr_queues, m->spec.backend->gauges, &m->counters_fd);
-	if (!m->counters)
+	flow_drop_counters(export);
+	shape_of(export, &shape);
+	export->worker.counters = counters_create(shape.nr_queues, export->spec.backend->gauges,
+						  &export->worker.counters_fd);
+	if (!export->worker.counters)
 		return error_set(err, errno, "memory for counters: %s", strerror(errno));
-	m->counters->lost = m->lost;
+	export->worker.counters->lost = export->storage.lost;
 	return 0;
 }
 
-void flow_drop_memory(struct managed *m)
+void flow_drop_memory(struct export *export)
 {
-	if (m->memory_fd < 0)
+	if (export->storage.memory_fd < 0)
 		return;
-	host_unstore_memory(m);
-	close(m->memory_fd);
-	m->memory_fd = -1;
+	host_unstore_memory(export);
+	close(export->storage.memory_fd);
+	export->storage.memory_fd = -1;
 }
 
 /* ---- the worker ---- */
 
-int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct error *err)
+int flow_prepare(struct export *export, bool resumed, struct worker **worker, struct error *err)
 {
 	json_t *request;
 	int ret;
 
-	ret = worker_start(worker, m->name, &(struct worker_events){ RECONCILE_WORKER_EVENTS(m) },
-			   err);
+	ret = worker_start(worker, export->name, &export->worker.events, err);
 	if (ret)
 		return ret;
 	request = worker_request("setup");
-	json_object_set_new(request, "name", json_string(m->name));
-	json_object_set_new(request, "uri", json_string(m->uri));
-	json_object_set(request, "options", m->options);
+	json_object_set_new(request, "name", json_string(export->name));
+	json_object_set_new(request, "uri", json_string(export->uri));
+	json_object_set(request, "options", export->options);
 	json_object_set_new(request, "uid", json_integer(worker_setup.uid));
 	json_object_set_new(request, "gid", json_integer(worker_setup.gid));
-	json_object_set_new(request, "owner", owner_to_json(&m->owner));
+	json_object_set_new(request, "owner", owner_to_json(&export->owner));
 	json_object_set_new(request, "resumed", json_boolean(resumed));
 	if (resumed)
-		json_object_set_new(request, "block", json_integer(m->limits.logical_block));
-	json_object_set_new(request, "restored", json_boolean(m->origin != ORIGIN_REQUESTED));
+		json_object_set_new(request, "block",
+				    json_integer(export->storage.limits.logical_block));
+	json_object_set_new(request, "restored", json_boolean(export->origin != ORIGIN_REQUESTED));
 	ret = worker_call_with_ask(*worker, request, FLOW_WORKER_MS, NULL, NULL, err);
 	if (!ret)
 		return 0;
@@ -103,7 +105,7 @@ int flow_prepare(struct managed *m, bool resumed, struct worker **worker, struct
 	return ret;
 }
 
-int flow_open(struct managed *m, struct backend_limits *limits, char identity[IDENTITY_BYTES],
+int flow_open(struct export *export, struct backend_limits *limits, char identity[IDENTITY_BYTES],
 	      unsigned *nr_queues, unsigned *depth, struct error *err)
 {
 	json_t *request = worker_request("open"), *reply;
@@ -111,11 +113,12 @@ int flow_open(struct managed *m, struct backend_limits *limits, char identity[ID
 	const char *text;
 	int ret;
 
-	shape_of(m, &asked);
+	shape_of(export, &asked);
 	json_object_set_new(request, "queues", json_integer(asked.nr_queues));
 	json_object_set_new(request, "depth", json_integer(asked.depth));
 	json_object_set_new(request, "max-io", json_integer(asked.max_io));
-	ret = worker_call(m->worker, request, &m->counters_fd, 1, FLOW_OPEN_MS, &reply, NULL, err);
+	ret = worker_call(export->worker.handle, request, &export->worker.counters_fd, 1,
+			  FLOW_OPEN_MS, &reply, NULL, err);
 	if (ret)
 		return ret;
 	*nr_queues = (unsigned)json_integer_value(json_object_get(reply, "queues"));
@@ -132,141 +135,142 @@ int flow_open(struct managed *m, struct backend_limits *limits, char identity[ID
 	return params_complete_limits(limits, err);
 }
 
-static json_t *queue_cpus(const struct managed *m)
+static json_t *queue_cpus(const struct export *export)
 {
-	const struct option_value *asked = &m->spec.values[SPEC_CPUS];
+	const struct option_value *asked = &export->spec.values[SPEC_CPUS];
 	json_t *array = json_array();
 	struct error err;
 	char text[512];
 
-	for (unsigned i = 0; i < m->device.info.nr_hw_queues; i++) {
+	for (unsigned i = 0; i < export->device.info.nr_hw_queues; i++) {
 		struct cpus cpus = { 0 };
 
 		if (asked->set)
 			cpus_parse(asked->text, &cpus, &err);
 		else
-			device_queue_cpus(&m->device, i, &cpus);
+			device_queue_cpus(&export->device, i, &cpus);
 		json_array_append_new(array, json_string(cpus_format(&cpus, text, sizeof(text))));
 	}
 	return array;
 }
 
-void flow_record(const struct managed *m)
+void flow_record(const struct export *export)
 {
 	struct error err;
 
-	if (managed_write(m, &err))
+	if (record_write(export, &err))
 		log_error(
-			m->name,
+			export->name,
 			"%s: it is served all the same, and an ublkd that is started before there "
 			"is room knows of it what it was before",
 			err.text);
 }
 
-int flow_publish(struct managed *m, struct worker *before, struct error *err)
+int flow_publish(struct export *export, struct worker *before, struct error *err)
 {
-	int ret = worker_publish(m->worker, err);
+	int ret = worker_publish(export->worker.handle, err);
 
 	if (ret)
 		return ret;
 	/* The old worker is on record until then: should ublkd die here, the next one ends it. */
 	if (before)
 		worker_kill(before);
-	m->process = worker_process(m->worker);
-	flow_record(m);
+	export->worker.process = worker_process(export->worker.handle);
+	flow_record(export);
 	return 0;
 }
 
-int flow_serve(struct managed *m, struct error *err)
+int flow_serve(struct export *export, struct error *err)
 {
 	json_t *request, *reply;
-	int ret, fd = device_open_char(&m->device, FLOW_RELEASE_MS, err);
+	int ret, fd = device_open_char(&export->device, FLOW_RELEASE_MS, err);
 
 	if (fd < 0)
 		return fd;
 	request = worker_request("serve");
-	json_object_set_new(request, "device", json_integer(m->device.info.dev_id));
-	json_object_set_new(request, "queues", json_integer(m->device.info.nr_hw_queues));
-	json_object_set_new(request, "depth", json_integer(m->device.info.queue_depth));
-	json_object_set_new(request, "path", json_integer(m->device.path));
-	json_object_set_new(request, "max-io", json_integer(m->device.max_io));
-	json_object_set_new(request, "cpus", queue_cpus(m));
-	ret = worker_call(m->worker, request, &fd, 1, FLOW_WORKER_MS * 2, &reply, NULL, err);
+	json_object_set_new(request, "device", json_integer(export->device.info.dev_id));
+	json_object_set_new(request, "queues", json_integer(export->device.info.nr_hw_queues));
+	json_object_set_new(request, "depth", json_integer(export->device.info.queue_depth));
+	json_object_set_new(request, "path", json_integer(export->device.path));
+	json_object_set_new(request, "max-io", json_integer(export->device.max_io));
+	json_object_set_new(request, "cpus", queue_cpus(export));
+	ret = worker_call(export->worker.handle, request, &fd, 1, FLOW_WORKER_MS * 2, &reply, NULL,
+			  err);
 	close(fd);
 	if (!ret)
 		json_decref(reply);
 	return ret;
 }
 
-int flow_drain(struct managed *m, struct error *err)
+int flow_drain(struct export *export, struct error *err)
 {
 	json_t *request = worker_request("drain");
 	int ret;
 
-	m->holding = m->memory_fd >= 0;
-	json_object_set_new(request, "hold", json_boolean(m->holding));
-	ret = worker_call(m->worker, request, NULL, 0, FLOW_WORKER_MS, NULL, NULL, err);
+	export->worker.holding = export->storage.memory_fd >= 0;
+	json_object_set_new(request, "hold", json_boolean(export->worker.holding));
+	ret = worker_call(export->worker.handle, request, NULL, 0, FLOW_WORKER_MS, NULL, NULL, err);
 	if (ret)
-		m->holding = false;
+		export->worker.holding = false;
 	return ret;
 }
 
-int flow_unless_worker_dies(struct managed *m,
+int flow_unless_worker_dies(struct export *export,
 			    int (*command)(struct control *control, uint32_t id, int tgid,
 					   struct error *err),
 			    struct error *err)
 {
 	int ret;
 
-	m->failing = true;
-	m->control.abort = worker_has_ended(m->worker);
+	export->worker.command_waits = true;
+	export->control.abort = worker_has_ended(export->worker.handle);
 	/* The driver wants to hear who has opened ublkcN. */
-	ret = command(&m->control, m->device.info.dev_id, getpid(), err);
-	m->failing = false;
-	if (m->control.abort && ret) {
-		m->control.abort = 0;
-		if (!worker_fault(m->worker, err))
+	ret = command(&export->control, export->device.info.dev_id, getpid(), err);
+	export->worker.command_waits = false;
+	if (export->control.abort && ret) {
+		export->control.abort = 0;
+		if (!worker_fault(export->worker.handle, err))
 			error_set(err, EPIPE, "its worker (process %d) has died",
-				  (int)worker_pid(m->worker));
+				  (int)worker_pid(export->worker.handle));
 		return -err->code;
 	}
-	m->control.abort = 0;
+	export->control.abort = 0;
 	return ret;
 }
 
-int flow_end_worker(struct managed *m, unsigned ms, struct error *err)
+int flow_end_worker(struct export *export, unsigned ms, struct error *err)
 {
 	int ret = 0;
 
-	if (!m->worker)
+	if (!export->worker.handle)
 		return 0;
 	/* A worker that only holds the memory does not end by itself. */
-	if (m->holding)
+	if (export->worker.holding)
 		ms = 0;
-	m->holding = false;
-	if (worker_finish(m->worker, ms))
+	export->worker.holding = false;
+	if (worker_finish(export->worker.handle, ms))
 		ret = error_set(
 			err, ETIMEDOUT,
 			"its worker (process %d) does not end, though it was killed: it waits "
 			"for a disk, or for the kernel",
-			(int)worker_pid(m->worker));
+			(int)worker_pid(export->worker.handle));
 	else
-		worker_give_connections(m->worker, &m->fence);
-	worker_forget(m->worker);
-	m->worker = NULL;
+		worker_give_connections(export->worker.handle, &export->worker.fence);
+	worker_forget(export->worker.handle);
+	export->worker.handle = NULL;
 	return ret;
 }
 
 /* ---- the device ---- */
 
-void flow_begin(struct managed *m)
+void flow_begin(struct export *export)
 {
-	control_async_init(&m->control, m->name);
-	m->device.features = control_async_features();
+	control_async_init(&export->control, export->name);
+	export->device.features = control_async_features();
 }
 
 /* The kernel does not look for partitions of a worker's device; partx does. */
-static void add_partitions(struct managed *m, const char *device)
+static void add_partitions(struct export *export, const char *device)
 {
 	const char *const words[] = { "partx", "--add", device, NULL };
 	uint64_t end = clock_ms() + PARTX_MS;
@@ -280,7 +284,8 @@ static void add_partitions(struct managed *m, const char *device)
 	ret = posix_spawnp(&pid, words[0], &quiet, NULL, (char *const *)(uintptr_t)words, environ);
 	posix_spawn_file_actions_destroy(&quiet);
 	if (ret) {
-		log_warning(m->name, "its partitions are not looked for: partx: %s", strerror(ret));
+		log_warning(export->name, "its partitions are not looked for: partx: %s",
+			    strerror(ret));
 		return;
 	}
 	child = process_open_child(pid);
@@ -289,7 +294,8 @@ static void add_partitions(struct managed *m, const char *device)
 	/* partx ends when the device answers, which need not be before this has gone on. */
 	while (!process_child_ended(child)) {
 		if (clock_ms() > end) {
-			log_warning(m->name, "its partitions are not found: it does not answer");
+			log_warning(export->name,
+				    "its partitions are not found: it does not answer");
 			process_kill(child);
 			break;
 		}
@@ -298,31 +304,32 @@ static void add_partitions(struct managed *m, const char *device)
 	close(child);
 }
 
-void flow_finish(struct managed *m, bool partitions)
+void flow_finish(struct export *export, bool partitions)
 {
 	char device[32];
 	struct error err;
 
-	device_path(&m->device, device, sizeof(device));
-	if (worker_call(m->worker, worker_request("live"), NULL, 0, LIVE_MS, NULL, NULL, &err))
-		log_debug(m->name, "%s", err.text);
-	if (name_link(m->name, device, &err))
-		log_warning(m->name, "%s", err.text);
-	device_tune(&m->device);
-	if (partitions && m->device.partitions)
-		add_partitions(m, device);
+	device_path(&export->device, device, sizeof(device));
+	if (worker_call(export->worker.handle, worker_request("live"), NULL, 0, LIVE_MS, NULL, NULL,
+			&err))
+		log_debug(export->name, "%s", err.text);
+	if (name_link(export->name, device, &err))
+		log_warning(export->name, "%s", err.text);
+	device_tune(&export->device);
+	if (partitions && export->device.partitions)
+		add_partitions(export, device);
 }
 
-void flow_finish_start(struct managed *m)
+void flow_finish_start(struct export *export)
 {
-	bool is_new = m->state == EXPORT_STARTING;
+	bool is_new = export->state == EXPORT_STARTING;
 	char device[32];
 
-	device_path(&m->device, device, sizeof(device));
-	managed_move(m, EXPORT_LIVE, NULL);
-	managed_note_live(m);
-	flow_finish(m, is_new);
+	device_path(&export->device, device, sizeof(device));
+	export_move(export, EXPORT_LIVE, NULL);
+	export_note_live(export);
+	flow_finish(export, is_new);
 	/* On record when it is done: an ublkd that dies over it leaves it to the next. */
-	flow_record(m);
-	log_info(m->name, "%s is live", device);
+	flow_record(export);
+	log_info(export->name, "%s is live", device);
 }

@@ -12,7 +12,7 @@
 
 struct control;
 struct error;
-struct managed;
+struct export;
 struct worker;
 
 #define FLOW_WORKER_MS  20000u /* for a worker to do what it is told */
@@ -20,48 +20,48 @@ struct worker;
 #define FLOW_RELEASE_MS 40000u /* for the kernel to let go of a dead server */
 
 /* The worker opens the storage: what that is. */
-int flow_open(struct managed *m, struct backend_limits *limits, char identity[IDENTITY_BYTES],
+int flow_open(struct export *export, struct backend_limits *limits, char identity[IDENTITY_BYTES],
 	      unsigned *nr_queues, unsigned *depth, struct error *err);
 
 /* Writes the record; a device that needs its server is not let wait for that. */
-void flow_record(const struct managed *m);
+void flow_record(const struct export *export);
 
 /*
  * The next ublkd finds the worker, and no more the one before it (or NULL) that has kept
  * the memory for it: that is killed.
  */
-int flow_publish(struct managed *m, struct worker *before, struct error *err);
+int flow_publish(struct export *export, struct worker *before, struct error *err);
 
 /* Opens /dev/ublkcN and has the worker, which is published, fetch every tag. */
-int flow_serve(struct managed *m, struct error *err);
+int flow_serve(struct export *export, struct error *err);
 
 /*
  * Has the worker finish what is in service and take no more.  It ends then, or, where
- * there is memory that it has of ublkd, m->holding: it keeps that.
+ * there is memory that it has of ublkd, export->worker.holding: it keeps that.
  */
-int flow_drain(struct managed *m, struct error *err);
+int flow_drain(struct export *export, struct error *err);
 
 /* A command that waits for the worker, given up when that dies. */
-int flow_unless_worker_dies(struct managed *m,
+int flow_unless_worker_dies(struct export *export,
 			    int (*command)(struct control *control, uint32_t id, int tgid,
 					   struct error *err),
 			    struct error *err);
 
 /* The kernel has it live: what is left to do, and the state. */
-void flow_finish_start(struct managed *m);
+void flow_finish_start(struct export *export);
 
 /*
  * What is done to a device that is live: its name, its settings and, if asked for,
  * its partitions.  Once more does no harm.
  */
-void flow_finish(struct managed *m, bool partitions);
+void flow_finish(struct export *export, bool partitions);
 
 /* Memory for the counters, anew. */
-int flow_create_counters(struct managed *m, struct error *err);
-void flow_drop_counters(struct managed *m);
-void flow_drop_memory(struct managed *m);
+int flow_create_counters(struct export *export, struct error *err);
+void flow_drop_counters(struct export *export);
+void flow_drop_memory(struct export *export);
 
 /* The fiber's own control, for all commands of a flow. */
-void flow_begin(struct managed *m);
+void flow_begin(struct export *export);
 
 #endif

@@ -10,7 +10,8 @@
 #include "supervisor/control_async.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
+#include "supervisor/record.h"
 #include "supervisor/worker_socket.h"
 #include "worker/limits.h"
 
@@ -29,9 +30,10 @@
 #define FENCE_TELL_MS 1000u
 
 /* Whether old connections are left; what of: err. */
-static int check_fence(struct managed *m, bool silent_too, struct error *err)
+static int check_fence(struct export *export, bool silent_too, struct error *err)
 {
-	unsigned there, nr = fence_check(&m->fence, m->name, m->reached_ms, &there);
+	unsigned there, nr = fence_check(&export->worker.fence, export->name,
+					 export->storage.opened_ms, &there);
 
 	if (!(silent_too ? nr : there))
 		return 0;
@@ -40,67 +42,69 @@ static int check_fence(struct managed *m, bool silent_too, struct error *err)
 		  "carry out writes that were sent on them: restart the server if it never does, "
 		  "or export it with -o ghost-wait=TIME",
 		  nr);
-	if (!m->fence_told && clock_ms() - m->fence.since_ms >= FENCE_TELL_MS) {
-		m->fence_told = true;
-		flow_record(m);
+	if (!export->worker.fence_recorded &&
+	    clock_ms() - export->worker.fence.since_ms >= FENCE_TELL_MS) {
+		export->worker.fence_recorded = true;
+		flow_record(export);
 	}
 	return -EINPROGRESS;
 }
 
-int flow_fence(struct managed *m, struct error *err)
+int flow_fence(struct export *export, struct error *err)
 {
 	/* A worker that holds the memory for the next one has no connection. */
-	int ret = m->holding ? 0 : flow_end_worker(m, 0, err);
+	int ret = export->worker.holding ? 0 : flow_end_worker(export, 0, err);
 
 	if (ret)
 		return ret;
-	if (m->unfenced)
+	if (export->worker.unfenced)
 		return error_set(err, EINPROGRESS,
 				 "the server had not ended connections of a dead worker when ublkd "
 				 "ended: see that it has by now (restart it), then "
 				 "'ublkctl resume %s'",
-				 m->name);
+				 export->name);
 	/* Whether a silent server is reached, only opening the storage tells. */
-	return check_fence(m, false, err);
+	return check_fence(export, false, err);
 }
 
-static const char *why_other(const struct managed *m, const char *identity)
+static const char *why_other(const struct export *export, const char *identity)
 {
-	if (!*m->identity)
+	if (!*export->storage.identity)
 		return NULL;
-	if (m->spec.backend->differs)
-		return m->spec.backend->differs(m->identity, identity);
-	return strcmp(m->identity, identity) ? "it is another one" : NULL;
+	if (export->spec.backend->differs)
+		return export->spec.backend->differs(export->storage.identity, identity);
+	return strcmp(export->storage.identity, identity) ? "it is another one" : NULL;
 }
 
 /* Whether the storage is the device's; it is known by this identity from then on. */
-static int check_same(struct managed *m, const struct backend_limits *now, const char *identity,
+static int check_same(struct export *export, const struct backend_limits *now, const char *identity,
 		      struct error *err)
 {
-	const char *other = why_other(m, identity);
+	const char *other = why_other(export, identity);
 	int ret;
 
-	if (other && !m->accept)
+	if (other && !export->wanted.accept_storage)
 		return error_set(err, ESTALE,
 				 "the storage is not what the device was made for: %s: it was "
 				 "replaced: bring the right one back, or, if this is the one to "
 				 "serve, 'ublkctl resume %s --accept-storage' has it so",
-				 other, m->name);
-	ret = limits_fit(&m->limits, now, err);
+				 other, export->name);
+	ret = limits_fit(&export->storage.limits, now, err);
 	if (ret)
 		return ret;
 	if (other)
-		log_warning(m->name, "other storage is accepted, as asked for: %s (%s, not %s)",
-			    other, identity, m->identity);
-	snprintf(m->identity, sizeof(m->identity), "%s", identity);
+		log_warning(export->name,
+			    "other storage is accepted, as asked for: %s (%s, not %s)", other,
+			    identity, export->storage.identity);
+	snprintf(export->storage.identity, sizeof(export->storage.identity), "%s", identity);
 	return 0;
 }
 
-static int find_living(struct managed *m, struct error *err)
+static int find_living(struct export *export, struct error *err)
 {
-	int ret = device_find(&m->device, err);
+	int ret = device_find(&export->device, err);
 
-	if (!ret && m->device.info.state == UBLK_DEV_DEAD)
+	if (!ret && export->device.info.state == UBLK_DEV_DEAD)
 		ret = error_set(err, ENODEV, "the device was stopped by another program");
 	return ret;
 }
@@ -112,15 +116,15 @@ static int find_living(struct managed *m, struct error *err)
  * and the device had no server for ever.  That work was queued before the last of the
  * server's references went: once it is gone, what is queued is waited for.
  */
-static int wait_for_last_cancel(struct managed *m)
+static int wait_for_last_cancel(struct export *export)
 {
-	struct blocking_for who = { m->name, BLOCKING_DEVICE };
+	struct blocking_for who = { export->name, BLOCKING_DEVICE };
 	char path[32];
 	int fd;
 
 	if (control_async_features() & UBLK_FEAT_QUIESCE)
 		return 0;
-	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", m->device.info.dev_id);
+	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", export->device.info.dev_id);
 	fd = blocking_open(who, path, O_RDWR, 0, SETTLE_MS);
 	if (fd < 0)
 		return fd == -EBUSY ? fd : 0; /* START_USER_RECOVERY tells */
@@ -131,7 +135,7 @@ static int wait_for_last_cancel(struct managed *m)
 }
 
 /* The kernel lets go of a dead server when the last of its references is gone. */
-static int begin(struct managed *m, struct error *err)
+static int begin(struct export *export, struct error *err)
 {
 	uint64_t end = clock_ms() + FLOW_RELEASE_MS;
 	bool last;
@@ -139,14 +143,15 @@ static int begin(struct managed *m, struct error *err)
 
 	for (;;) {
 		last = clock_ms() > end;
-		ret = find_living(m, err);
+		ret = find_living(export, err);
 		if (ret)
 			return ret;
-		ret = wait_for_last_cancel(m);
+		ret = wait_for_last_cancel(export);
 		if (!ret || last)
-			ret = control_start_recovery(&m->control, m->device.info.dev_id, err);
+			ret = control_start_recovery(&export->control, export->device.info.dev_id,
+						     err);
 		/* Begun before, by a server that died over it: all is as it should be. */
-		if (ret == -EINVAL && m->device.info.state == UBLK_DEV_QUIESCED)
+		if (ret == -EINVAL && export->device.info.state == UBLK_DEV_QUIESCED)
 			return 0;
 		if (ret != -EBUSY || last)
 			return ret;
@@ -154,36 +159,36 @@ static int begin(struct managed *m, struct error *err)
 	}
 }
 
-static int open_again(struct managed *m, struct error *err)
+static int open_again(struct export *export, struct error *err)
 {
 	struct backend_limits now;
 	unsigned nr_queues, depth;
 	char identity[IDENTITY_BYTES];
-	int ret = flow_open(m, &now, identity, &nr_queues, &depth, err);
+	int ret = flow_open(export, &now, identity, &nr_queues, &depth, err);
 
 	if (!ret)
-		ret = check_same(m, &now, identity, err);
-	if (!ret && nr_queues < m->device.info.nr_hw_queues)
+		ret = check_same(export, &now, identity, err);
+	if (!ret && nr_queues < export->device.info.nr_hw_queues)
 		ret = error_set(
 			err, ESTALE,
 			"the storage serves %u queues at the most by now, and the device has "
 			"%u: remove the export and make it anew",
-			nr_queues, m->device.info.nr_hw_queues);
-	if (!ret && now.size > m->limits.size)
-		m->grow_to = now.size;
+			nr_queues, export->device.info.nr_hw_queues);
+	if (!ret && now.size > export->storage.limits.size)
+		export->storage.grown_to = now.size;
 	return ret;
 }
 
-static int take_over(struct managed *m, struct worker *held, struct error *err)
+static int take_over(struct export *export, struct worker *held, struct error *err)
 {
-	int ret = begin(m, err);
+	int ret = begin(export, err);
 
 	if (!ret)
-		ret = flow_publish(m, held, err);
+		ret = flow_publish(export, held, err);
 	if (!ret)
-		ret = flow_serve(m, err);
+		ret = flow_serve(export, err);
 	if (!ret)
-		ret = flow_unless_worker_dies(m, control_end_recovery, err);
+		ret = flow_unless_worker_dies(export, control_end_recovery, err);
 	return ret;
 }
 
@@ -192,61 +197,61 @@ static int take_over(struct managed *m, struct worker *held, struct error *err)
  * of its storage (an address that does not answer, a disk that is away) is not its
  * own death.
  */
-static int result_of(struct managed *m, int ret, bool refused)
+static int result_of(struct export *export, int ret, bool refused)
 {
 	struct error ignored;
 
-	if (ret == -ENODEV && device_find(&m->device, &ignored) != -ENODEV &&
-	    m->device.info.state != UBLK_DEV_DEAD)
+	if (ret == -ENODEV && device_find(&export->device, &ignored) != -ENODEV &&
+	    export->device.info.state != UBLK_DEV_DEAD)
 		return -EIO;
 	return refused && (ret == -EPIPE || ret == -ETIMEDOUT) ? -EIO : ret;
 }
 
-int flow_recover(struct managed *m, struct worker *ready, struct error *err)
+int flow_recover(struct export *export, struct worker *ready, struct error *err)
 {
-	struct worker *held = m->holding ? m->worker : NULL;
+	struct worker *held = export->worker.holding ? export->worker.handle : NULL;
 	struct error ignored;
 	bool refused = false;
 	int ret = 0;
 
-	flow_begin(m);
+	flow_begin(export);
 	if (held)
-		m->worker = NULL;
+		export->worker.handle = NULL;
 	else
-		ret = flow_end_worker(m, 0, err);
-	m->worker = ready;
+		ret = flow_end_worker(export, 0, err);
+	export->worker.handle = ready;
 	if (!ret)
-		ret = find_living(m, err);
-	managed_look_lost(m);
+		ret = find_living(export, err);
+	export_check_lost(export);
 	if (!ret)
-		flow_record(m);
-	if (!ret && !m->worker)
-		ret = flow_prepare(m, true, &m->worker, err);
+		flow_record(export);
+	if (!ret && !export->worker.handle)
+		ret = flow_prepare(export, true, &export->worker.handle, err);
 	/* Lost with the last server, if ublkd was not there to keep them. */
-	if (!ret && !m->counters)
-		ret = flow_create_counters(m, err);
+	if (!ret && !export->worker.counters)
+		ret = flow_create_counters(export, err);
 	if (!ret)
-		ret = open_again(m, err);
-	m->reached_ms = ret ? 0 : clock_ms();
+		ret = open_again(export, err);
+	export->storage.opened_ms = ret ? 0 : clock_ms();
 	if (!ret)
-		ret = check_fence(m, true, err);
+		ret = check_fence(export, true, err);
 	if (!ret)
-		m->fence_told = false;
+		export->worker.fence_recorded = false;
 	if (!ret)
-		ret = take_over(m, held, err);
+		ret = take_over(export, held, err);
 	if (ret) {
-		refused = m->worker && worker_has_refused(m->worker);
-		flow_end_worker(m, 0, &ignored);
-		ret = result_of(m, ret, refused);
+		refused = export->worker.handle && worker_has_refused(export->worker.handle);
+		flow_end_worker(export, 0, &ignored);
+		ret = result_of(export, ret, refused);
 	}
 	if (ret && held && !worker_has_ended(held)) {
-		m->worker = held; /* for the next try */
-		m->holding = true;
+		export->worker.handle = held; /* for the next try */
+		export->worker.holding = true;
 		return ret;
 	}
-	m->holding = false;
+	export->worker.holding = false;
 	if (!ret)
-		flow_finish_start(m);
+		flow_finish_start(export);
 	if (held)
 		worker_finish(held, 0);
 	worker_forget(held);
@@ -257,41 +262,41 @@ int flow_recover(struct managed *m, struct worker *ready, struct error *err)
  * Until 6.16 the kernel lets go of a drained worker's files a moment after its process has
  * ended, ublkcN among them: a suspended export's storage could not be unmounted before.
  */
-static void wait_for_release(struct managed *m)
+static void wait_for_release(struct export *export)
 {
 	uint64_t end = clock_ms() + RELEASE_MS;
 
-	while (wait_for_last_cancel(m) == -EBUSY && clock_ms() < end)
+	while (wait_for_last_cancel(export) == -EBUSY && clock_ms() < end)
 		fiber_sleep(POLL_MS);
 }
 
-int flow_leave(struct managed *m, bool suspend, struct error *err)
+int flow_leave(struct export *export, bool suspend, struct error *err)
 {
 	/* The drain has to be on record: without room for that, the worker keeps running. */
-	int ret = managed_write(m, err);
+	int ret = record_write(export, err);
 	bool drained;
 
 	if (ret)
 		return ret;
-	ret = flow_drain(m, err);
+	ret = flow_drain(export, err);
 	/* Dead over it: there is nothing to hand over, and its requests come again. */
-	if (ret && !worker_has_ended(m->worker) && ret != -EPIPE)
+	if (ret && !worker_has_ended(export->worker.handle) && ret != -EPIPE)
 		return ret;
 	drained = !ret;
 	ret = 0;
-	if (!m->holding || worker_has_ended(m->worker)) {
-		ret = flow_end_worker(m, FLOW_WORKER_MS, err);
+	if (!export->worker.holding || worker_has_ended(export->worker.handle)) {
+		ret = flow_end_worker(export, FLOW_WORKER_MS, err);
 		if (suspend) {
-			worker_socket_remove(m->name);
-			wait_for_release(m);
+			worker_socket_remove(export->name);
+			wait_for_release(export);
 		}
 	}
 	/* The worker had nothing in flight, and no old connection either. */
 	if (drained)
-		fence_close(&m->fence);
+		fence_close(&export->worker.fence);
 	/* Nobody else has it, once ublkd dies too. */
-	managed_look_lost(m);
-	managed_move(m, suspend ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
-		     suspend ? "asked for" : "a new server was asked for");
+	export_check_lost(export);
+	export_move(export, suspend ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
+		    suspend ? "asked for" : "a new server was asked for");
 	return ret;
 }

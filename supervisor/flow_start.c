@@ -10,7 +10,8 @@
 #include "supervisor/flow_parts.h"
 #include "supervisor/host.h"
 
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
+#include "supervisor/record.h"
 #include "supervisor/worker_socket.h"
 
 #include <errno.h>
@@ -21,90 +22,92 @@
 #include <unistd.h>
 
 /* All that a device is; the worker is there, and has its storage open. */
-static int make_device(struct managed *m, unsigned nr_queues, unsigned depth, struct error *err)
+static int make_device(struct export *export, unsigned nr_queues, unsigned depth, struct error *err)
 {
-	const struct option_value *id = &m->spec.values[SPEC_ID];
+	const struct option_value *id = &export->spec.values[SPEC_ID];
 	char device[32];
 	int ret;
 
-	ret = device_add(&m->device, id->set ? (uint32_t)id->number : UBLK_ID_AUTO, nr_queues,
+	ret = device_add(&export->device, id->set ? (uint32_t)id->number : UBLK_ID_AUTO, nr_queues,
 			 depth, err);
 	if (ret)
 		return ret;
-	managed_move(m, EXPORT_ADDED, NULL);
-	ret = managed_write(m, err);
+	export_move(export, EXPORT_ADDED, NULL);
+	ret = record_write(export, err);
 	if (ret)
 		return ret;
-	ret = device_set_params(&m->device, &m->limits, err);
+	ret = device_set_params(&export->device, &export->storage.limits, err);
 	if (ret)
 		return ret;
-	device_path(&m->device, device, sizeof(device));
+	device_path(&export->device, device, sizeof(device));
 	/* Before the device is there, so that udev finds it. */
-	ret = name_record(NAME_RECORDS, device, m->name, m->spec.backend->scheme, err);
+	ret = name_record(NAME_RECORDS, device, export->name, export->spec.backend->scheme, err);
 	if (ret)
 		return ret;
-	ret = flow_publish(m, NULL, err);
+	ret = flow_publish(export, NULL, err);
 	if (!ret)
-		ret = flow_serve(m, err);
+		ret = flow_serve(export, err);
 	if (ret)
 		return ret;
-	managed_move(m, EXPORT_STARTING, NULL);
-	return flow_unless_worker_dies(m, control_start, err);
+	export_move(export, EXPORT_STARTING, NULL);
+	return flow_unless_worker_dies(export, control_start, err);
 }
 
-static void undo(struct managed *m)
+static void undo(struct export *export)
 {
 	struct error err;
 	char device[32];
 
-	if (m->worker && !worker_has_ended(m->worker))
-		worker_call(m->worker, worker_request("end"), NULL, 0, FLOW_WORKER_MS, NULL, NULL,
-			    &err);
-	flow_end_worker(m, FLOW_WORKER_MS, &err);
+	if (export->worker.handle && !worker_has_ended(export->worker.handle))
+		worker_call(export->worker.handle, worker_request("end"), NULL, 0, FLOW_WORKER_MS,
+			    NULL, NULL, &err);
+	flow_end_worker(export, FLOW_WORKER_MS, &err);
 	/* The device was never live: no write was sent. */
-	fence_close(&m->fence);
-	if (m->device.exists) {
-		device_path(&m->device, device, sizeof(device));
-		if (device_delete(&m->device, -1, true, true, &err))
-			log_error(m->name, "%s is left behind: %s", device, err.text);
+	fence_close(&export->worker.fence);
+	if (export->device.exists) {
+		device_path(&export->device, device, sizeof(device));
+		if (device_delete(&export->device, -1, true, true, &err))
+			log_error(export->name, "%s is left behind: %s", device, err.text);
 		name_forget(NAME_RECORDS, device, &err);
 	}
-	flow_drop_counters(m);
-	flow_drop_memory(m);
-	worker_socket_remove(m->name);
+	flow_drop_counters(export);
+	flow_drop_memory(export);
+	worker_socket_remove(export->name);
 }
 
-int flow_start(struct managed *m, struct error *err)
+int flow_start(struct export *export, struct error *err)
 {
 	unsigned nr_queues, depth;
 	struct error ignored;
 	int ret;
 
-	flow_begin(m);
-	managed_move(m, EXPORT_OPENING, NULL);
-	m->lost = 0;
-	if (getrandom(&m->device.cookie, sizeof(m->device.cookie), 0) != sizeof(m->device.cookie) ||
-	    !m->device.cookie)
-		m->device.cookie = (uint64_t)(uintptr_t)m ^ clock_ms();
-	ret = device_plan(&m->device, &m->spec, err);
+	flow_begin(export);
+	export_move(export, EXPORT_OPENING, NULL);
+	export->storage.lost = 0;
+	if (getrandom(&export->device.cookie, sizeof(export->device.cookie), 0) !=
+		    sizeof(export->device.cookie) ||
+	    !export->device.cookie)
+		export->device.cookie = (uint64_t)(uintptr_t) export ^ clock_ms();
+	ret = device_plan(&export->device, &export->spec, err);
 	if (!ret)
-		ret = spec_check_cpus(&m->spec, err);
+		ret = spec_check_cpus(&export->spec, err);
 	if (!ret)
-		ret = managed_write(m, err);
+		ret = record_write(export, err);
 	if (!ret)
-		ret = flow_create_counters(m, err);
+		ret = flow_create_counters(export, err);
 	if (!ret)
-		ret = flow_prepare(m, false, &m->worker, err);
+		ret = flow_prepare(export, false, &export->worker.handle, err);
 	if (!ret)
-		ret = flow_open(m, &m->limits, m->identity, &nr_queues, &depth, err);
+		ret = flow_open(export, &export->storage.limits, export->storage.identity,
+				&nr_queues, &depth, err);
 	if (!ret)
-		ret = make_device(m, nr_queues, depth, err);
+		ret = make_device(export, nr_queues, depth, err);
 	if (ret) {
-		undo(m);
-		managed_move(m, EXPORT_FAILED, err->text);
-		managed_write(m, &ignored);
+		undo(export);
+		export_move(export, EXPORT_FAILED, err->text);
+		record_write(export, &ignored);
 		return ret;
 	}
-	flow_finish_start(m);
+	flow_finish_start(export);
 	return 0;
 }

@@ -11,7 +11,8 @@
 #include "supervisor/control_async.h"
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
+#include "supervisor/record.h"
 #include "supervisor/worker_socket.h"
 
 #include <errno.h>
@@ -32,24 +33,25 @@
 
 static uint64_t requests_done(void *context)
 {
-	const struct managed *m = context;
+	const struct export *export = context;
 
-	return m->counters ? counters_completed(m->counters) : 0;
+	return export->worker.counters ? counters_completed(export->worker.counters) : 0;
 }
 
-static int look_for_holders(struct managed *m, bool *brief, struct error *err)
+static int look_for_holders(struct export *export, bool *brief, struct error *err)
 {
 	struct holders holders;
-	int ret = managed_holders(m, &holders, HOLDERS_MS);
+	int ret = export_find_holders(export, &holders, HOLDERS_MS);
 
 	if (ret)
 		ret = error_set(
 			err, ret,
 			"%s: who uses it cannot be told: %s: end its users, and give --force",
-			m->name, blocking_reason(ret));
+			export->name, blocking_reason(ret));
 	else if (holders.nr)
 		ret = error_set(err, EBUSY,
-				"%s is in use: end that first, or give --wait or --force", m->name);
+				"%s is in use: end that first, or give --wait or --force",
+				export->name);
 	*brief = holders_are_processes(&holders);
 	holders_close(&holders);
 	return ret;
@@ -57,15 +59,15 @@ static int look_for_holders(struct managed *m, bool *brief, struct error *err)
 
 /* How the users of a device are kept away while it is stopped.  Owner: flow_stop(). */
 struct claim {
-	struct managed *m;
+	struct export *export;
 	int fd; /* of the block device; -1: it is not claimed */
 };
 
 static void release(struct claim *claim)
 {
 	if (claim->fd >= 0)
-		blocking_close((struct blocking_for){ claim->m->name, BLOCKING_DEVICE }, claim->fd,
-			       CLAIM_MS);
+		blocking_close((struct blocking_for){ claim->export->name, BLOCKING_DEVICE },
+			       claim->fd, CLAIM_MS);
 	claim->fd = -1;
 }
 
@@ -76,14 +78,14 @@ static void release(struct claim *claim)
  */
 static int take(struct claim *claim, struct error *err)
 {
-	struct managed *m = claim->m;
+	struct export *export = claim->export;
 	char device[32];
 	int fd;
 
 	if (claim->fd >= 0)
 		return 0;
-	device_path(&m->device, device, sizeof(device));
-	fd = blocking_open((struct blocking_for){ m->name, BLOCKING_DEVICE }, device,
+	device_path(&export->device, device, sizeof(device));
+	fd = blocking_open((struct blocking_for){ export->name, BLOCKING_DEVICE }, device,
 			   O_RDONLY | O_EXCL, 0, CLAIM_MS);
 	if (fd >= 0)
 		claim->fd = fd;
@@ -93,7 +95,7 @@ static int take(struct claim *claim, struct error *err)
 		return error_set(err, EBUSY,
 				 "%s is in use: who holds it is not to be seen: give --wait or "
 				 "--force",
-				 m->name);
+				 export->name);
 	return error_set(err, fd, "%s: %s: give --force to remove it all the same", device,
 			 blocking_reason(fd));
 }
@@ -102,16 +104,16 @@ static int take(struct claim *claim, struct error *err)
 static int claim_unused(struct claim *claim, bool *brief, struct error *err)
 {
 	struct error held;
-	int ret = look_for_holders(claim->m, brief, err);
+	int ret = look_for_holders(claim->export, brief, err);
 
 	if (ret)
 		return ret;
 	ret = take(claim, err);
 	/* Holders that came before the claim are seen now. */
 	if (!ret)
-		return look_for_holders(claim->m, brief, err);
+		return look_for_holders(claim->export, brief, err);
 	*brief = true;
-	if (ret == -EBUSY && look_for_holders(claim->m, brief, &held) == -EBUSY)
+	if (ret == -EBUSY && look_for_holders(claim->export, brief, &held) == -EBUSY)
 		*err = held;
 	return ret;
 }
@@ -133,12 +135,13 @@ static int refuse_if_held(struct claim *claim, struct error *err)
  */
 static int stop_unless_open(struct claim *claim, struct error *err)
 {
-	struct managed *m = claim->m;
+	struct export *export = claim->export;
 	uint64_t end = clock_ms() + BRIEF_MS;
 	int ret;
 
 	release(claim);
-	while ((ret = control_try_stop(&m->control, m->device.info.dev_id, err)) == -EBUSY) {
+	while ((ret = control_try_stop(&export->control, export->device.info.dev_id, err)) ==
+	       -EBUSY) {
 		if (refuse_if_held(claim, err)) {
 			err->code = EBUSY;
 			return -EBUSY;
@@ -147,7 +150,7 @@ static int stop_unless_open(struct claim *claim, struct error *err)
 			return error_set(err, EBUSY,
 					 "%s is in use: who has it open is not to be seen: "
 					 "give --wait or --force",
-					 m->name);
+					 export->name);
 		release(claim);
 		fiber_sleep(BRIEF_POLL_MS);
 	}
@@ -157,136 +160,137 @@ static int stop_unless_open(struct claim *claim, struct error *err)
 /* Writes that applications have not flushed go out now, while there is time. */
 static int flush(const struct claim *claim, struct error *err)
 {
-	struct managed *m = claim->m;
+	struct export *export = claim->export;
 	int ret;
 
 	if (claim->fd < 0)
 		return 0;
-	ret = blocking_fsync((struct blocking_for){ m->name, BLOCKING_DEVICE }, claim->fd,
+	ret = blocking_fsync((struct blocking_for){ export->name, BLOCKING_DEVICE }, claim->fd,
 			     FLUSH_MS);
 	return ret ? error_set(err, ret,
 			       "%s: what was written cannot be flushed: %s: give --force "
 			       "to remove it all the same",
-			       m->name, blocking_reason(ret))
+			       export->name, blocking_reason(ret))
 		   : 0;
 }
 
 /* The kernel's side, while the worker serves.  -EBUSY: it is open. */
 static int stop_device(struct claim *claim, struct error *err)
 {
-	struct managed *m = claim->m;
+	struct export *export = claim->export;
 	int ret;
 
-	if (!m->force && control_async_features() & UBLK_FEAT_SAFE_STOP) {
+	if (!export->wanted.force && control_async_features() & UBLK_FEAT_SAFE_STOP) {
 		ret = stop_unless_open(claim, err);
 		if (ret == -EBUSY)
 			return ret;
 		if (!ret || ret == -ENODEV)
 			return 0;
 	}
-	if (m->force)
-		m->control.deadline_ms = FORCED_MS;
-	ret = device_stop(&m->device, requests_done, m, err);
-	m->control.deadline_ms = CONTROL_DEADLINE_MS;
+	if (export->wanted.force)
+		export->control.deadline_ms = FORCED_MS;
+	ret = device_stop(&export->device, requests_done, export, err);
+	export->control.deadline_ms = CONTROL_DEADLINE_MS;
 	return ret == -ENODEV ? 0 : ret;
 }
 
-static int delete_device(struct managed *m, struct error *err)
+static int delete_device(struct export *export, struct error *err)
 {
 	struct error ignored;
 	char device[32];
 	int ret;
 
-	device_path(&m->device, device, sizeof(device));
+	device_path(&export->device, device, sizeof(device));
 	/* By force it goes now, and the rest of it when its user lets go. */
-	ret = device_delete(&m->device, -1, true, !m->force, err);
+	ret = device_delete(&export->device, -1, true, !export->wanted.force, err);
 	if (ret)
 		return ret;
-	name_unlink(m->name, device, &ignored);
+	name_unlink(export->name, device, &ignored);
 	name_forget(NAME_RECORDS, device, &ignored);
 	return 0;
 }
 
 /* Nobody serves the device again, so this is only not to surprise who exports the storage next. */
-static void end_fence(struct managed *m)
+static void end_fence(struct export *export)
 {
 	uint64_t end = clock_ms() + FENCE_MS;
 
-	while (fence_check(&m->fence, m->name, 0, NULL) && clock_ms() < end)
+	while (fence_check(&export->worker.fence, export->name, 0, NULL) && clock_ms() < end)
 		fiber_sleep(FENCE_POLL_MS);
-	if (m->fence.nr)
+	if (export->worker.fence.nr)
 		log_warning(
-			m->name,
+			export->name,
 			"the server has not ended %u connections: it may still carry out writes "
 			"that were sent on them, over newer ones of another client",
-			m->fence.nr);
-	fence_close(&m->fence);
-	m->fence_told = m->unfenced = false;
+			export->worker.fence.nr);
+	fence_close(&export->worker.fence);
+	export->worker.fence_recorded = export->worker.unfenced = false;
 }
 
 static int stop_and_delete(struct claim *claim, struct error *err)
 {
-	struct managed *m = claim->m;
+	struct export *export = claim->export;
 	struct error ignored;
 	int ret;
 
-	if (m->worker && !worker_has_ended(m->worker)) {
+	if (export->worker.handle && !worker_has_ended(export->worker.handle)) {
 		ret = stop_device(claim, err);
-		if (ret == -EBUSY || (ret && !m->force))
+		if (ret == -EBUSY || (ret && !export->wanted.force))
 			return ret;
 		/* The worker sees its queues stop, and ends; force gives up on a hang. */
-		ret = flow_end_worker(m, m->force ? FORCED_MS : FLOW_WORKER_MS, err);
+		ret = flow_end_worker(export, export->wanted.force ? FORCED_MS : FLOW_WORKER_MS,
+				      err);
 	} else {
-		ret = flow_end_worker(m, 0, err);
+		ret = flow_end_worker(export, 0, err);
 	}
-	if (ret && !m->force)
+	if (ret && !export->wanted.force)
 		return ret;
-	end_fence(m);
-	if (!m->device.exists)
+	end_fence(export);
+	if (!export->device.exists)
 		return 0;
 	/* Without a server requests that wait are failed by this. */
-	control_stop(&m->control, m->device.info.dev_id, &ignored);
+	control_stop(&export->control, export->device.info.dev_id, &ignored);
 	release(claim);
-	return delete_device(m, err);
+	return delete_device(export, err);
 }
 
-int flow_stop(struct managed *m, struct error *err)
+int flow_stop(struct export *export, struct error *err)
 {
-	struct claim claim = { .m = m, .fd = -1 };
-	bool live = m->state == EXPORT_LIVE;
+	struct claim claim = { .export = export, .fd = -1 };
+	bool live = export->state == EXPORT_LIVE;
 	struct error ignored;
 	int ret = 0;
 
-	flow_begin(m);
+	flow_begin(export);
 	/* Without a server, too: what its users wait for would be lost. */
-	if (m->device.exists && !m->force)
+	if (export->device.exists && !export->wanted.force)
 		ret = refuse_if_held(&claim, err);
-	if (!ret && live && !m->force)
+	if (!ret && live && !export->wanted.force)
 		ret = flush(&claim, err);
 	if (ret) {
 		release(&claim);
 		return ret;
 	}
-	if (m->state != EXPORT_DECLARED && m->state != EXPORT_FAILED)
-		managed_move(m, EXPORT_STOPPING, NULL);
-	managed_write(m, &ignored);
-	if (m->device.exists || m->worker)
+	if (export->state != EXPORT_DECLARED && export->state != EXPORT_FAILED)
+		export_move(export, EXPORT_STOPPING, NULL);
+	record_write(export, &ignored);
+	if (export->device.exists || export->worker.handle)
 		ret = stop_and_delete(&claim, err);
 	release(&claim);
 	if (ret == -EBUSY && live) {
-		managed_move(m, EXPORT_LIVE, err->text);
-		managed_write(m, &ignored);
+		export_move(export, EXPORT_LIVE, err->text);
+		record_write(export, &ignored);
 		return ret;
 	}
 	if (ret) {
-		if (m->state != EXPORT_FAILED)
-			managed_move(m, EXPORT_FAILED, err->text);
+		if (export->state != EXPORT_FAILED)
+			export_move(export, EXPORT_FAILED, err->text);
 		return ret;
 	}
-	flow_drop_counters(m);
-	flow_drop_memory(m);
-	worker_socket_remove(m->name);
-	managed_move(m, EXPORT_GONE, NULL);
-	managed_unwrite(m);
+	flow_drop_counters(export);
+	flow_drop_memory(export);
+	worker_socket_remove(export->name);
+	export_move(export, EXPORT_GONE, NULL);
+	record_remove(export);
 	return 0;
 }

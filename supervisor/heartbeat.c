@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/small_file.h"
 #include "supervisor/reconcile.h"
+#include "supervisor/record.h"
 
 #include <stdio.h>
 
@@ -16,15 +17,15 @@
 #define BEATS   2u   /* without a sign of life, until it is looked at */
 
 static uv_timer_t beat;
-static struct managed *const *exports;
+static struct export *const *exports;
 
 /* Requests that the kernel has and nobody has answered. */
-static bool has_requests(const struct managed *m)
+static bool has_requests(const struct export *export)
 {
 	char path[64], text[64];
 	unsigned long reads = 0, writes = 0;
 
-	snprintf(path, sizeof(path), "/sys/block/ublkb%u/inflight", m->device.info.dev_id);
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/inflight", export->device.info.dev_id);
 	if (small_file_line(path, text, sizeof(text)) > 0)
 		sscanf(text, "%lu %lu", &reads, &writes);
 	return reads || writes;
@@ -35,28 +36,29 @@ static void check_all(uv_timer_t *timer)
 	struct error err;
 
 	(void)timer;
-	for (struct managed *m = *exports; m; m = m->next) {
+	for (struct export *export = *exports; export; export = export->next) {
 		uint64_t rounds;
 
-		if (m->state != EXPORT_LIVE || !m->counters || m->keeping)
+		if (export->state != EXPORT_LIVE || !export->worker.counters ||
+		    export->reconciler.busy)
 			continue;
-		if (managed_look_lost(m) && managed_write(m, &err))
-			log_error(m->name, "%s", err.text);
-		rounds = counters_rounds(m->counters);
-		if (rounds != m->seen_rounds || !has_requests(m)) {
-			m->seen_rounds = rounds;
-			m->silent = 0;
+		if (export_check_lost(export) && record_write(export, &err))
+			log_error(export->name, "%s", err.text);
+		rounds = counters_rounds(export->worker.counters);
+		if (rounds != export->heartbeat.rounds || !has_requests(export)) {
+			export->heartbeat.rounds = rounds;
+			export->heartbeat.silent = 0;
 			continue;
 		}
-		if (++m->silent < BEATS)
+		if (++export->heartbeat.silent < BEATS)
 			continue;
-		m->silent = 0;
-		m->look = true;
-		reconcile_kick(m);
+		export->heartbeat.silent = 0;
+		export->look = true;
+		reconcile_kick(export);
 	}
 }
 
-void heartbeat_start(uv_loop_t *loop, struct managed *const *list)
+void heartbeat_start(uv_loop_t *loop, struct export *const *list)
 {
 	exports = list;
 	uv_timer_init(loop, &beat);

@@ -9,12 +9,12 @@
 
 #include <uv.h>
 
-struct managed;
+struct export;
 
 /*
  * Checks each export of the list every few seconds, by memory alone unless there is I/O
  * that does not move, and has the reconciler probe those that may hang.
  */
-void heartbeat_start(uv_loop_t *loop, struct managed *const *list);
+void heartbeat_start(uv_loop_t *loop, struct export *const *list);
 
 #endif

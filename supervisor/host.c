@@ -3,7 +3,7 @@
 #include "common/log.h"
 #include "engine/host_local.h"
 #include "supervisor/blocking.h"
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
 #include "supervisor/worker_memory.h"
 
 #include <errno.h>
@@ -24,7 +24,7 @@ static bool is_attribute(const char *path, int flags)
 	       (!strncmp(path, "/sys/dev/block/", 15) || !strncmp(path, "/sys/kernel/mm/", 15));
 }
 
-static int open_file(struct blocking_for who, const struct managed *m,
+static int open_file(struct blocking_for who, const struct export *export,
 		     const struct instance *instance, const char *path, const json_t *question)
 {
 	int flags = (int)json_integer_value(json_object_get(question, "flags"));
@@ -32,7 +32,7 @@ static int open_file(struct blocking_for who, const struct managed *m,
 
 	if (!host_may_open(instance, path, flags, mode))
 		return -EACCES;
-	return blocking_open_as(who, &m->owner, path, flags, mode, !is_attribute(path, flags),
+	return blocking_open_as(who, &export->owner, path, flags, mode, !is_attribute(path, flags),
 				FILE_MS);
 }
 
@@ -43,101 +43,102 @@ static int copy_of(int fd)
 	return copy < 0 ? -errno : copy;
 }
 
-bool host_has_memory(const struct managed *m)
+bool host_has_memory(const struct export *export)
 {
-	return !strcmp(m->spec.backend->scheme, "memory");
+	return !strcmp(export->spec.backend->scheme, "memory");
 }
 
-static void memory_name(const struct managed *m, char *out, size_t size)
+static void memory_name(const struct export *export, char *out, size_t size)
 {
-	snprintf(out, size, HOST_MEMORY_PREFIX "%s", m->name);
+	snprintf(out, size, HOST_MEMORY_PREFIX "%s", export->name);
 }
 
-void host_take_memory(struct managed *m, int fd)
+void host_take_memory(struct export *export, int fd)
 {
 	char name[NAME_MAX_LENGTH + 16], text[NAME_MAX_LENGTH + 48];
 
-	m->memory_fd = fd;
+	export->storage.memory_fd = fd;
 	/* To the service manager, under which it outlives ublkd. */
-	memory_name(m, name, sizeof(name));
+	memory_name(export, name, sizeof(name));
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
-	sd_pid_notify_with_fds(0, 0, text, &m->memory_fd, 1);
+	sd_pid_notify_with_fds(0, 0, text, &export->storage.memory_fd, 1);
 }
 
-void host_unstore_memory(const struct managed *m)
+void host_unstore_memory(const struct export *export)
 {
 	char name[NAME_MAX_LENGTH + 16], text[NAME_MAX_LENGTH + 48];
 
-	memory_name(m, name, sizeof(name));
+	memory_name(export, name, sizeof(name));
 	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
 	sd_notify(0, text);
 }
 
-static int keep_memory(struct managed *m, const json_t *question)
+static int keep_memory(struct export *export, const json_t *question)
 {
 	unsigned flags = (unsigned)json_integer_value(json_object_get(question, "flags"));
 	int fd;
 
-	if (!host_has_memory(m))
+	if (!host_has_memory(export))
 		return -EACCES;
 	/* A device that lives has it, or has lost it; a new one begins with nothing. */
-	if (m->state == EXPORT_RECOVERING)
-		return m->memory_fd < 0 ? -ENODATA : copy_of(m->memory_fd);
+	if (export->state == EXPORT_RECOVERING)
+		return export->storage.memory_fd < 0 ? -ENODATA
+						     : copy_of(export->storage.memory_fd);
 	/* The content is not to be replaced under a device. */
-	if (m->state != EXPORT_OPENING)
+	if (export->state != EXPORT_OPENING)
 		return -EACCES;
 	if (flags & ~(MFD_HUGETLB | (unsigned)MFD_HUGE_2MB | (unsigned)MFD_HUGE_1GB))
 		return -EINVAL;
-	if (m->memory_fd >= 0) {
-		host_unstore_memory(m);
-		close(m->memory_fd);
+	if (export->storage.memory_fd >= 0) {
+		host_unstore_memory(export);
+		close(export->storage.memory_fd);
 	}
-	m->memory_fd = -1;
+	export->storage.memory_fd = -1;
 	fd = host_memfd(WORKER_MEMORY, flags);
 	if (fd < 0)
 		return fd;
-	host_take_memory(m, fd);
-	return copy_of(m->memory_fd);
+	host_take_memory(export, fd);
+	return copy_of(export->storage.memory_fd);
 }
 
-void host_save_memory(struct managed *m, const struct worker *worker)
+void host_save_memory(struct export *export, const struct worker *worker)
 {
 	int fd;
 
-	if (!host_has_memory(m) || m->memory_fd >= 0 || !m->device.exists)
+	if (!host_has_memory(export) || export->storage.memory_fd >= 0 || !export->device.exists)
 		return;
-	fd = worker_open_memory(worker, m->limits.size);
+	fd = worker_open_memory(worker, export->storage.limits.size);
 	if (fd < 0) {
 		log_warning(
-			m->name,
+			export->name,
 			"its content is its worker's alone (process %d), and lost with that: %s%s",
 			(int)worker_pid(worker), strerror(-fd),
 			fd == -EACCES ? ": ublkd must be root, with CAP_SYS_PTRACE" : "");
 		return;
 	}
-	host_take_memory(m, fd);
+	host_take_memory(export, fd);
 }
 
-int host_answer(struct managed *m, const char *kind, const json_t *question)
+int host_answer(struct export *export, const char *kind, const json_t *question)
 {
 	const char *path = json_string_value(json_object_get(question, "path"));
-	struct blocking_for who = { m->name, BLOCKING_STORAGE };
+	struct blocking_for who = { export->name, BLOCKING_STORAGE };
 	struct instance instance;
 
 	if (!strcmp(kind, "memory"))
-		return keep_memory(m, question);
+		return keep_memory(export, question);
 	if (!path)
 		return -EINVAL;
-	spec_to_instance(&m->spec, &instance);
+	spec_to_instance(&export->spec, &instance);
 	if (!strcmp(kind, "open"))
-		return open_file(who, m, &instance, path, question);
+		return open_file(who, export, &instance, path, question);
 	if (!strcmp(kind, "remove"))
 		return host_may_remove(&instance, path)
-			       ? blocking_unlink_as(who, &m->owner, path, FILE_MS)
+			       ? blocking_unlink_as(who, &export->owner, path, FILE_MS)
 			       : -EACCES;
 	if (!strcmp(kind, "connect"))
 		return host_may_connect(&instance, path)
-			       ? blocking_connect_as(who, &m->owner, path, FILE_MS)
+			       ? blocking_connect_as(who, &export->owner, path, FILE_MS)
 			       : -EACCES;
 	return -ENOSYS;
 }

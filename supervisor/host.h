@@ -11,29 +11,29 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-struct managed;
+struct export;
 struct worker;
 
 /* A struct worker_events' ask. */
-int host_answer(struct managed *m, const char *kind, const json_t *question);
+int host_answer(struct export *export, const char *kind, const json_t *question);
 
 /* The service manager's name of an export's memory; it begins so. */
 #define HOST_MEMORY_PREFIX "memory-"
 
 /* Takes the export's memory back from the service manager. */
-void host_unstore_memory(const struct managed *m);
+void host_unstore_memory(const struct export *export);
 
 /* Whether the export's content is memory, which ublkd keeps. */
-bool host_has_memory(const struct managed *m);
+bool host_has_memory(const struct export *export);
 
 /* fd (taken over) is the export's memory, of which ublkd had none. */
-void host_take_memory(struct managed *m, int fd);
+void host_take_memory(struct export *export, int fd);
 
 /*
  * Takes the memory of an export with a device out of a worker of it, which was not asked
  * for it, or did not answer; where that cannot be done it is told why.  Nothing is
  * done where ublkd has it, or there is none to have.
  */
-void host_save_memory(struct managed *m, const struct worker *worker);
+void host_save_memory(struct export *export, const struct worker *worker);
 
 #endif

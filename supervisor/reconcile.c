@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/reconcile.h"
+#include "supervisor/record.h"
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
@@ -23,7 +24,7 @@
 #define DEATHS_MAX       10u   /* in a row; then it is given up */
 
 unsigned reconcile_max_jobs = 8;
-void (*reconcile_gone)(struct managed *m);
+void (*reconcile_gone)(struct export *export);
 
 /* Starts and recoveries have separate slots: starts stuck on absent storage delay no recovery. */
 static struct jobs {
@@ -33,68 +34,74 @@ static struct jobs {
 
 /* ---- a worker's events ---- */
 
-void reconcile_worker_ended(struct worker *worker, void *context)
+static void worker_ended(struct worker *worker, void *context)
 {
-	struct managed *m = context;
+	struct export *export = context;
 
 	/* Not one that has kept the memory for it. */
-	if (m->failing && worker == m->worker)
-		m->control.abort = 1;
-	reconcile_kick(m);
+	if (export->worker.command_waits && worker == export->worker.handle)
+		export->control.abort = 1;
+	reconcile_kick(export);
 }
 
-void reconcile_worker_grown(struct worker *worker, uint64_t size, void *context)
+static void worker_grown(struct worker *worker, uint64_t size, void *context)
 {
-	struct managed *m = context;
+	struct export *export = context;
 
 	(void)worker;
-	m->grow_to = size;
-	fiber_raise(&m->moved);
-	reconcile_kick(m);
+	export->storage.grown_to = size;
+	fiber_raise(&export->changed);
+	reconcile_kick(export);
 }
 
-int reconcile_worker_asks(struct worker *worker, const char *kind, const json_t *question,
-			  void *context)
+static int worker_asks(struct worker *worker, const char *kind, const json_t *question,
+		       void *context)
 {
 	(void)worker;
 	return host_answer(context, kind, question);
 }
 
+const struct worker_events reconcile_worker_events = {
+	.ended = worker_ended,
+	.grown = worker_grown,
+	.ask = worker_asks,
+};
+
 /* ---- tries ---- */
 
 static void retry(uv_timer_t *timer)
 {
-	struct managed *m = timer->data;
+	struct export *export = timer->data;
 
 	/* The loop's clock may be coarser than ours, and there is no other call. */
-	m->retry_at_ms = 0;
-	reconcile_kick(m);
+	export->reconciler.retry_at_ms = 0;
+	reconcile_kick(export);
 }
 
-static void try_later(struct managed *m, unsigned most_ms)
+static void try_later(struct export *export, unsigned most_ms)
 {
 	unsigned delay = FIRST_DELAY_MS;
 
-	for (unsigned i = 1; i < m->failures && delay < most_ms; i++)
+	for (unsigned i = 1; i < export->reconciler.failures && delay < most_ms; i++)
 		delay *= 2;
 	if (delay > most_ms)
 		delay = most_ms;
-	m->retry_at_ms = clock_ms() + delay;
-	uv_update_time(m->retry.loop);
-	uv_timer_start(&m->retry, retry, delay, 0);
+	export->reconciler.retry_at_ms = clock_ms() + delay;
+	uv_update_time(export->reconciler.retry.loop);
+	uv_timer_start(&export->reconciler.retry, retry, delay, 0);
 }
 
-static bool is_due(const struct managed *m)
+static bool is_due(const struct export *export)
 {
-	return clock_ms() >= m->retry_at_ms;
+	return clock_ms() >= export->reconciler.retry_at_ms;
 }
 
-void reconcile_retry(struct managed *m)
+void reconcile_retry(struct export *export)
 {
-	m->failures = 0;
-	m->retry_at_ms = 0;
-	m->given_up = m->unknown;
-	reconcile_kick(m);
+	export->reconciler.failures = 0;
+	export->reconciler.retry_at_ms = 0;
+	export->reconciler.given_up = export->reconciler.unknown;
+	reconcile_kick(export);
 }
 
 static void begin_job(struct jobs *jobs)
@@ -112,136 +119,137 @@ static void end_job(struct jobs *jobs)
 
 /* ---- what is done in which state ---- */
 
-static void give_up(struct managed *m, const struct error *err)
+static void give_up(struct export *export, const struct error *err)
 {
-	m->given_up = true;
-	managed_set_fault(m, err);
-	if (m->state != EXPORT_FAILED)
-		managed_move(m, EXPORT_FAILED, err->text);
-	log_error(m->name, "%s: it is given up: 'ublkctl resume %s' tries again", err->text,
-		  m->name);
+	export->reconciler.given_up = true;
+	export_set_fault(export, err);
+	if (export->state != EXPORT_FAILED)
+		export_move(export, EXPORT_FAILED, err->text);
+	log_error(export->name, "%s: it is given up: 'ublkctl resume %s' tries again", err->text,
+		  export->name);
 }
 
-static bool start(struct managed *m)
+static bool start(struct export *export)
 {
 	struct error err;
 	int ret;
 
-	if (m->want != WANT_LIVE || m->given_up || !is_due(m))
+	if (export->wanted.goal != GOAL_LIVE || export->reconciler.given_up || !is_due(export))
 		return false;
 	begin_job(&starts);
 	/* The device may have been removed meanwhile. */
-	if (m->want != WANT_LIVE) {
+	if (export->wanted.goal != GOAL_LIVE) {
 		end_job(&starts);
 		return true;
 	}
-	if (m->state == EXPORT_FAILED)
-		managed_move(m, EXPORT_DECLARED, NULL);
-	ret = flow_start(m, &err);
+	if (export->state == EXPORT_FAILED)
+		export_move(export, EXPORT_DECLARED, NULL);
+	ret = flow_start(export, &err);
 	end_job(&starts);
-	managed_set_fault(m, ret ? &err : NULL);
+	export_set_fault(export, ret ? &err : NULL);
 	if (!ret) {
-		m->failures = 0;
+		export->reconciler.failures = 0;
 		return true;
 	}
-	m->failures++;
-	if (m->origin == ORIGIN_REQUESTED) {
-		m->given_up = true;
+	export->reconciler.failures++;
+	if (export->origin == ORIGIN_REQUESTED) {
+		export->reconciler.given_up = true;
 		return false;
 	}
-	if (m->failures == 1)
-		log_error(m->name, "%s: it is tried again", err.text);
+	if (export->reconciler.failures == 1)
+		log_error(export->name, "%s: it is tried again", err.text);
 	/* A declared one may wait for a network or a disk: failed is what is given up. */
-	managed_move(m, EXPORT_DECLARED, err.text);
-	try_later(m, START_DELAY_MS);
+	export_move(export, EXPORT_DECLARED, err.text);
+	try_later(export, START_DELAY_MS);
 	return false;
 }
 
 /* Another program has taken it away: it is not made anew behind that one's back. */
-static void lose_device(struct managed *m)
+static void lose_device(struct export *export)
 {
 	struct error err;
 
-	m->force = true;
-	if (flow_stop(m, &err))
-		log_error(m->name, "%s", err.text);
+	export->wanted.force = true;
+	if (flow_stop(export, &err))
+		log_error(export->name, "%s", err.text);
 	/* Unless a client has asked for it meanwhile. */
-	if (m->want != WANT_GONE)
-		m->force = false;
-	if (m->state == EXPORT_GONE)
-		managed_move(m, EXPORT_DECLARED, NULL);
+	if (export->wanted.goal != GOAL_GONE)
+		export->wanted.force = false;
+	if (export->state == EXPORT_GONE)
+		export_move(export, EXPORT_DECLARED, NULL);
 	error_set(&err, ENODEV, "its device was stopped or removed by another program");
-	m->given_up = true;
-	managed_set_fault(m, &err);
-	managed_note(m, err.text);
-	log_error(m->name, "%s: 'ublkctl resume %s' makes it anew", err.text, m->name);
+	export->reconciler.given_up = true;
+	export_set_fault(export, &err);
+	export_note(export, err.text);
+	log_error(export->name, "%s: 'ublkctl resume %s' makes it anew", err.text, export->name);
 }
 
 /* Looks again after `least` milliseconds, and less often the longer it lasts. */
-static void wait_for_fence(struct managed *m, unsigned least, const struct error *err)
+static void wait_for_fence(struct export *export, unsigned least, const struct error *err)
 {
-	uint64_t age = m->fence.nr ? clock_ms() - m->fence.since_ms : FENCE_TELL_MS;
+	uint64_t age = export->worker.fence.nr ? clock_ms() - export->worker.fence.since_ms
+					       : FENCE_TELL_MS;
 	unsigned delay = age < FENCE_TELL_MS ? 10 : age < 20 * FENCE_TELL_MS ? 100 : 500;
 
 	if (delay < least)
 		delay = least;
 	if (age >= FENCE_TELL_MS) {
-		if (!m->fault || strcmp(m->fault->text, err->text) != 0)
-			log_error(m->name, "%s; I/O waits", err->text);
-		managed_set_fault(m, err);
+		if (!export->fault || strcmp(export->fault->text, err->text) != 0)
+			log_error(export->name, "%s; I/O waits", err->text);
+		export_set_fault(export, err);
 	}
-	m->retry_at_ms = clock_ms() + delay;
-	uv_update_time(m->retry.loop);
-	uv_timer_start(&m->retry, retry, delay, 0);
+	export->reconciler.retry_at_ms = clock_ms() + delay;
+	uv_update_time(export->reconciler.retry.loop);
+	uv_timer_start(&export->reconciler.retry, retry, delay, 0);
 }
 
 /* With a job begun. */
-static bool recover_now(struct managed *m, struct worker *ready)
+static bool recover_now(struct export *export, struct worker *ready)
 {
 	struct error err;
 	bool died;
-	int ret = flow_recover(m, ready, &err);
+	int ret = flow_recover(export, ready, &err);
 
 	if (!ret) {
-		managed_set_fault(m, NULL);
+		export_set_fault(export, NULL);
 		return true;
 	}
 	/* Its server is opened anew each time, to hear whether it is there. */
 	if (ret == -EINPROGRESS) {
-		wait_for_fence(m, FENCE_OPEN_MS, &err);
+		wait_for_fence(export, FENCE_OPEN_MS, &err);
 		return false;
 	}
 	/* Each reason is told once. */
-	if (!m->fault || strcmp(m->fault->text, err.text) != 0)
-		log_error(m->name, "%s: I/O waits; it is tried again", err.text);
-	managed_set_fault(m, &err);
+	if (!export->fault || strcmp(export->fault->text, err.text) != 0)
+		log_error(export->name, "%s: I/O waits; it is tried again", err.text);
+	export_set_fault(export, &err);
 	if (ret == -ENODEV) {
-		lose_device(m);
+		lose_device(export);
 		return false;
 	}
-	m->failures++;
+	export->reconciler.failures++;
 	/* Its worker dies of it each time; storage that is away only has to come back. */
 	died = ret == -EPIPE || ret == -ETIMEDOUT || ret == -ENODATA;
-	if (died && m->failures >= DEATHS_MAX) {
-		give_up(m, &err);
+	if (died && export->reconciler.failures >= DEATHS_MAX) {
+		give_up(export, &err);
 		return false;
 	}
-	try_later(m, RECOVER_DELAY_MS);
+	try_later(export, RECOVER_DELAY_MS);
 	return false;
 }
 
-static bool recover(struct managed *m)
+static bool recover(struct export *export)
 {
 	struct error err;
 	bool done;
 
 	/* Without a job: it may last, and others have theirs to do. */
-	if (flow_fence(m, &err) == -EINPROGRESS) {
-		wait_for_fence(m, 0, &err);
+	if (flow_fence(export, &err) == -EINPROGRESS) {
+		wait_for_fence(export, 0, &err);
 		return false;
 	}
 	begin_job(&recoveries);
-	done = recover_now(m, NULL);
+	done = recover_now(export, NULL);
 	end_job(&recoveries);
 	return done;
 }
@@ -252,177 +260,183 @@ bool reconcile_died_at_once(uint64_t lived_ms, uint64_t served)
 }
 
 /* Its server is gone, or has said that it goes. */
-static void notice_death(struct managed *m)
+static void notice_death(struct export *export)
 {
-	uint64_t now = clock_ms(), lived = now > m->live_since_ms ? now - m->live_since_ms : 0;
-	bool at_once = reconcile_died_at_once(lived, managed_served(m) - m->live_served);
+	uint64_t now = clock_ms(), live_since = export->worker.live_since_ms;
+	uint64_t lived = now > live_since ? now - live_since : 0;
+	uint64_t served = export_served(export) - export->worker.live_served;
+	bool at_once = reconcile_died_at_once(lived, served);
 	struct error err;
 
-	if (!worker_fault(m->worker, &err))
+	if (!worker_fault(export->worker.handle, &err))
 		error_set(&err, EPIPE, "its worker (process %d) has died",
-			  (int)worker_pid(m->worker));
-	log_warning(m->name, "%s: a new one takes its place", err.text);
-	m->recoveries++;
-	m->failures = at_once ? m->failures + 1 : 0;
-	managed_set_fault(m, &err);
-	managed_move(m, EXPORT_RECOVERING, err.text);
-	if (m->failures >= DEATHS_MAX) {
-		give_up(m, &err);
+			  (int)worker_pid(export->worker.handle));
+	log_warning(export->name, "%s: a new one takes its place", err.text);
+	export->reconciler.recoveries++;
+	export->reconciler.failures = at_once ? export->reconciler.failures + 1 : 0;
+	export_set_fault(export, &err);
+	export_move(export, EXPORT_RECOVERING, err.text);
+	if (export->reconciler.failures >= DEATHS_MAX) {
+		give_up(export, &err);
 		return;
 	}
-	if (m->failures > 1)
-		try_later(m, RECOVER_DELAY_MS);
+	if (export->reconciler.failures > 1)
+		try_later(export, RECOVER_DELAY_MS);
 	else
-		m->retry_at_ms = 0;
+		export->reconciler.retry_at_ms = 0;
 }
 
-static void upgrade(struct managed *m)
+static void upgrade(struct export *export)
 {
 	struct worker *ready = NULL;
 	struct error err;
 	int ret;
 
-	m->upgrade = false;
+	export->upgrade = false;
 	/* A single job: I/O is blocked from the one worker's end until the other one serves. */
 	begin_job(&recoveries);
-	ret = flow_prepare(m, true, &ready, &err);
+	ret = flow_prepare(export, true, &ready, &err);
 	if (!ret)
-		ret = flow_leave(m, false, &err);
-	if (ret && m->state == EXPORT_LIVE) {
+		ret = flow_leave(export, false, &err);
+	if (ret && export->state == EXPORT_LIVE) {
 		end_job(&recoveries);
 		if (ready) {
 			worker_finish(ready, 0);
 			worker_forget(ready);
 		}
 		error_prefix(&err, "the upgrade has failed, the old server serves on");
-		log_error(m->name, "%s", err.text);
-		managed_set_fault(m, &err);
+		log_error(export->name, "%s", err.text);
+		export_set_fault(export, &err);
 		return;
 	}
-	m->retry_at_ms = 0;
-	m->failures = 0;
+	export->reconciler.retry_at_ms = 0;
+	export->reconciler.failures = 0;
 	/* The old one may have died over it, with requests in flight. */
-	if (flow_fence(m, &err) == -EINPROGRESS) {
+	if (flow_fence(export, &err) == -EINPROGRESS) {
 		worker_finish(ready, 0);
 		worker_forget(ready);
-		wait_for_fence(m, 0, &err);
+		wait_for_fence(export, 0, &err);
 	} else {
-		recover_now(m, ready);
+		recover_now(export, ready);
 	}
 	end_job(&recoveries);
 }
 
-static void suspend(struct managed *m)
+static void suspend(struct export *export)
 {
 	struct error err;
 
-	if (!flow_leave(m, true, &err)) {
-		managed_set_fault(m, NULL);
-		managed_write(m, &err);
+	if (!flow_leave(export, true, &err)) {
+		export_set_fault(export, NULL);
+		record_write(export, &err);
 		return;
 	}
-	if (m->state != EXPORT_LIVE)
+	if (export->state != EXPORT_LIVE)
 		return;
-	m->want = WANT_LIVE;
-	log_error(m->name, "%s", err.text);
-	managed_set_fault(m, &err);
+	export->wanted.goal = GOAL_LIVE;
+	log_error(export->name, "%s", err.text);
+	export_set_fault(export, &err);
 }
 
 /* Its worker may tell of it as often as it likes; what it told last counts. */
-static bool grow(struct managed *m)
+static bool grow(struct export *export)
 {
-	uint64_t size = m->grow_to, now = clock_ms(), due = m->grown_at_ms + GROW_EVERY_MS;
+	uint64_t size = export->storage.grown_to, now = clock_ms(),
+		 due = export->reconciler.grown_at_ms + GROW_EVERY_MS;
 	struct error err;
 
-	if (m->grown_at_ms && now < due) {
-		uv_update_time(m->retry.loop);
-		uv_timer_start(&m->retry, retry, due - now, 0);
+	if (export->reconciler.grown_at_ms && now < due) {
+		uv_update_time(export->reconciler.retry.loop);
+		uv_timer_start(&export->reconciler.retry, retry, due - now, 0);
 		return false;
 	}
-	m->grow_to = 0;
-	if (flow_grow(m, size, &err))
-		log_warning(m->name, "its storage has grown: %s", err.text);
-	m->grown_at_ms = clock_ms();
+	export->storage.grown_to = 0;
+	if (flow_grow(export, size, &err))
+		log_warning(export->name, "its storage has grown: %s", err.text);
+	export->reconciler.grown_at_ms = clock_ms();
 	return true;
 }
 
 /* Something is to be done for a live one.  Returns false where there is nothing. */
-static bool serve(struct managed *m)
+static bool serve(struct export *export)
 {
 	struct error err;
 
-	if (!m->worker || worker_has_ended(m->worker) || worker_fault(m->worker, &err)) {
-		notice_death(m);
-	} else if (m->want == WANT_SUSPENDED) {
-		suspend(m);
-	} else if (m->upgrade) {
-		upgrade(m);
-	} else if (m->resize) {
-		m->resize_result = flow_resize(m, m->resize_to, m->shrink, m->resize_error);
-		m->resize = false;
-		fiber_raise(&m->moved);
-	} else if (m->look) {
-		m->look = false;
-		flow_look(m);
-	} else if (m->grow_to) {
-		return grow(m);
+	if (!export->worker.handle || worker_has_ended(export->worker.handle) ||
+	    worker_fault(export->worker.handle, &err)) {
+		notice_death(export);
+	} else if (export->wanted.goal == GOAL_SUSPENDED) {
+		suspend(export);
+	} else if (export->upgrade) {
+		upgrade(export);
+	} else if (export->resize) {
+		export->resize_result = flow_resize(export, export->resize_to, export->shrink,
+						    export->resize_error);
+		export->resize = false;
+		fiber_raise(&export->changed);
+	} else if (export->look) {
+		export->look = false;
+		flow_look(export);
+	} else if (export->storage.grown_to) {
+		return grow(export);
 	} else {
 		return false;
 	}
 	return true;
 }
 
-static bool remove_it(struct managed *m)
+static bool remove_it(struct export *export)
 {
-	bool forced = m->force;
+	bool forced = export->wanted.force;
 	struct error err;
 	int ret;
 
-	if (m->state == EXPORT_GONE)
+	if (export->state == EXPORT_GONE)
 		return false;
-	ret = flow_stop(m, &err);
+	ret = flow_stop(export, &err);
 	if (!ret)
 		return false;
 	/* Force was asked for meanwhile. */
-	if (m->force && !forced)
+	if (export->wanted.force && !forced)
 		return true;
-	managed_set_fault(m, &err);
+	export_set_fault(export, &err);
 	/* The export goes on as it was; the client is told, and the next ublkd does not try. */
-	m->want = m->state == EXPORT_SUSPENDED ? WANT_SUSPENDED : WANT_LIVE;
-	m->force = m->anew = false;
-	m->given_up = m->state == EXPORT_FAILED;
-	if (managed_write(m, &err))
-		log_error(m->name, "%s", err.text);
+	export->wanted.goal = export->state == EXPORT_SUSPENDED ? GOAL_SUSPENDED : GOAL_LIVE;
+	export->wanted.force = export->wanted.recreate = false;
+	export->reconciler.given_up = export->state == EXPORT_FAILED;
+	if (record_write(export, &err))
+		log_error(export->name, "%s", err.text);
 	return false;
 }
 
-static bool step(struct managed *m)
+static bool step(struct export *export)
 {
-	if (m->want == WANT_GONE)
-		return remove_it(m);
-	switch (m->state) {
+	if (export->wanted.goal == GOAL_GONE)
+		return remove_it(export);
+	switch (export->state) {
 	case EXPORT_FAILED:
-		if (m->given_up || m->want != WANT_LIVE || !is_due(m))
+		if (export->reconciler.given_up || export->wanted.goal != GOAL_LIVE ||
+		    !is_due(export))
 			return false;
-		if (!m->device.exists)
-			return start(m);
-		managed_move(m, EXPORT_RECOVERING, NULL);
+		if (!export->device.exists)
+			return start(export);
+		export_move(export, EXPORT_RECOVERING, NULL);
 		return true;
 	case EXPORT_DECLARED:
-		return start(m);
+		return start(export);
 	case EXPORT_LIVE:
-		return serve(m);
+		return serve(export);
 	case EXPORT_RECOVERING:
-		if (m->want == WANT_SUSPENDED) {
-			managed_move(m, EXPORT_SUSPENDED, "asked for");
+		if (export->wanted.goal == GOAL_SUSPENDED) {
+			export_move(export, EXPORT_SUSPENDED, "asked for");
 			return true;
 		}
-		return is_due(m) ? recover(m) : false;
+		return is_due(export) ? recover(export) : false;
 	case EXPORT_SUSPENDED:
-		if (m->want != WANT_LIVE)
+		if (export->wanted.goal != GOAL_LIVE)
 			return false;
-		managed_move(m, EXPORT_RECOVERING, "asked for");
-		m->retry_at_ms = 0;
+		export_move(export, EXPORT_RECOVERING, "asked for");
+		export->reconciler.retry_at_ms = 0;
 		return true;
 	default:
 		return false;
@@ -431,33 +445,33 @@ static bool step(struct managed *m)
 
 static void keep(void *context)
 {
-	struct managed *m = context;
+	struct export *export = context;
 
 	do {
-		m->again = false;
-		while (step(m))
+		export->reconciler.again = false;
+		while (step(export))
 			;
-	} while (m->again);
-	m->keeping = false;
-	fiber_raise(&m->moved);
-	if (m->state == EXPORT_GONE)
-		reconcile_gone(m);
+	} while (export->reconciler.again);
+	export->reconciler.busy = false;
+	fiber_raise(&export->changed);
+	if (export->state == EXPORT_GONE)
+		reconcile_gone(export);
 }
 
-void reconcile_kick(struct managed *m)
+void reconcile_kick(struct export *export)
 {
-	m->again = true;
-	if (m->keeping || m->dropped)
+	export->reconciler.again = true;
+	if (export->reconciler.busy || export->dropped)
 		return;
-	m->keeping = true;
-	if (fiber_start(keep, m)) {
-		m->keeping = false;
-		log_error(m->name, "no memory to look after it: it is tried again");
-		try_later(m, RECOVER_DELAY_MS);
+	export->reconciler.busy = true;
+	if (fiber_start(keep, export)) {
+		export->reconciler.busy = false;
+		log_error(export->name, "no memory to look after it: it is tried again");
+		try_later(export, RECOVER_DELAY_MS);
 	}
 }
 
-bool reconcile_is_settled(const struct managed *m)
+bool reconcile_is_settled(const struct export *export)
 {
-	return !m->keeping;
+	return !export->reconciler.busy;
 }

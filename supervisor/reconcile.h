@@ -11,22 +11,22 @@
 
 #include <uv.h>
 
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
 
 /* Flows that make or recover a device, at once; the others wait for their turn. */
 extern unsigned reconcile_max_jobs;
 
 /* Called, from no fiber's flow, when an export is gone or was dropped. */
-extern void (*reconcile_gone)(struct managed *m);
+extern void (*reconcile_gone)(struct export *export);
 
 /* Looks what is to be done, and does it. */
-void reconcile_kick(struct managed *m);
+void reconcile_kick(struct export *export);
 
 /* Forgets earlier failures: tries at once. */
-void reconcile_retry(struct managed *m);
+void reconcile_retry(struct export *export);
 
 /* Whether nothing more is going to happen by itself, but for tries to come. */
-bool reconcile_is_settled(const struct managed *m);
+bool reconcile_is_settled(const struct export *export);
 
 /*
  * Whether a worker that died had done no work worth the name, so that the next one may die
@@ -36,13 +36,7 @@ bool reconcile_is_settled(const struct managed *m);
  */
 bool reconcile_died_at_once(uint64_t lived_ms, uint64_t served);
 
-/* A struct worker_events of an export. */
-void reconcile_worker_ended(struct worker *worker, void *context);
-void reconcile_worker_grown(struct worker *worker, uint64_t size, void *context);
-int reconcile_worker_asks(struct worker *worker, const char *kind, const json_t *question,
-			  void *context);
-#define RECONCILE_WORKER_EVENTS(m)                                        \
-	.ended = reconcile_worker_ended, .grown = reconcile_worker_grown, \
-	.ask = reconcile_worker_asks, .context = (m)
+/* For export_worker_events. */
+extern const struct worker_events reconcile_worker_events;
 
 #endif

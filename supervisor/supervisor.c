@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "supervisor/supervisor.h"
+#include "supervisor/record.h"
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/log.h"
@@ -17,7 +18,7 @@
 struct supervisor_paths supervisor_paths;
 struct config supervisor_config;
 unsigned supervisor_config_number = 1;
-struct managed *supervisor_exports;
+struct export *supervisor_exports;
 
 /* Content that the service manager kept, until its export is found. */
 static struct stored {
@@ -28,100 +29,100 @@ static struct stored {
 
 /* ---- the table ---- */
 
-struct managed *supervisor_find(const char *name)
+struct export *supervisor_find(const char *name)
 {
 	static const char prefix[] = NAME_FOLDER "/";
 	char device[32];
 
 	if (!strncmp(name, prefix, sizeof(prefix) - 1))
 		name += sizeof(prefix) - 1;
-	for (struct managed *m = supervisor_exports; m; m = m->next) {
-		device_path(&m->device, device, sizeof(device));
-		if (!strcmp(m->name, name) ||
+	for (struct export *export = supervisor_exports; export; export = export->next) {
+		device_path(&export->device, device, sizeof(device));
+		if (!strcmp(export->name, name) ||
 		    (*device && (!strcmp(device, name) || !strcmp(device + 5, name))))
-			return m;
+			return export;
 	}
 	return NULL;
 }
 
-static void insert(struct managed *m)
+static void insert(struct export *export)
 {
-	m->next = supervisor_exports;
-	supervisor_exports = m;
+	export->next = supervisor_exports;
+	supervisor_exports = export;
 }
 
-int supervisor_add(const char *name, const char *uri, json_t *options, enum managed_origin origin,
-		   const struct owner *owner, struct managed **managed, struct error *err)
+int supervisor_add(const char *name, const char *uri, json_t *options, enum export_origin origin,
+		   const struct owner *owner, struct export **made, struct error *err)
 {
-	struct managed *m;
-	int ret = managed_create(&m, name, uri, options, origin, err);
+	struct export *export;
+	int ret = export_create(&export, name, uri, options, origin, err);
 
-	if (!ret && managed_has_record(m)) {
+	if (!ret && record_exists(export)) {
 		/* Of one that could not be read: there may be a device, and a server. */
 		ret = error_set(
 			err, EEXIST,
 			"%s: %s/%s.json is an earlier one's, and cannot be read: see to its "
 			"device ('ublkctl list' shows it as foreign), then remove that file",
-			name, managed_folder, name);
-		managed_destroy(m);
+			name, record_directory, name);
+		export_destroy(export);
 	}
 	if (ret)
 		return ret;
 	if (owner)
-		m->owner = *owner;
-	m->want = WANT_LIVE;
-	insert(m);
-	managed_note(m, NULL);
-	if (managed)
-		*managed = m;
-	reconcile_kick(m);
+		export->owner = *owner;
+	export->wanted.goal = GOAL_LIVE;
+	insert(export);
+	export_note(export, NULL);
+	if (made)
+		*made = export;
+	reconcile_kick(export);
 	return 0;
 }
 
-void supervisor_hold(struct managed *m)
+void supervisor_hold(struct export *export)
 {
-	m->users++;
+	export->users++;
 }
 
-void supervisor_release(struct managed *m)
+void supervisor_release(struct export *export)
 {
-	if (!--m->users && m->dropped)
-		managed_destroy(m);
+	if (!--export->users && export->dropped)
+		export_destroy(export);
 }
 
-static void drop(struct managed *m)
+static void drop(struct export *export)
 {
-	struct managed **at = &supervisor_exports;
+	struct export **at = &supervisor_exports;
 
-	while (*at != m)
+	while (*at != export)
 		at = &(*at)->next;
-	*at = m->next;
-	m->dropped = true;
-	m->users++;
-	supervisor_release(m);
+	*at = export->next;
+	export->dropped = true;
+	export->users++;
+	supervisor_release(export);
 }
 
-void supervisor_settle(struct managed *m)
+void supervisor_settle(struct export *export)
 {
-	while (!reconcile_is_settled(m))
-		fiber_wait(&m->moved, 0);
+	while (!reconcile_is_settled(export))
+		fiber_wait(&export->changed, 0);
 }
 
 void supervisor_settle_all(unsigned ms)
 {
 	uint64_t end = clock_ms() + ms, now;
-	struct managed *m = supervisor_exports;
+	struct export *export = supervisor_exports;
 
-	while (m && (now = clock_ms()) < end) {
-		if (reconcile_is_settled(m)) {
-			m = m->next;
+	while (export && (now = clock_ms()) < end) {
+		if (reconcile_is_settled(export)) {
+			export = export->next;
 			continue;
 		}
-		supervisor_hold(m);
-		fiber_wait(&m->moved, (unsigned)(end - now));
-		supervisor_release(m);
+		supervisor_hold(export);
+		fiber_wait(&export->changed, (unsigned)(end - now));
+		supervisor_release(export);
 		/* The list may be another one by now. */
-		m = supervisor_exports;
+		export = supervisor_exports;
 	}
 }
 
@@ -175,11 +176,11 @@ static unsigned nr_adopting;
 
 static void adopt_one(void *context)
 {
-	struct managed *m = context;
+	struct export *export = context;
 
-	flow_adopt(m);
-	m->keeping = false;
-	reconcile_kick(m);
+	flow_adopt(export);
+	export->reconciler.busy = false;
+	reconcile_kick(export);
 	nr_adopting--;
 	fiber_raise(&adopted);
 }
@@ -187,25 +188,25 @@ static void adopt_one(void *context)
 static void read_record(const char *file)
 {
 	char name[NAME_MAX_LENGTH + 1];
-	struct managed *m;
+	struct export *export;
 	struct error err;
 	size_t length = strlen(file);
 
-	if (managed_unwrite_unfinished(file))
+	if (record_remove_unfinished(file))
 		return;
 	if (length < 6 || length - 5 > NAME_MAX_LENGTH || strcmp(file + length - 5, ".json") != 0)
 		return;
 	snprintf(name, sizeof(name), "%.*s", (int)(length - 5), file);
-	if (managed_read(&m, name, &err)) {
+	if (record_read(&export, name, &err)) {
 		log_error(name, "%s: what it was about is not known, and left alone", err.text);
 		return;
 	}
-	m->memory_fd = stored_memory(name);
-	m->keeping = true;
-	insert(m);
+	export->storage.memory_fd = stored_memory(name);
+	export->reconciler.busy = true;
+	insert(export);
 	nr_adopting++;
-	if (fiber_start(adopt_one, m)) {
-		m->keeping = false;
+	if (fiber_start(adopt_one, export)) {
+		export->reconciler.busy = false;
 		nr_adopting--;
 		log_error(name, "no memory to take it on");
 	}
@@ -214,7 +215,7 @@ static void read_record(const char *file)
 void supervisor_adopt(void)
 {
 	struct dirent *entry;
-	DIR *dir = opendir(managed_folder);
+	DIR *dir = opendir(record_directory);
 
 	while (dir && (entry = readdir(dir)))
 		read_record(entry->d_name);
@@ -238,7 +239,7 @@ static json_t *options_of(const struct config_export *e)
 	return options;
 }
 
-static enum managed_origin origin_of(const struct config_export *e)
+static enum export_origin origin_of(const struct config_export *e)
 {
 	return e->written ? ORIGIN_PERSISTENT : ORIGIN_DECLARED;
 }
@@ -255,12 +256,12 @@ static int add_declared(const struct config_export *e, struct error *err)
 static void declare(const struct config_export *e, supervisor_result *result, void *context)
 {
 	static const char anew[] = "made anew, once its removal is done";
-	struct managed *m = supervisor_find(e->name);
-	enum managed_origin origin = origin_of(e);
+	struct export *export = supervisor_find(e->name);
+	enum export_origin origin = origin_of(e);
 	json_t *options;
 	struct error err;
 
-	if (!m) {
+	if (!export) {
 		if (add_declared(e, &err))
 			result(context, e->name, false, err.text);
 		else
@@ -268,15 +269,16 @@ static void declare(const struct config_export *e, supervisor_result *result, vo
 		return;
 	}
 	/* The file that a client had written goes with what that client removes. */
-	if (m->want == WANT_GONE && (m->origin != ORIGIN_PERSISTENT || origin != m->origin))
-		m->anew = true;
+	if (export->wanted.goal == GOAL_GONE &&
+	    (export->origin != ORIGIN_PERSISTENT || origin != export->origin))
+		export->wanted.recreate = true;
 	options = options_of(e);
-	if (managed_is_same(m, e->uri, options)) {
-		m->origin = origin;
-		m->owner = (struct owner){ 0 }; /* root says the same by now */
-		reconcile_retry(m);
-		result(context, e->name, true, m->anew ? anew : NULL);
-	} else if (m->anew) {
+	if (export_is_same(export, e->uri, options)) {
+		export->origin = origin;
+		export->owner = (struct owner){ 0 }; /* root says the same by now */
+		reconcile_retry(export);
+		result(context, e->name, true, export->wanted.recreate ? anew : NULL);
+	} else if (export->wanted.recreate) {
 		result(context, e->name, true, anew);
 	} else {
 		result(context, e->name, false,
@@ -291,27 +293,29 @@ static void declare(const struct config_export *e, supervisor_result *result, vo
 }
 
 /* By its fiber, whose last use of it this is. */
-static void gone(struct managed *m)
+static void gone(struct export *export)
 {
-	const struct config_export *e = m->anew ? config_find(&supervisor_config, m->name) : NULL;
+	const struct config_export *e =
+		export->wanted.recreate ? config_find(&supervisor_config, export->name) : NULL;
 	struct error err;
 
-	drop(m);
+	drop(export);
 	if (e)
 		add_declared(e, &err);
 }
 
 static void remove_undeclared(supervisor_result *result, void *context)
 {
-	for (struct managed *m = supervisor_exports; m; m = m->next) {
-		if (m->origin == ORIGIN_REQUESTED || m->want == WANT_GONE ||
-		    config_find(&supervisor_config, m->name))
+	for (struct export *export = supervisor_exports; export; export = export->next) {
+		if (export->origin == ORIGIN_REQUESTED || export->wanted.goal == GOAL_GONE ||
+		    config_find(&supervisor_config, export->name))
 			continue;
 		/* A device in use stays, and belongs to its users. */
-		m->origin = ORIGIN_REQUESTED;
-		m->want = WANT_GONE;
-		reconcile_kick(m);
-		result(context, m->name, true, "no longer declared: removed, unless it is in use");
+		export->origin = ORIGIN_REQUESTED;
+		export->wanted.goal = GOAL_GONE;
+		reconcile_kick(export);
+		result(context, export->name, true,
+		       "no longer declared: removed, unless it is in use");
 	}
 }
 
@@ -347,6 +351,7 @@ void supervisor_reload(supervisor_result *result, void *context)
 void supervisor_setup(void)
 {
 	reconcile_gone = gone;
+	export_worker_events = reconcile_worker_events;
 }
 
 /* ---- the end ---- */
@@ -354,28 +359,28 @@ void supervisor_setup(void)
 void supervisor_remove_all(bool force, supervisor_result *result, void *context)
 {
 	unsigned nr = 0, i = 0;
-	struct managed **all, *m;
+	struct export **all, *export;
 
-	for (m = supervisor_exports; m; m = m->next)
+	for (export = supervisor_exports; export; export = export->next)
 		nr++;
 	all = calloc(nr ? nr : 1, sizeof(*all));
 	if (!all)
 		return;
-	for (m = supervisor_exports; m; m = m->next) {
-		supervisor_hold(m);
-		all[i++] = m;
+	for (export = supervisor_exports; export; export = export->next) {
+		supervisor_hold(export);
+		all[i++] = export;
 		/* A client may have asked for more. */
-		m->force |= force;
-		m->anew = false;
-		m->want = WANT_GONE;
-		reconcile_kick(m);
+		export->wanted.force |= force;
+		export->wanted.recreate = false;
+		export->wanted.goal = GOAL_GONE;
+		reconcile_kick(export);
 	}
 	for (i = 0; i < nr; i++) {
-		m = all[i];
-		supervisor_settle(m);
-		result(context, m->name, m->state == EXPORT_GONE,
-		       m->state == EXPORT_GONE || !m->fault ? NULL : m->fault->text);
-		supervisor_release(m);
+		export = all[i];
+		supervisor_settle(export);
+		result(context, export->name, export->state == EXPORT_GONE,
+		       export->state == EXPORT_GONE || !export->fault ? NULL : export->fault->text);
+		supervisor_release(export);
 	}
 	free(all);
 }

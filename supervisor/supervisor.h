@@ -9,7 +9,7 @@
 #define UBLKD_SUPERVISOR_H
 
 #include "supervisor/config.h"
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
 
 /* Where things are; set once. */
 struct supervisor_paths {
@@ -27,25 +27,25 @@ extern unsigned supervisor_config_number;
 void supervisor_setup(void);
 
 /* The list of all, in no order. */
-extern struct managed *supervisor_exports;
+extern struct export *supervisor_exports;
 
 /* By name, "/dev/ublk/NAME", "/dev/ublkbN" or "ublkbN"; NULL: there is none. */
-struct managed *supervisor_find(const char *name);
+struct export *supervisor_find(const char *name);
 
 /*
  * Adds an export, and sets about making it; its files are opened with the rights of
  * owner (NULL: root's).  Returns 0, or -errno with err filled; options are released in
  * any case.
  */
-int supervisor_add(const char *name, const char *uri, json_t *options, enum managed_origin origin,
-		   const struct owner *owner, struct managed **managed, struct error *err);
+int supervisor_add(const char *name, const char *uri, json_t *options, enum export_origin origin,
+		   const struct owner *owner, struct export **made, struct error *err);
 
 /* Has it in hand over a wait; it is not freed meanwhile, but may be `dropped`. */
-void supervisor_hold(struct managed *m);
-void supervisor_release(struct managed *m);
+void supervisor_hold(struct export *export);
+void supervisor_release(struct export *export);
 
 /* Waits until nothing is under way for it. */
-void supervisor_settle(struct managed *m);
+void supervisor_settle(struct export *export);
 
 /*
  * Takes descriptors that the service manager kept: content of memory exports.  fd is

@@ -17,6 +17,7 @@
 #include "supervisor/host.h"
 #include "supervisor/heartbeat.h"
 #include "supervisor/reconcile.h"
+#include "supervisor/record.h"
 #include "supervisor/supervisor.h"
 #include "varlink/varlink.h"
 
@@ -147,13 +148,13 @@ static int make_state(struct error *err)
 	char *lock_path = path_in_state("lock");
 	int ret;
 
-	managed_folder = path_in_state("exports");
+	record_directory = path_in_state("exports");
 	worker_setup.folder = path_in_state("workers");
 	worker_setup.program = values[WORKER].text;
 	worker_setup.starter = path_in_state("worker");
 	ret = directory_make(values[STATE].text, 0755, err);
 	if (!ret)
-		ret = directory_make(managed_folder, 0700, err);
+		ret = directory_make(record_directory, 0700, err);
 	if (!ret)
 		ret = directory_make(worker_setup.folder, 0700, err);
 	if (!ret)
@@ -382,7 +383,7 @@ int main(int argc, char **argv)
 	loop = uv_default_loop();
 	fiber_setup(loop);
 	supervisor_setup();
-	managed_changed = api_tell_change;
+	export_changed = api_tell_change;
 	api_shut_down = stop_loop;
 	supervisor_paths = (struct supervisor_paths){ values[CONFIG].text, values[STATE].text };
 	config_load(values[CONFIG].text, &supervisor_config);

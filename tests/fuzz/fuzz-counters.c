@@ -18,7 +18,7 @@
 #include "engine/host_local.h"
 #include "common/log.h"
 #include "supervisor/describe.h"
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
 #include "tests/fuzz/seeds.h"
 
 #include <errno.h>
@@ -38,7 +38,7 @@ enum shape {
 	SHAPE_LATE = 32 /* the input comes once it is mapped */
 };
 
-static struct managed *export;
+static struct export *export;
 
 static void broken(const char *what)
 {
@@ -46,9 +46,9 @@ static void broken(const char *what)
 	abort();
 }
 
-static void ignore_change(struct managed *m)
+static void ignore_change(struct export *changed)
 {
-	(void)m;
+	(void)changed;
 }
 
 static void fill(void *to, size_t room, const uint8_t *data, size_t size)
@@ -63,7 +63,7 @@ static void use(unsigned nr_queues)
 	char *text;
 
 	export->device.info.nr_hw_queues = (uint16_t)nr_queues;
-	managed_look_lost(export);
+	export_check_lost(export);
 	stats = describe_stats(export);
 	text = json_dumps(stats, JSON_COMPACT);
 	if (!text || strpbrk(text, "\n\x1b"))
@@ -111,21 +111,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				   .nr_buckets = COUNTERS_BUCKETS };
 	if (!(shape & SHAPE_LATE))
 		fill((char *)mine + skipped, bytes - skipped, data, size);
-	export->counters = counters_map(fd, false);
-	if (export->counters && shape & SHAPE_UNSEALED)
+	export->worker.counters = counters_map(fd, false);
+	if (export->worker.counters && shape & SHAPE_UNSEALED)
 		broken("memory that can be taken away is used");
 	/* The header was checked: that means nothing from now on. */
-	if (export->counters) {
+	if (export->worker.counters) {
 		use(queues);
 		fill(mine, bytes, data, size);
 		use(queues);
-		counters_destroy(export->counters);
-		export->counters = NULL;
+		counters_destroy(export->worker.counters);
+		export->worker.counters = NULL;
 	}
 	munmap(mine, bytes);
 	close(fd);
-	export->lost = 0;
-	export->rates = (struct managed_rates){ 0 };
+	export->storage.lost = 0;
+	export->rates = (struct export_rates){ 0 };
 	return 0;
 }
 
@@ -151,8 +151,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		exit(0);
 	}
 	log_setup("fuzz", LOG_LEVEL_ERROR);
-	managed_changed = ignore_change;
-	if (managed_create(&export, "disk", "null:1M", json_object(), ORIGIN_REQUESTED, &err))
+	export_changed = ignore_change;
+	if (export_create(&export, "disk", "null:1M", json_object(), ORIGIN_REQUESTED, &err))
 		broken(err.text);
 	return 0;
 }

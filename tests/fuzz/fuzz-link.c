@@ -151,7 +151,6 @@ static int sleep_not(const struct timespec *request, struct timespec *rest)
 int worker_main(void);
 
 #define main               worker_main
-#define worker             worker_side
 #define sandbox_enter      no_sandbox
 #define sandbox_seal       no_seal
 #define spec_open          open_local_spec
@@ -168,7 +167,6 @@ int worker_main(void);
 #define nanosleep          sleep_not
 #include "worker/ublkd-worker.c"
 #undef main
-#undef worker
 #undef sandbox_enter
 #undef sandbox_seal
 #undef spec_open
@@ -511,7 +509,7 @@ static void check_answers(int link)
 
 static void try_worker(struct script script)
 {
-	struct worker_side w = {
+	struct self w = {
 		.start = -1, .listener = -1, .counters_fd = -1, .char_fd = -1, .link = -1
 	};
 	struct step step;

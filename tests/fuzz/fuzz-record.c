@@ -12,7 +12,8 @@
  */
 #include "common/error.h"
 #include "common/log.h"
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
+#include "supervisor/record.h"
 #include "tests/fuzz/seeds.h"
 
 #include <errno.h>
@@ -31,9 +32,9 @@ static void broken(const char *what)
 	abort();
 }
 
-static void ignore_change(struct managed *m)
+static void ignore_change(struct export *export)
 {
-	(void)m;
+	(void)export;
 }
 
 static void put(const void *data, size_t size)
@@ -45,47 +46,48 @@ static void put(const void *data, size_t size)
 	close(fd);
 }
 
-static void check_same(const struct managed *a, const struct managed *b)
+static void check_same(const struct export *a, const struct export *b)
 {
 	if (strcmp(a->uri, b->uri) != 0 || !json_equal(a->options, b->options) ||
-	    a->origin != b->origin || a->want != b->want || a->state != b->state ||
+	    a->origin != b->origin || a->wanted.goal != b->wanted.goal || a->state != b->state ||
 	    a->device.cookie != b->device.cookie || a->device.exists != b->device.exists ||
 	    memcmp(&a->owner, &b->owner, sizeof(a->owner)) != 0)
 		broken("a record says something else when it is written again");
-	if (a->device.exists &&
-	    (a->device.info.dev_id != b->device.info.dev_id ||
-	     a->device.info.nr_hw_queues != b->device.info.nr_hw_queues ||
-	     a->process.pid != b->process.pid || a->process.started != b->process.started ||
-	     strcmp(a->identity, b->identity) != 0 || a->limits.size != b->limits.size))
+	if (a->device.exists && (a->device.info.dev_id != b->device.info.dev_id ||
+				 a->device.info.nr_hw_queues != b->device.info.nr_hw_queues ||
+				 a->worker.process.pid != b->worker.process.pid ||
+				 a->worker.process.started != b->worker.process.started ||
+				 strcmp(a->storage.identity, b->storage.identity) != 0 ||
+				 a->storage.limits.size != b->storage.limits.size))
 		broken("a device is another one when its record is written again");
 }
 
-static void check_paths(const struct managed *m)
+static void check_paths(const struct export *export)
 {
-	if (m->process.pid < 0)
+	if (export->worker.process.pid < 0)
 		broken("a process whose number is a group of processes");
-	if ((unsigned)m->state >= EXPORT_STATES)
+	if ((unsigned)export->state >= EXPORT_STATES)
 		broken("a state that there is not");
-	if (m->device.exists && !m->limits.logical_block)
+	if (export->device.exists && !export->storage.limits.logical_block)
 		broken("a device without blocks");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct managed *m = NULL, *again = NULL;
+	struct export *export = NULL, *again = NULL;
 	struct error err = { 0 };
 
 	put(data, size);
-	if (!managed_read(&m, "disk", &err)) {
-		check_paths(m);
+	if (!record_read(&export, "disk", &err)) {
+		check_paths(export);
 		/* An identity may have been cut. */
-		if (managed_write(m, &err))
+		if (record_write(export, &err))
 			broken(err.text);
-		if (managed_read(&again, "disk", &err))
+		if (record_read(&again, "disk", &err))
 			broken("its own record is refused");
-		check_same(m, again);
-		managed_destroy(again);
-		managed_destroy(m);
+		check_same(export, again);
+		export_destroy(again);
+		export_destroy(export);
 		uv_run(uv_default_loop(), UV_RUN_NOWAIT);
 	} else if (!*err.text || strchr(err.text, '\n')) {
 		broken("a refusal that is not one line");
@@ -101,29 +103,30 @@ static void write_seeds(const char *where)
 
 	for (unsigned i = 0; i < 4; i++)
 		for (unsigned has_device = 0; has_device < 2; has_device++) {
-			struct managed *m;
+			struct export *export;
 			ssize_t n;
 			int fd;
 
-			if (managed_create(&m, "disk", uris[i], json_pack("{s:s}", "queues", "2"),
-					   ORIGIN_REQUESTED, &err))
+			if (export_create(&export, "disk", uris[i],
+					  json_pack("{s:s}", "queues", "2"), ORIGIN_REQUESTED,
+					  &err))
 				broken(err.text);
-			m->state = has_device ? EXPORT_LIVE : EXPORT_DECLARED;
-			m->device.exists = has_device;
-			m->device.cookie = 0x1234;
-			m->device.info.nr_hw_queues = 2;
-			m->limits = (struct backend_limits){ .size = 1 << 30,
-							     .logical_block = 512,
-							     .physical_block = 4096 };
-			m->process.pid = 7;
-			m->owner = (struct owner){ i, i, i ? 1 : 0, { i } };
-			if (managed_write(m, &err))
+			export->state = has_device ? EXPORT_LIVE : EXPORT_DECLARED;
+			export->device.exists = has_device;
+			export->device.cookie = 0x1234;
+			export->device.info.nr_hw_queues = 2;
+			export->storage.limits = (struct backend_limits){ .size = 1 << 30,
+									  .logical_block = 512,
+									  .physical_block = 4096 };
+			export->worker.process.pid = 7;
+			export->owner = (struct owner){ i, i, i ? 1 : 0, { i } };
+			if (record_write(export, &err))
 				broken(err.text);
 			fd = open(path, O_RDONLY | O_CLOEXEC);
 			n = read(fd, text, sizeof(text));
 			close(fd);
 			seeds_write(where, text, n > 0 ? (size_t)n : 0);
-			managed_destroy(m);
+			export_destroy(export);
 		}
 }
 
@@ -141,8 +144,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		broken("no folder for records");
 	atexit(clean);
 	snprintf(path, sizeof(path), "%s/disk.json", folder);
-	managed_folder = folder;
-	managed_changed = ignore_change;
+	record_directory = folder;
+	export_changed = ignore_change;
 	log_setup("fuzz", LOG_LEVEL_ERROR);
 	if (seeds) {
 		write_seeds(seeds);

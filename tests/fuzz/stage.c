@@ -434,7 +434,7 @@ int stage_open(const char *words, unsigned queues, bool read_only, stage_others 
 		stage_close();
 		return ret;
 	}
-	e->served = true;
+	e->was_live = true;
 	return 0;
 
 forget:

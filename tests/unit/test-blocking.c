@@ -6,7 +6,7 @@
 #include "supervisor/fiber.h"
 #include "supervisor/host.h"
 #include "supervisor/blocking.h"
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"
 #include "tests/unit/test.h"
@@ -285,23 +285,23 @@ static void test_opens_with_the_rights_of_the_owner(void **state)
 
 /* ---- what a worker asks for ---- */
 
-static struct managed *managed_of(const char *uri, const char *option)
+static struct export *export_of_uri(const char *uri, const char *option)
 {
 	json_t *options = json_object();
-	struct managed *m = NULL;
+	struct export *export = NULL;
 	struct error err = { 0 };
 
 	if (option)
 		json_object_set_new(options, option, json_null());
-	if (managed_create(&m, "a", uri, options, ORIGIN_REQUESTED, &err))
+	if (export_create(&export, "a", uri, options, ORIGIN_REQUESTED, &err))
 		fail_msg("%s", err.text);
-	return m;
+	return export;
 }
 
-static int asks(struct managed *m, const char *kind, const char *path, int flags)
+static int asks(struct export *export, const char *kind, const char *path, int flags)
 {
 	json_t *question = json_pack("{s:s, s:i}", "path", path, "flags", flags);
-	int fd = host_answer(m, kind, question);
+	int fd = host_answer(export, kind, question);
 
 	json_decref(question);
 	if (fd > 0)
@@ -313,29 +313,29 @@ static int asks(struct managed *m, const char *kind, const char *path, int flags
 static void nothing_else_is_given(void)
 {
 	char file[PATH_MAX], another[PATH_MAX];
-	struct managed *m;
+	struct export *export;
 
 	snprintf(file, sizeof(file), "%s", temp_path("disk"));
 	snprintf(another, sizeof(another), "%s", temp_path("another"));
 	close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 	close(open(another, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-	m = managed_of(file, NULL);
-	assert_int_equal(asks(m, "open", file, O_RDWR), 0);
-	assert_int_equal(asks(m, "open", another, O_RDONLY), -EACCES);
-	assert_int_equal(asks(m, "remove", file, 0), -EACCES);
-	assert_int_equal(asks(m, "remove", another, 0), -EACCES);
-	assert_int_equal(asks(m, "connect", another, 0), -EACCES);
-	assert_int_equal(asks(m, "memory", file, 0), -EACCES);
-	assert_int_equal(asks(m, "anything", file, 0), -ENOSYS);
+	export = export_of_uri(file, NULL);
+	assert_int_equal(asks(export, "open", file, O_RDWR), 0);
+	assert_int_equal(asks(export, "open", another, O_RDONLY), -EACCES);
+	assert_int_equal(asks(export, "remove", file, 0), -EACCES);
+	assert_int_equal(asks(export, "remove", another, 0), -EACCES);
+	assert_int_equal(asks(export, "connect", another, 0), -EACCES);
+	assert_int_equal(asks(export, "memory", file, 0), -EACCES);
+	assert_int_equal(asks(export, "anything", file, 0), -ENOSYS);
 	/* The rights are those of whoever has made the export. */
-	m->owner = (struct owner){ .uid = 12345, .gid = 12345 };
+	export->owner = (struct owner){ .uid = 12345, .gid = 12345 };
 	if (!geteuid())
-		assert_int_equal(asks(m, "open", file, O_RDWR), -EACCES);
-	managed_destroy(m);
-	m = managed_of(file, "read-only");
-	assert_int_equal(asks(m, "open", file, O_RDONLY), 0);
-	assert_int_equal(asks(m, "open", file, O_RDWR), -EACCES);
-	managed_destroy(m);
+		assert_int_equal(asks(export, "open", file, O_RDWR), -EACCES);
+	export_destroy(export);
+	export = export_of_uri(file, "read-only");
+	assert_int_equal(asks(export, "open", file, O_RDONLY), 0);
+	assert_int_equal(asks(export, "open", file, O_RDWR), -EACCES);
+	export_destroy(export);
 	assert_int_equal(access(file, F_OK) || access(another, F_OK), 0);
 }
 
@@ -348,13 +348,13 @@ static void test_a_worker_is_given_nothing_but_its_exports(void **state)
 /* The content of a device that lives is the one that it has. */
 static void memory_is_not_replaced(void)
 {
-	struct managed *m = managed_of("memory:1M", NULL);
+	struct export *export = export_of_uri("memory:1M", NULL);
 
-	m->state = EXPORT_LIVE;
-	assert_int_equal(asks(m, "memory", "", 0), -EACCES);
-	m->state = EXPORT_RECOVERING;
-	assert_int_equal(asks(m, "memory", "", 0), -ENODATA);
-	managed_destroy(m);
+	export->state = EXPORT_LIVE;
+	assert_int_equal(asks(export, "memory", "", 0), -EACCES);
+	export->state = EXPORT_RECOVERING;
+	assert_int_equal(asks(export, "memory", "", 0), -ENODATA);
+	export_destroy(export);
 }
 
 static void test_memory_is_given_to_a_new_device_only(void **state)

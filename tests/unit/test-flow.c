@@ -10,9 +10,10 @@
 #include "supervisor/flow.h"
 #include "supervisor/flow_parts.h"
 #include "supervisor/reconcile.h"
+#include "supervisor/record.h"
 #include "supervisor/blocking.h"
 #include "supervisor/control_async.h"
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
 #include "supervisor/worker_socket.h"
 #include "tests/unit/fake-kernel.h"
 #include "tests/unit/test.h"
@@ -206,10 +207,10 @@ const char *blocking_reason(int code)
 /* ---- the tests ---- */
 
 static char folder[64];
-static struct managed *m;
+static struct export *export;
 static struct error err;
 
-static void ignore(struct managed *changed)
+static void ignore(struct export *changed)
 {
 	(void)changed;
 }
@@ -229,8 +230,9 @@ static int setup(void **state)
 	(void)state;
 	snprintf(folder, sizeof(folder), "/tmp/ublkd-test-XXXXXX");
 	assert_non_null(mkdtemp(folder));
-	managed_folder = folder;
-	managed_changed = ignore;
+	record_directory = folder;
+	export_changed = ignore;
+	export_worker_events = reconcile_worker_events;
 	worker_setup = (struct worker_setup){
 		.program = "/proc/self/exe",
 		.starter = "/nonexistent",
@@ -243,19 +245,19 @@ static int setup(void **state)
 	fake_start(&fake_linux_7_2);
 	assert_int_equal(control_open(&driver, 2000, &err), 0);
 	assert_int_equal(
-		managed_create(&m, "a", "memory:1M", json_object(), ORIGIN_REQUESTED, &err), 0);
-	m->state = EXPORT_RECOVERING;
-	m->device.exists = true;
-	m->device.cookie = 1;
-	m->keeping = true;
+		export_create(&export, "a", "memory:1M", json_object(), ORIGIN_REQUESTED, &err), 0);
+	export->state = EXPORT_RECOVERING;
+	export->device.exists = true;
+	export->device.cookie = 1;
+	export->reconciler.busy = true;
 	return 0;
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	managed_unwrite(m);
-	managed_destroy(m);
+	record_remove(export);
+	export_destroy(export);
 	worker_socket_remove("a");
 	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
 	control_close(&driver);
@@ -267,7 +269,7 @@ static struct worker *start(void)
 {
 	struct worker *w = NULL;
 
-	if (worker_start(&w, "a", &(struct worker_events){ RECONCILE_WORKER_EVENTS(m) }, &err))
+	if (worker_start(&w, "a", &export->worker.events, &err))
 		fail_msg("%s", err.text);
 	return w;
 }
@@ -294,16 +296,16 @@ static void fails_to_recover(void)
 {
 	struct worker *held = start();
 
-	m->worker = held;
-	m->holding = true;
+	export->worker.handle = held;
+	export->worker.holding = true;
 	for (unsigned i = 0; i < 2; i++) {
-		assert_int_equal(flow_recover(m, start(), &err), -ENODEV);
-		assert_ptr_equal(m->worker, held);
-		assert_true(m->holding);
+		assert_int_equal(flow_recover(export, start(), &err), -ENODEV);
+		assert_ptr_equal(export->worker.handle, held);
+		assert_true(export->worker.holding);
 		assert_true(worker_is_there(held));
 	}
 	end(held);
-	m->worker = NULL;
+	export->worker.handle = NULL;
 }
 
 static void test_the_memory_is_kept_until_a_recovery_succeeds(void **state)
@@ -315,21 +317,22 @@ static void test_the_memory_is_kept_until_a_recovery_succeeds(void **state)
 static void publishes(void)
 {
 	struct worker *held = start(), *found = NULL;
-	struct worker_events events = { RECONCILE_WORKER_EVENTS(m) };
 
 	assert_int_equal(worker_publish(held, &err), 0);
-	m->process = worker_process(held);
-	m->worker = start();
+	export->worker.process = worker_process(held);
+	export->worker.handle = start();
 	assert_true(worker_is_there(held));
-	assert_int_equal(flow_publish(m, held, &err), 0);
+	assert_int_equal(flow_publish(export, held, &err), 0);
 	assert_int_equal(worker_finish(held, WAIT_MS), 0);
 	worker_forget(held);
-	assert_int_equal(m->process.pid, worker_pid(m->worker));
-	assert_int_equal(worker_adopt(&found, "a", &m->process, 0, &events, &err), 0);
-	assert_int_equal(worker_pid(found), m->process.pid);
+	assert_int_equal(export->worker.process.pid, worker_pid(export->worker.handle));
+	assert_int_equal(worker_adopt(&found, "a", &export->worker.process, 0,
+				      &export->worker.events, &err),
+			 0);
+	assert_int_equal(worker_pid(found), export->worker.process.pid);
 	worker_forget(found);
-	end(m->worker);
-	m->worker = NULL;
+	end(export->worker.handle);
+	export->worker.handle = NULL;
 }
 
 static void test_one_that_is_published_takes_the_place(void **state)
@@ -341,8 +344,7 @@ static void test_one_that_is_published_takes_the_place(void **state)
 /* Whether the process is there; not any more, then. */
 static bool is_left(const struct worker_process *process)
 {
-	const struct worker_events events = { RECONCILE_WORKER_EVENTS(m) };
-	struct worker *w = worker_adopt_known("a", process, &events);
+	struct worker *w = worker_adopt_known("a", process, &export->worker.events);
 
 	if (w)
 		end(w);
@@ -363,11 +365,11 @@ static void adopt_after(bool published)
 		assert_int_equal(worker_publish(fresh, &err), 0);
 	worker_forget(held);
 	worker_forget(fresh);
-	m->process = was;
-	m->state = EXPORT_RECOVERING;
-	flow_adopt(m);
-	assert_int_equal(m->state, EXPORT_DECLARED);
-	assert_null(m->worker);
+	export->worker.process = was;
+	export->state = EXPORT_RECOVERING;
+	flow_adopt(export);
+	assert_int_equal(export->state, EXPORT_DECLARED);
+	assert_null(export->worker.handle);
 	assert_int_equal(is_left(&was) + is_left(&is), 0);
 	snprintf(path, sizeof(path), "%s/a.new", folder);
 	assert_int_equal(access(path, F_OK), -1);
@@ -375,7 +377,7 @@ static void adopt_after(bool published)
 
 static void adopts_both(void)
 {
-	m->device.exists = false;
+	export->device.exists = false;
 	adopt_after(false);
 	adopt_after(true);
 }
@@ -396,16 +398,16 @@ static void adopts_content(void)
 	assert_int_equal(bind(manager, (struct sockaddr *)&at, sizeof(at)), 0);
 	setenv("NOTIFY_SOCKET", at.sun_path, 1);
 	setenv(HAS_CONTENT, "1", 1);
-	m->worker = start();
+	export->worker.handle = start();
 	unsetenv(HAS_CONTENT);
-	assert_int_equal(worker_publish(m->worker, &err), 0);
-	worker_forget(m->worker);
-	m->worker = NULL;
-	m->device.exists = false;
-	flow_adopt(m);
+	assert_int_equal(worker_publish(export->worker.handle, &err), 0);
+	worker_forget(export->worker.handle);
+	export->worker.handle = NULL;
+	export->device.exists = false;
+	flow_adopt(export);
 	unsetenv("NOTIFY_SOCKET");
 	unlink(at.sun_path);
-	assert_true(m->memory_fd >= 0);
+	assert_true(export->storage.memory_fd >= 0);
 	assert_true(recv(manager, text, sizeof(text) - 1, 0) > 0);
 	assert_string_equal(text, "FDSTORE=1\nFDNAME=memory-a\nFDPOLL=0");
 	close(manager);
@@ -423,23 +425,23 @@ static void wait_no_more(uv_timer_t *timer)
 {
 	(void)timer;
 	waited = true;
-	worker_kill(m->worker);
+	worker_kill(export->worker.handle);
 }
 
 static void ends_a_holder(void)
 {
 	uv_timer_t timer;
 
-	m->worker = start();
-	m->holding = true;
+	export->worker.handle = start();
+	export->worker.holding = true;
 	uv_timer_init(uv_default_loop(), &timer);
 	uv_timer_start(&timer, wait_no_more, WAIT_MS, 0);
-	assert_int_equal(flow_end_worker(m, 2 * WAIT_MS, &err), 0);
+	assert_int_equal(flow_end_worker(export, 2 * WAIT_MS, &err), 0);
 	uv_close((uv_handle_t *)&timer, NULL);
 	fiber_sleep(1);
 	assert_false(waited);
-	assert_false(m->holding);
-	assert_null(m->worker);
+	assert_false(export->worker.holding);
+	assert_null(export->worker.handle);
 }
 
 static void test_who_holds_is_not_waited_for(void **state)
@@ -452,19 +454,19 @@ static void dies_meanwhile(void)
 {
 	struct worker *held = start();
 
-	m->worker = start();
-	m->failing = true;
-	m->control.abort = 0;
+	export->worker.handle = start();
+	export->worker.command_waits = true;
+	export->control.abort = 0;
 	assert_int_equal(worker_finish(held, 0), 0);
 	/* Whoever waits for an end goes on first; then others hear of it. */
 	fiber_sleep(1);
-	assert_int_equal(m->control.abort, 0);
-	assert_int_equal(worker_finish(m->worker, 0), 0);
+	assert_int_equal(export->control.abort, 0);
+	assert_int_equal(worker_finish(export->worker.handle, 0), 0);
 	fiber_sleep(1);
-	assert_int_equal(m->control.abort, 1);
+	assert_int_equal(export->control.abort, 1);
 	worker_forget(held);
-	end(m->worker);
-	m->worker = NULL;
+	end(export->worker.handle);
+	export->worker.handle = NULL;
 }
 
 static void test_only_its_own_death_ends_a_command(void **state)
@@ -477,70 +479,70 @@ static void opens_with_shape(void)
 {
 	struct backend_limits limits;
 	unsigned nr_queues, depth;
-	char identity[sizeof(m->identity)];
+	char identity[sizeof(export->storage.identity)];
 
 	setenv(OPENS, "1", 1);
-	m->worker = start();
+	export->worker.handle = start();
 	unsetenv(OPENS);
 	/* Its counters as well, where they were lost. */
-	assert_int_equal(flow_create_counters(m, &err), 0);
-	assert_int_equal(counters_nr_queues(m->counters), 3000);
-	assert_int_equal(flow_open(m, &limits, identity, &nr_queues, &depth, &err), 0);
+	assert_int_equal(flow_create_counters(export, &err), 0);
+	assert_int_equal(counters_nr_queues(export->worker.counters), 3000);
+	assert_int_equal(flow_open(export, &limits, identity, &nr_queues, &depth, &err), 0);
 	assert_int_equal(nr_queues, 3000);
 	assert_int_equal(depth, 4000);
 	/* A new one: as many as there is room to count, whatever CPUs there are by now. */
-	m->device.exists = false;
-	assert_int_equal(flow_open(m, &limits, identity, &nr_queues, &depth, &err), 0);
+	export->device.exists = false;
+	assert_int_equal(flow_open(export, &limits, identity, &nr_queues, &depth, &err), 0);
 	assert_int_equal(nr_queues, 3000);
 	assert_int_equal(depth, 128);
-	flow_drop_counters(m);
-	end(m->worker);
-	m->worker = NULL;
+	flow_drop_counters(export);
+	end(export->worker.handle);
+	export->worker.handle = NULL;
 }
 
 /* More queues than this machine has CPUs, and another depth than the default. */
 static void test_a_device_keeps_its_shape(void **state)
 {
 	(void)state;
-	m->device.info.nr_hw_queues = 3000;
-	m->device.info.queue_depth = 4000;
-	m->device.max_io = 4096;
+	export->device.info.nr_hw_queues = 3000;
+	export->device.info.queue_depth = 4000;
+	export->device.max_io = 4096;
 	in_fiber(opens_with_shape);
 }
 
 /* The state of an export whose worker has died nine times in a row, and dies again. */
 static enum export_state after_the_tenth_death(int64_t lived_ms, uint64_t served)
 {
-	m->worker = start();
-	assert_int_equal(worker_finish(m->worker, 0), 0);
-	m->state = EXPORT_LIVE;
-	m->failures = 9;
-	m->given_up = false;
-	m->live_since_ms = clock_ms() - (uint64_t)lived_ms;
-	m->live_served = managed_served(m);
-	counters_queue(m->counters, 1)->op[IO_WRITE].completed += served;
+	export->worker.handle = start();
+	assert_int_equal(worker_finish(export->worker.handle, 0), 0);
+	export->state = EXPORT_LIVE;
+	export->reconciler.failures = 9;
+	export->reconciler.given_up = false;
+	export->worker.live_since_ms = clock_ms() - (uint64_t)lived_ms;
+	export->worker.live_served = export_served(export);
+	counters_queue(export->worker.counters, 1)->op[IO_WRITE].completed += served;
 	/* So that no recovery is tried. */
-	m->want = WANT_SUSPENDED;
-	m->keeping = false;
-	reconcile_kick(m);
-	while (m->keeping)
-		fiber_wait(&m->moved, 1000);
-	m->keeping = true;
-	worker_forget(m->worker);
-	m->worker = NULL;
-	assert_int_equal(m->failures, m->state == EXPORT_FAILED ? 10 : 0);
-	return m->state;
+	export->wanted.goal = GOAL_SUSPENDED;
+	export->reconciler.busy = false;
+	reconcile_kick(export);
+	while (export->reconciler.busy)
+		fiber_wait(&export->changed, 1000);
+	export->reconciler.busy = true;
+	worker_forget(export->worker.handle);
+	export->worker.handle = NULL;
+	assert_int_equal(export->reconciler.failures, export->state == EXPORT_FAILED ? 10 : 0);
+	return export->state;
 }
 
 static void dies_often(void)
 {
-	assert_int_equal(flow_create_counters(m, &err), 0);
+	assert_int_equal(flow_create_counters(export, &err), 0);
 	/* The export becomes live in a minute only: however slow this test is, it died at once. */
 	assert_int_equal(after_the_tenth_death(-60000, 0), EXPORT_FAILED);
 	assert_int_equal(after_the_tenth_death(-60000, 1000000), EXPORT_FAILED);
 	assert_int_equal(after_the_tenth_death(4000, 100), EXPORT_SUSPENDED);
 	assert_int_equal(after_the_tenth_death(60000, 0), EXPORT_SUSPENDED);
-	flow_drop_counters(m);
+	flow_drop_counters(export);
 }
 
 static void test_a_worker_that_served_has_not_died_in_a_row(void **state)
@@ -551,8 +553,8 @@ static void test_a_worker_that_served_has_not_died_in_a_row(void **state)
 	assert_true(reconcile_died_at_once(9999, 99));
 	assert_false(reconcile_died_at_once(2000, 100));
 	assert_false(reconcile_died_at_once(10000, 0));
-	m->device.info.nr_hw_queues = 2;
-	m->device.info.queue_depth = 8;
+	export->device.info.nr_hw_queues = 2;
+	export->device.info.queue_depth = 8;
 	in_fiber(dies_often);
 }
 
@@ -567,10 +569,10 @@ static void begins_recovery(void)
 	ready = start();
 	unsetenv(OPENS);
 	fake_refuse(UBLK_CTRL_START_USER_RECOVERY, EIO);
-	assert_int_equal(flow_recover(m, ready, &err), -EIO);
+	assert_int_equal(flow_recover(export, ready, &err), -EIO);
 	assert_int_equal(fake_last_command(&payload), UBLK_CTRL_START_USER_RECOVERY);
 	assert_string_equal(done, expected);
-	flow_drop_counters(m);
+	flow_drop_counters(export);
 }
 
 /* A device whose worker has died; what is done before the kernel is told of the next one. */
@@ -579,19 +581,19 @@ static void recovers_on(const struct fake_kernel *kernel, const char *steps)
 	release = kernel;
 	expected = steps;
 	done[0] = 0;
-	m->device.info = (struct ublk_dev_info){ .dev_id = UBLK_ID_AUTO,
-						 .nr_hw_queues = 1,
-						 .queue_depth = 4,
-						 .max_io_buf_bytes = 4096,
-						 .server_flags = m->device.cookie,
-						 .flags = UBLK_FEAT_RECOVERY };
-	m->device.max_io = 4096;
-	m->limits = stub_limits;
-	assert_int_equal(params_complete_limits(&m->limits, &err), 0);
-	assert_int_equal(control_add(&driver, &m->device.info, &err), 0);
-	fake_quiesce(m->device.info.dev_id);
+	export->device.info = (struct ublk_dev_info){ .dev_id = UBLK_ID_AUTO,
+						      .nr_hw_queues = 1,
+						      .queue_depth = 4,
+						      .max_io_buf_bytes = 4096,
+						      .server_flags = export->device.cookie,
+						      .flags = UBLK_FEAT_RECOVERY };
+	export->device.max_io = 4096;
+	export->storage.limits = stub_limits;
+	assert_int_equal(params_complete_limits(&export->storage.limits, &err), 0);
+	assert_int_equal(control_add(&driver, &export->device.info, &err), 0);
+	fake_quiesce(export->device.info.dev_id);
 	in_fiber(begins_recovery);
-	assert_int_equal(control_delete(&driver, m->device.info.dev_id, &err), 0);
+	assert_int_equal(control_delete(&driver, export->device.info.dev_id, &err), 0);
 	release = &fake_linux_7_2;
 }
 
@@ -607,18 +609,18 @@ static void test_6_12_is_done_with_a_dead_worker_before_the_next(void **state)
 /* Data beyond a smaller size is lost: no backend's news shrinks a device, nor an unforced wish. */
 static void keeps_its_size(void)
 {
-	m->limits = stub_limits;
-	assert_int_equal(flow_grow(m, stub_limits.size, &err), 0);
-	assert_int_equal(flow_grow(m, stub_limits.size + 511, &err), 0);
-	assert_int_equal(flow_grow(m, 4096, &err), 0);
-	assert_int_equal(flow_resize(m, 4096, false, &err), -EINVAL);
+	export->storage.limits = stub_limits;
+	assert_int_equal(flow_grow(export, stub_limits.size, &err), 0);
+	assert_int_equal(flow_grow(export, stub_limits.size + 511, &err), 0);
+	assert_int_equal(flow_grow(export, 4096, &err), 0);
+	assert_int_equal(flow_resize(export, 4096, false, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "--force"));
-	assert_int_equal(flow_resize(m, 4097, true, &err), -EINVAL);
-	assert_int_equal(flow_resize(m, stub_limits.size + 1, false, &err), -EINVAL);
-	assert_int_equal(m->limits.size, stub_limits.size);
+	assert_int_equal(flow_resize(export, 4097, true, &err), -EINVAL);
+	assert_int_equal(flow_resize(export, stub_limits.size + 1, false, &err), -EINVAL);
+	assert_int_equal(export->storage.limits.size, stub_limits.size);
 	release = &fake_linux_6_12;
-	assert_int_equal(flow_grow(m, 2 * stub_limits.size, &err), -EOPNOTSUPP);
-	assert_int_equal(flow_resize(m, 4096, true, &err), -EOPNOTSUPP);
+	assert_int_equal(flow_grow(export, 2 * stub_limits.size, &err), -EOPNOTSUPP);
+	assert_int_equal(flow_resize(export, 4096, true, &err), -EOPNOTSUPP);
 	release = &fake_linux_7_2;
 }
 
@@ -630,28 +632,28 @@ static void test_a_device_keeps_its_size_unless_told(void **state)
 
 static void reconcile(void)
 {
-	m->keeping = false;
-	reconcile_kick(m);
-	while (m->keeping)
-		fiber_wait(&m->moved, 1000);
-	m->keeping = true;
+	export->reconciler.busy = false;
+	reconcile_kick(export);
+	while (export->reconciler.busy)
+		fiber_wait(&export->changed, 1000);
+	export->reconciler.busy = true;
 }
 
 /* Nobody but the user says whether it is to be made again, with what is mounted on it. */
 static void loses_its_device(void)
 {
-	m->device.info.nr_hw_queues = 1;
-	m->device.info.queue_depth = 8;
-	m->want = WANT_LIVE;
+	export->device.info.nr_hw_queues = 1;
+	export->device.info.queue_depth = 8;
+	export->wanted.goal = GOAL_LIVE;
 	reconcile();
-	assert_int_equal(m->state, EXPORT_DECLARED);
-	assert_false(m->device.exists);
-	assert_true(m->given_up);
-	assert_false(m->force);
-	assert_non_null(m->fault);
-	assert_non_null(strstr(m->fault->text, "stopped or removed by another program"));
+	assert_int_equal(export->state, EXPORT_DECLARED);
+	assert_false(export->device.exists);
+	assert_true(export->reconciler.given_up);
+	assert_false(export->wanted.force);
+	assert_non_null(export->fault);
+	assert_non_null(strstr(export->fault->text, "stopped or removed by another program"));
 	reconcile();
-	assert_int_equal(m->state, EXPORT_DECLARED);
+	assert_int_equal(export->state, EXPORT_DECLARED);
 }
 
 static void test_a_device_that_another_program_removed_is_given_up(void **state)
@@ -662,29 +664,29 @@ static void test_a_device_that_another_program_removed_is_given_up(void **state)
 
 static void hears_of_growth(void)
 {
-	assert_int_equal(flow_create_counters(m, &err), 0);
-	m->limits = stub_limits;
-	m->worker = start();
-	m->state = EXPORT_LIVE;
-	m->want = WANT_LIVE;
-	m->grow_to = 2 * stub_limits.size;
+	assert_int_equal(flow_create_counters(export, &err), 0);
+	export->storage.limits = stub_limits;
+	export->worker.handle = start();
+	export->state = EXPORT_LIVE;
+	export->wanted.goal = GOAL_LIVE;
+	export->storage.grown_to = 2 * stub_limits.size;
 	release = &fake_linux_6_12;
 	reconcile();
 	release = &fake_linux_7_2;
 	/* Once, and not each time that something happens. */
-	assert_int_equal(m->grow_to, 0);
-	assert_int_equal(m->limits.size, stub_limits.size);
-	assert_int_equal(m->state, EXPORT_LIVE);
-	end(m->worker);
-	m->worker = NULL;
-	flow_drop_counters(m);
+	assert_int_equal(export->storage.grown_to, 0);
+	assert_int_equal(export->storage.limits.size, stub_limits.size);
+	assert_int_equal(export->state, EXPORT_LIVE);
+	end(export->worker.handle);
+	export->worker.handle = NULL;
+	flow_drop_counters(export);
 }
 
 static void test_growth_that_the_kernel_cannot_follow_changes_nothing(void **state)
 {
 	(void)state;
-	m->device.info.nr_hw_queues = 1;
-	m->device.info.queue_depth = 8;
+	export->device.info.nr_hw_queues = 1;
+	export->device.info.queue_depth = 8;
 	in_fiber(hears_of_growth);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "supervisor/api.h"
 #include "supervisor/reconcile.h"
+#include "supervisor/record.h"
 #include "supervisor/supervisor.h"
 #include "tests/unit/test.h"
 
@@ -12,22 +13,22 @@
 #include <sys/stat.h>
 
 static char folder[64];
-static struct managed *m;
+static struct export *export;
 static char told[200];
 
-static void ignore(struct managed *changed)
+static void ignore(struct export *changed)
 {
 	(void)changed;
 }
 
-static struct managed *make(const char *name, enum managed_origin origin)
+static struct export *make(const char *name, enum export_origin origin)
 {
-	struct managed *made = NULL;
+	struct export *made = NULL;
 	struct error err = { 0 };
 
-	if (managed_create(&made, name, "null:4M", json_object(), origin, &err))
+	if (export_create(&made, name, "null:4M", json_object(), origin, &err))
 		fail_msg("%s", err.text);
-	made->keeping = true;
+	made->reconciler.busy = true;
 	made->next = supervisor_exports;
 	supervisor_exports = made;
 	return made;
@@ -70,8 +71,8 @@ static int setup(void **state)
 	(void)state;
 	snprintf(folder, sizeof(folder), "/tmp/ublkd-test-XXXXXX");
 	assert_non_null(mkdtemp(folder));
-	managed_folder = folder;
-	managed_changed = ignore;
+	record_directory = folder;
+	export_changed = ignore;
 	supervisor_paths = (struct supervisor_paths){ folder, folder };
 	told[0] = 0;
 	fiber_setup(uv_default_loop());
@@ -97,11 +98,11 @@ static void note(void *context, const char *name, bool done, const char *message
 /* Its removal is done, or has failed. */
 static void end_removal(enum export_state state)
 {
-	struct managed *ended = m;
+	struct export *ended = export;
 
-	m->state = state;
-	m->keeping = false;
-	fiber_raise(&m->moved);
+	export->state = state;
+	export->reconciler.busy = false;
+	fiber_raise(&export->changed);
 	if (state == EXPORT_GONE)
 		reconcile_gone(ended);
 }
@@ -116,15 +117,15 @@ static void test_a_removal_is_only_strengthened(void **state)
 	bool force = false;
 
 	(void)state;
-	m = make("a", ORIGIN_REQUESTED);
-	m->want = WANT_GONE;
-	m->force = true;
+	export = make("a", ORIGIN_REQUESTED);
+	export->wanted.goal = GOAL_GONE;
+	export->wanted.force = true;
 	assert_int_equal(fiber_start(remove_all, &force), 0);
-	assert_true(m->force);
-	m->force = false;
+	assert_true(export->wanted.force);
+	export->wanted.force = false;
 	force = true;
 	assert_int_equal(fiber_start(remove_all, &force), 0);
-	assert_true(m->force);
+	assert_true(export->wanted.force);
 	end_removal(EXPORT_GONE);
 	assert_string_equal(told, "a 1 ;a 1 ;");
 }
@@ -153,23 +154,23 @@ static void let_none_begin(void)
 static void test_declared_anew_while_it_is_removed(void **state)
 {
 	(void)state;
-	m = make("a", ORIGIN_DECLARED);
+	export = make("a", ORIGIN_DECLARED);
 	declare(NULL, NULL);
-	assert_int_equal(m->want, WANT_GONE);
+	assert_int_equal(export->wanted.goal, GOAL_GONE);
 	declare("a", "null:8M");
 	let_none_begin();
 	end_removal(EXPORT_GONE);
 	assert_non_null(supervisor_exports);
 	assert_string_equal(supervisor_exports->uri, "null:8M");
 	assert_int_equal(supervisor_exports->origin, ORIGIN_DECLARED);
-	assert_int_equal(supervisor_exports->want, WANT_LIVE);
+	assert_int_equal(supervisor_exports->wanted.goal, GOAL_LIVE);
 	assert_null(supervisor_exports->next);
 }
 
 static void test_no_longer_declared_when_it_is_gone(void **state)
 {
 	(void)state;
-	m = make("a", ORIGIN_DECLARED);
+	export = make("a", ORIGIN_DECLARED);
 	declare(NULL, NULL);
 	declare("a", "null:4M");
 	declare(NULL, NULL);
@@ -180,9 +181,9 @@ static void test_no_longer_declared_when_it_is_gone(void **state)
 static void test_declared_and_removed_by_a_client(void **state)
 {
 	(void)state;
-	m = make("a", ORIGIN_DECLARED);
+	export = make("a", ORIGIN_DECLARED);
 	declare("a", "null:4M");
-	m->want = WANT_GONE;
+	export->wanted.goal = GOAL_GONE;
 	end_removal(EXPORT_GONE);
 	assert_null(supervisor_exports);
 }
@@ -192,7 +193,7 @@ static void test_shutdown_removes_what_was_declared_anew(void **state)
 	bool force = false;
 
 	(void)state;
-	m = make("a", ORIGIN_DECLARED);
+	export = make("a", ORIGIN_DECLARED);
 	declare(NULL, NULL);
 	declare("a", "null:4M");
 	assert_int_equal(fiber_start(remove_all, &force), 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "supervisor/managed.h"
+#include "supervisor/export.h"
+#include "supervisor/record.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>
@@ -8,9 +9,9 @@
 static char folder[64], path[128];
 static unsigned nr_told;
 
-static void note(struct managed *m)
+static void note(struct export *export)
 {
-	(void)m;
+	(void)export;
 	nr_told++;
 }
 
@@ -20,8 +21,8 @@ static int setup(void **state)
 	snprintf(folder, sizeof(folder), "/tmp/ublkd-test-XXXXXX");
 	assert_non_null(mkdtemp(folder));
 	snprintf(path, sizeof(path), "%s/a.json", folder);
-	managed_folder = folder;
-	managed_changed = note;
+	record_directory = folder;
+	export_changed = note;
 	nr_told = 0;
 	fiber_setup(uv_default_loop());
 	return 0;
@@ -35,108 +36,109 @@ static int teardown(void **state)
 	return rmdir(folder);
 }
 
-static struct managed *make(const char *uri, json_t *options)
+static struct export *make(const char *uri, json_t *options)
 {
-	struct managed *m = NULL;
+	struct export *export = NULL;
 	struct error err = { 0 };
 
-	if (managed_create(&m, "a", uri, options, ORIGIN_REQUESTED, &err))
+	if (export_create(&export, "a", uri, options, ORIGIN_REQUESTED, &err))
 		fail_msg("%s", err.text);
-	return m;
+	return export;
 }
 
-static void give_device(struct managed *m)
+static void give_device(struct export *export)
 {
-	m->device.exists = true;
-	m->device.info.dev_id = 7;
-	m->device.info.nr_hw_queues = 2;
-	m->device.info.queue_depth = 64;
-	m->limits = (struct backend_limits){ .size = 4 << 20, .logical_block = 512 };
-	m->device.max_io = 1 << 20;
-	m->recoveries = 3;
-	m->lost = -EIO;
-	m->process = (struct worker_process){ 4711, 1ull << 40 };
-	m->device.path = IO_PATH_USER_COPY;
-	m->device.cookie = 0xfedcba9876543210;
-	snprintf(m->identity, sizeof(m->identity), "\xc3\xa9 1:2");
+	export->device.exists = true;
+	export->device.info.dev_id = 7;
+	export->device.info.nr_hw_queues = 2;
+	export->device.info.queue_depth = 64;
+	export->storage.limits = (struct backend_limits){ .size = 4 << 20, .logical_block = 512 };
+	export->device.max_io = 1 << 20;
+	export->reconciler.recoveries = 3;
+	export->storage.lost = -EIO;
+	export->worker.process = (struct worker_process){ 4711, 1ull << 40 };
+	export->device.path = IO_PATH_USER_COPY;
+	export->device.cookie = 0xfedcba9876543210;
+	snprintf(export->storage.identity, sizeof(export->storage.identity), "\xc3\xa9 1:2");
 }
 
 /* Options that --persist has recorded make no other export. */
 static void test_recorded_options_may_be_left_out(void **state)
 {
 	json_t *asked = json_pack("{s:s}", "direct", "off");
-	struct managed *m = make("/x", json_copy(asked));
+	struct export *export = make("/x", json_copy(asked));
 	struct error err;
 
 	(void)state;
-	assert_int_equal(managed_record(m, "block-size", "512", &err), 0);
-	assert_int_equal(managed_record(m, "disk", "naa.1", &err), 0);
-	assert_int_equal(m->spec.values[SPEC_BLOCK_SIZE].number, 512);
-	assert_true(managed_is_same(m, "/x", m->options));
-	assert_true(managed_is_same(m, "/x", asked));
-	assert_false(managed_is_same(m, "/y", asked));
+	assert_int_equal(export_record_option(export, "block-size", "512", &err), 0);
+	assert_int_equal(export_record_option(export, "disk", "naa.1", &err), 0);
+	assert_int_equal(export->spec.values[SPEC_BLOCK_SIZE].number, 512);
+	assert_true(export_is_same(export, "/x", export->options));
+	assert_true(export_is_same(export, "/x", asked));
+	assert_false(export_is_same(export, "/y", asked));
 	json_object_set_new(asked, "block-size", json_string("4096"));
-	assert_false(managed_is_same(m, "/x", asked));
+	assert_false(export_is_same(export, "/x", asked));
 	json_object_set_new(asked, "block-size", json_string("512"));
-	assert_true(managed_is_same(m, "/x", asked));
+	assert_true(export_is_same(export, "/x", asked));
 	json_object_del(asked, "direct");
-	assert_false(managed_is_same(m, "/x", asked));
+	assert_false(export_is_same(export, "/x", asked));
 	json_object_set_new(asked, "direct", json_string("off"));
 	json_object_set_new(asked, "queues", json_string("1"));
-	assert_false(managed_is_same(m, "/x", asked));
+	assert_false(export_is_same(export, "/x", asked));
 	json_decref(asked);
-	managed_destroy(m);
+	export_destroy(export);
 }
 
 static void test_round_trip(void **state)
 {
-	struct managed *m = make("null:4M", json_pack("{s:s, s:n}", "queues", "2", "read-only")),
-		       *back;
+	struct export *export =
+		make("null:4M", json_pack("{s:s, s:n}", "queues", "2", "read-only")),
+		      *back;
 	struct error err;
 
 	(void)state;
-	give_device(m);
-	m->state = EXPORT_LIVE;
-	m->want = WANT_SUSPENDED;
-	m->origin = ORIGIN_PERSISTENT;
-	assert_false(managed_has_record(m));
-	assert_int_equal(managed_write(m, &err), 0);
-	assert_true(managed_has_record(m));
-	assert_int_equal(managed_read(&back, "a", &err), 0);
-	assert_true(managed_is_same(m, back->uri, back->options));
+	give_device(export);
+	export->state = EXPORT_LIVE;
+	export->wanted.goal = GOAL_SUSPENDED;
+	export->origin = ORIGIN_PERSISTENT;
+	assert_false(record_exists(export));
+	assert_int_equal(record_write(export, &err), 0);
+	assert_true(record_exists(export));
+	assert_int_equal(record_read(&back, "a", &err), 0);
+	assert_true(export_is_same(export, back->uri, back->options));
 	assert_int_equal(back->state, EXPORT_LIVE);
-	assert_int_equal(back->want, WANT_SUSPENDED);
+	assert_int_equal(back->wanted.goal, GOAL_SUSPENDED);
 	assert_int_equal(back->origin, ORIGIN_PERSISTENT);
-	assert_true(back->device.exists && back->device.cookie == m->device.cookie);
+	assert_true(back->device.exists && back->device.cookie == export->device.cookie);
 	assert_int_equal(back->device.info.dev_id, 7);
 	assert_int_equal(back->device.info.nr_hw_queues, 2);
 	assert_int_equal(back->device.info.queue_depth, 64);
-	assert_int_equal(back->limits.size, 4 << 20);
+	assert_int_equal(back->storage.limits.size, 4 << 20);
 	assert_int_equal(back->device.max_io, 1 << 20);
-	assert_int_equal(back->recoveries, 3);
-	assert_int_equal(back->lost, -EIO);
-	assert_int_equal(back->process.pid, 4711);
-	assert_int_equal(back->process.started, 1ull << 40);
+	assert_int_equal(back->reconciler.recoveries, 3);
+	assert_int_equal(back->storage.lost, -EIO);
+	assert_int_equal(back->worker.process.pid, 4711);
+	assert_int_equal(back->worker.process.started, 1ull << 40);
 	assert_int_equal(back->device.path, IO_PATH_USER_COPY);
-	assert_string_equal(back->identity, m->identity);
-	managed_unwrite(m);
-	assert_false(managed_has_record(m));
-	managed_destroy(m);
-	managed_destroy(back);
+	assert_string_equal(back->storage.identity, export->storage.identity);
+	record_remove(export);
+	assert_false(record_exists(export));
+	export_destroy(export);
+	export_destroy(back);
 }
 
 static void test_one_without_device(void **state)
 {
-	struct managed *m = make("null:4M", json_object()), *back;
+	struct export *export = make("null:4M", json_object()), *back;
 	struct error err;
 
 	(void)state;
-	assert_int_equal(managed_write(m, &err), 0);
-	assert_int_equal(managed_read(&back, "a", &err), 0);
+	assert_int_equal(record_write(export, &err), 0);
+	assert_int_equal(record_read(&back, "a", &err), 0);
 	assert_false(back->device.exists);
 	assert_int_equal(back->state, EXPORT_DECLARED);
-	managed_destroy(m);
-	managed_destroy(back);
+	export_destroy(export);
+	export_destroy(back);
 }
 
 /* An ublkd that dies between a record's writing and its rename leaves this. */
@@ -145,42 +147,42 @@ static void test_one_that_was_not_finished(void **state)
 	char fresh[300];
 
 	(void)state;
-	snprintf(fresh, sizeof(fresh), "%s/a.json.new", managed_folder);
+	snprintf(fresh, sizeof(fresh), "%s/a.json.new", record_directory);
 	close(open(fresh, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 	assert_int_equal(access(fresh, F_OK), 0);
-	assert_false(managed_unwrite_unfinished("a.json"));
-	assert_false(managed_unwrite_unfinished("new"));
-	assert_true(managed_unwrite_unfinished("a.json.new"));
+	assert_false(record_remove_unfinished("a.json"));
+	assert_false(record_remove_unfinished("new"));
+	assert_true(record_remove_unfinished("a.json.new"));
 	assert_int_equal(access(fresh, F_OK), -1);
 }
 
 static int read_text(const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), ret;
-	struct managed *m;
+	struct export *export;
 	struct error err;
 
 	assert_int_equal(write(fd, text, strlen(text)), (int)strlen(text));
 	close(fd);
-	ret = managed_read(&m, "a", &err);
+	ret = record_read(&export, "a", &err);
 	if (!ret)
-		managed_destroy(m);
+		export_destroy(export);
 	return ret;
 }
 
 /* Members of a record, left out or made something else, one at a time. */
 static void test_hostile_records(void **state)
 {
-	struct managed *m = make("null:4M", json_object());
+	struct export *export = make("null:4M", json_object());
 	json_t *whole, *value;
 	struct error err;
 	const char *name;
 	char *text;
 
 	(void)state;
-	give_device(m);
-	m->state = EXPORT_LIVE;
-	assert_int_equal(managed_write(m, &err), 0);
+	give_device(export);
+	export->state = EXPORT_LIVE;
+	assert_int_equal(record_write(export, &err), 0);
 	whole = json_load_file(path, 0, NULL);
 	text = json_dumps(whole, 0);
 	assert_int_equal(read_text(text), 0);
@@ -213,7 +215,7 @@ static void test_hostile_records(void **state)
 	assert_int_equal(read_text(text), -EBADMSG);
 	free(text);
 	json_decref(whole);
-	managed_destroy(m);
+	export_destroy(export);
 }
 
 static void test_refuses_at_once(void **state)
@@ -225,7 +227,7 @@ static void test_refuses_at_once(void **state)
 		{ "a", "tape:4M", NULL },       { "a", "null:4M", "nonsense" },
 		{ "a", "file:relative", NULL },
 	};
-	struct managed *m;
+	struct export *export;
 	struct error err;
 
 	(void)state;
@@ -234,52 +236,53 @@ static void test_refuses_at_once(void **state)
 
 		if (odd[i].option)
 			json_object_set_new(options, odd[i].option, json_null());
-		assert_true(managed_create(&m, odd[i].name, odd[i].uri, options, ORIGIN_REQUESTED,
-					   &err) < 0);
+		assert_true(export_create(&export, odd[i].name, odd[i].uri, options,
+					  ORIGIN_REQUESTED, &err) < 0);
 		assert_true(*err.text);
 	}
 }
 
 static void test_history_and_fault(void **state)
 {
-	struct managed *m = make("null:4M", json_object());
+	struct export *export = make("null:4M", json_object());
 	struct error err = { .code = EIO, .text = "why" };
 
 	(void)state;
-	for (unsigned i = 0; i < 3 * MANAGED_HISTORY; i++)
-		managed_note(m, i & 1 ? "odd" : NULL);
-	assert_int_equal(m->nr_changes, 3 * MANAGED_HISTORY);
-	assert_string_equal(m->history[(m->nr_changes - 1) % MANAGED_HISTORY].reason, "odd");
-	managed_set_fault(m, &err);
-	managed_set_fault(m, &err);
-	assert_string_equal(m->fault->text, "why");
-	managed_set_fault(m, NULL);
-	assert_null(m->fault);
-	assert_int_equal(nr_told, 3 * MANAGED_HISTORY + 3);
-	managed_destroy(m);
+	for (unsigned i = 0; i < 3 * EXPORT_HISTORY; i++)
+		export_note(export, i & 1 ? "odd" : NULL);
+	assert_int_equal(export->nr_changes, 3 * EXPORT_HISTORY);
+	assert_string_equal(export->history[(export->nr_changes - 1) % EXPORT_HISTORY].reason,
+			    "odd");
+	export_set_fault(export, &err);
+	export_set_fault(export, &err);
+	assert_string_equal(export->fault->text, "why");
+	export_set_fault(export, NULL);
+	assert_null(export->fault);
+	assert_int_equal(nr_told, 3 * EXPORT_HISTORY + 3);
+	export_destroy(export);
 }
 
 static void test_failed_flush_is_kept(void **state)
 {
-	struct managed *m = make("null:4M", json_object());
+	struct export *export = make("null:4M", json_object());
 
 	(void)state;
-	assert_false(managed_look_lost(m));
-	m->counters = counters_create(1, NULL, &m->counters_fd);
-	assert_non_null(m->counters);
-	assert_false(managed_look_lost(m));
-	m->counters->lost = -ENOSPC;
-	assert_true(managed_look_lost(m));
-	assert_int_equal(m->lost, -ENOSPC);
+	assert_false(export_check_lost(export));
+	export->worker.counters = counters_create(1, NULL, &export->worker.counters_fd);
+	assert_non_null(export->worker.counters);
+	assert_false(export_check_lost(export));
+	export->worker.counters->lost = -ENOSPC;
+	assert_true(export_check_lost(export));
+	assert_int_equal(export->storage.lost, -ENOSPC);
 	/* Whatever its server writes there later. */
-	m->counters->lost = 0;
-	assert_false(managed_look_lost(m));
-	assert_int_equal(m->lost, -ENOSPC);
-	m->lost = 0;
-	m->counters->lost = INT32_MIN;
-	assert_true(managed_look_lost(m));
-	assert_int_equal(m->lost, -EIO);
-	managed_destroy(m);
+	export->worker.counters->lost = 0;
+	assert_false(export_check_lost(export));
+	assert_int_equal(export->storage.lost, -ENOSPC);
+	export->storage.lost = 0;
+	export->worker.counters->lost = INT32_MIN;
+	assert_true(export_check_lost(export));
+	assert_int_equal(export->storage.lost, -EIO);
+	export_destroy(export);
 }
 
 int main(void)

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+#include "supervisor/export.h"
+#include "common/clock.h"
+#include "common/error.h"
+#include "common/log.h"
+#include "supervisor/blocking.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+void (*export_changed)(struct export *export);
+
+struct worker_events export_worker_events;
+
+const char *export_origin_name(enum export_origin origin)
+{
+	static const char *const origins[] = {
+		[ORIGIN_DECLARED] = "declared",
+		[ORIGIN_REQUESTED] = "requested",
+		[ORIGIN_PERSISTENT] = "persistent",
+	};
+
+	return origins[origin];
+}
+
+static void note_relative(void *context, enum backend_need need, const char *path)
+{
+	(void)need;
+	if (path && *path != '/')
+		*(bool *)context = true;
+}
+
+/* ublkd's working directory means nothing to a client: require absolute paths. */
+static int check_paths(const struct export *export, struct error *err)
+{
+	struct instance instance;
+	bool relative = false;
+
+	spec_to_instance(&export->spec, &instance);
+	if (export->spec.backend->needs)
+		export->spec.backend->needs(&instance, note_relative, &relative);
+	return relative ? error_set(err, EINVAL, "'%s': its paths must begin with /", export->uri)
+			: 0;
+}
+
+static int read_options(struct export *export, struct error *err)
+{
+	const char *name;
+	json_t *value;
+	int ret;
+
+	json_object_foreach(export->options, name, value) {
+		ret = spec_set_any(&export->spec, name, json_string_value(value), err);
+		if (ret)
+			return ret;
+	}
+	ret = spec_check(&export->spec, err);
+	return ret ? ret : check_paths(export, err);
+}
+
+int export_create(struct export **made, const char *name, const char *uri, json_t *options,
+		  enum export_origin origin, struct error *err)
+{
+	struct export *export = calloc(1, sizeof(*export));
+	int ret;
+
+	if (!export || !options) {
+		free(export);
+		json_decref(options);
+		return error_set(err, ENOMEM, "no memory for an export");
+	}
+	export->options = options;
+	export->origin = origin;
+	export->device.name = export->name;
+	export->device.control = &export->control;
+	export->device.outlives_server = true;
+	export->worker.events = export_worker_events;
+	export->worker.events.context = export;
+	export->worker.counters_fd = export->storage.memory_fd = -1;
+	export->reconciler.retry.data = export;
+	export->uri = strdup(uri);
+	ret = export->uri ? name_check(name, err)
+			  : error_set(err, ENOMEM, "no memory for an export");
+	if (ret)
+		goto free;
+	snprintf(export->name, sizeof(export->name), "%s", name);
+	ret = spec_open(&export->spec, uri, err);
+	if (ret)
+		goto free;
+	ret = read_options(export, err);
+	if (ret)
+		goto close;
+	export->device.partitions = export->spec.values[SPEC_PARTITIONS].set
+					    ? !export->spec.values[SPEC_PARTITIONS].word
+					    : export->spec.backend->partitions;
+	uv_timer_init(uv_default_loop(), &export->reconciler.retry);
+	*made = export;
+	return 0;
+
+close:
+	spec_close(&export->spec);
+free:
+	json_decref(export->options);
+	free(export->uri);
+	free(export);
+	return ret;
+}
+
+static void timer_closed(uv_handle_t *handle)
+{
+	free(handle->data);
+}
+
+void export_destroy(struct export *export)
+{
+	worker_forget(export->worker.handle);
+	fence_close(&export->worker.fence);
+	if (export->worker.counters)
+		counters_destroy(export->worker.counters);
+	if (export->worker.counters_fd >= 0)
+		close(export->worker.counters_fd);
+	if (export->storage.memory_fd >= 0)
+		close(export->storage.memory_fd);
+	for (unsigned i = 0; i < EXPORT_HISTORY; i++)
+		free(export->history[i].reason);
+	spec_close(&export->spec);
+	json_decref(export->options);
+	json_decref(export->worker.threads);
+	free(export->fault);
+	free(export->uri);
+	uv_close((uv_handle_t *)&export->reconciler.retry, timer_closed);
+}
+
+bool export_is_same(const struct export *export, const char *uri, const json_t *options)
+{
+	const char *const *recorded = export->spec.backend->recorded;
+	json_t *asked = json_copy(export->options);
+	bool same;
+
+	for (unsigned i = 0; recorded && recorded[i]; i++)
+		if (!json_object_get(options, recorded[i]))
+			json_object_del(asked, recorded[i]);
+	same = !strcmp(export->uri, uri) && json_equal(asked, options);
+	json_decref(asked);
+	return same;
+}
+
+int export_record_option(struct export *export, const char *option, const char *value,
+			 struct error *err)
+{
+	int ret = spec_set_any(&export->spec, option, value, err);
+
+	if (!ret && json_object_set_new(export->options, option, json_string(value)))
+		ret = error_set(err, ENOMEM, "no memory for an option");
+	return ret;
+}
+
+void export_note(struct export *export, const char *reason)
+{
+	struct export_change *change = &export->history[export->nr_changes % EXPORT_HISTORY];
+	struct timeval now;
+
+	gettimeofday(&now, NULL);
+	free(change->reason);
+	*change = (struct export_change){
+		.time_us = (int64_t)now.tv_sec * 1000000 + now.tv_usec,
+		.state = export->state,
+		.reason = reason ? strdup(reason) : NULL,
+	};
+	export->nr_changes++;
+	export_changed(export);
+	fiber_raise(&export->changed);
+}
+
+void export_move(struct export *export, enum export_state to, const char *reason)
+{
+	assert(export_state_may(export->state, to));
+	log_debug(export->name, "%s -> %s%s%s", export_state_name(export->state),
+		  export_state_name(to), reason ? ": " : "", reason ? reason : "");
+	export->state = to;
+	export_note(export, reason);
+}
+
+void export_set_fault(struct export *export, const struct error *err)
+{
+	free(export->fault);
+	export->fault = NULL;
+	if (err) {
+		export->fault = malloc(sizeof(*export->fault));
+		if (export->fault)
+			*export->fault = *err;
+	}
+	export_changed(export);
+}
+
+int export_find_holders(const struct export *export, struct holders *holders, unsigned ms)
+{
+	char block[32];
+	int ret;
+
+	*holders = (struct holders){ 0 };
+	if (!export->device.exists)
+		return 0;
+	snprintf(block, sizeof(block), "ublkb%u", export->device.info.dev_id);
+	ret = blocking_find_holders(export->name, block, holders, ms);
+	/* Not started, or stopped already: there is nothing to be open. */
+	return ret == -ENODEV ? 0 : ret;
+}
+
+bool export_check_lost(struct export *export)
+{
+	int lost = export->worker.counters
+			   ? __atomic_load_n(&export->worker.counters->lost, __ATOMIC_RELAXED)
+			   : 0;
+
+	if (!lost || export->storage.lost)
+		return false;
+	export->storage.lost = lost < 0 && lost >= -4095 ? lost : -EIO;
+	return true;
+}
+
+uint64_t export_served(const struct export *export)
+{
+	struct op_counters sum;
+	uint64_t served = 0;
+
+	/* Not the queues' sums: a new worker adds to them what the last one did not answer. */
+	for (unsigned op = 0; export->worker.counters && op < IO_OPS; op++) {
+		counters_sum(export->worker.counters, (enum io_op)op, &sum);
+		served += sum.completed;
+	}
+	return served;
+}
+
+void export_note_live(struct export *export)
+{
+	export->worker.live_since_ms = clock_ms();
+	export->worker.live_served = export_served(export);
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An export, as ublkd keeps it: what is wanted, what there is, and how that came about. Each
+ * member says who writes it.
+ *
+ * Thread: the loop's.
+ */
+#ifndef UBLKD_MANAGED_H
+#define UBLKD_MANAGED_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "common/error.h"
+#include "engine/backend.h"
+#include "engine/counters.h"
+#include "engine/device.h"
+#include "engine/holders.h"
+#include "engine/spec.h"
+#include "engine/state.h"
+#include "supervisor/fence.h"
+#include "supervisor/fiber.h"
+#include "supervisor/name.h"
+#include "supervisor/worker.h"
+#include "worker/owner.h"
+
+#define EXPORT_HISTORY 32u
+
+enum export_origin {
+	ORIGIN_DECLARED,   /* by a file of the configuration */
+	ORIGIN_REQUESTED,  /* by a client, until it is removed or the machine goes down */
+	ORIGIN_PERSISTENT, /* by a client, who had it declared as well */
+	EXPORT_ORIGINS
+};
+
+enum export_goal {
+	GOAL_LIVE,
+	GOAL_SUSPENDED,
+	GOAL_GONE
+};
+
+struct export_change {
+	int64_t time_us; /* since 1970 */
+	enum export_state state;
+	char *reason; /* or NULL */
+};
+
+/* Counters at the last query, for rates. */
+struct export_rates {
+	uint64_t at_ms, reads, writes, read_bytes, written_bytes;
+	double reads_s, writes_s, read_bytes_s, written_bytes_s;
+};
+
+/* The goal of an export. Writers: clients' calls and the configuration; the reconciler, which
+   gives up a removal or a suspension that was refused. */
+struct export_wanted {
+	enum export_goal goal;
+	bool force;          /* GOAL_GONE: requests in flight may fail */
+	bool recreate;       /* GOAL_GONE: declared again since, so it is created again then */
+	bool accept_storage; /* other storage than before may serve the device */
+};
+
+/* The storage, as workers found it. Writers: the flows; grown_to also a worker's event. */
+struct export_storage {
+	struct backend_limits limits;
+	char identity[IDENTITY_BYTES];
+	uint64_t opened_ms; /* when a worker last opened it; 0: the last one could not */
+	uint64_t grown_to;  /* bytes that it has by now; 0: no news */
+	int lost;           /* -errno of a failed flush: all later ones fail, see instance_lost() */
+	int memory_fd;      /* content that outlives the worker; or -1 */
+};
+
+/* The worker and what outlives it. Writers: the flows; flow_check() writes threads. */
+struct export_worker {
+	struct worker *handle;         /* or NULL */
+	struct worker_process process; /* that serves, or did; on record */
+	struct worker_events events;   /* of this export's workers; set at creation */
+	bool holding;        /* it no longer serves, and keeps the memory for the next one */
+	bool command_waits;  /* a control command is to be abandoned if the worker dies */
+	struct fence fence;  /* connections of former workers, which may still write */
+	bool fence_recorded; /* the record says that they are waited for */
+	bool unfenced;       /* they were an earlier ublkd's: nothing tells whether they are over */
+	struct counters *counters;
+	int counters_fd;
+	json_t *threads;        /* of its queues */
+	uint64_t live_since_ms; /* when the device last became live */
+	uint64_t live_served;   /* requests that had been served by then */
+};
+
+/* The reconciler's own; flow_adopt() reads recoveries from the record. */
+struct export_reconciler {
+	bool busy;  /* a fiber is at work on the export */
+	bool again; /* and compares once more before it ends */
+	uv_timer_t retry;
+	uint64_t retry_at_ms;
+	uint64_t grown_at_ms; /* when the device last followed its storage */
+	unsigned failures;    /* in a row */
+	unsigned recoveries;
+	bool given_up; /* no more tries by itself */
+	bool unknown;  /* the kernel did not say what there is: nothing is done to it */
+};
+
+/* Owner: the supervisor's table. */
+struct export
+{
+	struct export *next;
+
+	/* As asked for; set at creation. */
+	char name[NAME_MAX_LENGTH + 1];
+	char *uri;
+	json_t *options; /* name -> text (null: a flag) */
+	struct spec spec;
+	enum export_origin origin;
+	struct owner owner; /* whose rights its files are opened with */
+
+	/* The state and how it came about. Writers: export_move(), export_note(), export_set_fault(). */
+	enum export_state state;
+	struct export_change history[EXPORT_HISTORY]; /* of nr_changes the last */
+	unsigned nr_changes;
+	struct error *fault;        /* the last failure; NULL: all is well */
+	struct fiber_event changed; /* raised with each change of all this */
+
+	struct export_wanted wanted;
+	bool upgrade;        /* a new server is wanted */
+	bool look;           /* its worker may be stuck */
+	bool resize, shrink; /* another size is wanted, resize_to; then there is a result */
+	uint64_t resize_to;
+	int resize_result;
+	struct error *resize_error; /* who asked has it */
+
+	struct device device;   /* writers: the flows */
+	struct control control; /* the device's; of the flow at work */
+	struct export_storage storage;
+	struct export_worker worker;
+	struct export_reconciler reconciler;
+
+	struct {                 /* the heartbeat's */
+		uint64_t rounds; /* of all queues, at the last beat */
+		unsigned silent; /* beats in a row without a round, requests being there */
+	} heartbeat;
+	struct export_rates rates; /* describe_export()'s */
+
+	bool dropped;   /* gone from the table; destroyed when its last user lets go */
+	unsigned users; /* fibers that have it in their hands */
+};
+
+/*
+ * The events of the workers of all exports, with the export as their context; set once, before
+ * the first is created.
+ */
+extern struct worker_events export_worker_events;
+
+/* Called after each change of state or of its reason; set once. */
+extern void (*export_changed)(struct export *export);
+
+/*
+ * Makes one that is declared; uri and options (released in any case) are checked.
+ * Returns 0, or -errno with err filled.
+ */
+int export_create(struct export **made, const char *name, const char *uri, json_t *options,
+		  enum export_origin origin, struct error *err);
+
+/* Nothing of it may be at work. */
+void export_destroy(struct export *export);
+
+/*
+ * Whether uri and options ask for the same; options that --persist has recorded may be
+ * missing among those.
+ */
+bool export_is_same(const struct export *export, const char *uri, const json_t *options);
+
+/* Sets an option of the backend's `recorded` ones, for later openings too.  -errno. */
+int export_record_option(struct export *export, const char *option, const char *value,
+			 struct error *err);
+
+/* "declared", "requested", "persistent". */
+const char *export_origin_name(enum export_origin origin);
+
+/* A legal transition; reason (may be NULL) is copied. */
+void export_move(struct export *export, enum export_state to, const char *reason);
+
+/* Notes in the history, and tells, that it is in its state for that reason. */
+void export_note(struct export *export, const char *reason);
+
+/* Keeps why it is not as it should be; NULL: it is. */
+void export_set_fault(struct export *export, const struct error *err);
+
+/* For export_find_holders(), where somebody waits to be told. */
+#define EXPORT_HOLDERS_MS 10000u
+
+/*
+ * Who has its device open, looked for up to ms milliseconds.  Returns 0, also where there
+ * is none, or -errno and nobody: then it is not known.  From a fiber; holders_close() is
+ * due in either case.
+ */
+int export_find_holders(const struct export *export, struct holders *holders, unsigned ms);
+
+/* Looks whether a flush has failed, which no later server may forget.  Whether that is news. */
+bool export_check_lost(struct export *export);
+
+/* Requests that its workers have answered so far, by their counters. */
+uint64_t export_served(const struct export *export);
+
+/* Its worker serves from now on. */
+void export_note_live(struct export *export);
+
+#endif
