@@ -10,6 +10,7 @@
 #include "supervisor/describe.h"
 #include "supervisor/interfaces.h"
 #include "supervisor/reconcile.h"
+#include "supervisor/request.h"
 #include "supervisor/record.h"
 #include "supervisor/supervisor.h"
 
@@ -456,13 +457,39 @@ static void remove_it(struct task *task)
 
 /* ---- Resize, Suspend, Resume, Upgrade ---- */
 
+static void answer_resize(struct task *task, struct export *export, uint64_t size)
+{
+	struct export_request *request = request_add(export, REQUEST_RESIZE);
+	struct error err;
+	json_int_t now;
+
+	if (!request) {
+		error_set(&err, ENOMEM, "no memory for that");
+		fail(task->call, &err);
+		return;
+	}
+	request->size = size;
+	request->shrink = flag(task, "force");
+	reconcile_kick(export);
+	switch (request_wait(export, request, &err)) {
+	case 0:
+		now = (json_int_t)(export->storage.limits.size);
+		varlink_reply(task->call, json_pack("{s:I}", "size", now));
+		break;
+	case -EBUSY:
+		busy(task->call, export, &err);
+		break;
+	default:
+		fail(task->call, &err);
+	}
+}
+
 static void resize(struct task *task)
 {
 	json_int_t size = json_integer_value(json_object_get(task->parameters, "size"));
 	struct owner caller;
 	struct export *export;
 	struct error err;
-	bool held;
 
 	if (size < 0 || (json_object_get(task->parameters, "size") && !size)) {
 		varlink_invalid(task->call, "size");
@@ -471,9 +498,6 @@ static void resize(struct task *task)
 	export = named(task);
 	if (!export)
 		return;
-	held = size && (uint64_t)size < export->storage.limits.size && is_held(export);
-	while (export->resize)
-		fiber_wait(&export->changed, 0);
 	owner_of(task->call, &caller);
 	/* The worker has the file open for writing; the caller need not be able to do that. */
 	if (size && !owner_allows(&export->owner, &caller)) {
@@ -487,28 +511,8 @@ static void resize(struct task *task)
 		error_set(&err, ENOTCONN, "%s: it is %s: only a live one can be resized",
 			  export->name, export_state_name(export->state));
 		fail(task->call, &err);
-	} else if (held && (uint64_t)size < export->storage.limits.size) {
-		error_set(&err, EBUSY, "%s: it is made smaller only while nobody has it open",
-			  export->name);
-		busy(task->call, export, &err);
 	} else {
-		export->resize_to = (uint64_t)size;
-		export->shrink = flag(task, "force");
-		export->resize_error = &err;
-		export->resize_result = error_set(
-			&err, ENOTCONN, "%s: its server has gone meanwhile", export->name);
-		export->resize = true;
-		reconcile_kick(export);
-		while (export->resize && export->reconciler.busy)
-			fiber_wait(&export->changed, 0);
-		export->resize = false;
-		fiber_raise(&export->changed);
-		if (export->resize_result)
-			fail(task->call, &err);
-		else
-			varlink_reply(task->call,
-				      json_pack("{s:I}", "size",
-						(json_int_t) export->storage.limits.size));
+		answer_resize(task, export, (uint64_t)size);
 	}
 	supervisor_release(export);
 }
@@ -567,50 +571,52 @@ static void resume(struct task *task)
 	}
 }
 
-static void begin_upgrade(struct export *export)
+/* An export and the request to upgrade it. */
+struct upgrade {
+	struct export *export;
+	struct export_request *request; /* NULL: no memory */
+};
+
+static void begin_upgrade(struct upgrade *u, struct export *export)
 {
 	supervisor_hold(export);
-	export_set_fault(export, NULL);
-	export->upgrade = true;
+	u->export = export;
+	u->request = request_add(export, REQUEST_UPGRADE);
 	reconcile_kick(export);
 }
 
-static void end_upgrade(struct export *export, json_t *results)
+static void end_upgrade(const struct upgrade *u, json_t *results)
 {
 	struct error err;
+	int ret = u->request ? request_wait(u->export, u->request, &err)
+			     : error_set(&err, ENOMEM, "no memory for that");
 
-	supervisor_settle(export);
-	why(export, &err);
-	if (export->state == EXPORT_LIVE && !export->fault)
-		add_result(results, export->name, true, NULL);
-	else
-		add_result(results, export->name, false, err.text);
-	supervisor_release(export);
+	add_result(results, u->export->name, !ret, ret ? err.text : NULL);
+	supervisor_release(u->export);
 }
 
 static void upgrade_all(json_t *results)
 {
 	unsigned nr = 0, i = 0;
-	struct export **all, *export;
+	struct export *export;
+	struct upgrade *all;
 
 	for (export = supervisor_exports; export; export = export->next)
 		nr += export->state == EXPORT_LIVE;
-	all = calloc(nr ? nr : 1, sizeof(struct export *));
-	for (export = supervisor_exports; all && export && i < nr; export = export->next) {
-		if (export->state != EXPORT_LIVE)
-			continue;
-		all[i++] = export;
-		begin_upgrade(export);
-	}
+	all = calloc(nr ? nr : 1, sizeof(*all));
+	for (export = supervisor_exports; all && export && i < nr; export = export->next)
+		if (export->state == EXPORT_LIVE)
+			begin_upgrade(&all[i++], export);
 	for (nr = i, i = 0; i < nr; i++)
-		end_upgrade(all[i], results);
+		end_upgrade(&all[i], results);
 	free(all);
 }
 
 static void upgrade(struct task *task)
 {
-	json_t *results;
 	struct export *export;
+	struct upgrade one;
+	json_t *results;
 	struct error err;
 
 	if (!text(task, "name")) {
@@ -628,8 +634,8 @@ static void upgrade(struct task *task)
 		fail(task->call, &err);
 	} else {
 		results = json_array();
-		begin_upgrade(export);
-		end_upgrade(export, results);
+		begin_upgrade(&one, export);
+		end_upgrade(&one, results);
 		answer_results(task->call, results);
 	}
 	supervisor_release(export);

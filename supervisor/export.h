@@ -123,12 +123,7 @@ struct export
 	struct fiber_event changed; /* raised with each change of all this */
 
 	struct export_wanted wanted;
-	bool upgrade;        /* a new server is wanted */
-	bool look;           /* its worker may be stuck */
-	bool resize, shrink; /* another size is wanted, resize_to; then there is a result */
-	uint64_t resize_to;
-	int resize_result;
-	struct error *resize_error; /* who asked has it */
+	struct export_request *requests; /* to be carried out, see request.h */
 
 	struct device device;   /* writers: the flows */
 	struct control control; /* the device's; of the flow at work */

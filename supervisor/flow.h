@@ -54,28 +54,31 @@ int flow_prepare(struct export *export, bool resumed, struct worker **worker, st
 int flow_leave(struct export *export, bool suspend, struct error *err);
 
 /*
- * Stops the device and deletes it, with force whatever is in service.  -EBUSY: it is
- * open, and stays as it is.  On another failure the state is failed, or what it was.
+ * Stops the device and deletes it; with force, or wanted.force, requests in flight may fail.
+ * -EBUSY: the device is open, and stays as it is. On another failure the state is failed, or
+ * what it was.
  */
-int flow_stop(struct export *export, struct error *err);
+int flow_stop(struct export *export, bool force, struct error *err);
 
 /*
  * Finds out what there is of an export that was read from a record: its state is live
- * (served by the worker that is adopted), recovering, suspended or declared then.
+ * (served by the worker that is adopted), recovering, suspended or declared then. On failure
+ * the kernel did not say what there is: the state is failed, and nothing was changed.
  */
-void flow_adopt(struct export *export);
+int flow_adopt(struct export *export, struct error *err);
 
 /* The device follows its storage, which has size bytes by now. */
 int flow_grow(struct export *export, uint64_t size, struct error *err);
 
 /*
- * Changes the size of the storage, where it is a file (size 0: looks how big it is),
- * and has the device follow.  shrink: smaller is meant; nobody has it open.
+ * Changes the size of the storage, where it is a file (size 0: finds out how large it is),
+ * and has the device follow. shrink: a smaller size is meant. -EBUSY: the device would shrink
+ * while it is open.
  */
 int flow_resize(struct export *export, uint64_t size, bool shrink, struct error *err);
 
-/* Whether its server has hung: kills it then. */
-void flow_look(struct export *export);
+/* Kills the worker if it, or one of its queues, hangs. */
+void flow_check(struct export *export);
 
 /* Ends and releases the server, whatever it does.  -ETIMEDOUT: it does not end. */
 int flow_end_worker(struct export *export, unsigned ms, struct error *err);

@@ -212,23 +212,21 @@ static void find(struct export *export, enum export_state state, const char *rea
 	export_note(export, reason);
 }
 
-void flow_adopt(struct export *export)
+int flow_adopt(struct export *export, struct error *err)
 {
 	bool finished = export->state == EXPORT_LIVE;
-	struct error err;
 	int ret;
 
 	flow_begin(export);
-	ret = look_for_device(export, &err);
+	ret = look_for_device(export, err);
 	if (ret && ret != -ENODEV) {
 		/* The device may be live and in use: its worker is left to serve. */
-		find(export, EXPORT_FAILED, err.text);
-		export->reconciler.given_up = true;
-		export->reconciler.unknown = true;
-		export_set_fault(export, &err);
+		find(export, EXPORT_FAILED, err->text);
+		export_set_fault(export, err);
 		log_error(export->name,
-			  "%s: it is left alone: start ublkd anew to have it looked for", err.text);
-		return;
+			  "%s: it is left alone: start ublkd anew to have it looked for",
+			  err->text);
+		return ret;
 	}
 	if (ret && export->device.exists)
 		forget_device(export);
@@ -236,33 +234,30 @@ void flow_adopt(struct export *export)
 	if (!export->device.exists || export->device.info.state == UBLK_DEV_DEAD) {
 		/* Half made, or stopped: nobody uses it; it goes, and comes anew if it is wanted. */
 		if (export->device.exists || export->worker.handle) {
-			bool force = export->wanted.force;
-
 			find(export, EXPORT_FAILED, "left half made");
-			export->wanted.force = true;
-			if (flow_stop(export, &err))
-				log_error(export->name, "%s", err.text);
-			export->wanted.force = force;
+			if (flow_stop(export, true, err))
+				log_error(export->name, "%s", err->text);
 			if (export->state == EXPORT_GONE)
 				export_move(export, EXPORT_DECLARED, NULL);
-			return;
+			return 0;
 		}
 		find(export, EXPORT_DECLARED, "it was not there");
-		return;
+		return 0;
 	}
 	if (export->worker.handle && !export->worker.holding) {
 		find(export, EXPORT_LIVE, "found");
 		export->worker.unfenced = false;
 		export_note_live(export);
-		record_write(export, &err);
+		record_write(export, err);
 		/* Else its settings may be somebody's choice by now. */
 		if (!finished)
 			flow_finish(export, true);
 		log_info(export->name,
 			 UBLK_BLOCK_PREFIX "%u is live: found with its worker (process %d)",
 			 export->device.info.dev_id, (int)worker_pid(export->worker.handle));
-		return;
+		return 0;
 	}
 	find(export, export->wanted.goal == GOAL_SUSPENDED ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
 	     "found without its server");
+	return 0;
 }

@@ -87,6 +87,16 @@ static int make_smaller(struct export *export, uint64_t size, struct error *err)
 	return ret;
 }
 
+/* Also where that cannot be found out. */
+static bool is_open(const struct export *export)
+{
+	struct holders holders;
+	bool open = export_find_holders(export, &holders, EXPORT_HOLDERS_MS) || holders.nr;
+
+	holders_close(&holders);
+	return open;
+}
+
 int flow_resize(struct export *export, uint64_t size, bool shrink, struct error *err)
 {
 	uint64_t end = clock_ms() + GROW_MS, is;
@@ -99,6 +109,9 @@ int flow_resize(struct export *export, uint64_t size, bool shrink, struct error 
 		return error_set(err, EINVAL,
 				 "%s: a size is a multiple of the block size, %" PRIu32,
 				 export->name, export->storage.limits.logical_block);
+	if (size && size < export->storage.limits.size && is_open(export))
+		return error_set(err, EBUSY, "%s: it is made smaller only while nobody has it open",
+				 export->name);
 	if (size && size < export->storage.limits.size && !shrink)
 		return error_set(err, EINVAL,
 				 "%s: it has %s, and what is beyond %s would be lost: give --force "

@@ -60,8 +60,15 @@ static int look_for_holders(struct export *export, bool *brief, struct error *er
 /* How the users of a device are kept away while it is stopped.  Owner: flow_stop(). */
 struct claim {
 	struct export *export;
-	int fd; /* of the block device; -1: it is not claimed */
+	bool force; /* whatever the goal says; see is_forced() */
+	int fd;     /* of the block device; -1: it is not claimed */
 };
+
+/* A client may ask for force while the removal is under way. */
+static bool is_forced(const struct claim *claim)
+{
+	return claim->force || claim->export->wanted.force;
+}
 
 static void release(struct claim *claim)
 {
@@ -180,29 +187,30 @@ static int stop_device(struct claim *claim, struct error *err)
 	struct export *export = claim->export;
 	int ret;
 
-	if (!export->wanted.force && control_async_features() & UBLK_FEAT_SAFE_STOP) {
+	if (!is_forced(claim) && control_async_features() & UBLK_FEAT_SAFE_STOP) {
 		ret = stop_unless_open(claim, err);
 		if (ret == -EBUSY)
 			return ret;
 		if (!ret || ret == -ENODEV)
 			return 0;
 	}
-	if (export->wanted.force)
+	if (is_forced(claim))
 		export->control.deadline_ms = FORCED_MS;
 	ret = device_stop(&export->device, requests_done, export, err);
 	export->control.deadline_ms = CONTROL_DEADLINE_MS;
 	return ret == -ENODEV ? 0 : ret;
 }
 
-static int delete_device(struct export *export, struct error *err)
+static int delete_device(const struct claim *claim, struct error *err)
 {
+	struct export *export = claim->export;
 	struct error ignored;
 	char device[32];
 	int ret;
 
 	device_path(&export->device, device, sizeof(device));
 	/* By force it goes now, and the rest of it when its user lets go. */
-	ret = device_delete(&export->device, -1, true, !export->wanted.force, err);
+	ret = device_delete(&export->device, -1, true, !is_forced(claim), err);
 	if (ret)
 		return ret;
 	name_unlink(export->name, device, &ignored);
@@ -235,15 +243,14 @@ static int stop_and_delete(struct claim *claim, struct error *err)
 
 	if (export->worker.handle && !worker_has_ended(export->worker.handle)) {
 		ret = stop_device(claim, err);
-		if (ret == -EBUSY || (ret && !export->wanted.force))
+		if (ret == -EBUSY || (ret && !is_forced(claim)))
 			return ret;
 		/* The worker sees its queues stop, and ends; force gives up on a hang. */
-		ret = flow_end_worker(export, export->wanted.force ? FORCED_MS : FLOW_WORKER_MS,
-				      err);
+		ret = flow_end_worker(export, is_forced(claim) ? FORCED_MS : FLOW_WORKER_MS, err);
 	} else {
 		ret = flow_end_worker(export, 0, err);
 	}
-	if (ret && !export->wanted.force)
+	if (ret && !is_forced(claim))
 		return ret;
 	end_fence(export);
 	if (!export->device.exists)
@@ -251,21 +258,21 @@ static int stop_and_delete(struct claim *claim, struct error *err)
 	/* Without a server requests that wait are failed by this. */
 	control_stop(&export->control, export->device.info.dev_id, &ignored);
 	release(claim);
-	return delete_device(export, err);
+	return delete_device(claim, err);
 }
 
-int flow_stop(struct export *export, struct error *err)
+int flow_stop(struct export *export, bool force, struct error *err)
 {
-	struct claim claim = { .export = export, .fd = -1 };
+	struct claim claim = { .export = export, .force = force, .fd = -1 };
 	bool live = export->state == EXPORT_LIVE;
 	struct error ignored;
 	int ret = 0;
 
 	flow_begin(export);
 	/* Without a server, too: what its users wait for would be lost. */
-	if (export->device.exists && !export->wanted.force)
+	if (export->device.exists && !is_forced(&claim))
 		ret = refuse_if_held(&claim, err);
-	if (!ret && live && !export->wanted.force)
+	if (!ret && live && !is_forced(&claim))
 		ret = flush(&claim, err);
 	if (ret) {
 		release(&claim);

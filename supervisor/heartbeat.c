@@ -2,13 +2,14 @@
 /*
  * A worker that hangs says nothing: its counters stand still while the kernel has requests
  * for it. Both are read from memory and sysfs, so an idle export costs one read; only one
- * that stands still for BEATS beats is asked itself (flow_look()).
+ * that stands still for BEATS beats is asked itself (flow_check()).
  */
 #include "supervisor/heartbeat.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "common/small_file.h"
 #include "supervisor/reconcile.h"
+#include "supervisor/request.h"
 #include "supervisor/record.h"
 
 #include <stdio.h>
@@ -53,7 +54,7 @@ static void check_all(uv_timer_t *timer)
 		if (++export->heartbeat.silent < BEATS)
 			continue;
 		export->heartbeat.silent = 0;
-		export->look = true;
+		request_release(request_add(export, REQUEST_CHECK));
 		reconcile_kick(export);
 	}
 }

@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "supervisor/flow.h"
 #include "supervisor/host.h"
+#include "supervisor/request.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -25,6 +26,7 @@
 
 unsigned reconcile_max_jobs = 8;
 void (*reconcile_gone)(struct export *export);
+void (*reconcile_adopted)(struct export *export);
 
 /* Starts and recoveries have separate slots: starts stuck on absent storage delay no recovery. */
 static struct jobs {
@@ -169,12 +171,8 @@ static void lose_device(struct export *export)
 {
 	struct error err;
 
-	export->wanted.force = true;
-	if (flow_stop(export, &err))
+	if (flow_stop(export, true, &err))
 		log_error(export->name, "%s", err.text);
-	/* Unless a client has asked for it meanwhile. */
-	if (export->wanted.goal != GOAL_GONE)
-		export->wanted.force = false;
 	if (export->state == EXPORT_GONE)
 		export_move(export, EXPORT_DECLARED, NULL);
 	error_set(&err, ENODEV, "its device was stopped or removed by another program");
@@ -203,45 +201,46 @@ static void wait_for_fence(struct export *export, unsigned least, const struct e
 	uv_timer_start(&export->reconciler.retry, retry, delay, 0);
 }
 
-/* With a job begun. */
-static bool recover_now(struct export *export, struct worker *ready)
+/*
+ * With a job begun: puts a worker (ready; NULL: a new one) under the device. Returns 0, or
+ * -errno with err filled: then the next try is set up, or the export given up.
+ */
+static int recover_now(struct export *export, struct worker *ready, struct error *err)
 {
-	struct error err;
 	bool died;
-	int ret = flow_recover(export, ready, &err);
+	int ret = flow_recover(export, ready, err);
 
 	if (!ret) {
 		export_set_fault(export, NULL);
-		return true;
+		return 0;
 	}
 	/* Its server is opened anew each time, to hear whether it is there. */
 	if (ret == -EINPROGRESS) {
-		wait_for_fence(export, FENCE_OPEN_MS, &err);
-		return false;
+		wait_for_fence(export, FENCE_OPEN_MS, err);
+		return ret;
 	}
 	/* Each reason is told once. */
-	if (!export->fault || strcmp(export->fault->text, err.text) != 0)
-		log_error(export->name, "%s: I/O waits; it is tried again", err.text);
-	export_set_fault(export, &err);
+	if (!export->fault || strcmp(export->fault->text, err->text) != 0)
+		log_error(export->name, "%s: I/O waits; it is tried again", err->text);
+	export_set_fault(export, err);
 	if (ret == -ENODEV) {
 		lose_device(export);
-		return false;
+		return ret;
 	}
 	export->reconciler.failures++;
 	/* Its worker dies of it each time; storage that is away only has to come back. */
 	died = ret == -EPIPE || ret == -ETIMEDOUT || ret == -ENODATA;
-	if (died && export->reconciler.failures >= DEATHS_MAX) {
-		give_up(export, &err);
-		return false;
-	}
-	try_later(export, RECOVER_DELAY_MS);
-	return false;
+	if (died && export->reconciler.failures >= DEATHS_MAX)
+		give_up(export, err);
+	else
+		try_later(export, RECOVER_DELAY_MS);
+	return ret;
 }
 
 static bool recover(struct export *export)
 {
 	struct error err;
-	bool done;
+	int ret;
 
 	/* Without a job: it may last, and others have theirs to do. */
 	if (flow_fence(export, &err) == -EINPROGRESS) {
@@ -249,9 +248,9 @@ static bool recover(struct export *export)
 		return false;
 	}
 	begin_job(&recoveries);
-	done = recover_now(export, NULL);
+	ret = recover_now(export, NULL, &err);
 	end_job(&recoveries);
-	return done;
+	return !ret;
 }
 
 bool reconcile_died_at_once(uint64_t lived_ms, uint64_t served)
@@ -286,40 +285,38 @@ static void notice_death(struct export *export)
 		export->reconciler.retry_at_ms = 0;
 }
 
-static void upgrade(struct export *export)
+static void end_unused(struct worker *worker)
+{
+	if (worker)
+		worker_finish(worker, 0);
+	worker_forget(worker);
+}
+
+/* Replaces the worker. Returns 0 once the new one serves, or -errno with err filled. */
+static int upgrade(struct export *export, struct error *err)
 {
 	struct worker *ready = NULL;
-	struct error err;
-	int ret;
+	int ret = flow_prepare(export, true, &ready, err);
 
-	export->upgrade = false;
-	/* A single job: I/O is blocked from the one worker's end until the other one serves. */
-	begin_job(&recoveries);
-	ret = flow_prepare(export, true, &ready, &err);
 	if (!ret)
-		ret = flow_leave(export, false, &err);
+		ret = flow_leave(export, false, err);
 	if (ret && export->state == EXPORT_LIVE) {
-		end_job(&recoveries);
-		if (ready) {
-			worker_finish(ready, 0);
-			worker_forget(ready);
-		}
-		error_prefix(&err, "the upgrade has failed, the old server serves on");
-		log_error(export->name, "%s", err.text);
-		export_set_fault(export, &err);
-		return;
+		end_unused(ready);
+		error_prefix(err, "the upgrade has failed, the old server serves on");
+		log_error(export->name, "%s", err->text);
+		export_set_fault(export, err);
+		return ret;
 	}
 	export->reconciler.retry_at_ms = 0;
 	export->reconciler.failures = 0;
-	/* The old one may have died over it, with requests in flight. */
-	if (flow_fence(export, &err) == -EINPROGRESS) {
-		worker_finish(ready, 0);
-		worker_forget(ready);
-		wait_for_fence(export, 0, &err);
-	} else {
-		recover_now(export, ready);
+	/* The old worker may have died over it, with requests in flight. */
+	ret = flow_fence(export, err);
+	if (ret == -EINPROGRESS) {
+		end_unused(ready);
+		wait_for_fence(export, 0, err);
+		return ret;
 	}
-	end_job(&recoveries);
+	return recover_now(export, ready, err);
 }
 
 static void suspend(struct export *export)
@@ -357,9 +354,32 @@ static bool grow(struct export *export)
 	return true;
 }
 
+static void carry_out(struct export *export, struct export_request *request)
+{
+	struct error err;
+	int ret = 0;
+
+	switch (request->kind) {
+	case REQUEST_UPGRADE:
+		/* A single job: I/O is blocked from the one worker's end until the other serves. */
+		begin_job(&recoveries);
+		ret = upgrade(export, &err);
+		end_job(&recoveries);
+		break;
+	case REQUEST_RESIZE:
+		ret = flow_resize(export, request->size, request->shrink, &err);
+		break;
+	case REQUEST_CHECK:
+		flow_check(export);
+		break;
+	}
+	request_finish(export, request, ret, &err);
+}
+
 /* Something is to be done for a live one.  Returns false where there is nothing. */
 static bool serve(struct export *export)
 {
+	struct export_request *request;
 	struct error err;
 
 	if (!export->worker.handle || worker_has_ended(export->worker.handle) ||
@@ -367,16 +387,8 @@ static bool serve(struct export *export)
 		notice_death(export);
 	} else if (export->wanted.goal == GOAL_SUSPENDED) {
 		suspend(export);
-	} else if (export->upgrade) {
-		upgrade(export);
-	} else if (export->resize) {
-		export->resize_result = flow_resize(export, export->resize_to, export->shrink,
-						    export->resize_error);
-		export->resize = false;
-		fiber_raise(&export->changed);
-	} else if (export->look) {
-		export->look = false;
-		flow_look(export);
+	} else if ((request = request_next(export))) {
+		carry_out(export, request);
 	} else if (export->storage.grown_to) {
 		return grow(export);
 	} else {
@@ -393,7 +405,7 @@ static bool remove_it(struct export *export)
 
 	if (export->state == EXPORT_GONE)
 		return false;
-	ret = flow_stop(export, &err);
+	ret = flow_stop(export, false, &err);
 	if (!ret)
 		return false;
 	/* Force was asked for meanwhile. */
@@ -452,6 +464,7 @@ static void keep(void *context)
 		while (step(export))
 			;
 	} while (export->reconciler.again);
+	request_refuse_all(export);
 	export->reconciler.busy = false;
 	fiber_raise(&export->changed);
 	if (export->state == EXPORT_GONE)
@@ -469,6 +482,26 @@ void reconcile_kick(struct export *export)
 		log_error(export->name, "no memory to look after it: it is tried again");
 		try_later(export, RECOVER_DELAY_MS);
 	}
+}
+
+static void adopt(void *context)
+{
+	struct export *export = context;
+	struct error err;
+
+	if (flow_adopt(export, &err))
+		export->reconciler.given_up = export->reconciler.unknown = true;
+	reconcile_adopted(export);
+	keep(export);
+}
+
+int reconcile_adopt(struct export *export)
+{
+	export->reconciler.busy = true;
+	if (!fiber_start(adopt, export))
+		return 0;
+	export->reconciler.busy = false;
+	return -ENOMEM;
 }
 
 bool reconcile_is_settled(const struct export *export)

@@ -19,7 +19,16 @@ extern unsigned reconcile_max_jobs;
 /* Called, from no fiber's flow, when an export is gone or was dropped. */
 extern void (*reconcile_gone)(struct export *export);
 
-/* Looks what is to be done, and does it. */
+/* Called once for each reconcile_adopt(), from its fiber, when it is known what there is. */
+extern void (*reconcile_adopted)(struct export *export);
+
+/*
+ * Begins with an export that was read from a record: finds out what there is, then goes on as
+ * after reconcile_kick(). Returns 0 or -ENOMEM.
+ */
+int reconcile_adopt(struct export *export);
+
+/* Compares what is wanted with what there is, and acts, in the export's fiber. */
 void reconcile_kick(struct export *export);
 
 /* Forgets earlier failures: tries at once. */

@@ -174,13 +174,9 @@ static void forget_stored(void)
 static struct fiber_event adopted;
 static unsigned nr_adopting;
 
-static void adopt_one(void *context)
+static void note_adopted(struct export *export)
 {
-	struct export *export = context;
-
-	flow_adopt(export);
-	export->reconciler.busy = false;
-	reconcile_kick(export);
+	(void)export;
 	nr_adopting--;
 	fiber_raise(&adopted);
 }
@@ -202,11 +198,9 @@ static void read_record(const char *file)
 		return;
 	}
 	export->storage.memory_fd = stored_memory(name);
-	export->reconciler.busy = true;
 	insert(export);
 	nr_adopting++;
-	if (fiber_start(adopt_one, export)) {
-		export->reconciler.busy = false;
+	if (reconcile_adopt(export)) {
 		nr_adopting--;
 		log_error(name, "no memory to take it on");
 	}
@@ -351,6 +345,7 @@ void supervisor_reload(supervisor_result *result, void *context)
 void supervisor_setup(void)
 {
 	reconcile_gone = gone;
+	reconcile_adopted = note_adopted;
 	export_worker_events = reconcile_worker_events;
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whether a server that seems to do nothing has hung.
+ * A worker whose counters stand still while it has requests may only wait for its storage.
+ * Its loop knows better: it answers as long as it runs, and names the queues whose threads
+ * do not react. The verb is "look" on the wire, as workers of earlier versions know it.
  */
 #include "common/error.h"
 #include "common/log.h"
@@ -9,9 +11,9 @@
 
 #include <errno.h>
 
-#define LOOK_MS 8000u /* longer than a worker looks; see keep.c for what it adds to */
+#define CHECK_MS 8000u /* longer than the worker takes; see heartbeat.c for the whole bound */
 
-void flow_look(struct export *export)
+void flow_check(struct export *export)
 {
 	struct error err;
 	json_t *reply, *stuck;
@@ -19,7 +21,7 @@ void flow_look(struct export *export)
 
 	if (!export->worker.handle || worker_has_ended(export->worker.handle))
 		return;
-	ret = worker_call(export->worker.handle, worker_request("look"), NULL, 0, LOOK_MS, &reply,
+	ret = worker_call(export->worker.handle, worker_request("look"), NULL, 0, CHECK_MS, &reply,
 			  NULL, &err);
 	if (ret == -ETIMEDOUT) {
 		log_error(export->name, "its worker (process %d) has hung: it is killed",
