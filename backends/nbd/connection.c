@@ -12,7 +12,10 @@
  * The socket of a lost connection with writes in flight goes to ghost.c, and new
  * connections need not wait for its end: only requests that overlap those writes do.
  */
-#include "backends/nbd/nbd.h"
+#include "backends/nbd/connection.h"
+#include "backends/nbd/ghost.h"
+#include "backends/nbd/loss.h"
+#include "backends/nbd/queues.h"
 #include "common/clock.h"
 #include "common/container_of.h"
 
@@ -202,10 +205,8 @@ void nbd_connection_lost(struct nbd_connection *conn, const char *reason)
 		nbd_gauge_add(q->nbd, NBD_GAUGE_CONNECTED, -1);
 		nbd_suspect_loss(q->nbd);
 	}
-	nbd_silence_end(conn);
 	drop_handle(conn);
-	nbd_replay_abandon(conn);
-	nbd_take_back(q, conn);
+	q->nbd->events->lost(conn);
 	conn->in_flight = 0;
 	conn->fault = NULL;
 	conn->explained = false;
@@ -311,13 +312,40 @@ static void settle(struct nbd_connection *conn)
 		return;
 	}
 	conn->answered_ns = now_of(conn);
-	nbd_silence_met(conn);
 	conn->state = NBD_CONNECTION_JOINING;
 	atomic_fetch_add(&nbd->nr_up, 1);
 	/* The server is there: the others need not wait for their time. */
 	atomic_fetch_add(&nbd->returns, 1);
-	nbd_replay_join(conn->owner, conn);
+	nbd->events->connected(conn);
 }
+
+/* ---- an export that grows ---- */
+
+void nbd_saw_size(struct nbd *nbd, uint64_t size)
+{
+	uint64_t seen = atomic_load(&nbd->seen_size);
+
+	while (seen < size)
+		if (atomic_compare_exchange_weak(&nbd->seen_size, &seen, size)) {
+			/* A connection goes on with the size that it was made with. */
+			nbd_queues_wake(nbd);
+			return;
+		}
+}
+
+/* A connection can be used for an export of that size; the device follows the smallest. */
+static void set_size(struct nbd *nbd, unsigned conn, uint64_t size)
+{
+	uint64_t least = size;
+
+	atomic_store(&nbd->connection_sizes[conn], size);
+	for (unsigned i = 0; i < nbd->nr_connections; i++)
+		if (atomic_load(&nbd->connection_sizes[i]) < least)
+			least = atomic_load(&nbd->connection_sizes[i]);
+	instance_grow(nbd->instance, least);
+}
+
+/* ---- ready ---- */
 
 void nbd_connection_ready(struct nbd_connection *conn)
 {
@@ -330,7 +358,7 @@ void nbd_connection_ready(struct nbd_connection *conn)
 	__atomic_store_n(&nbd->instance->gauges[NBD_GAUGE_SUSPENDED], 0, __ATOMIC_RELAXED);
 	nbd_gauge_add(nbd, NBD_GAUGE_CONNECTED, 1);
 	nbd_gauge_add(nbd, NBD_GAUGE_RECONNECTS, 1);
-	nbd_connection_size(nbd, conn->number, conn->facts.size);
+	set_size(nbd, conn->number, conn->facts.size);
 	nbd_saw_size(nbd, conn->facts.size);
 	log_info(name_of(conn), "connection %u is back after %.1f s, at %s", conn->number,
 		 (double)(now_of(conn) - conn->lost_ns) / 1e9,
@@ -516,7 +544,6 @@ void nbd_connection_watch(struct nbd_connection *conn)
 void nbd_connection_tick(struct nbd_connection *conn)
 {
 	uint64_t now = now_of(conn);
-	const char *fault;
 
 	nbd_ghost_tick(conn);
 	switch (conn->state) {
@@ -531,11 +558,6 @@ void nbd_connection_tick(struct nbd_connection *conn)
 		break;
 	case NBD_CONNECTION_JOINING:
 	case NBD_CONNECTION_READY:
-		fault = nbd_silence_fault(conn);
-		if (!fault)
-			break;
-		nbd_count_cuts(conn->owner, conn);
-		nbd_connection_lost(conn, fault);
 		break;
 	}
 }
@@ -586,7 +608,6 @@ void nbd_connection_end(struct nbd_connection *conn, uint64_t until_ms)
 {
 	uint64_t now = clock_ms();
 
-	nbd_silence_end(conn);
 	if (conn->state == NBD_CONNECTION_CONNECTING)
 		end_connecting(conn);
 	if (conn->handle) {

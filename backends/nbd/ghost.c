@@ -25,7 +25,8 @@
  *
  * With ghost-wait=TIME the user has a connection count as over after that time.
  */
-#include "backends/nbd/nbd.h"
+#include "backends/nbd/ghost.h"
+#include "backends/nbd/queues.h"
 #include "common/container_of.h"
 
 #include <errno.h>
@@ -137,7 +138,7 @@ static void end_ghost(struct nbd_ghost *g)
 	g->conn->nr_ghosts--;
 	atomic_fetch_sub(&nbd->ghosts, 1);
 	/* Requests of any queue may have waited for it. */
-	nbd_replay_wake(nbd);
+	nbd_queues_wake(nbd);
 }
 
 static void tell(struct nbd_ghost *g, enum old_socket_state state)

@@ -2,7 +2,9 @@
 /*
  * The exports of a server, and what each can do.
  */
-#include "backends/nbd/nbd.h"
+#include "backends/nbd/list.h"
+#include "backends/nbd/connect.h"
+#include "backends/nbd/server.h"
 
 #include <errno.h>
 #include <stdlib.h>

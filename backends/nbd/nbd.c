@@ -9,6 +9,15 @@
  * too (retain.h, replay.c).
  */
 #include "backends/nbd/nbd.h"
+#include "backends/nbd/connection.h"
+#include "backends/nbd/flush.h"
+#include "backends/nbd/ghost.h"
+#include "backends/nbd/list.h"
+#include "backends/nbd/loss.h"
+#include "backends/nbd/queues.h"
+#include "backends/nbd/replay.h"
+#include "backends/nbd/request.h"
+#include "backends/nbd/silence.h"
 #include "common/clock.h"
 #include "common/container_of.h"
 
@@ -19,9 +28,7 @@
 
 #define QUEUE_LINKS_AUTO 8
 #define RETAIN_MIN       (64u << 10)
-/* For a queue's end; together less than the engine gives it. */
-#define FLUSH_NOW_MS 10000u
-#define LEAVE_MS     1000u
+#define LEAVE_MS         1000u /* for a queue's end; with FLUSH_NOW_MS less than the engine gives it */
 
 const struct option_def nbd_options[] = {
 	{ "connections", OPTION_COUNT, "auto", "auto", 1, NBD_LINKS_MAX,
@@ -67,79 +74,6 @@ static const char *const nbd_gauges[] = {
 	NULL,
 };
 
-void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change)
-{
-	__atomic_fetch_add(&nbd->instance->gauges[gauge], (uint64_t)change, __ATOMIC_RELAXED);
-}
-
-void nbd_set_lost(struct nbd *nbd, int code, const char *what)
-{
-	if (instance_set_lost(nbd->instance, -code))
-		log_error(nbd->instance->name,
-			  "%s: %s: acknowledged writes may be lost, so every flush fails from now "
-			  "on: export it anew",
-			  what, strerror(code));
-}
-
-/* Whether there may be something that only a flush makes last. */
-static bool flush_matters(const struct nbd *nbd)
-{
-	return nbd->facts.flush && nbd->retain != NBD_RETAIN_TRUST &&
-	       !nbd->instance->limits.read_only && !instance_lost(nbd->instance);
-}
-
-static uint64_t *suspect_gauge(const struct nbd *nbd)
-{
-	return &nbd->instance->gauges[NBD_GAUGE_IN_DOUBT];
-}
-
-void nbd_suspect_loss(struct nbd *nbd)
-{
-	if (!flush_matters(nbd) || !nbd_journal_has_unflushed(&nbd->journal))
-		return;
-	pthread_mutex_lock(&nbd->gate);
-	nbd->suspect_order = atomic_load(&nbd->journal.order);
-	__atomic_store_n(suspect_gauge(nbd), 1, __ATOMIC_RELAXED);
-	pthread_mutex_unlock(&nbd->gate);
-}
-
-void nbd_flushed(struct nbd *nbd, uint64_t covered)
-{
-	nbd_journal_flushed(&nbd->journal, covered);
-	if (__builtin_expect(!__atomic_load_n(suspect_gauge(nbd), __ATOMIC_RELAXED), 1))
-		return;
-	pthread_mutex_lock(&nbd->gate);
-	if (atomic_load(&nbd->journal.stable) >= nbd->suspect_order &&
-	    !atomic_load(&nbd->pending_error))
-		__atomic_store_n(suspect_gauge(nbd), 0, __ATOMIC_RELAXED);
-	pthread_mutex_unlock(&nbd->gate);
-}
-
-/* ---- an export that grows ---- */
-
-void nbd_saw_size(struct nbd *nbd, uint64_t size)
-{
-	uint64_t seen = atomic_load(&nbd->seen_size);
-
-	while (seen < size)
-		if (atomic_compare_exchange_weak(&nbd->seen_size, &seen, size)) {
-			/* A connection goes on with the size that it was made with. */
-			nbd_replay_wake(nbd);
-			return;
-		}
-}
-
-void nbd_connection_size(struct nbd *nbd, unsigned conn, uint64_t size)
-{
-	uint64_t least = size;
-
-	atomic_store(&nbd->connection_sizes[conn], size);
-	for (unsigned i = 0; i < nbd->nr_connections; i++)
-		if (atomic_load(&nbd->connection_sizes[i]) < least)
-			least = atomic_load(&nbd->connection_sizes[i]);
-	instance_grow(nbd->instance, least);
-}
-
 static void drop_stable(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
@@ -154,6 +88,23 @@ static void drop_stable(struct nbd_queue *q)
 	q->stable_seen = stable;
 	nbd_segment_drop(q->segment);
 }
+
+/* ---- connections' events ---- */
+
+static void connected(struct nbd_connection *conn)
+{
+	nbd_silence_met(conn);
+	nbd_replay_join(conn->owner, conn);
+}
+
+static void lost(struct nbd_connection *conn)
+{
+	nbd_silence_end(conn);
+	nbd_replay_abandon(conn);
+	nbd_take_back(conn->owner, conn);
+}
+
+static const struct nbd_connection_events connection_events = { connected, lost };
 
 /* ---- rounds and time ---- */
 
@@ -209,12 +160,14 @@ static void ticked(struct ring_op *op, int result)
 	q->ticks = false;
 	for (unsigned i = 0; i < q->nr_connections; i++)
 		nbd_connection_tick(&q->connections[i]);
+	for (unsigned i = 0; i < q->nr_connections; i++)
+		nbd_silence_tick(&q->connections[i]);
 	if (atomic_load(&q->nbd->ghosts))
 		nbd_fail_held(q);
 	nbd_segment_trim(q->segment);
 	/* The room may be held by what an idle queue does not need to keep any more. */
 	if (q->waiting.first && nbd_is_full(q))
-		nbd_replay_wake(q->nbd);
+		nbd_queues_wake(q->nbd);
 }
 
 static void nbd_round_end(struct queue *queue)
@@ -246,8 +199,10 @@ static void end_connections(struct nbd_queue *q)
 
 	for (unsigned i = 0; i < q->nr_connections; i++)
 		nbd_connection_leave(&q->connections[i]);
-	for (unsigned i = 0; i < q->nr_connections; i++)
+	for (unsigned i = 0; i < q->nr_connections; i++) {
+		nbd_silence_end(&q->connections[i]);
 		nbd_connection_end(&q->connections[i], until);
+	}
 	free(q->connections);
 	free(q->ios);
 }
@@ -283,7 +238,7 @@ static int nbd_queue_open(struct queue *queue, struct error *err)
 		if (ret)
 			goto end_connections;
 	}
-	nbd_replay_open_queue(q);
+	nbd_queues_add(q);
 	/* The timer runs from the first round on; a connection may break before. */
 	queue_wake(queue);
 	return 0;
@@ -293,104 +248,12 @@ end_connections:
 	return ret;
 }
 
-static int flushed(void *user_data, int *error)
-{
-	*(int *)user_data = *error;
-	return 1;
-}
-
-static int nothing_in_flight(struct nbd_handle *h)
-{
-	return nbd_aio_in_flight(h) == 0;
-}
-
-/*
- * Flushes, and waits for that and all else that is in flight.  Returns 0 once it is
- * flushed, or -errno with err filled; result is the server's, EINPROGRESS: none so far,
- * and has to live as long as the connection.
- */
-static int flush_now(struct nbd_handle *h, int *result, struct error *err)
-{
-	nbd_completion_callback done = { .callback = flushed, .user_data = result };
-	int ret;
-
-	*result = EINPROGRESS;
-	if (nbd_aio_flush(h, done, 0) < 0)
-		return nbd_error(err, "the server");
-	ret = nbd_server_run(h, FLUSH_NOW_MS, nothing_in_flight, err);
-	if (!*result)
-		return 0;
-	return ret ? -err->code : error_set(err, *result, "%s", strerror(*result));
-}
-
-/* Flush before disconnecting: the server's end might lose unflushed writes. */
-static void last_flush(struct nbd_queue *q)
-{
-	struct nbd *nbd = q->nbd;
-	struct nbd_connection *conn = nbd_free_connection(q);
-	uint64_t covers = nbd_journal_flush_begins(&nbd->journal);
-	struct error err;
-
-	if (!flush_matters(nbd) || !nbd_journal_has_unflushed(&nbd->journal))
-		return;
-	/* A flush of our own may be in flight: it covers less, and is not waited for first. */
-	if (!conn)
-		log_warning(nbd->instance->name,
-			    "queue %u ends without its server: what was not flushed may be lost",
-			    q->index);
-	else if (flush_now(conn->handle, &q->last_flush, &err))
-		log_error(nbd->instance->name,
-			  "the last flush failed: %s: what it covers may be lost", err.text);
-	else
-		nbd_flushed(nbd, covers);
-}
-
-/*
- * What an earlier server of this device had written and not flushed was kept in its
- * memory, which is gone: should the server lose it, nobody can send it again, and a
- * flush on a connection that is made later would succeed over the loss.  So a flush has
- * to succeed on one that is there now.  Any will do: all lead to the same server.
- */
-static void first_flush(struct nbd *nbd)
-{
-	struct error err;
-	unsigned i = 0;
-
-	if (nbd->instance->reason != OPEN_TAKEOVER || !flush_matters(nbd))
-		return;
-	if (__atomic_exchange_n(suspect_gauge(nbd), 0, __ATOMIC_RELAXED)) {
-		nbd_set_lost(nbd, EIO,
-			     "a connection was lost, and then the process that kept what the "
-			     "server may have lost with it");
-		return;
-	}
-	nbd->has_predecessor = true;
-	atomic_store(&nbd->journal.order, NBD_INHERITED + 1);
-	do {
-		if (!flush_now(nbd->handles[i], &nbd->first_flush, &err)) {
-			nbd_journal_flushed(&nbd->journal, NBD_INHERITED + 1);
-			return;
-		}
-	} while (nbd_connection_is_dead(nbd->handles[i]) && ++i < nbd->nr_connections);
-	if (i == nbd->nr_connections) {
-		nbd_set_lost(nbd, EIO, NBD_HERITAGE_LOST);
-	} else if (nbd->first_flush != EINPROGRESS) {
-		nbd_set_lost(nbd, nbd->first_flush, "the flush of what was written before");
-	} else {
-		log_warning(nbd->instance->name,
-			    "the flush of what was written before: %s: it is served all the same, "
-			    "and no flush succeeds before",
-			    err.text);
-		atomic_store(&nbd->flush_soon, true);
-	}
-}
-
 static void nbd_queue_close(struct queue *queue)
 {
 	struct nbd_queue *q = queue_private(queue);
 
 	nbd_replay_close_queue(q);
-	last_flush(q);
+	nbd_flush_last(q);
 	end_connections(q);
 }
 
@@ -551,7 +414,7 @@ static int nbd_check(const struct instance *instance, struct error *err)
 	return nbd_server_check(instance, err);
 }
 
-/* What tells how things stand is left as it was with an earlier server's end; see first_flush(). */
+/* What tells how things stand is left as it was with an earlier server's end; see nbd_flush_first(). */
 static void reset_gauges(struct instance *instance)
 {
 	static const enum nbd_gauge now[] = { NBD_GAUGE_CONNECTIONS, NBD_GAUGE_CONNECTED,
@@ -568,6 +431,7 @@ static int nbd_open(struct instance *instance, struct error *err)
 	int ret;
 
 	nbd->instance = instance;
+	nbd->events = &connection_events;
 	reset_gauges(instance);
 	nbd->journal.bytes = &instance->gauges[NBD_GAUGE_RETAINED];
 	nbd->deadline_ns = time_of(instance, "reconnect-deadline");
@@ -595,7 +459,7 @@ static int nbd_open(struct instance *instance, struct error *err)
 	ret = open_logs(nbd, err);
 	if (ret)
 		goto close_logs;
-	first_flush(nbd);
+	nbd_flush_first(nbd);
 	pthread_mutex_init(&nbd->gate, NULL);
 	nbd->seen_size = nbd->facts.size;
 	for (unsigned i = 0; i < nbd->nr_connections; i++)
@@ -646,10 +510,10 @@ static int nbd_settled(struct instance *instance, struct error *err)
 				 "%s: the server may still carry out writes of a connection that "
 				 "was given up: try again once the server has ended it",
 				 instance->name);
-	if (!flush_matters(nbd) || !nbd_journal_has_unflushed(&nbd->journal))
+	if (!nbd_flush_matters(nbd) || !nbd_journal_has_unflushed(&nbd->journal))
 		return 0;
 	atomic_store(&nbd->flush_soon, true);
-	nbd_replay_wake(nbd);
+	nbd_queues_wake(nbd);
 	return error_set(
 		err, EAGAIN,
 		"%s: what its server has not flushed is kept here, and %s: try again later",
@@ -661,7 +525,7 @@ static void nbd_close_export(struct instance *instance)
 	struct nbd *nbd = instance->private;
 
 	/* Another one that opens it for this device would flush, and not know. */
-	if (flush_matters(nbd) &&
+	if (nbd_flush_matters(nbd) &&
 	    (nbd_journal_has_unflushed(&nbd->journal) || atomic_load(&nbd->pending_error)))
 		instance_set_lost(instance, -EIO);
 	close_handles(nbd);

@@ -1,25 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The nbd backend's parts, as they see each other.
+ * The data of the nbd backend's parts. Their calls stand in a header each; a part calls those
+ * above it in this list, never one below (tests/unit/test-layers.sh):
  *
- *   nbd.c         the backend: its options, its start, rounds and end
- *   request.c     a request: sent, answered, sent again
- *   connection.c  a connection: made, watched, lost, made again
- *   ghost.c       old sockets, whose server may still carry out their requests
- *   silence.c     a connection that is silent: whether the server is slow or gone
- *   replay.c      steps that come before a new connection may be used
- *   journal.c     acknowledged writes that no flush has covered
- *   cover.c       which parts of a read have come
- *   server.c      libnbd's set-up for a server, and the facts of its export
- *   connect.c     an attempt to connect: name, addresses, negotiation
- *   resolve.c     host names, looked up on a thread of their own
- *   dial.c        several addresses, tried side by side
- *   tls.c         key and certificate files, checked
- *   uri.c         the parts of its URI
+ *   uri           the parts of its URI
+ *   resolve       host names, looked up on a thread of their own
+ *   dial          several addresses, tried side by side
+ *   server        libnbd's set-up for a server, and what the server says of its export
+ *   tls           key and certificate files, checked
+ *   connect       an attempt to connect: name, addresses, negotiation
+ *   list          the exports that a server has
+ *   cover         which parts of a read have come
+ *   journal       acknowledged writes that no flush has covered
+ *   loss          whether acknowledged writes may be lost
+ *   queues        the export's queues, as they wake each other
+ *   ghost         old sockets, whose server may still carry out their requests
+ *   connection    a connection: made, watched, lost, made again
+ *   replay        steps that come before a new connection may be used
+ *   request       a request: sent, answered, sent again
+ *   flush         flushes of our own: at the start, in between, at the end
+ *   silence       a connection that is silent: whether the server is slow or gone
+ *   nbd           the backend: its options, its start, rounds and end
  *
- * A connection outlives its sockets: it is made again and again.
- * A connection belongs to one queue, and libnbd's handle in it is only touched by that
- * queue's thread.  Connections never move between queues.
+ * A connection outlives its sockets: it is made again and again. It belongs to one queue, and
+ * libnbd's handle in it is only touched by that queue's thread. Connections never move between
+ * queues. A connection reports by struct nbd_connection_events that it is connected or lost.
  */
 #ifndef UBLKD_NBD_H
 #define UBLKD_NBD_H
@@ -85,7 +90,18 @@ enum nbd_connection_state {
 };
 
 struct nbd;
+struct nbd_connection;
+struct nbd_ghost;
+struct nbd_ghost_range;
 struct nbd_queue;
+
+/* Calls of a connection to the parts that it does not know; on its queue's thread. */
+struct nbd_connection_events {
+	/* It is JOINING: nbd_connection_ready() is due once it may take requests. */
+	void (*connected)(struct nbd_connection *conn);
+	/* Its socket is gone: what it had in flight is to be taken back. */
+	void (*lost)(struct nbd_connection *conn);
+};
 
 /* A connection.  Owner: its queue, on its thread. */
 struct nbd_connection {
@@ -140,29 +156,7 @@ struct nbd_io {
 	struct nbd_cover cover; /* a structured read: what has come */
 };
 
-/* A range that an old connection may still write. */
-struct nbd_ghost_range {
-	uint64_t offset; /* bytes, as is length */
-	uint64_t order;  /* a replayed write's number in the journal */
-	uint32_t length;
-};
-
-/*
- * An old socket of a connection (ghost.c).  Owner: the export; that connection's queue, on its
- * thread.  The ranges are read by every queue, with the gate held.
- */
-struct nbd_ghost {
-	struct nbd_connection *conn;
-	unsigned nr_ranges; /* 0: it is over, or there is none */
-	struct nbd_ghost_range *ranges;
-	struct old_socket socket;
-	unsigned slot; /* of keep_connection() */
-	uint64_t since_ms;
-	bool told; /* in the log */
-	struct ring_op readable;
-	bool polls; /* the op is with the ring */
-};
-
+/* Requests, first in first out. */
 struct nbd_list {
 	struct nbd_io *first, **last;
 };
@@ -208,6 +202,7 @@ struct nbd {
 	uint64_t deadline_ns, timeout_ns, ghost_wait_ns; /* NBD_FOREVER: none */
 	struct nbd_resolver *resolver;                   /* NULL: no name is to be resolved */
 	unsigned nr_connections;
+	const struct nbd_connection_events *events;
 	struct nbd_handle *handles[NBD_LINKS_MAX]; /* from open() until a queue takes them */
 	struct nbd_journal journal;
 	struct nbd_segment *segments; /* one a queue */
@@ -244,8 +239,6 @@ struct nbd {
 	unsigned replay_cuts; /* as nbd_io.cuts */
 };
 
-/* ---- nbd.c ---- */
-
 /* For a connection to be made: no longer than an answer may take. */
 static inline unsigned nbd_connect_ms(const struct nbd *nbd)
 {
@@ -259,142 +252,9 @@ static inline uint64_t nbd_ghost_wait_ms(const struct nbd *nbd)
 	return nbd->ghost_wait_ns == NBD_FOREVER ? UINT64_MAX : nbd->ghost_wait_ns / NBD_NS_PER_MS;
 }
 /* A gauge of the export's. */
-void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change);
-/* A server said how big its export is, on a connection or elsewhere. */
-void nbd_saw_size(struct nbd *nbd, uint64_t size);
-/* A connection can be used for an export of that size. */
-void nbd_connection_size(struct nbd *nbd, unsigned conn, uint64_t size);
-/* Whether an earlier worker's writes are not flushed yet, which last as long as its connection. */
-static inline bool nbd_has_inherited(struct nbd *nbd)
+static inline void nbd_gauge_add(struct nbd *nbd, enum nbd_gauge gauge, int64_t change)
 {
-	return nbd->has_predecessor && atomic_load(&nbd->journal.stable) <= NBD_INHERITED;
+	__atomic_fetch_add(&nbd->instance->gauges[gauge], (uint64_t)change, __ATOMIC_RELAXED);
 }
-/* A connection is lost: whether with the server, only a flush will tell. */
-void nbd_suspect_loss(struct nbd *nbd);
-/* A flush has succeeded that covers so much, or an earlier loss was told. */
-void nbd_flushed(struct nbd *nbd, uint64_t covered);
-/* A flush or replay failed for good: what was acknowledged may be lost. */
-void nbd_set_lost(struct nbd *nbd, int code, const char *what);
-
-/* ---- request.c ---- */
-
-void nbd_list_init(struct nbd_list *list);
-/* The backend's submit(): the request is sent at the end of the round. */
-void nbd_submit(struct io *io);
-/* Sends what waits, as far as it goes. */
-void nbd_send_waiting(struct nbd_queue *q);
-/* Fails what has waited for the end of an old connection for longer than reconnect-deadline. */
-void nbd_fail_held(struct nbd_queue *q);
-/* Ends all that waits with result, -errno. */
-void nbd_fail_waiting(struct nbd_queue *q, int result);
-/* The connection that has least to do; NULL: none is ready, or all hold still. */
-struct nbd_connection *nbd_free_connection(struct nbd_queue *q);
-/* A connection is lost: what it had waits to be sent again. */
-void nbd_take_back(struct nbd_queue *q, struct nbd_connection *conn);
-/* The age of the oldest request that the connection has: when it was sent; 0: it has none. */
-uint64_t nbd_oldest_sent(const struct nbd_queue *q, const struct nbd_connection *conn);
-/* The most cuts of what the connection has. */
-unsigned nbd_most_cuts(const struct nbd_queue *q, const struct nbd_connection *conn);
-/* The connection is given up over its silence: what it has for a whole time-out has more time. */
-void nbd_count_cuts(struct nbd_queue *q, struct nbd_connection *conn);
-/* Whether so much is kept that a flush is due, and sending that, if it can be. */
-bool nbd_is_full(const struct nbd_queue *q);
-void nbd_flush_if_full(struct nbd_queue *q);
-
-/* ---- list.c ---- */
-
-int nbd_list(const struct instance *instance, backend_found_callback *found, void *context,
-	     struct error *err);
-
-/* ---- connection.c ---- */
-
-/* Whether its connection has ended, and libnbd knows. */
-static inline bool nbd_connection_is_dead(struct nbd_handle *handle)
-{
-	return nbd_aio_is_dead(handle) || nbd_aio_is_closed(handle);
-}
-/*
- * handle: the connection's from now on; it was connected, and is made anew where it is dead.
- * Returns 0, or -errno with err filled; nbd_connection_end() is due in either case.
- */
-int nbd_connection_start(struct nbd_connection *conn, struct nbd_queue *owner, unsigned number,
-			 struct nbd_handle *handle, struct error *err);
-/* Where it is READY, and nothing is in flight: tells the server that it ends. */
-void nbd_connection_leave(struct nbd_connection *conn);
-/* Ends it; where it was left, the server is given until then (clock_ms()). */
-void nbd_connection_end(struct nbd_connection *conn, uint64_t until_ms);
-/* After libnbd was called: sees whether it has died of it. */
-void nbd_connection_look(struct nbd_connection *conn);
-/* Every so often: time-outs, and the next try. */
-void nbd_connection_tick(struct nbd_connection *conn);
-/* At the end of a round: watches what is to be watched. */
-void nbd_connection_watch(struct nbd_connection *conn);
-/* Requests that are sent until it is uncorked may share packets. */
-void nbd_connection_cork(struct nbd_connection *conn, bool on);
-/* Whether it has joined, that is, takes requests. */
-void nbd_connection_ready(struct nbd_connection *conn);
-/* reason NULL: that was told already. */
-void nbd_connection_lost(struct nbd_connection *conn, const char *reason);
-/*
- * libnbd calls back for a request that was sent at sent_ns.  Returns whether the server has
- * answered it; if not, the connection is lost by the end of libnbd's call.
- */
-bool nbd_connection_answered(struct nbd_connection *conn, uint64_t sent_ns, int error);
-
-/* ---- ghost.c ---- */
-
-/*
- * Memory for the old sockets of all connections.  Returns 0 or -ENOMEM; close is due in
- * either case.
- */
-int nbd_ghost_open(struct nbd *nbd);
-void nbd_ghost_close(struct nbd *nbd);
-/*
- * The connection's socket (conn->fd, conn->slot) is given up, before its requests are
- * taken back.  Returns true where it becomes an old socket, which has the socket from now
- * on; false: nothing in flight on it changes data, and the socket stays the caller's.
- */
-bool nbd_ghost_make(struct nbd_connection *conn);
-/* Whether a connection may be made: it could become an old one. */
-bool nbd_ghost_has_room(const struct nbd_connection *conn);
-/* A slot for keep_connection() that none of the connection's old sockets has. */
-unsigned nbd_ghost_free_slot(const struct nbd_connection *conn);
-/* Every so often: looks whether the connection's old sockets are over. */
-void nbd_ghost_tick(struct nbd_connection *conn);
-/* The connection's queue ends: nobody watches its old sockets any more. */
-void nbd_ghost_leave(struct nbd_connection *conn);
-/* Whether a request has to wait for an old connection's end.  Any queue's thread. */
-bool nbd_ghost_overlaps(struct nbd *nbd, const struct io *io);
-static inline bool nbd_ghost_blocks(struct nbd *nbd, const struct io *io)
-{
-	return __builtin_expect(atomic_load_explicit(&nbd->ghosts, memory_order_relaxed), 0) &&
-	       nbd_ghost_overlaps(nbd, io);
-}
-/* Whether an old connection may still carry out the replay of a write older than kept. */
-bool nbd_ghost_precedes(struct nbd *nbd, const struct nbd_kept *kept);
-
-/* ---- silence.c ---- */
-
-/* On each tick: why the connection is to be given up; NULL: it is not. */
-const char *nbd_silence_fault(struct nbd_connection *conn);
-/* The connection has negotiated. */
-void nbd_silence_met(struct nbd_connection *conn);
-/* The connection is lost, or ends. */
-void nbd_silence_end(struct nbd_connection *conn);
-
-/* ---- replay.c ---- */
-
-void nbd_replay_open_queue(struct nbd_queue *q);
-void nbd_replay_close_queue(struct nbd_queue *q);
-/* Has every queue do a round. */
-void nbd_replay_wake(struct nbd *nbd);
-/* A connection of q is connected. */
-void nbd_replay_join(struct nbd_queue *q, struct nbd_connection *conn);
-/* At the end of a round: holds still, leads, goes on, as it is due. */
-void nbd_replay_round(struct nbd_queue *q);
-/* A connection of the leader's was lost, or its queue ends. */
-void nbd_replay_abandon(struct nbd_connection *conn);
-/* Of what is being sent again over connection, when the oldest was sent; 0: nothing is. */
-uint64_t nbd_replay_oldest_sent(const struct nbd_connection *conn);
 
 #endif

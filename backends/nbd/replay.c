@@ -19,37 +19,14 @@
  * A connection counts as joined by a replay that began after it was made: one
  * that began before may have gone to a server that is gone since.
  */
-#include "backends/nbd/nbd.h"
+#include "backends/nbd/replay.h"
+#include "backends/nbd/connection.h"
+#include "backends/nbd/ghost.h"
+#include "backends/nbd/loss.h"
+#include "backends/nbd/queues.h"
 
 #include <errno.h>
 #include <string.h>
-
-/* Gate held. */
-static void wake_all(struct nbd *nbd)
-{
-	for (unsigned i = 0; i < nbd->nr_segments; i++)
-		if (nbd->queues[i])
-			queue_wake(nbd->queues[i]->queue);
-}
-
-void nbd_replay_wake(struct nbd *nbd)
-{
-	pthread_mutex_lock(&nbd->gate);
-	wake_all(nbd);
-	pthread_mutex_unlock(&nbd->gate);
-}
-
-void nbd_replay_open_queue(struct nbd_queue *q)
-{
-	struct nbd *nbd = q->nbd;
-
-	pthread_mutex_lock(&nbd->gate);
-	nbd->queues[q->index] = q;
-	nbd->nr_serving++;
-	if (atomic_load(&nbd->halt))
-		queue_wake(q->queue);
-	pthread_mutex_unlock(&nbd->gate);
-}
 
 void nbd_replay_close_queue(struct nbd_queue *q)
 {
@@ -62,7 +39,7 @@ void nbd_replay_close_queue(struct nbd_queue *q)
 		nbd->nr_parked--;
 	if (nbd->leader == q)
 		nbd->leader = NULL;
-	wake_all(nbd);
+	nbd_queues_wake_locked(nbd);
 	pthread_mutex_unlock(&nbd->gate);
 }
 
@@ -88,7 +65,7 @@ static void ask(struct nbd *nbd, struct nbd_connection *conn)
 	pthread_mutex_lock(&nbd->gate);
 	conn->joins = nbd->replays_begun + 1;
 	atomic_store(&nbd->halt, true);
-	wake_all(nbd);
+	nbd_queues_wake_locked(nbd);
 	pthread_mutex_unlock(&nbd->gate);
 }
 
@@ -203,7 +180,7 @@ static void finish(struct nbd_queue *q)
 	nbd->nr_parked = 0;
 	nbd->halts++;
 	atomic_store(&nbd->halt, false);
-	wake_all(nbd);
+	nbd_queues_wake_locked(nbd);
 	pthread_mutex_unlock(&nbd->gate);
 }
 
@@ -290,7 +267,7 @@ static void hold_still(struct nbd_queue *q)
 			if (conn)
 				lead(q, conn);
 			else if (last)
-				wake_all(nbd);
+				nbd_queues_wake_locked(nbd);
 		}
 	}
 	pthread_mutex_unlock(&nbd->gate);
@@ -349,7 +326,7 @@ void nbd_replay_abandon(struct nbd_connection *conn)
 	memset(nbd->slots, 0, sizeof(nbd->slots));
 	nbd->leader = NULL;
 	nbd->replay_connection = NULL;
-	wake_all(nbd);
+	nbd_queues_wake_locked(nbd);
 	pthread_mutex_unlock(&nbd->gate);
 }
 

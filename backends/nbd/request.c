@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests: sent, answered, taken back from a lost connection and sent again; and
- * the flushes of our own that keep what is retained within its bound.
+ * Requests: sent, answered, taken back from a lost connection and sent again.
  */
-#include "backends/nbd/nbd.h"
+#include "backends/nbd/request.h"
+#include "backends/nbd/connection.h"
+#include "backends/nbd/ghost.h"
+#include "backends/nbd/loss.h"
 
 #include <errno.h>
 
@@ -392,62 +394,4 @@ void nbd_count_cuts(struct nbd_queue *q, struct nbd_connection *conn)
 	}
 	if (q->flush_connection == conn && now - q->flush_sent_ns >= timeout)
 		q->flush_cuts++;
-	if (nbd_replay_oldest_sent(conn) && now - nbd_replay_oldest_sent(conn) >= timeout)
-		q->nbd->replay_cuts++;
-}
-
-/* ---- flushes of our own: what is kept is bounded ---- */
-
-static int flushed(void *user_data, int *error)
-{
-	struct nbd_queue *q = user_data;
-	struct nbd *nbd = q->nbd;
-
-	if (!nbd_connection_answered(q->flush_connection, q->flush_sent_ns, *error))
-		return 1;
-	if (*error)
-		nbd_set_lost(nbd, *error, "the server's flush failed");
-	else
-		nbd_flushed(nbd, q->flush_covers);
-	q->flush_connection = NULL;
-	q->flush_cuts = 0;
-	atomic_store(&nbd->flushing, false);
-	/* Each queue lets go of its own part, and may have waited for that. */
-	nbd_replay_wake(nbd);
-	return 1;
-}
-
-bool nbd_is_full(const struct nbd_queue *q)
-{
-	const struct nbd *nbd = q->nbd;
-
-	if (atomic_load_explicit(&nbd->flush_soon, memory_order_relaxed))
-		return true;
-	return nbd->journal.bound &&
-	       __atomic_load_n(nbd->journal.bytes, __ATOMIC_RELAXED) > nbd->journal.bound / 2;
-}
-
-void nbd_flush_if_full(struct nbd_queue *q)
-{
-	struct nbd *nbd = q->nbd;
-	nbd_completion_callback done = { .callback = flushed, .user_data = q };
-	struct nbd_connection *conn;
-
-	if (!nbd_is_full(q) || !nbd_journal_has_unflushed(&nbd->journal) ||
-	    instance_lost(nbd->instance))
-		return;
-	conn = nbd_free_connection(q);
-	if (!conn || atomic_exchange(&nbd->flushing, true))
-		return;
-	atomic_store(&nbd->flush_soon, false);
-	q->flush_connection = conn;
-	q->flush_covers = nbd_journal_flush_begins(&nbd->journal);
-	q->flush_sent_ns = queue_now_ns(q->queue);
-	conn->in_flight++;
-	if (nbd_aio_flush(conn->handle, done, 0) < 0) {
-		conn->in_flight--;
-		q->flush_connection = NULL;
-		atomic_store(&nbd->flushing, false);
-	}
-	nbd_connection_look(conn);
 }

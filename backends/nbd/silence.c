@@ -21,7 +21,10 @@
  * A request whose connection was given up so has twice the time on the next one
  * (nbd_io.cuts): however slow it is, it ends.
  */
-#include "backends/nbd/nbd.h"
+#include "backends/nbd/silence.h"
+#include "backends/nbd/connection.h"
+#include "backends/nbd/replay.h"
+#include "backends/nbd/request.h"
 
 #include <errno.h>
 #include <linux/tcp.h>
@@ -226,7 +229,8 @@ static void tell_slow(struct nbd_connection *conn, uint64_t age)
 	conn->told_slow = true;
 }
 
-const char *nbd_silence_fault(struct nbd_connection *conn)
+/* Why the connection is to be given up; NULL: it is not. */
+static const char *fault_of(struct nbd_connection *conn)
 {
 	struct nbd *nbd = conn->owner->nbd;
 	uint64_t now = queue_now_ns(conn->owner->queue), wait, patience, silent, oldest, probed;
@@ -265,6 +269,30 @@ const char *nbd_silence_fault(struct nbd_connection *conn)
 	if (probed <= atomic_load(&nbd->alive_ns) || now - probed < PROBE_MIN_NS)
 		return NULL;
 	return "the server does not answer (request-timeout)";
+}
+
+/* Requests that had a whole time-out have more time on the next connection. */
+static void count_cuts(struct nbd_connection *conn)
+{
+	struct nbd *nbd = conn->owner->nbd;
+	uint64_t oldest = nbd_replay_oldest_sent(conn);
+
+	nbd_count_cuts(conn->owner, conn);
+	if (oldest && queue_now_ns(conn->owner->queue) - oldest >= nbd->timeout_ns)
+		nbd->replay_cuts++;
+}
+
+void nbd_silence_tick(struct nbd_connection *conn)
+{
+	const char *fault;
+
+	if (conn->state < NBD_CONNECTION_JOINING)
+		return;
+	fault = fault_of(conn);
+	if (!fault)
+		return;
+	count_cuts(conn);
+	nbd_connection_lost(conn, fault);
 }
 
 void nbd_silence_end(struct nbd_connection *conn)

@@ -13,7 +13,7 @@
  * Whatever the server sends: no sanitizer's report; and either the list is refused with
  * one line, or each export has a name, and a list of abilities that ends.
  */
-#include "backends/nbd/nbd.h"
+#include "backends/nbd/list.h"
 #include "engine/host_local.h"
 #include "common/log.h"
 #include "engine/spec.h"

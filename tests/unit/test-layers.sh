@@ -159,6 +159,37 @@ check_schemes() {
 	done < <(sed -nE 's/^[[:space:]]*\.scheme = "(.*)",.*/\1/p' backends/*.c backends/*/*.c)
 }
 
+# A backend of several files lists its parts in NAME/NAME.h, and each calls only those above
+# it: the header with the shared data aside, no part includes the header of one below.
+check_parts() {
+	local dir shared file name part parts i
+	local -A at
+	for dir in backends/*/; do
+		dir=${dir%/}
+		shared=$dir/${dir##*/}.h
+		[[ -e $shared ]] || continue
+		at=()
+		i=0
+		mapfile -t parts < <(sed -nE 's/^ \*   ([a-z]+)  .*/\1/p' "$shared")
+		for part in "${parts[@]}"; do
+			at[$part]=$((++i))
+		done
+		for file in "$dir"/*.[ch]; do
+			part=$(basename "${file%.*}")
+			if [[ ! ${at[$part]:-} ]]; then
+				echo "$file: $shared does not list it"
+				continue
+			fi
+			while IFS= read -r name; do
+				name=${name//\"/}
+				[[ $name == "$dir/"* && $name != "$shared" ]] || continue
+				name=$(basename "$name" .h)
+				((${at[$name]:-$i} <= at[$part])) || echo "$file: calls $name, which stands below it"
+			done < <(includes "$file")
+		done
+	done
+}
+
 check() { # TREE
 	(
 		shopt -s nullglob
@@ -168,6 +199,7 @@ check() { # TREE
 		check_numbers
 		check_verbs
 		check_schemes
+		check_parts
 	)
 }
 
@@ -202,6 +234,9 @@ cat >"$bad/backends/disk.c" <<'X'
 	.scheme = "tape",
 X
 echo '#include "engine/queue.h"' >"$bad/backends/tape/reel.c"
+printf ' *   reel  turns\n *   drive  reads\n *   tape  the backend\n' >"$bad/backends/tape/tape.h"
+printf '#include "backends/tape/%s.h"\n' tape reel drive >"$bad/backends/tape/reel.h"
+touch "$bad/backends/tape/label.c"
 echo '#include "engine/queue.h"' >"$bad/supervisor/queue.c"
 echo '#include "engine/standalone.h"' >"$bad/supervisor/standalone.c"
 echo '#include "engine/ring.h"' >"$bad/tools/ring.c"
@@ -213,6 +248,8 @@ cat >"$tmp/expected" <<'X'
 backends/: tape is not in a file or folder of its name
 backends/disk.c: backends/ may not include "engine/queue.h"
 backends/disk.c: backends/ may not include <liburing.h>
+backends/tape/label.c: backends/tape/tape.h does not list it
+backends/tape/reel.h: calls drive, which stands below it
 backends/tape/reel.c: backends/ may not include "engine/queue.h"
 common/up.c: common/ may not include "engine/backend.h"
 engine/abi.c: engine/ may not include <linux/ublk_cmd.h>

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Flushes of our own, on three occasions:
+ *
+ *   nbd_flush_first()    the writes that an earlier worker of the device left unflushed were
+ *                        kept in its memory, and cannot be sent again
+ *   nbd_flush_if_full()  what is kept of acknowledged writes is bounded (retain): a flush that
+ *                        covers it lets go of it
+ *   nbd_flush_last()     the server's end might lose unflushed writes
+ *
+ * The first and the last block the queue's thread, for FLUSH_NOW_MS at most: no request is in
+ * flight then.
+ */
+#include "backends/nbd/flush.h"
+#include "backends/nbd/connection.h"
+#include "backends/nbd/loss.h"
+#include "backends/nbd/queues.h"
+#include "backends/nbd/request.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define FLUSH_NOW_MS 10000u
+
+/* ---- at the start and at the end ---- */
+
+static int flushed(void *user_data, int *error)
+{
+	*(int *)user_data = *error;
+	return 1;
+}
+
+static int nothing_in_flight(struct nbd_handle *h)
+{
+	return nbd_aio_in_flight(h) == 0;
+}
+
+/*
+ * Flushes, and waits for that and all else that is in flight.  Returns 0 once it is
+ * flushed, or -errno with err filled; result is the server's, EINPROGRESS: none so far,
+ * and has to live as long as the connection.
+ */
+static int flush_now(struct nbd_handle *h, int *result, struct error *err)
+{
+	nbd_completion_callback done = { .callback = flushed, .user_data = result };
+	int ret;
+
+	*result = EINPROGRESS;
+	if (nbd_aio_flush(h, done, 0) < 0)
+		return nbd_error(err, "the server");
+	ret = nbd_server_run(h, FLUSH_NOW_MS, nothing_in_flight, err);
+	if (!*result)
+		return 0;
+	return ret ? -err->code : error_set(err, *result, "%s", strerror(*result));
+}
+
+/* Flush before disconnecting: the server's end might lose unflushed writes. */
+void nbd_flush_last(struct nbd_queue *q)
+{
+	struct nbd *nbd = q->nbd;
+	struct nbd_connection *conn = nbd_free_connection(q);
+	uint64_t covers = nbd_journal_flush_begins(&nbd->journal);
+	struct error err;
+
+	if (!nbd_flush_matters(nbd) || !nbd_journal_has_unflushed(&nbd->journal))
+		return;
+	/* A flush of our own may be in flight: it covers less, and is not waited for first. */
+	if (!conn)
+		log_warning(nbd->instance->name,
+			    "queue %u ends without its server: what was not flushed may be lost",
+			    q->index);
+	else if (flush_now(conn->handle, &q->last_flush, &err))
+		log_error(nbd->instance->name,
+			  "the last flush failed: %s: what it covers may be lost", err.text);
+	else
+		nbd_flushed(nbd, covers);
+}
+
+/*
+ * What an earlier server of this device had written and not flushed was kept in its
+ * memory, which is gone: should the server lose it, nobody can send it again, and a
+ * flush on a connection that is made later would succeed over the loss.  So a flush has
+ * to succeed on one that is there now.  Any will do: all lead to the same server.
+ */
+void nbd_flush_first(struct nbd *nbd)
+{
+	struct error err;
+	unsigned i = 0;
+
+	if (nbd->instance->reason != OPEN_TAKEOVER || !nbd_flush_matters(nbd))
+		return;
+	if (__atomic_exchange_n(nbd_suspect_gauge(nbd), 0, __ATOMIC_RELAXED)) {
+		nbd_set_lost(nbd, EIO,
+			     "a connection was lost, and then the process that kept what the "
+			     "server may have lost with it");
+		return;
+	}
+	nbd->has_predecessor = true;
+	atomic_store(&nbd->journal.order, NBD_INHERITED + 1);
+	do {
+		if (!flush_now(nbd->handles[i], &nbd->first_flush, &err)) {
+			nbd_journal_flushed(&nbd->journal, NBD_INHERITED + 1);
+			return;
+		}
+	} while (nbd_connection_is_dead(nbd->handles[i]) && ++i < nbd->nr_connections);
+	if (i == nbd->nr_connections) {
+		nbd_set_lost(nbd, EIO, NBD_HERITAGE_LOST);
+	} else if (nbd->first_flush != EINPROGRESS) {
+		nbd_set_lost(nbd, nbd->first_flush, "the flush of what was written before");
+	} else {
+		log_warning(nbd->instance->name,
+			    "the flush of what was written before: %s: it is served all the same, "
+			    "and no flush succeeds before",
+			    err.text);
+		atomic_store(&nbd->flush_soon, true);
+	}
+}
+
+/* ---- in between: what is kept is bounded ---- */
+
+static int own_flushed(void *user_data, int *error)
+{
+	struct nbd_queue *q = user_data;
+	struct nbd *nbd = q->nbd;
+
+	if (!nbd_connection_answered(q->flush_connection, q->flush_sent_ns, *error))
+		return 1;
+	if (*error)
+		nbd_set_lost(nbd, *error, "the server's flush failed");
+	else
+		nbd_flushed(nbd, q->flush_covers);
+	q->flush_connection = NULL;
+	q->flush_cuts = 0;
+	atomic_store(&nbd->flushing, false);
+	/* Each queue lets go of its own part, and may have waited for that. */
+	nbd_queues_wake(nbd);
+	return 1;
+}
+
+bool nbd_is_full(const struct nbd_queue *q)
+{
+	const struct nbd *nbd = q->nbd;
+
+	if (atomic_load_explicit(&nbd->flush_soon, memory_order_relaxed))
+		return true;
+	return nbd->journal.bound &&
+	       __atomic_load_n(nbd->journal.bytes, __ATOMIC_RELAXED) > nbd->journal.bound / 2;
+}
+
+void nbd_flush_if_full(struct nbd_queue *q)
+{
+	struct nbd *nbd = q->nbd;
+	nbd_completion_callback done = { .callback = own_flushed, .user_data = q };
+	struct nbd_connection *conn;
+
+	if (!nbd_is_full(q) || !nbd_journal_has_unflushed(&nbd->journal) ||
+	    instance_lost(nbd->instance))
+		return;
+	conn = nbd_free_connection(q);
+	if (!conn || atomic_exchange(&nbd->flushing, true))
+		return;
+	atomic_store(&nbd->flush_soon, false);
+	q->flush_connection = conn;
+	q->flush_covers = nbd_journal_flush_begins(&nbd->journal);
+	q->flush_sent_ns = queue_now_ns(q->queue);
+	conn->in_flight++;
+	if (nbd_aio_flush(conn->handle, done, 0) < 0) {
+		conn->in_flight--;
+		q->flush_connection = NULL;
+		atomic_store(&nbd->flushing, false);
+	}
+	nbd_connection_look(conn);
+}
