@@ -30,20 +30,20 @@ void (*api_shut_down)(void);
 
 /* Groups are looked up once for each reading of the configuration: it may take long. */
 static struct group_cache {
-	unsigned config;
+	unsigned settings;
 	bool known;
 	gid_t gid;
-} groups[CONFIG_OPTIONS];
+} groups[SETTINGS_OPTIONS];
 
-static bool in_configured_group(const struct varlink_peer *peer, enum config_option option)
+static bool in_configured_group(const struct varlink_peer *peer, enum settings_option option)
 {
-	const char *name = supervisor_config.values[option].text;
+	const char *name = supervisor_settings.values[option].text;
 	struct group_cache *g = &groups[option];
 
-	if (g->config != supervisor_config_number) {
+	if (g->settings != supervisor_settings_number) {
 		const struct group *group = name ? getgrnam(name) : NULL;
 
-		*g = (struct group_cache){ supervisor_config_number, group != NULL,
+		*g = (struct group_cache){ supervisor_settings_number, group != NULL,
 					   group ? group->gr_gid : 0 };
 		if (name && !group)
 			log_warning(NULL, "there is no group '%s', which ublkd.conf names", name);
@@ -56,9 +56,9 @@ bool api_may(const struct varlink_peer *peer, bool changes, void *context)
 	(void)context;
 	if (peer->uid == 0 || peer->uid == geteuid())
 		return true;
-	if (in_configured_group(peer, CONFIG_CONTROL_GROUP))
+	if (in_configured_group(peer, SETTINGS_CONTROL_GROUP))
 		return true;
-	return !changes && in_configured_group(peer, CONFIG_READ_GROUP);
+	return !changes && in_configured_group(peer, SETTINGS_READ_GROUP);
 }
 
 static void refuse(struct varlink_call *call, void *context)
@@ -218,7 +218,7 @@ static int declare(const char *name, const char *uri, json_t *options, bool chec
 		   struct error *err)
 {
 	unsigned nr = (unsigned)json_object_size(options), i = 0;
-	struct config_pair *pairs = calloc(nr ? nr : 1, sizeof(*pairs));
+	struct settings_pair *pairs = calloc(nr ? nr : 1, sizeof(*pairs));
 	const char *option;
 	json_t *value;
 	int ret;
@@ -229,8 +229,8 @@ static int declare(const char *name, const char *uri, json_t *options, bool chec
 		pairs[i].name = (char *)(uintptr_t)option;
 		pairs[i++].value = (char *)(uintptr_t)json_string_value(value);
 	}
-	ret = (check_only ? config_check_export : config_write_export)(supervisor_paths.config,
-								       name, uri, pairs, nr, err);
+	ret = (check_only ? settings_check_export : settings_write_export)(
+		supervisor_paths.settings, name, uri, pairs, nr, err);
 	free(pairs);
 	return ret;
 }
@@ -412,7 +412,7 @@ static void remove_it(struct task *task)
 
 	/* Gone is gone: the same twice is no error. */
 	if (!export) {
-		if (config_remove_export(supervisor_paths.config, text(task, "name"), &err) &&
+		if (settings_remove_export(supervisor_paths.settings, text(task, "name"), &err) &&
 		    err.code != EINVAL && err.code != EEXIST)
 			fail(task->call, &err);
 		else
@@ -437,7 +437,7 @@ static void remove_it(struct task *task)
 	if (export->state == EXPORT_GONE) {
 		/* An export that was declared meanwhile has its file for that. */
 		if (export->origin == ORIGIN_PERSISTENT && !export->wanted.recreate &&
-		    config_remove_export(supervisor_paths.config, export->name, &err)) {
+		    settings_remove_export(supervisor_paths.settings, export->name, &err)) {
 			error_prefix(&err, "it is removed, but will come up again at boot");
 			fail(task->call, &err);
 		} else {

@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 struct supervisor_paths supervisor_paths;
-struct config supervisor_config;
-unsigned supervisor_config_number = 1;
+struct settings supervisor_settings;
+unsigned supervisor_settings_number = 1;
 struct export *supervisor_exports;
 
 /* Content that the service manager kept, until its export is found. */
@@ -222,7 +222,7 @@ void supervisor_adopt(void)
 
 /* ---- the configuration ---- */
 
-static json_t *options_of(const struct config_export *e)
+static json_t *options_of(const struct settings_export *e)
 {
 	json_t *options = json_object();
 
@@ -233,12 +233,12 @@ static json_t *options_of(const struct config_export *e)
 	return options;
 }
 
-static enum export_origin origin_of(const struct config_export *e)
+static enum export_origin origin_of(const struct settings_export *e)
 {
 	return e->written ? ORIGIN_PERSISTENT : ORIGIN_DECLARED;
 }
 
-static int add_declared(const struct config_export *e, struct error *err)
+static int add_declared(const struct settings_export *e, struct error *err)
 {
 	int ret = supervisor_add(e->name, e->uri, options_of(e), origin_of(e), NULL, NULL, err);
 
@@ -247,7 +247,7 @@ static int add_declared(const struct config_export *e, struct error *err)
 	return ret;
 }
 
-static void declare(const struct config_export *e, supervisor_result *result, void *context)
+static void declare(const struct settings_export *e, supervisor_result *result, void *context)
 {
 	static const char anew[] = "made anew, once its removal is done";
 	struct export *export = supervisor_find(e->name);
@@ -289,8 +289,8 @@ static void declare(const struct config_export *e, supervisor_result *result, vo
 /* By its fiber, whose last use of it this is. */
 static void gone(struct export *export)
 {
-	const struct config_export *e =
-		export->wanted.recreate ? config_find(&supervisor_config, export->name) : NULL;
+	const struct settings_export *e =
+		export->wanted.recreate ? settings_find(&supervisor_settings, export->name) : NULL;
 	struct error err;
 
 	drop(export);
@@ -302,7 +302,7 @@ static void remove_undeclared(supervisor_result *result, void *context)
 {
 	for (struct export *export = supervisor_exports; export; export = export->next) {
 		if (export->origin == ORIGIN_REQUESTED || export->wanted.goal == GOAL_GONE ||
-		    config_find(&supervisor_config, export->name))
+		    settings_find(&supervisor_settings, export->name))
 			continue;
 		/* A device in use stays, and belongs to its users. */
 		export->origin = ORIGIN_REQUESTED;
@@ -315,18 +315,18 @@ static void remove_undeclared(supervisor_result *result, void *context)
 
 void supervisor_reload(supervisor_result *result, void *context)
 {
-	struct config fresh;
+	struct settings fresh;
 
-	if (config_load(supervisor_paths.config, &fresh)) {
-		config_close(&fresh);
+	if (settings_load(supervisor_paths.settings, &fresh)) {
+		settings_close(&fresh);
 		result(context, "ublkd", false, "no memory for the configuration");
 		return;
 	}
-	config_close(&supervisor_config);
-	supervisor_config = fresh;
-	supervisor_config_number++;
+	settings_close(&supervisor_settings);
+	supervisor_settings = fresh;
+	supervisor_settings_number++;
 	for (unsigned i = 0; i < fresh.nr_errors; i++) {
-		const struct config_error *e = &fresh.errors[i];
+		const struct settings_error *e = &fresh.errors[i];
 
 		if (e->line)
 			log_error(e->name, "%s:%u: %s", e->file, e->line, e->text);
@@ -334,7 +334,7 @@ void supervisor_reload(supervisor_result *result, void *context)
 			log_error(e->name, "%s: %s", e->file, e->text);
 		result(context, e->name ? e->name : "ublkd", false, e->text);
 	}
-	reconcile_max_jobs = (unsigned)fresh.values[CONFIG_MAX_JOBS].number;
+	reconcile_max_jobs = (unsigned)fresh.values[SETTINGS_MAX_JOBS].number;
 	for (unsigned i = 0; i < fresh.nr_exports; i++)
 		declare(&fresh.exports[i], result, context);
 	/* A file that cannot be read declares what it did before, as far as anybody knows. */

@@ -8,20 +8,20 @@
 #ifndef UBLKD_SUPERVISOR_H
 #define UBLKD_SUPERVISOR_H
 
-#include "supervisor/config.h"
+#include "supervisor/settings.h"
 #include "supervisor/export.h"
 
 /* Where things are; set once. */
 struct supervisor_paths {
-	const char *config; /* the folder of ublkd.conf */
-	const char *state;  /* /run/ublkd */
+	const char *settings; /* the folder of ublkd.conf */
+	const char *state;    /* /run/ublkd */
 };
 extern struct supervisor_paths supervisor_paths;
 
 /* The section [ublkd] of the configuration. */
-extern struct config supervisor_config;
+extern struct settings supervisor_settings;
 /* Changes with it; never 0. */
-extern unsigned supervisor_config_number;
+extern unsigned supervisor_settings_number;
 
 /* Before anything else. */
 void supervisor_setup(void);

@@ -5,7 +5,7 @@
  * It ends and leaves its exports alive, unless it is told otherwise: workers serve
  * on, and the next ublkd takes them on.
  */
-#include <config.h> /* the build's, not the one beside this file */
+#include <config.h>
 #include "common/clock.h"
 #include "common/directory.h"
 #include "common/error.h"
@@ -47,7 +47,7 @@ enum {
 };
 
 static const struct option_def options[] = {
-	{ "config", OPTION_PATH, NULL, CONFIG_FOLDER, 0, 0,
+	{ "config", OPTION_PATH, NULL, SETTINGS_FOLDER, 0, 0,
 	  "folder of ublkd.conf and of exports.d/NAME.conf" },
 	{ "state", OPTION_PATH, NULL, "/run/ublkd", 0, 0,
 	  "folder for what must outlive ublkd, and not the machine" },
@@ -175,7 +175,7 @@ static int make_state(struct error *err)
 
 static int find_worker_user(struct error *err)
 {
-	const char *name = supervisor_config.values[CONFIG_WORKER_USER].text;
+	const char *name = supervisor_settings.values[SETTINGS_WORKER_USER].text;
 	const struct passwd *user = getpwnam(name);
 
 	if (!user || !user->pw_uid)
@@ -216,8 +216,8 @@ static int own_socket(struct error *err)
  */
 static void open_socket_to_groups(void)
 {
-	bool groups = supervisor_config.values[CONFIG_READ_GROUP].text ||
-		      supervisor_config.values[CONFIG_CONTROL_GROUP].text;
+	bool groups = supervisor_settings.values[SETTINGS_READ_GROUP].text ||
+		      supervisor_settings.values[SETTINGS_CONTROL_GROUP].text;
 	char *path = path_in_state(SOCKET_NAME);
 
 	if (chmod(path, groups ? 0666 : 0600))
@@ -310,7 +310,7 @@ static void stop_loop(void)
 static void end(void *context)
 {
 	(void)context;
-	if (supervisor_config.values[CONFIG_ON_STOP].word == CONFIG_STOP_REMOVE)
+	if (supervisor_settings.values[SETTINGS_ON_STOP].word == SETTINGS_STOP_REMOVE)
 		supervisor_remove_all(false, ignore_result, NULL);
 	stop_loop();
 }
@@ -386,7 +386,7 @@ int main(int argc, char **argv)
 	export_changed = api_tell_change;
 	api_shut_down = stop_loop;
 	supervisor_paths = (struct supervisor_paths){ values[CONFIG].text, values[STATE].text };
-	config_load(values[CONFIG].text, &supervisor_config);
+	settings_load(values[CONFIG].text, &supervisor_settings);
 	socket = take_descriptors();
 	if (make_state(&err) || find_worker_user(&err) ||
 	    control_async_open(loop, CONTROL_DEADLINE_MS, &err)) {

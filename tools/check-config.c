@@ -2,19 +2,19 @@
 /*
  * ublkctl check-config: what is wrong with the configuration; works without ublkd.
  */
-#include "supervisor/config.h"
+#include "supervisor/settings.h"
 #include "tools/verbs.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
-static void print_json(const struct config *config)
+static void print_json(const struct settings *settings)
 {
 	json_t *array = json_array();
 
-	for (unsigned i = 0; i < config->nr_errors; i++) {
-		const struct config_error *e = &config->errors[i];
+	for (unsigned i = 0; i < settings->nr_errors; i++) {
+		const struct settings_error *e = &settings->errors[i];
 
 		json_array_append_new(
 			array,
@@ -25,10 +25,10 @@ static void print_json(const struct config *config)
 	cli_print_json(array, false);
 }
 
-static void print_text(const struct config *config)
+static void print_text(const struct settings *settings)
 {
-	for (unsigned i = 0; i < config->nr_errors; i++) {
-		const struct config_error *e = &config->errors[i];
+	for (unsigned i = 0; i < settings->nr_errors; i++) {
+		const struct settings_error *e = &settings->errors[i];
 
 		if (e->line)
 			printf("%s:%u: %s\n", e->file, e->line, e->text);
@@ -39,8 +39,8 @@ static void print_text(const struct config *config)
 
 static int check_config_main(const struct verb *verb, int argc, char **argv)
 {
-	const char *folder = CONFIG_FOLDER;
-	struct config config;
+	const char *folder = SETTINGS_FOLDER;
+	struct settings settings;
 	struct error err;
 	struct stat st;
 	int operand, status;
@@ -56,17 +56,17 @@ static int check_config_main(const struct verb *verb, int argc, char **argv)
 			return cli_fail(EXIT_FAILED, &err);
 		}
 	}
-	if (config_load(folder, &config)) {
+	if (settings_load(folder, &settings)) {
 		error_set(&err, ENOMEM, "no memory");
 		status = cli_fail(EXIT_FAILED, &err);
 	} else if (json) {
-		print_json(&config);
+		print_json(&settings);
 	} else {
-		print_text(&config);
+		print_text(&settings);
 	}
-	if (config.nr_errors)
+	if (settings.nr_errors)
 		status = EXIT_FAILED;
-	config_close(&config);
+	settings_close(&settings);
 	return status;
 }
 

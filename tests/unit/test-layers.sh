@@ -69,7 +69,7 @@ may_include() { # FOLDER FILE NAME
 	"\"$folder/"*'.h"') return 0 ;;
 	'"worker/link.h"' | '"worker/limits.h"' | '"worker/owner.h"') [[ $folder == supervisor ]] && return 0 || return 1 ;;
 	'"varlink/varlink.h"' | '"varlink/idl.h"') [[ $folder == supervisor ]] && return 0 || return 1 ;;
-	'"supervisor/config.h"' | '"supervisor/name.h"')
+	'"supervisor/settings.h"' | '"supervisor/name.h"')
 		[[ $folder == tools ]] && return 0 || return 1
 		;;
 	*) return 1 ;;

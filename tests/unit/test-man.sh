@@ -62,7 +62,7 @@ program_says() {
 
 # The settings of ublkd stand in one table.
 settings_say() {
-	tr '\n' ' ' <"$source/supervisor/config.c" | grep -oE '= \{ "[a-z-]+", OPTION_[^}]*\}' |
+	tr '\n' ' ' <"$source/supervisor/settings.c" | grep -oE '= \{ "[a-z-]+", OPTION_[^}]*\}' |
 		sed -E 's/= \{ "([^"]*)", OPTION_[A-Z]*, [^,]*, (NULL|"([^"]*)").*/\1 \3/; s/ +$//'
 }
 

@@ -52,18 +52,18 @@ static void test_who_may_call(void **state)
 	reader.gid = group->gr_gid;
 	assert_false(api_may(&control, false, NULL));
 	assert_false(api_may(&reader, false, NULL));
-	supervisor_config.values[CONFIG_CONTROL_GROUP].text = "daemon";
-	supervisor_config.values[CONFIG_READ_GROUP].text = "bin";
-	supervisor_config_number++;
+	supervisor_settings.values[SETTINGS_CONTROL_GROUP].text = "daemon";
+	supervisor_settings.values[SETTINGS_READ_GROUP].text = "bin";
+	supervisor_settings_number++;
 	for (unsigned changes = 0; changes < 2; changes++) {
 		assert_true(api_may(&root, changes, NULL));
 		assert_true(api_may(&control, changes, NULL));
 		assert_int_equal(api_may(&reader, changes, NULL), !changes);
 		assert_false(api_may(&somebody, changes, NULL));
 	}
-	supervisor_config.values[CONFIG_CONTROL_GROUP].text = NULL;
-	supervisor_config.values[CONFIG_READ_GROUP].text = NULL;
-	supervisor_config_number++;
+	supervisor_settings.values[SETTINGS_CONTROL_GROUP].text = NULL;
+	supervisor_settings.values[SETTINGS_READ_GROUP].text = NULL;
+	supervisor_settings_number++;
 }
 
 static int setup(void **state)

@@ -8,8 +8,8 @@
  */
 #include "common/error.h"
 #include "engine/spec.h"
-#include "supervisor/config.h"
-#include "supervisor/config_parts.h"
+#include "supervisor/settings.h"
+#include "supervisor/settings_parts.h"
 #include "supervisor/name.h"
 
 #include <errno.h>
@@ -30,19 +30,19 @@ enum section_kind {
 };
 
 struct reader {
-	struct config *config;
+	struct settings *settings;
 	const char *file;
 	const char *name; /* of the export whose file it is, or NULL */
 	const char *text, *end;
 	unsigned line;      /* that was read last */
 	unsigned nr_errors; /* in this file */
 	int ret;            /* -ENOMEM */
-	bool written;       /* by config_write_export() */
+	bool written;       /* by settings_write_export() */
 	bool expects, got;  /* a value from inih for what it was given last */
 	bool seen_ublkd;
 	bool has_section; /* the file of an export: it has named one */
 	bool ignores;     /* what stands in a section that is refused */
-	char text_line[CONFIG_LINE_MAX + 1];
+	char text_line[SETTINGS_LINE_MAX + 1];
 	const char *rest; /* of a line that goes to inih in pieces */
 	const char *rest_end;
 	bool continues; /* what inih was given last is such a piece, not the first */
@@ -52,7 +52,7 @@ struct reader {
 	unsigned section_line;
 	char *section_name; /* of the export */
 	bool bad;
-	struct config_pair *pairs;
+	struct settings_pair *pairs;
 	unsigned nr_pairs;
 };
 
@@ -73,10 +73,10 @@ static void refuse(struct reader *r, unsigned line, const char *fmt, ...)
 	text_make_printable(text);
 	if (r->nr_errors++ == ERRORS_PER_FILE)
 		snprintf(text, sizeof(text), "there are more errors: mend those before it first");
-	r->ret = config_add_error(r->config, r->file, line, r->section_name, text);
+	r->ret = settings_add_error(r->settings, r->file, line, r->section_name, text);
 }
 
-static const struct config_pair *pair_find(const struct reader *r, const char *name)
+static const struct settings_pair *pair_find(const struct reader *r, const char *name)
 {
 	for (unsigned i = 0; i < r->nr_pairs; i++)
 		if (!strcmp(r->pairs[i].name, name))
@@ -89,8 +89,8 @@ static const struct config_pair *pair_find(const struct reader *r, const char *n
 static void end_ublkd(struct reader *r)
 {
 	for (unsigned i = 0; i < r->nr_pairs; i++) {
-		struct config_pair *pair = &r->pairs[i];
-		int option = option_find(config_options, pair->name);
+		struct settings_pair *pair = &r->pairs[i];
+		int option = option_find(settings_options, pair->name);
 		struct error err;
 
 		if (option < 0) {
@@ -99,12 +99,12 @@ static void end_ublkd(struct reader *r)
 			       pair->name);
 			continue;
 		}
-		if (option_parse(&config_options[option], pair->value, &r->config->values[option],
-				 &err)) {
+		if (option_parse(&settings_options[option], pair->value,
+				 &r->settings->values[option], &err)) {
 			refuse(r, pair->line, "%s", err.text);
 			continue;
 		}
-		r->config->texts[option] = pair->value;
+		r->settings->texts[option] = pair->value;
 		pair->value = NULL;
 	}
 }
@@ -118,7 +118,7 @@ static int check_path(const char *what, const char *path, struct error *err)
 	return 0;
 }
 
-static int set_option(struct spec *spec, const struct config_pair *pair, struct error *err)
+static int set_option(struct spec *spec, const struct settings_pair *pair, struct error *err)
 {
 	const struct option_def *table = spec->backend->options;
 	int option = option_find(table, pair->name);
@@ -136,9 +136,9 @@ static int set_option(struct spec *spec, const struct config_pair *pair, struct 
 }
 
 /* Whether all that an export's section says is accepted; errors are told. */
-static bool check_export(struct reader *r, const struct config_pair *uri)
+static bool check_export(struct reader *r, const struct settings_pair *uri)
 {
-	const struct config_export *other = config_find(r->config, r->section_name);
+	const struct settings_export *other = settings_find(r->settings, r->section_name);
 	struct error err;
 	struct spec spec;
 
@@ -168,19 +168,19 @@ static bool check_export(struct reader *r, const struct config_pair *uri)
 
 static void end_export(struct reader *r)
 {
-	struct config *config = r->config;
-	struct config_export *exports, e = { .line = r->section_line, .written = r->written };
-	const struct config_pair *uri = pair_find(r, "uri");
+	struct settings *settings = r->settings;
+	struct settings_export *exports, e = { .line = r->section_line, .written = r->written };
+	const struct settings_pair *uri = pair_find(r, "uri");
 	unsigned at;
 
 	if (!check_export(r, uri) || r->ret)
 		return;
-	exports = config_grow(config->exports, config->nr_exports, sizeof(*exports));
+	exports = settings_grow(settings->exports, settings->nr_exports, sizeof(*exports));
 	if (!exports) {
 		r->ret = -ENOMEM;
 		return;
 	}
-	config->exports = exports;
+	settings->exports = exports;
 	e.file = strdup(r->file);
 	if (!e.file) {
 		r->ret = -ENOMEM;
@@ -193,7 +193,7 @@ static void end_export(struct reader *r)
 	memmove(r->pairs + at, r->pairs + at + 1, (r->nr_pairs - at - 1) * sizeof(*r->pairs));
 	e.options = r->pairs;
 	e.nr_options = r->nr_pairs - 1;
-	exports[config->nr_exports++] = e;
+	exports[settings->nr_exports++] = e;
 	r->section_name = NULL;
 	r->pairs = NULL;
 	r->nr_pairs = 0;
@@ -205,7 +205,7 @@ static void end_section(struct reader *r)
 		end_ublkd(r);
 	else if (r->kind == SECTION_EXPORT)
 		end_export(r);
-	config_free_pairs(r->pairs, r->nr_pairs);
+	settings_free_pairs(r->pairs, r->nr_pairs);
 	free(r->section_name);
 	r->pairs = NULL;
 	r->nr_pairs = 0;
@@ -303,10 +303,10 @@ static bool is_blank(char c)
 }
 
 /* The next line, its blanks at both ends taken off; false: it is refused. */
-static bool take_line(struct reader *r, char line[CONFIG_LINE_MAX + 1], size_t *length)
+static bool take_line(struct reader *r, char line[SETTINGS_LINE_MAX + 1], size_t *length)
 {
 	const char *begin = r->text, *end = memchr(begin, '\n', (size_t)(r->end - begin));
-	char copy[CONFIG_LINE_MAX + 1];
+	char copy[SETTINGS_LINE_MAX + 1];
 	size_t n;
 
 	r->text = end ? end + 1 : r->end;
@@ -314,8 +314,8 @@ static bool take_line(struct reader *r, char line[CONFIG_LINE_MAX + 1], size_t *
 		end = r->end;
 	if (!r->line++ && end - begin >= 3 && !memcmp(begin, "\xef\xbb\xbf", 3))
 		begin += 3;
-	if (end - begin > CONFIG_LINE_MAX) {
-		refuse(r, r->line, "the line is longer than %u bytes", CONFIG_LINE_MAX);
+	if (end - begin > SETTINGS_LINE_MAX) {
+		refuse(r, r->line, "the line is longer than %u bytes", SETTINGS_LINE_MAX);
 		return false;
 	}
 	if (end > begin && end[-1] == '\r')
@@ -443,7 +443,7 @@ static char *read_line(char *out, int size, void *context)
 static int take_value(void *context, const char *section, const char *key, const char *value)
 {
 	struct reader *r = context;
-	struct config_pair *pairs, *last = r->nr_pairs ? &r->pairs[r->nr_pairs - 1] : NULL;
+	struct settings_pair *pairs, *last = r->nr_pairs ? &r->pairs[r->nr_pairs - 1] : NULL;
 	char *text;
 
 	(void)section;
@@ -476,16 +476,16 @@ static int take_value(void *context, const char *section, const char *key, const
 		       pair_find(r, key)->line);
 		return 1;
 	}
-	pairs = config_grow(r->pairs, r->nr_pairs, sizeof(*pairs));
+	pairs = settings_grow(r->pairs, r->nr_pairs, sizeof(*pairs));
 	if (!pairs) {
 		r->ret = -ENOMEM;
 		return 1;
 	}
 	r->pairs = pairs;
 	last = &pairs[r->nr_pairs];
-	*last = (struct config_pair){ .name = strdup(key),
-				      .value = strdup(value),
-				      .line = r->line };
+	*last = (struct settings_pair){ .name = strdup(key),
+					.value = strdup(value),
+					.line = r->line };
 	if (!last->name || !last->value) {
 		free(last->name);
 		free(last->value);
@@ -498,19 +498,19 @@ static int take_value(void *context, const char *section, const char *key, const
 	return 1;
 }
 
-int config_parse(struct config *config, const char *file, const char *name, const char *text,
-		 size_t size)
+int settings_parse(struct settings *settings, const char *file, const char *name, const char *text,
+		   size_t size)
 {
 	struct reader r = {
-		.config = config,
+		.settings = settings,
 		.file = file,
 		.name = name,
 		.text = text,
 		.end = text + size,
-		.written = size >= strlen(CONFIG_MARK) &&
-			   !memcmp(text, CONFIG_MARK, strlen(CONFIG_MARK)),
+		.written = size >= strlen(SETTINGS_MARK) &&
+			   !memcmp(text, SETTINGS_MARK, strlen(SETTINGS_MARK)),
 	};
-	unsigned errors = config->nr_errors;
+	unsigned errors = settings->nr_errors;
 	int parsed;
 
 	if (name) {
@@ -520,7 +520,7 @@ int config_parse(struct config *config, const char *file, const char *name, cons
 	}
 	parsed = ini_parse_stream(read_line, &r, take_value, &r);
 	/* A line that inih refused was seen to give no value; or inih had no memory. */
-	if (parsed && config->nr_errors == errors && !r.ret)
+	if (parsed && settings->nr_errors == errors && !r.ret)
 		r.ret = -ENOMEM;
 	end_section(&r);
 	return r.ret;

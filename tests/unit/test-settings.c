@@ -3,7 +3,7 @@
 #include "tests/unit/test.h"
 #include "common/error.h"
 #include "engine/spec.h"
-#include "supervisor/config.h"
+#include "supervisor/settings.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 static const char *folder;
-static struct config config;
+static struct settings settings;
 static struct error err;
 
 static int set_up(void **state)
@@ -25,7 +25,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	config_close(&config);
+	settings_close(&settings);
 	temp_remove();
 	return 0;
 }
@@ -43,19 +43,19 @@ static void put(const char *name, const char *text)
 
 static void load(void)
 {
-	config_close(&config);
-	assert_int_equal(config_load(folder, &config), 0);
+	settings_close(&settings);
+	assert_int_equal(settings_load(folder, &settings), 0);
 }
 
-/* A text that is parsed; name as for config_parse(). */
+/* A text that is parsed; name as for settings_parse(). */
 static void parse(const char *name, const char *text, size_t size)
 {
-	config_close(&config);
-	config_init(&config);
-	assert_int_equal(config_parse(&config, "FILE", name, text, size), 0);
+	settings_close(&settings);
+	settings_init(&settings);
+	assert_int_equal(settings_parse(&settings, "FILE", name, text, size), 0);
 }
 
-static const char *option_of(const struct config_export *e, const char *name)
+static const char *option_of(const struct settings_export *e, const char *name)
 {
 	for (unsigned i = 0; i < e->nr_options; i++)
 		if (!strcmp(e->options[i].name, name))
@@ -67,12 +67,12 @@ static void nothing_is_all_defaults(void **state)
 {
 	(void)state;
 	load();
-	assert_int_equal(config.nr_errors, 0);
-	assert_int_equal(config.nr_exports, 0);
-	assert_string_equal(config.values[CONFIG_WORKER_USER].text, "ublkd");
-	assert_false(config.values[CONFIG_CONTROL_GROUP].set);
-	assert_int_equal(config.values[CONFIG_ON_STOP].word, CONFIG_STOP_KEEP);
-	assert_true(config.values[CONFIG_MAX_JOBS].number > 0);
+	assert_int_equal(settings.nr_errors, 0);
+	assert_int_equal(settings.nr_exports, 0);
+	assert_string_equal(settings.values[SETTINGS_WORKER_USER].text, "ublkd");
+	assert_false(settings.values[SETTINGS_CONTROL_GROUP].set);
+	assert_int_equal(settings.values[SETTINGS_ON_STOP].word, SETTINGS_STOP_KEEP);
+	assert_true(settings.values[SETTINGS_MAX_JOBS].number > 0);
 }
 
 static void settings_and_exports_are_read(void **state)
@@ -101,29 +101,29 @@ static void settings_and_exports_are_read(void **state)
 	put("exports.d/.d.conf", "nonsense");
 	put("exports.d/README", "nonsense");
 	load();
-	for (unsigned i = 0; i < config.nr_errors; i++)
-		print_error("%s\n", config.errors[i].text);
-	assert_int_equal(config.nr_errors, 0);
-	assert_string_equal(config.values[CONFIG_WORKER_USER].text, "nobody");
-	assert_string_equal(config.values[CONFIG_CONTROL_GROUP].text, "disk");
-	assert_int_equal(config.values[CONFIG_ON_STOP].word, CONFIG_STOP_REMOVE);
-	assert_int_equal(config.values[CONFIG_MAX_JOBS].number, 3);
-	assert_int_equal(config.nr_exports, 5);
-	assert_string_equal(config.exports[0].name, "ram");
-	assert_string_equal(config.exports[0].uri, "memory:1G");
-	assert_string_equal(option_of(&config.exports[0], "queues"), "2");
-	assert_int_equal(config.exports[0].line, 8);
-	assert_string_equal(config.exports[0].file, temp_path("ublkd.conf"));
-	assert_string_equal(config.exports[1].name, "zero");
-	assert_string_equal(config.exports[2].name, "a");
-	assert_string_equal(config.exports[3].name, "b");
-	assert_string_equal(config.exports[4].name, "disk");
-	assert_string_equal(config.exports[4].uri, "/var/lib/disk.img");
-	assert_int_equal(config.exports[4].nr_options, 2);
-	assert_string_equal(option_of(&config.exports[4], "create"), "10G");
-	assert_string_equal(option_of(&config.exports[4], "read-only"), "off");
-	assert_ptr_equal(config_find(&config, "disk"), &config.exports[4]);
-	assert_null(config_find(&config, "c"));
+	for (unsigned i = 0; i < settings.nr_errors; i++)
+		print_error("%s\n", settings.errors[i].text);
+	assert_int_equal(settings.nr_errors, 0);
+	assert_string_equal(settings.values[SETTINGS_WORKER_USER].text, "nobody");
+	assert_string_equal(settings.values[SETTINGS_CONTROL_GROUP].text, "disk");
+	assert_int_equal(settings.values[SETTINGS_ON_STOP].word, SETTINGS_STOP_REMOVE);
+	assert_int_equal(settings.values[SETTINGS_MAX_JOBS].number, 3);
+	assert_int_equal(settings.nr_exports, 5);
+	assert_string_equal(settings.exports[0].name, "ram");
+	assert_string_equal(settings.exports[0].uri, "memory:1G");
+	assert_string_equal(option_of(&settings.exports[0], "queues"), "2");
+	assert_int_equal(settings.exports[0].line, 8);
+	assert_string_equal(settings.exports[0].file, temp_path("ublkd.conf"));
+	assert_string_equal(settings.exports[1].name, "zero");
+	assert_string_equal(settings.exports[2].name, "a");
+	assert_string_equal(settings.exports[3].name, "b");
+	assert_string_equal(settings.exports[4].name, "disk");
+	assert_string_equal(settings.exports[4].uri, "/var/lib/disk.img");
+	assert_int_equal(settings.exports[4].nr_options, 2);
+	assert_string_equal(option_of(&settings.exports[4], "create"), "10G");
+	assert_string_equal(option_of(&settings.exports[4], "read-only"), "off");
+	assert_ptr_equal(settings_find(&settings, "disk"), &settings.exports[4]);
+	assert_null(settings_find(&settings, "c"));
 }
 
 /* Each: of ublkd.conf or of an export's file, the line that is refused, and a word of why. */
@@ -190,18 +190,18 @@ static void what_is_wrong_is_told(void **state)
 	(void)state;
 	for (unsigned i = 0; i < sizeof(refused) / sizeof(*refused); i++) {
 		parse(refused[i].name, refused[i].text, strlen(refused[i].text));
-		if (!config.nr_errors || config.errors[0].line != refused[i].line ||
-		    !strstr(config.errors[0].text, refused[i].why))
+		if (!settings.nr_errors || settings.errors[0].line != refused[i].line ||
+		    !strstr(settings.errors[0].text, refused[i].why))
 			fail_msg("%s: line %u: %s", refused[i].text,
-				 config.nr_errors ? config.errors[0].line : 0,
-				 config.nr_errors ? config.errors[0].text : "no error");
-		if (config.nr_errors > 1)
-			fail_msg("%s: line %u: %s", refused[i].text, config.errors[1].line,
-				 config.errors[1].text);
-		assert_null(strchr(config.errors[0].text, '\n'));
-		assert_string_equal(config.errors[0].file, "FILE");
+				 settings.nr_errors ? settings.errors[0].line : 0,
+				 settings.nr_errors ? settings.errors[0].text : "no error");
+		if (settings.nr_errors > 1)
+			fail_msg("%s: line %u: %s", refused[i].text, settings.errors[1].line,
+				 settings.errors[1].text);
+		assert_null(strchr(settings.errors[0].text, '\n'));
+		assert_string_equal(settings.errors[0].file, "FILE");
 		if (refused[i].name)
-			assert_int_equal(config.nr_exports, 0);
+			assert_int_equal(settings.nr_exports, 0);
 	}
 }
 
@@ -212,11 +212,11 @@ static void zero_bytes_are_refused(void **state)
 
 	(void)state;
 	parse("a", text, sizeof(text) - 1);
-	assert_int_equal(config.nr_errors, 1);
-	assert_non_null(strstr(config.errors[0].text, "0x00"));
+	assert_int_equal(settings.nr_errors, 1);
+	assert_non_null(strstr(settings.errors[0].text, "0x00"));
 	parse("a", comment, sizeof(comment) - 1);
-	assert_int_equal(config.nr_errors, 1);
-	assert_int_equal(config.nr_exports, 0);
+	assert_int_equal(settings.nr_errors, 1);
+	assert_int_equal(settings.nr_exports, 0);
 }
 
 /* All errors, those of one declaration and of others. */
@@ -230,18 +230,18 @@ static void one_error_hides_no_other(void **state)
 
 	(void)state;
 	parse(NULL, text, strlen(text));
-	assert_int_equal(config.nr_errors, 5);
-	assert_null(config.errors[0].name);
-	assert_string_equal(config.errors[1].name, "a");
-	assert_int_equal(config.errors[1].line, 6);
-	assert_int_equal(config.errors[2].line, 7);
-	assert_int_equal(config.errors[3].line, 8);
-	assert_int_equal(config.errors[4].line, 11);
-	assert_int_equal(config.nr_exports, 2);
-	assert_string_equal(config.exports[0].name, "b");
-	assert_string_equal(config.exports[1].name, "c");
-	assert_int_equal(config.values[CONFIG_ON_STOP].word, CONFIG_STOP_REMOVE);
-	assert_int_equal(config.values[CONFIG_MAX_JOBS].number, 16);
+	assert_int_equal(settings.nr_errors, 5);
+	assert_null(settings.errors[0].name);
+	assert_string_equal(settings.errors[1].name, "a");
+	assert_int_equal(settings.errors[1].line, 6);
+	assert_int_equal(settings.errors[2].line, 7);
+	assert_int_equal(settings.errors[3].line, 8);
+	assert_int_equal(settings.errors[4].line, 11);
+	assert_int_equal(settings.nr_exports, 2);
+	assert_string_equal(settings.exports[0].name, "b");
+	assert_string_equal(settings.exports[1].name, "c");
+	assert_int_equal(settings.values[SETTINGS_ON_STOP].word, SETTINGS_STOP_REMOVE);
+	assert_int_equal(settings.values[SETTINGS_MAX_JOBS].number, 16);
 }
 
 static void endless_errors_are_cut_short(void **state)
@@ -253,14 +253,14 @@ static void endless_errors_are_cut_short(void **state)
 	for (unsigned i = 0; i < 200000; i += 2)
 		text[i] = 'x';
 	parse("a", text, 200000);
-	assert_true(config.nr_errors > 10 && config.nr_errors < 100);
-	assert_int_equal(config.nr_exports, 0);
+	assert_true(settings.nr_errors > 10 && settings.nr_errors < 100);
+	assert_int_equal(settings.nr_exports, 0);
 	free(text);
 }
 
 static void long_values_are_read_whole(void **state)
 {
-	char text[CONFIG_LINE_MAX + 200], path[CONFIG_LINE_MAX + 100];
+	char text[SETTINGS_LINE_MAX + 200], path[SETTINGS_LINE_MAX + 100];
 
 	(void)state;
 	/* A path of each length around what inih takes at once, with what it would drop. */
@@ -277,30 +277,30 @@ static void long_values_are_read_whole(void **state)
 			path[i] = 'e';
 		snprintf(text, sizeof(text), "queues = 1\n  uri = %s\ndepth = 4\n", path);
 		parse("a", text, strlen(text));
-		if (config.nr_errors)
-			fail_msg("%u: %s", n, config.errors[0].text);
-		assert_string_equal(config.exports[0].uri, path);
-		assert_int_equal(config.exports[0].nr_options, 2);
+		if (settings.nr_errors)
+			fail_msg("%u: %s", n, settings.errors[0].text);
+		assert_string_equal(settings.exports[0].uri, path);
+		assert_int_equal(settings.exports[0].nr_options, 2);
 	}
 	memset(path, 'x', sizeof(path));
 	path[0] = '/';
-	path[CONFIG_LINE_MAX - 5] = 0;
+	path[SETTINGS_LINE_MAX - 5] = 0;
 	snprintf(text, sizeof(text), "uri = %s\n", path);
 	parse("a", text, strlen(text));
-	assert_int_equal(config.nr_errors, 1);
-	assert_non_null(strstr(config.errors[0].text, "longer"));
+	assert_int_equal(settings.nr_errors, 1);
+	assert_non_null(strstr(settings.errors[0].text, "longer"));
 	/* Values that cannot be parted without a loss are refused. */
 	memset(path, ' ', 500);
 	memcpy(path, "/a", 2);
 	strcpy(path + 500, "b");
 	snprintf(text, sizeof(text), "uri = %s\nqueues = 1\n", path);
 	parse("a", text, strlen(text));
-	assert_int_equal(config.nr_exports, 0);
-	assert_int_equal(config.errors[0].line, 1);
+	assert_int_equal(settings.nr_exports, 0);
+	assert_int_equal(settings.errors[0].line, 1);
 	memset(text, 'k', 1000);
 	strcpy(text + 1000, " = 1\n");
 	parse("a", text, strlen(text));
-	assert_int_equal(config.nr_exports, 0);
+	assert_int_equal(settings.nr_exports, 0);
 }
 
 static void files_are_told_apart(void **state)
@@ -317,18 +317,18 @@ static void files_are_told_apart(void **state)
 	assert_int_equal(mkdir(temp_path("exports.d/folder.conf"), 0700), 0);
 	put("exports.d/open.conf", "uri = null:1G\n");
 	assert_int_equal(chmod(temp_path("exports.d/open.conf"), 0666), 0);
-	huge = malloc(CONFIG_FILE_MAX + 2);
-	memset(huge, '\n', CONFIG_FILE_MAX + 1);
-	huge[CONFIG_FILE_MAX + 1] = 0;
+	huge = malloc(SETTINGS_FILE_MAX + 2);
+	memset(huge, '\n', SETTINGS_FILE_MAX + 1);
+	huge[SETTINGS_FILE_MAX + 1] = 0;
 	put("exports.d/huge.conf", huge);
 	free(huge);
 	load();
-	assert_int_equal(config.nr_exports, 2);
-	assert_string_equal(config.exports[0].uri, "null:1G");
-	assert_string_equal(config.exports[1].name, "good");
-	assert_int_equal(config.nr_errors, 7);
-	for (unsigned i = 0; i < config.nr_errors; i++) {
-		const struct config_error *e = &config.errors[i];
+	assert_int_equal(settings.nr_exports, 2);
+	assert_string_equal(settings.exports[0].uri, "null:1G");
+	assert_string_equal(settings.exports[1].name, "good");
+	assert_int_equal(settings.nr_errors, 7);
+	for (unsigned i = 0; i < settings.nr_errors; i++) {
+		const struct settings_error *e = &settings.errors[i];
 
 		if (!strcmp(e->file, temp_path("exports.d/twice.conf"))) {
 			assert_int_equal(e->line, 1);
@@ -345,10 +345,10 @@ static void files_are_told_apart(void **state)
 static void is_refused(const char *path)
 {
 	load();
-	assert_int_equal(config.nr_exports, 0);
-	assert_int_equal(config.nr_errors, 1);
-	assert_string_equal(config.errors[0].file, path);
-	assert_non_null(strstr(config.errors[0].text, "chmod go-w"));
+	assert_int_equal(settings.nr_exports, 0);
+	assert_int_equal(settings.nr_errors, 1);
+	assert_string_equal(settings.errors[0].file, path);
+	assert_non_null(strstr(settings.errors[0].text, "chmod go-w"));
 }
 
 static void a_file_that_others_can_write_is_refused(void **state)
@@ -367,8 +367,8 @@ static void a_file_that_others_can_write_is_refused(void **state)
 	}
 	assert_int_equal(chmod(path, 0640), 0);
 	load();
-	assert_int_equal(config.nr_errors, 0);
-	assert_int_equal(config.nr_exports, 1);
+	assert_int_equal(settings.nr_errors, 0);
+	assert_int_equal(settings.nr_exports, 1);
 }
 
 static void a_directory_that_others_can_write_is_refused(void **state)
@@ -391,8 +391,8 @@ static void a_directory_that_others_can_write_is_refused(void **state)
 	}
 	assert_int_equal(chmod(folder, 0700), 0);
 	load();
-	assert_int_equal(config.nr_errors, 0);
-	assert_int_equal(config.nr_exports, 1);
+	assert_int_equal(settings.nr_errors, 0);
+	assert_int_equal(settings.nr_exports, 1);
 }
 
 static void what_is_no_folder_is_told(void **state)
@@ -401,40 +401,40 @@ static void what_is_no_folder_is_told(void **state)
 	remove(temp_path("exports.d"));
 	assert_int_equal(symlink("/dev/null", temp_path("exports.d")), 0);
 	load();
-	assert_int_equal(config.nr_errors, 1);
+	assert_int_equal(settings.nr_errors, 1);
 }
 
 static void an_export_is_written_and_removed(void **state)
 {
-	struct config_pair options[] = { { (char *)"create", (char *)"10G", 0 },
-					 { (char *)"read-only", (char *)"off", 0 } };
-	struct config_pair turned[] = { options[1], options[0] };
+	struct settings_pair options[] = { { (char *)"create", (char *)"10G", 0 },
+					   { (char *)"read-only", (char *)"off", 0 } };
+	struct settings_pair turned[] = { options[1], options[0] };
 	struct stat before, after;
 	mode_t mask = umask(0077);
 
 	(void)state;
-	assert_int_equal(config_remove_export(folder, "disk", &err), 0);
-	assert_int_equal(config_write_export(folder, "disk", "/a b.img", options, 2, &err), 0);
+	assert_int_equal(settings_remove_export(folder, "disk", &err), 0);
+	assert_int_equal(settings_write_export(folder, "disk", "/a b.img", options, 2, &err), 0);
 	umask(mask);
 	load();
-	assert_int_equal(config.nr_errors, 0);
-	assert_int_equal(config.nr_exports, 1);
-	assert_string_equal(config.exports[0].uri, "/a b.img");
-	assert_true(config.exports[0].written);
+	assert_int_equal(settings.nr_errors, 0);
+	assert_int_equal(settings.nr_exports, 1);
+	assert_string_equal(settings.exports[0].uri, "/a b.img");
+	assert_true(settings.exports[0].written);
 	assert_int_equal(stat(temp_path("exports.d/disk.conf"), &before), 0);
 	assert_int_equal(before.st_mode & 0777, 0644);
 	/* The same again writes nothing; something else replaces it. */
-	assert_int_equal(config_write_export(folder, "disk", "/a b.img", turned, 2, &err), 0);
+	assert_int_equal(settings_write_export(folder, "disk", "/a b.img", turned, 2, &err), 0);
 	assert_int_equal(stat(temp_path("exports.d/disk.conf"), &after), 0);
 	assert_int_equal(before.st_ino, after.st_ino);
-	assert_int_equal(config_write_export(folder, "disk", "/b.img", NULL, 0, &err), 0);
+	assert_int_equal(settings_write_export(folder, "disk", "/b.img", NULL, 0, &err), 0);
 	load();
-	assert_string_equal(config.exports[0].uri, "/b.img");
-	assert_int_equal(config.exports[0].nr_options, 0);
-	assert_int_equal(config_remove_export(folder, "disk", &err), 0);
-	assert_int_equal(config_remove_export(folder, "disk", &err), 0);
+	assert_string_equal(settings.exports[0].uri, "/b.img");
+	assert_int_equal(settings.exports[0].nr_options, 0);
+	assert_int_equal(settings_remove_export(folder, "disk", &err), 0);
+	assert_int_equal(settings_remove_export(folder, "disk", &err), 0);
 	load();
-	assert_int_equal(config.nr_exports, 0);
+	assert_int_equal(settings.nr_exports, 0);
 	/* Nothing is left: the folder is empty. */
 	assert_int_equal(rmdir(temp_path("exports.d")), 0);
 }
@@ -445,15 +445,15 @@ static void what_others_wrote_stays(void **state)
 	put("exports.d/mine.conf", "# by hand\nuri = null:1G\n");
 	put("exports.d/bad.conf", "nonsense\n");
 	put("ublkd.conf", "[export main]\nuri = null:1G\nqueues = 1\n");
-	assert_int_equal(config_write_export(folder, "mine", "null:2G", NULL, 0, &err), -EEXIST);
-	assert_int_equal(config_write_export(folder, "mine", "null:1G", NULL, 0, &err), 0);
-	assert_int_equal(config_write_export(folder, "bad", "null:1G", NULL, 0, &err), -EEXIST);
-	assert_int_equal(config_write_export(folder, "main", "null:1G", NULL, 0, &err), -EEXIST);
+	assert_int_equal(settings_write_export(folder, "mine", "null:2G", NULL, 0, &err), -EEXIST);
+	assert_int_equal(settings_write_export(folder, "mine", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(settings_write_export(folder, "bad", "null:1G", NULL, 0, &err), -EEXIST);
+	assert_int_equal(settings_write_export(folder, "main", "null:1G", NULL, 0, &err), -EEXIST);
 	assert_non_null(strstr(err.text, "line 1"));
-	assert_int_equal(config_remove_export(folder, "mine", &err), -EEXIST);
-	assert_int_equal(config_remove_export(folder, "bad", &err), -EEXIST);
+	assert_int_equal(settings_remove_export(folder, "mine", &err), -EEXIST);
+	assert_int_equal(settings_remove_export(folder, "bad", &err), -EEXIST);
 	load();
-	assert_int_equal(config.nr_exports, 2);
+	assert_int_equal(settings.nr_exports, 2);
 	assert_int_equal(access(temp_path("exports.d/bad.conf"), F_OK), 0);
 }
 
@@ -461,28 +461,28 @@ static void what_others_wrote_stays(void **state)
 static void what_could_be_written_is_found_out(void **state)
 {
 	(void)state;
-	assert_int_equal(config_check_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(settings_check_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
 	load();
-	assert_int_equal(config.nr_exports, 0);
+	assert_int_equal(settings.nr_exports, 0);
 	assert_int_equal(rmdir(temp_path("exports.d")), 0);
 	put("exports.d/mine.conf", "# by hand\nuri = null:1G\n");
-	assert_int_equal(config_check_export(folder, "mine", "null:2G", NULL, 0, &err), -EEXIST);
-	assert_int_equal(config_check_export(folder, "mine", "null:1G", NULL, 0, &err), 0);
-	assert_int_equal(config_check_export(folder, "a", "/a\nb", NULL, 0, &err), -EINVAL);
+	assert_int_equal(settings_check_export(folder, "mine", "null:2G", NULL, 0, &err), -EEXIST);
+	assert_int_equal(settings_check_export(folder, "mine", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(settings_check_export(folder, "a", "/a\nb", NULL, 0, &err), -EINVAL);
 	/* A file that ublkd wrote stays as it is. */
-	assert_int_equal(config_write_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
-	assert_int_equal(config_check_export(folder, "disk", "null:2G", NULL, 0, &err), 0);
+	assert_int_equal(settings_write_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(settings_check_export(folder, "disk", "null:2G", NULL, 0, &err), 0);
 	load();
-	assert_string_equal(config_find(&config, "disk")->uri, "null:1G");
+	assert_string_equal(settings_find(&settings, "disk")->uri, "null:1G");
 }
 
 static void a_half_written_file_is_no_hindrance(void **state)
 {
 	(void)state;
 	put("exports.d/.disk.conf", "# Written");
-	assert_int_equal(config_write_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(settings_write_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
 	load();
-	assert_int_equal(config.nr_exports, 1);
+	assert_int_equal(settings.nr_exports, 1);
 	assert_int_equal(access(temp_path("exports.d/.disk.conf"), F_OK), -1);
 }
 
@@ -504,21 +504,22 @@ static void what_no_file_can_hold_is_refused(void **state)
 					    ";/a",
 					    "/a\nqueues = 2",
 					    "null:nonsense" };
-	struct config_pair twice[] = { { (char *)"queues", (char *)"1", 0 },
-				       { (char *)"queues", (char *)"1", 0 } };
-	struct config_pair odd = { (char *)"x = 1\nqueues", (char *)"1", 0 };
-	struct config_pair uri = { (char *)"uri", (char *)"null:1G", 0 };
+	struct settings_pair twice[] = { { (char *)"queues", (char *)"1", 0 },
+					 { (char *)"queues", (char *)"1", 0 } };
+	struct settings_pair odd = { (char *)"x = 1\nqueues", (char *)"1", 0 };
+	struct settings_pair uri = { (char *)"uri", (char *)"null:1G", 0 };
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(uris) / sizeof(*uris); i++) {
-		assert_int_equal(config_write_export(folder, "a", uris[i], NULL, 0, &err), -EINVAL);
+		assert_int_equal(settings_write_export(folder, "a", uris[i], NULL, 0, &err),
+				 -EINVAL);
 		assert_null(strchr(err.text, '\n'));
 	}
-	assert_int_equal(config_write_export(folder, "a", "null:1G", twice, 2, &err), -EINVAL);
-	assert_int_equal(config_write_export(folder, "a", "null:1G", &odd, 1, &err), -EINVAL);
-	assert_int_equal(config_write_export(folder, "a", "null:1G", &uri, 1, &err), -EINVAL);
-	assert_int_equal(config_write_export(folder, "a/b", "null:1G", NULL, 0, &err), -EINVAL);
-	assert_int_equal(config_remove_export(folder, "a/b", &err), -EINVAL);
+	assert_int_equal(settings_write_export(folder, "a", "null:1G", twice, 2, &err), -EINVAL);
+	assert_int_equal(settings_write_export(folder, "a", "null:1G", &odd, 1, &err), -EINVAL);
+	assert_int_equal(settings_write_export(folder, "a", "null:1G", &uri, 1, &err), -EINVAL);
+	assert_int_equal(settings_write_export(folder, "a/b", "null:1G", NULL, 0, &err), -EINVAL);
+	assert_int_equal(settings_remove_export(folder, "a/b", &err), -EINVAL);
 	assert_int_equal(access(temp_path("exports.d"), F_OK), -1);
 }
 
@@ -546,14 +547,14 @@ static void any_path_comes_back_or_is_refused(void **state)
 			uri[i] = chance(round % 16 ? 3 : 50) ? (char)('a' + chance(26))
 							     : letters[chance(sizeof(letters) - 1)];
 		uri[n] = 0;
-		if (config_write_export(folder, "x", uri, NULL, 0, &err))
+		if (settings_write_export(folder, "x", uri, NULL, 0, &err))
 			continue;
 		good++;
 		load();
-		assert_int_equal(config.nr_errors, 0);
-		assert_int_equal(config.nr_exports, 1);
-		assert_string_equal(config.exports[0].uri, uri);
-		assert_int_equal(config.exports[0].nr_options, 0);
+		assert_int_equal(settings.nr_errors, 0);
+		assert_int_equal(settings.nr_exports, 1);
+		assert_string_equal(settings.exports[0].uri, uri);
+		assert_int_equal(settings.exports[0].nr_options, 0);
 	}
 	assert_true(good > 300 && good < 3000);
 }

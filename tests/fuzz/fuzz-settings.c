@@ -2,7 +2,7 @@
 /*
  * The configuration, of any text: a libFuzzer target.
  *
- *   fuzz-config --seeds=FOLDER    writes inputs to begin with, and ends
+ *   fuzz-settings --seeds=FOLDER    writes inputs to begin with, and ends
  *
  * The first byte says what the rest is: the text of ublkd.conf, that of an export's
  * file, or the URI and the options (strings that end in NUL) of an export that is to
@@ -11,7 +11,7 @@
  */
 #include "common/error.h"
 #include "engine/spec.h"
-#include "supervisor/config.h"
+#include "supervisor/settings.h"
 #include "supervisor/name.h"
 #include "tests/fuzz/seeds.h"
 
@@ -49,8 +49,8 @@ static void broken(const char *what, const char *value)
 	abort();
 }
 
-static void check_same(const struct config_export *e, const char *uri,
-		       const struct config_pair *options, unsigned nr_options)
+static void check_same(const struct settings_export *e, const char *uri,
+		       const struct settings_pair *options, unsigned nr_options)
 {
 	if (strcmp(e->uri, uri) != 0)
 		broken("another URI", e->uri);
@@ -63,32 +63,32 @@ static void check_same(const struct config_export *e, const char *uri,
 }
 
 /* Writes an export, and reads it again.  Whether it was accepted. */
-static bool write_and_read(const char *name, const char *uri, const struct config_pair *options,
+static bool write_and_read(const char *name, const char *uri, const struct settings_pair *options,
 			   unsigned nr_options)
 {
-	struct config config;
+	struct settings settings;
 	struct error err;
 
-	if (config_write_export(folder, name, uri, options, nr_options, &err)) {
+	if (settings_write_export(folder, name, uri, options, nr_options, &err)) {
 		if (!*err.text || strpbrk(err.text, "\n\x1b"))
 			broken("a message", err.text);
 		return false;
 	}
-	if (config_load(folder, &config))
+	if (settings_load(folder, &settings))
 		abort();
-	if (config.nr_errors)
-		broken("what was written is refused", config.errors[0].text);
-	if (config.nr_exports != 1 || strcmp(config.exports[0].name, name) != 0)
+	if (settings.nr_errors)
+		broken("what was written is refused", settings.errors[0].text);
+	if (settings.nr_exports != 1 || strcmp(settings.exports[0].name, name) != 0)
 		broken("something else was written", name);
-	check_same(&config.exports[0], uri, options, nr_options);
-	config_close(&config);
-	if (config_remove_export(folder, name, &err))
+	check_same(&settings.exports[0], uri, options, nr_options);
+	settings_close(&settings);
+	if (settings_remove_export(folder, name, &err))
 		broken("it cannot be removed", err.text);
 	return true;
 }
 
 /* A long value is parted elsewhere behind "KEY = " than behind "KEY=", or cannot be. */
-static bool is_short(const struct config_export *e)
+static bool is_short(const struct settings_export *e)
 {
 	for (unsigned i = 0; i < e->nr_options; i++)
 		if (strlen(e->options[i].value) > LINE_SHORT)
@@ -96,23 +96,23 @@ static bool is_short(const struct config_export *e)
 	return strlen(e->uri) <= LINE_SHORT;
 }
 
-static void check_config(const struct config *config)
+static void check_config(const struct settings *settings)
 {
-	for (unsigned i = 0; i < config->nr_errors; i++) {
-		const struct config_error *e = &config->errors[i];
+	for (unsigned i = 0; i < settings->nr_errors; i++) {
+		const struct settings_error *e = &settings->errors[i];
 
 		if (!*e->text || strpbrk(e->text, "\n\x1b"))
 			broken("a message", e->text);
 		if (e->name && name_check(e->name, NULL))
 			broken("a name", e->name);
 	}
-	for (unsigned i = 0; i < config->nr_exports; i++) {
-		const struct config_export *e = &config->exports[i];
+	for (unsigned i = 0; i < settings->nr_exports; i++) {
+		const struct settings_export *e = &settings->exports[i];
 
 		if (name_check(e->name, NULL))
 			broken("a name", e->name);
 		for (unsigned j = 0; j < i; j++)
-			if (!strcmp(config->exports[j].name, e->name))
+			if (!strcmp(settings->exports[j].name, e->name))
 				broken("twice", e->name);
 		if (!write_and_read(e->name, e->uri, e->options, e->nr_options) && is_short(e))
 			broken("what was read cannot be written", e->uri);
@@ -122,7 +122,7 @@ static void check_config(const struct config *config)
 static void try_to_write(const uint8_t *data, size_t size)
 {
 	char *text = malloc(size + 1), *at = text, *words[1 + 2 * OPTIONS_MOST];
-	struct config_pair options[OPTIONS_MOST];
+	struct settings_pair options[OPTIONS_MOST];
 	unsigned n = 0;
 
 	memcpy(text, data, size);
@@ -132,15 +132,15 @@ static void try_to_write(const uint8_t *data, size_t size)
 		at += strlen(at) + 1;
 	}
 	for (unsigned i = 0; i < (n - 1) / 2; i++)
-		options[i] =
-			(struct config_pair){ .name = words[1 + 2 * i], .value = words[2 + 2 * i] };
+		options[i] = (struct settings_pair){ .name = words[1 + 2 * i],
+						     .value = words[2 + 2 * i] };
 	write_and_read("fuzz", words[0], options, (n - 1) / 2);
 	free(text);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct config config;
+	struct settings settings;
 	unsigned kind;
 
 	if (!size)
@@ -150,12 +150,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		try_to_write(data + 1, size - 1);
 		return 0;
 	}
-	config_init(&config);
-	if (config_parse(&config, "FILE", kind == INPUT_EXPORT ? "fuzz" : NULL,
-			 (const char *)data + 1, size - 1))
+	settings_init(&settings);
+	if (settings_parse(&settings, "FILE", kind == INPUT_EXPORT ? "fuzz" : NULL,
+			   (const char *)data + 1, size - 1))
 		abort();
-	check_config(&config);
-	config_close(&config);
+	check_config(&settings);
+	settings_close(&settings);
 	return 0;
 }
 
@@ -201,7 +201,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		write_seeds(seeds);
 		exit(0);
 	}
-	snprintf(folder, sizeof(folder), "%s/fuzz-config.XXXXXX", where ? where : "/tmp");
+	snprintf(folder, sizeof(folder), "%s/fuzz-settings.XXXXXX", where ? where : "/tmp");
 	if (!mkdtemp(folder)) {
 		perror(folder);
 		exit(1);

@@ -6,8 +6,8 @@
  */
 #include "common/directory.h"
 #include "common/error.h"
-#include "supervisor/config.h"
-#include "supervisor/config_parts.h"
+#include "supervisor/settings.h"
+#include "supervisor/settings_parts.h"
 #include "supervisor/name.h"
 
 #include <errno.h>
@@ -21,8 +21,8 @@
 /* There are no secrets in it, and check-config is for all. */
 #define FOLDER_MODE 0755
 
-static bool says(const struct config_export *e, const char *uri, const struct config_pair *options,
-		 unsigned nr_options)
+static bool says(const struct settings_export *e, const char *uri,
+		 const struct settings_pair *options, unsigned nr_options)
 {
 	bool same = !strcmp(e->uri, uri) && e->nr_options == nr_options;
 
@@ -38,10 +38,10 @@ static bool says(const struct config_export *e, const char *uri, const struct co
 }
 
 /* The text of an export's file, read again to see that it says what is meant. */
-static int make_text(const char *name, const char *uri, const struct config_pair *options,
+static int make_text(const char *name, const char *uri, const struct settings_pair *options,
 		     unsigned nr_options, char **text, size_t *size, struct error *err)
 {
-	struct config config;
+	struct settings settings;
 	FILE *f;
 	int ret;
 
@@ -49,7 +49,7 @@ static int make_text(const char *name, const char *uri, const struct config_pair
 	f = open_memstream(text, size);
 	if (!f)
 		return error_set(err, ENOMEM, "no memory");
-	fprintf(f, CONFIG_MARK ": 'ublkctl remove %s' removes it.\n[export]\nuri = %s\n", name,
+	fprintf(f, SETTINGS_MARK ": 'ublkctl remove %s' removes it.\n[export]\nuri = %s\n", name,
 		uri);
 	for (unsigned i = 0; i < nr_options; i++)
 		fprintf(f, "%s = %s\n", options[i].name, options[i].value);
@@ -57,18 +57,18 @@ static int make_text(const char *name, const char *uri, const struct config_pair
 		free(*text);
 		return error_set(err, ENOMEM, "no memory");
 	}
-	config_init(&config);
-	ret = config_parse(&config, name, name, *text, *size);
+	settings_init(&settings);
+	ret = settings_parse(&settings, name, name, *text, *size);
 	if (ret)
 		error_set(err, ret, "no memory");
-	else if (config.nr_errors)
-		ret = error_set(err, EINVAL, "%s", config.errors[0].text);
-	else if (config.nr_exports != 1 || !says(&config.exports[0], uri, options, nr_options))
+	else if (settings.nr_errors)
+		ret = error_set(err, EINVAL, "%s", settings.errors[0].text);
+	else if (settings.nr_exports != 1 || !says(&settings.exports[0], uri, options, nr_options))
 		ret = error_set(err, EINVAL,
 				"%s: its URI or an option has what a configuration file cannot "
 				"hold, such as a blank at an end",
 				name);
-	config_close(&config);
+	settings_close(&settings);
 	if (ret)
 		free(*text);
 	return ret;
@@ -79,54 +79,54 @@ static int make_text(const char *name, const char *uri, const struct config_pair
  * file of ours (*there); 1: just what is meant; or -EEXIST or -errno with err filled.
  */
 static int look_at_file(const char *path, const char *name, const char *uri,
-			const struct config_pair *options, unsigned nr_options, bool *there,
+			const struct settings_pair *options, unsigned nr_options, bool *there,
 			struct error *err)
 {
-	const struct config_export *found;
-	struct config config;
+	const struct settings_export *found;
+	struct settings settings;
 	char *text;
 	size_t size;
-	int ret = config_read_file(path, &text, &size, err);
+	int ret = settings_read_file(path, &text, &size, err);
 
 	*there = ret != -ENOENT;
 	if (!*there)
 		return 0;
 	if (ret)
 		return error_prefix(err, "%s", path);
-	config_init(&config);
-	ret = config_parse(&config, path, name, text, size);
-	found = name ? config_find(&config, name) : NULL;
+	settings_init(&settings);
+	ret = settings_parse(&settings, path, name, text, size);
+	found = name ? settings_find(&settings, name) : NULL;
 	if (ret)
 		error_set(err, ret, "no memory");
 	else if (found && uri && says(found, uri, options, nr_options))
 		ret = 1;
-	else if (strncmp(text, CONFIG_MARK,
-			 size < strlen(CONFIG_MARK) ? size : strlen(CONFIG_MARK)) ||
-		 size < strlen(CONFIG_MARK))
+	else if (strncmp(text, SETTINGS_MARK,
+			 size < strlen(SETTINGS_MARK) ? size : strlen(SETTINGS_MARK)) ||
+		 size < strlen(SETTINGS_MARK))
 		ret = error_set(err, EEXIST,
 				"%s declares the export, and was not written by ublkd: change that "
 				"file by hand",
 				path);
-	config_close(&config);
+	settings_close(&settings);
 	free(text);
 	return ret;
 }
 
 /* -EEXIST where ublkd.conf has an export of that name; 1: just the one that is meant. */
 static int look_at_main_file(const char *folder, const char *name, const char *uri,
-			     const struct config_pair *options, unsigned nr_options,
+			     const struct settings_pair *options, unsigned nr_options,
 			     struct error *err)
 {
-	const struct config_export *found;
+	const struct settings_export *found;
 	char path[PATH_MAX];
-	struct config config;
-	int ret = config_path_in(path, folder, CONFIG_MAIN_FILE, err);
+	struct settings settings;
+	int ret = settings_path_in(path, folder, SETTINGS_MAIN_FILE, err);
 
 	if (ret)
 		return ret;
-	config_init(&config);
-	ret = config_load_file(&config, path, NULL);
-	found = config_find(&config, name);
+	settings_init(&settings);
+	ret = settings_load_file(&settings, path, NULL);
+	found = settings_find(&settings, name);
 	if (ret)
 		error_set(err, ret, "no memory");
 	else if (found && says(found, uri, options, nr_options))
@@ -135,7 +135,7 @@ static int look_at_main_file(const char *folder, const char *name, const char *u
 		ret = error_set(err, EEXIST,
 				"%s, line %u, declares the export '%s' otherwise: change it there",
 				found->file, found->line, name);
-	config_close(&config);
+	settings_close(&settings);
 	return ret;
 }
 
@@ -161,9 +161,9 @@ static int replace_file(const char *folder, const char *name, bool there, const 
 	char path[PATH_MAX + 80], temporary[PATH_MAX + 80];
 	int fd, ret;
 
-	snprintf(path, sizeof(path), "%s/%s" CONFIG_SUFFIX, folder, name);
+	snprintf(path, sizeof(path), "%s/%s" SETTINGS_SUFFIX, folder, name);
 	/* No export's file begins with a dot, so that it is never read. */
-	snprintf(temporary, sizeof(temporary), "%s/.%s" CONFIG_SUFFIX, folder, name);
+	snprintf(temporary, sizeof(temporary), "%s/.%s" SETTINGS_SUFFIX, folder, name);
 	unlink(temporary);
 	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0)
@@ -186,7 +186,7 @@ static int replace_file(const char *folder, const char *name, bool there, const 
 }
 
 static int write_export(const char *folder, const char *name, const char *uri,
-			const struct config_pair *options, unsigned nr_options, bool check_only,
+			const struct settings_pair *options, unsigned nr_options, bool check_only,
 			struct error *err)
 {
 	char exports[PATH_MAX], path[PATH_MAX + 80], *text;
@@ -195,12 +195,12 @@ static int write_export(const char *folder, const char *name, const char *uri,
 	int ret = name_check(name, err);
 
 	if (!ret)
-		ret = config_path_in(exports, folder, CONFIG_EXPORTS_FOLDER, err);
+		ret = settings_path_in(exports, folder, SETTINGS_EXPORTS_FOLDER, err);
 	if (!ret)
 		ret = make_text(name, uri, options, nr_options, &text, &size, err);
 	if (ret)
 		return ret;
-	snprintf(path, sizeof(path), "%s/%s" CONFIG_SUFFIX, exports, name);
+	snprintf(path, sizeof(path), "%s/%s" SETTINGS_SUFFIX, exports, name);
 	ret = look_at_main_file(folder, name, uri, options, nr_options, err);
 	if (!ret)
 		ret = look_at_file(path, name, uri, options, nr_options, &there, err);
@@ -214,29 +214,31 @@ static int write_export(const char *folder, const char *name, const char *uri,
 	return ret == 1 ? 0 : ret;
 }
 
-int config_write_export(const char *folder, const char *name, const char *uri,
-			const struct config_pair *options, unsigned nr_options, struct error *err)
+int settings_write_export(const char *folder, const char *name, const char *uri,
+			  const struct settings_pair *options, unsigned nr_options,
+			  struct error *err)
 {
 	return write_export(folder, name, uri, options, nr_options, false, err);
 }
 
-int config_check_export(const char *folder, const char *name, const char *uri,
-			const struct config_pair *options, unsigned nr_options, struct error *err)
+int settings_check_export(const char *folder, const char *name, const char *uri,
+			  const struct settings_pair *options, unsigned nr_options,
+			  struct error *err)
 {
 	return write_export(folder, name, uri, options, nr_options, true, err);
 }
 
-int config_remove_export(const char *folder, const char *name, struct error *err)
+int settings_remove_export(const char *folder, const char *name, struct error *err)
 {
 	char exports[PATH_MAX], path[PATH_MAX + 80];
 	bool there;
 	int ret = name_check(name, err);
 
 	if (!ret)
-		ret = config_path_in(exports, folder, CONFIG_EXPORTS_FOLDER, err);
+		ret = settings_path_in(exports, folder, SETTINGS_EXPORTS_FOLDER, err);
 	if (ret)
 		return ret;
-	snprintf(path, sizeof(path), "%s/%s" CONFIG_SUFFIX, exports, name);
+	snprintf(path, sizeof(path), "%s/%s" SETTINGS_SUFFIX, exports, name);
 	ret = look_at_file(path, name, NULL, NULL, 0, &there, err);
 	if (ret || !there)
 		return ret;
