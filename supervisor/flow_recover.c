@@ -135,7 +135,7 @@ static int wait_for_last_cancel(struct export *export)
 }
 
 /* The kernel lets go of a dead server when the last of its references is gone. */
-static int begin(struct export *export, struct error *err)
+static int begin_recovery(struct export *export, struct error *err)
 {
 	uint64_t end = clock_ms() + FLOW_RELEASE_MS;
 	bool last;
@@ -181,15 +181,15 @@ static int open_again(struct export *export, struct error *err)
 
 static int take_over(struct export *export, struct worker *held, struct error *err)
 {
-	int ret = begin(export, err);
+	int ret = begin_recovery(export, err);
 
-	if (!ret)
-		ret = flow_publish(export, held, err);
-	if (!ret)
-		ret = flow_serve(export, err);
-	if (!ret)
-		ret = flow_unless_worker_dies(export, control_end_recovery, err);
-	return ret;
+	if (ret)
+		return ret;
+	ret = flow_publish(export, held, err);
+	if (ret)
+		return ret;
+	ret = flow_serve(export, err);
+	return ret ? ret : flow_unless_worker_dies(export, control_end_recovery, err);
 }
 
 /*
@@ -207,38 +207,55 @@ static int result_of(struct export *export, int ret, bool refused)
 	return refused && (ret == -EPIPE || ret == -ETIMEDOUT) ? -EIO : ret;
 }
 
+/*
+ * All steps from the old worker's end to the new one that serves. held: the old worker, which
+ * keeps the memory until the new one has it; NULL: it is to be ended.
+ */
+static int replace(struct export *export, struct worker *held, struct worker *ready,
+		   struct error *err)
+{
+	int ret = held ? 0 : flow_end_worker(export, 0, err);
+
+	export->worker.handle = ready;
+	if (ret)
+		return ret;
+	ret = find_living(export, err);
+	if (ret)
+		return ret;
+	export_check_lost(export);
+	flow_record(export);
+	if (!export->worker.handle) {
+		ret = flow_prepare(export, true, &export->worker.handle, err);
+		if (ret)
+			return ret;
+	}
+	/* Lost with the last worker, if ublkd was not there to keep them. */
+	if (!export->worker.counters) {
+		ret = flow_create_counters(export, err);
+		if (ret)
+			return ret;
+	}
+	ret = open_again(export, err);
+	if (ret)
+		return ret;
+	export->storage.opened_ms = clock_ms();
+	ret = check_fence(export, true, err);
+	if (ret)
+		return ret;
+	export->worker.fence_recorded = false;
+	return take_over(export, held, err);
+}
+
 int flow_recover(struct export *export, struct worker *ready, struct error *err)
 {
 	struct worker *held = export->worker.holding ? export->worker.handle : NULL;
 	struct error ignored;
-	bool refused = false;
-	int ret = 0;
+	bool refused;
+	int ret;
 
 	flow_begin(export);
-	if (held)
-		export->worker.handle = NULL;
-	else
-		ret = flow_end_worker(export, 0, err);
-	export->worker.handle = ready;
-	if (!ret)
-		ret = find_living(export, err);
-	export_check_lost(export);
-	if (!ret)
-		flow_record(export);
-	if (!ret && !export->worker.handle)
-		ret = flow_prepare(export, true, &export->worker.handle, err);
-	/* Lost with the last server, if ublkd was not there to keep them. */
-	if (!ret && !export->worker.counters)
-		ret = flow_create_counters(export, err);
-	if (!ret)
-		ret = open_again(export, err);
-	export->storage.opened_ms = ret ? 0 : clock_ms();
-	if (!ret)
-		ret = check_fence(export, true, err);
-	if (!ret)
-		export->worker.fence_recorded = false;
-	if (!ret)
-		ret = take_over(export, held, err);
+	export->storage.opened_ms = 0;
+	ret = replace(export, held, ready, err);
 	if (ret) {
 		refused = export->worker.handle && worker_has_refused(export->worker.handle);
 		flow_end_worker(export, 0, &ignored);

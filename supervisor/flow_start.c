@@ -75,33 +75,43 @@ static void undo(struct export *export)
 	worker_socket_remove(export->name);
 }
 
+/* All steps from the plan to a device that the kernel has live; undo() is due on failure. */
+static int start(struct export *export, struct error *err)
+{
+	struct export_storage *storage = &export->storage;
+	unsigned nr_queues, depth;
+	int ret = device_plan(&export->device, &export->spec, err);
+
+	if (ret)
+		return ret;
+	ret = spec_check_cpus(&export->spec, err);
+	if (ret)
+		return ret;
+	ret = record_write(export, err);
+	if (ret)
+		return ret;
+	ret = flow_create_counters(export, err);
+	if (ret)
+		return ret;
+	ret = flow_prepare(export, false, &export->worker.handle, err);
+	if (ret)
+		return ret;
+	ret = flow_open(export, &storage->limits, storage->identity, &nr_queues, &depth, err);
+	return ret ? ret : make_device(export, nr_queues, depth, err);
+}
+
 int flow_start(struct export *export, struct error *err)
 {
-	unsigned nr_queues, depth;
+	uint64_t *cookie = &export->device.cookie;
 	struct error ignored;
 	int ret;
 
 	flow_begin(export);
 	export_move(export, EXPORT_OPENING, NULL);
 	export->storage.lost = 0;
-	if (getrandom(&export->device.cookie, sizeof(export->device.cookie), 0) !=
-		    sizeof(export->device.cookie) ||
-	    !export->device.cookie)
-		export->device.cookie = (uint64_t)(uintptr_t) export ^ clock_ms();
-	ret = device_plan(&export->device, &export->spec, err);
-	if (!ret)
-		ret = spec_check_cpus(&export->spec, err);
-	if (!ret)
-		ret = record_write(export, err);
-	if (!ret)
-		ret = flow_create_counters(export, err);
-	if (!ret)
-		ret = flow_prepare(export, false, &export->worker.handle, err);
-	if (!ret)
-		ret = flow_open(export, &export->storage.limits, export->storage.identity,
-				&nr_queues, &depth, err);
-	if (!ret)
-		ret = make_device(export, nr_queues, depth, err);
+	if (getrandom(cookie, sizeof(*cookie), 0) != sizeof(*cookie) || !*cookie)
+		*cookie = (uint64_t)(uintptr_t) export ^ clock_ms();
+	ret = start(export, err);
 	if (ret) {
 		undo(export);
 		export_move(export, EXPORT_FAILED, err->text);

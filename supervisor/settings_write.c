@@ -173,45 +173,64 @@ static int replace_file(const char *folder, const char *name, bool there, const 
 	if (!ret && check_only)
 		ret = write_all(fd, text, size);
 	close(fd);
-	if (!ret && check_only) {
+	if (ret)
+		goto fail;
+	if (check_only) {
 		unlink(temporary);
 		return 0;
 	}
-	if (!ret && renameat2(AT_FDCWD, temporary, AT_FDCWD, path, there ? 0 : RENAME_NOREPLACE))
+	if (renameat2(AT_FDCWD, temporary, AT_FDCWD, path, there ? 0 : RENAME_NOREPLACE)) {
 		ret = -errno;
-	if (!ret)
-		return directory_sync(folder, err);
+		goto fail;
+	}
+	return directory_sync(folder, err);
+
+fail:
 	unlink(temporary);
 	return error_set(err, ret, "%s: it cannot be written: %s", path, strerror(-ret));
+}
+
+/* Returns 0, also where the export is declared so already, or -errno with err filled. */
+static int write_text(const char *folder, const char *name, const char *uri,
+		      const struct settings_pair *options, unsigned nr_options, const char *text,
+		      size_t size, bool check_only, struct error *err)
+{
+	char exports[PATH_MAX], path[PATH_MAX + 80];
+	bool there;
+	int ret = settings_path_in(exports, folder, SETTINGS_EXPORTS_FOLDER, err);
+
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "%s/%s" SETTINGS_SUFFIX, exports, name);
+	ret = look_at_main_file(folder, name, uri, options, nr_options, err);
+	if (ret)
+		return ret == 1 ? 0 : ret;
+	ret = look_at_file(path, name, uri, options, nr_options, &there, err);
+	if (ret)
+		return ret == 1 ? 0 : ret;
+	ret = directory_make(folder, FOLDER_MODE, err);
+	if (ret)
+		return ret;
+	ret = directory_make(exports, FOLDER_MODE, err);
+	return ret ? ret : replace_file(exports, name, there, text, size, check_only, err);
 }
 
 static int write_export(const char *folder, const char *name, const char *uri,
 			const struct settings_pair *options, unsigned nr_options, bool check_only,
 			struct error *err)
 {
-	char exports[PATH_MAX], path[PATH_MAX + 80], *text;
-	bool there;
 	size_t size;
+	char *text;
 	int ret = name_check(name, err);
 
-	if (!ret)
-		ret = settings_path_in(exports, folder, SETTINGS_EXPORTS_FOLDER, err);
-	if (!ret)
-		ret = make_text(name, uri, options, nr_options, &text, &size, err);
 	if (ret)
 		return ret;
-	snprintf(path, sizeof(path), "%s/%s" SETTINGS_SUFFIX, exports, name);
-	ret = look_at_main_file(folder, name, uri, options, nr_options, err);
-	if (!ret)
-		ret = look_at_file(path, name, uri, options, nr_options, &there, err);
-	if (!ret)
-		ret = directory_make(folder, FOLDER_MODE, err);
-	if (!ret)
-		ret = directory_make(exports, FOLDER_MODE, err);
-	if (!ret)
-		ret = replace_file(exports, name, there, text, size, check_only, err);
+	ret = make_text(name, uri, options, nr_options, &text, &size, err);
+	if (ret)
+		return ret;
+	ret = write_text(folder, name, uri, options, nr_options, text, size, check_only, err);
 	free(text);
-	return ret == 1 ? 0 : ret;
+	return ret;
 }
 
 int settings_write_export(const char *folder, const char *name, const char *uri,

@@ -143,34 +143,40 @@ static char *path_in_state(const char *name)
 	return path;
 }
 
+/* Of all ublkds with this state directory one is at work. */
+static int take_lock(struct error *err)
+{
+	char *path = path_in_state("lock");
+	int ret = 0;
+
+	lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB))
+		ret = error_set(
+			err, errno,
+			errno == EWOULDBLOCK
+				? "%s: another ublkd is at work: there is one for all exports"
+				: "%s: it cannot be locked",
+			path);
+	free(path);
+	return ret;
+}
+
 static int make_state(struct error *err)
 {
-	char *lock_path = path_in_state("lock");
+	const char *directories[] = { values[STATE].text, NAME_RECORDS, NULL, NULL };
+	const mode_t modes[] = { 0755, 0755, 0700, 0700 };
 	int ret;
 
-	record_directory = path_in_state("exports");
-	worker_setup.folder = path_in_state("workers");
+	directories[2] = record_directory = path_in_state("exports");
+	directories[3] = worker_setup.folder = path_in_state("workers");
 	worker_setup.program = values[WORKER].text;
 	worker_setup.starter = path_in_state("worker");
-	ret = directory_make(values[STATE].text, 0755, err);
-	if (!ret)
-		ret = directory_make(record_directory, 0700, err);
-	if (!ret)
-		ret = directory_make(worker_setup.folder, 0700, err);
-	if (!ret)
-		ret = directory_make(NAME_RECORDS, 0755, err);
-	if (!ret) {
-		lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-		if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB))
-			ret = error_set(err, errno,
-					errno == EWOULDBLOCK
-						? "%s: another ublkd is at work: there is one for "
-						  "all exports"
-						: "%s: it cannot be locked",
-					lock_path);
+	for (unsigned i = 0; i < 4; i++) {
+		ret = directory_make(directories[i], modes[i], err);
+		if (ret)
+			return ret;
 	}
-	free(lock_path);
-	return ret;
+	return take_lock(err);
 }
 
 static int find_worker_user(struct error *err)
@@ -259,15 +265,17 @@ static int serve(int fd, struct error *err)
 	};
 	int ret = varlink_create(&server, loop, &setup, err);
 
+	if (ret)
+		return ret;
 	if (fd < 0)
 		fd = own_socket(err);
-	if (!ret && fd < 0)
-		ret = -err->code;
-	if (!ret)
-		ret = varlink_listen(server, fd, interfaces, err);
-	if (!ret)
-		open_socket_to_groups();
-	return ret;
+	if (fd < 0)
+		return -err->code;
+	ret = varlink_listen(server, fd, interfaces, err);
+	if (ret)
+		return ret;
+	open_socket_to_groups();
+	return 0;
 }
 
 /* ---- its life ---- */

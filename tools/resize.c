@@ -45,35 +45,42 @@ static int ask_server(int pid, struct error *err)
 	return 0;
 }
 
-static int resize(struct control *control, uint32_t id, bool json, struct error *err)
+/* Asks the server to find out its size; *before: the device's until then. */
+static int ask_for_size(struct control *control, uint32_t id, uint64_t *before, struct error *err)
 {
 	struct ublk_dev_info info;
-	uint64_t before, after;
-	char was[24], is[24];
 	uint64_t features;
-	int ret;
+	int ret = control_get_info(control, id, &info, err);
 
-	ret = control_get_info(control, id, &info, err);
-	if (!ret)
-		ret = control_get_features(control, &features, err);
-	if (!ret && !(features & UBLK_FEAT_UPDATE_SIZE))
-		ret = error_set(
+	if (ret)
+		return ret;
+	ret = control_get_features(control, &features, err);
+	if (ret)
+		return ret;
+	if (!(features & UBLK_FEAT_UPDATE_SIZE))
+		return error_set(
 			err, EOPNOTSUPP,
 			"this kernel cannot resize a live device (Linux 6.16 can): export it "
 			"anew");
-	if (!ret)
-		ret = size_of(control, id, &before, err);
-	if (!ret)
-		ret = ask_server(info.server_pid, err);
+	ret = size_of(control, id, before, err);
+	return ret ? ret : ask_server(info.server_pid, err);
+}
+
+static int resize(struct control *control, uint32_t id, bool json, struct error *err)
+{
+	uint64_t before = 0, after;
+	char was[24], is[24];
+	int ret = ask_for_size(control, id, &before, err);
+
 	if (ret)
 		return error_prefix(err, UBLK_BLOCK_PREFIX "%u", id);
 	after = before;
-	for (unsigned ms = 0; ms < WAIT_MS && after == before && !ret; ms += STEP_MS) {
+	for (unsigned ms = 0; ms < WAIT_MS && after == before; ms += STEP_MS) {
 		usleep(STEP_MS * 1000);
 		ret = size_of(control, id, &after, err);
+		if (ret)
+			return ret;
 	}
-	if (ret)
-		return ret;
 	size_format(before, was, sizeof(was));
 	if (json)
 		cli_print_json(json_pack("{s:I}", "size", (json_int_t)after), false);
