@@ -28,7 +28,7 @@ int attribute_write_file(const char *path, const char *value)
 }
 
 /* The process: one order a message, until the other end is closed. */
-static void serve(int fd)
+static void serve_writes(int fd)
 {
 	char order[ORDER_BYTES + 1];
 	ssize_t n;
@@ -83,7 +83,7 @@ int attribute_start(struct attribute_writer *writer, struct error *err)
 		if (fork())
 			_exit(0);
 		close_all_but(pair[1]);
-		serve(pair[1]);
+		serve_writes(pair[1]);
 		_exit(0);
 	}
 	close(pair[1]);

@@ -45,8 +45,8 @@ static bool make_path(char path[PATH_MAX], const char *fmt, ...)
 	return n >= 0 && n < PATH_MAX;
 }
 
-static int add(struct search *s, enum holder_kind kind, pid_t pid, const char *path,
-	       const char *device)
+static int add_holder(struct search *s, enum holder_kind kind, pid_t pid, const char *path,
+		      const char *device)
 {
 	struct holders *h = s->holders;
 	struct holder *holder;
@@ -146,7 +146,7 @@ static int add_upper(struct search *s, const char *name, const char *on)
 	if (!add_device(s, name))
 		return 0;
 	add_partitions(s, name);
-	return add(s, HOLDER_DEVICE, 0, name, on);
+	return add_holder(s, HOLDER_DEVICE, 0, name, on);
 }
 
 static int add_holders(struct search *s, const char *name)
@@ -256,7 +256,7 @@ static int look_at_mount(struct search *s, char *line, pid_t pid)
 	device = device_by_number(s, number);
 	if (!device)
 		device = device_by_path(s, source);
-	return device ? add(s, HOLDER_MOUNT, pid, folder, device->name) : 0;
+	return device ? add_holder(s, HOLDER_MOUNT, pid, folder, device->name) : 0;
 }
 
 static int look_at_mounts(struct search *s, const char *process, pid_t pid)
@@ -319,7 +319,7 @@ static int find_swap(struct search *s)
 		unescape(line);
 		device = device_by_path(s, line);
 		if (device)
-			ret = add(s, HOLDER_SWAP, 0, device->name, device->name);
+			ret = add_holder(s, HOLDER_SWAP, 0, device->name, device->name);
 	}
 	free(line);
 	if (f)
@@ -352,7 +352,7 @@ static int look_at_descriptors(struct search *s, const char *process, pid_t pid)
 	}
 	if (dir)
 		closedir(dir);
-	return device ? add(s, HOLDER_PROCESS, pid, NULL, device->name) : 0;
+	return device ? add_holder(s, HOLDER_PROCESS, pid, NULL, device->name) : 0;
 }
 
 static bool is_ignored(const struct search *s, pid_t pid)

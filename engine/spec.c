@@ -139,7 +139,7 @@ static int unknown_scheme(const char *scheme, const char *uri, struct error *err
 }
 
 /* A copy of text that lives as long as the spec. */
-static char *keep(struct spec *spec, const char *text)
+static char *keep_value(struct spec *spec, const char *text)
 {
 	char **strings = realloc(spec->strings, (spec->nr_strings + 1) * sizeof(*strings));
 
@@ -168,7 +168,7 @@ int spec_open(struct spec *spec, const char *uri, struct error *err)
 				"-o tls-psk-file=FILE");
 		goto close;
 	}
-	spec->uri = keep(spec, uri);
+	spec->uri = keep_value(spec, uri);
 	if (!spec->uri) {
 		ret = error_set(err, ENOMEM, "no memory");
 		goto close;
@@ -210,7 +210,7 @@ int spec_set(struct spec *spec, const char *name, const char *text, struct error
 	if (i < 0)
 		return error_set(err, EINVAL, "'%s' is no option of an export", name);
 	if (text) {
-		text = keep(spec, text);
+		text = keep_value(spec, text);
 		if (!text)
 			return error_set(err, ENOMEM, "no memory");
 	}
@@ -219,7 +219,7 @@ int spec_set(struct spec *spec, const char *name, const char *text, struct error
 
 int spec_set_backend(struct spec *spec, const char *assignment, struct error *err)
 {
-	char *copy = keep(spec, assignment);
+	char *copy = keep_value(spec, assignment);
 	char of[64];
 
 	if (!copy)

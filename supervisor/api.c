@@ -61,7 +61,7 @@ bool api_may(const struct varlink_peer *peer, bool changes, void *context)
 	return !changes && in_configured_group(peer, SETTINGS_READ_GROUP);
 }
 
-static void refuse(struct varlink_call *call, void *context)
+static void refuse_call(struct varlink_call *call, void *context)
 {
 	(void)context;
 	varlink_error(call, "NotPermitted",
@@ -131,28 +131,29 @@ static void why(const struct export *export, struct error *err)
 
 /* ---- a call in a fiber ---- */
 
-struct task {
+struct api_task {
 	struct varlink_call *call;
 	json_t *parameters;
-	void (*run)(struct task *task);
+	void (*run)(struct api_task *task);
 };
 
 static void run_task(void *context)
 {
-	struct task *task = context;
+	struct api_task *task = context;
 
 	task->run(task);
 	json_decref(task->parameters);
 	free(task);
 }
 
-static void start(struct varlink_call *call, json_t *parameters, void (*run)(struct task *task))
+static void start_task(struct varlink_call *call, json_t *parameters,
+		       void (*run)(struct api_task *task))
 {
-	struct task *task = malloc(sizeof(*task));
+	struct api_task *task = malloc(sizeof(*task));
 	struct error err;
 
 	if (task) {
-		*task = (struct task){ call, json_incref(parameters), run };
+		*task = (struct api_task){ call, json_incref(parameters), run };
 		if (!fiber_start(run_task, task))
 			return;
 		json_decref(parameters);
@@ -162,18 +163,18 @@ static void start(struct varlink_call *call, json_t *parameters, void (*run)(str
 	fail(call, &err);
 }
 
-static const char *text(const struct task *task, const char *key)
+static const char *text(const struct api_task *task, const char *key)
 {
 	return json_string_value(json_object_get(task->parameters, key));
 }
 
-static bool flag(const struct task *task, const char *key)
+static bool flag(const struct api_task *task, const char *key)
 {
 	return json_is_true(json_object_get(task->parameters, key));
 }
 
 /* The export that the call names, held; or NULL, and the call is answered. */
-static struct export *named(const struct task *task)
+static struct export *named(const struct api_task *task)
 {
 	struct export *export = supervisor_find(text(task, "name"));
 
@@ -186,12 +187,12 @@ static struct export *named(const struct task *task)
 
 /* ---- reading ---- */
 
-static void list(struct task *task)
+static void list(struct api_task *task)
 {
 	varlink_reply(task->call, json_pack("{s:o}", "exports", describe_all()));
 }
 
-static void show(struct task *task)
+static void show(struct api_task *task)
 {
 	struct export *export = named(task);
 
@@ -201,7 +202,7 @@ static void show(struct task *task)
 	supervisor_release(export);
 }
 
-static void stats(struct task *task)
+static void stats(struct api_task *task)
 {
 	struct export *export = named(task);
 
@@ -309,7 +310,7 @@ static void exists(struct varlink_call *call, const char *name)
 }
 
 /* Takes one that could not be made out of the table again. */
-static void give_up(struct export *export)
+static void withdraw(struct export *export)
 {
 	export->wanted.goal = GOAL_GONE;
 	export->wanted.force = true;
@@ -317,7 +318,7 @@ static void give_up(struct export *export)
 	supervisor_settle(export);
 }
 
-static void answer_export(struct task *task, struct export *export, bool made)
+static void answer_export(struct api_task *task, struct export *export, bool made)
 {
 	struct error err = { 0 };
 
@@ -326,7 +327,7 @@ static void answer_export(struct task *task, struct export *export, bool made)
 		why(export, &err);
 		/* Another client may have suspended or removed it by now. */
 		if (made && (export->state == EXPORT_FAILED || export->state == EXPORT_DECLARED))
-			give_up(export);
+			withdraw(export);
 		fail(task->call, &err);
 	} else if (flag(task, "persist") && persist(export, &err)) {
 		error_prefix(&err, "the device is there, but will not come up by itself at boot");
@@ -336,7 +337,7 @@ static void answer_export(struct task *task, struct export *export, bool made)
 	}
 }
 
-static void export_it(struct task *task)
+static void export_it(struct api_task *task)
 {
 	json_t *options = json_object_get(task->parameters, "options");
 	const char *uri = text(task, "uri"), *name = text(task, "name");
@@ -405,7 +406,7 @@ static bool is_held(const struct export *export)
 	return held;
 }
 
-static void remove_it(struct task *task)
+static void remove_it(struct api_task *task)
 {
 	struct export *export = supervisor_find(text(task, "name"));
 	struct error err = { 0 };
@@ -457,7 +458,7 @@ static void remove_it(struct task *task)
 
 /* ---- Resize, Suspend, Resume, Upgrade ---- */
 
-static void answer_resize(struct task *task, struct export *export, uint64_t size)
+static void answer_resize(struct api_task *task, struct export *export, uint64_t size)
 {
 	struct export_request *request = request_add(export, REQUEST_RESIZE);
 	struct error err;
@@ -484,7 +485,7 @@ static void answer_resize(struct task *task, struct export *export, uint64_t siz
 	}
 }
 
-static void resize(struct task *task)
+static void resize(struct api_task *task)
 {
 	json_int_t size = json_integer_value(json_object_get(task->parameters, "size"));
 	struct owner caller;
@@ -518,7 +519,7 @@ static void resize(struct task *task)
 }
 
 /* Has it led to a state; waits, and answers. */
-static void lead_to(struct task *task, enum export_goal want, enum export_state state)
+static void lead_to(struct api_task *task, enum export_goal want, enum export_state state)
 {
 	struct export *export = named(task);
 	struct error err;
@@ -548,12 +549,12 @@ static void lead_to(struct task *task, enum export_goal want, enum export_state 
 	supervisor_release(export);
 }
 
-static void suspend(struct task *task)
+static void suspend(struct api_task *task)
 {
 	lead_to(task, GOAL_SUSPENDED, EXPORT_SUSPENDED);
 }
 
-static void resume(struct task *task)
+static void resume(struct api_task *task)
 {
 	struct export *export = supervisor_find(text(task, "name"));
 	bool accept = export && export->state != EXPORT_LIVE && flag(task, "accept_storage");
@@ -612,7 +613,7 @@ static void upgrade_all(json_t *results)
 	free(all);
 }
 
-static void upgrade(struct task *task)
+static void upgrade(struct api_task *task)
 {
 	struct export *export;
 	struct upgrade one;
@@ -659,7 +660,7 @@ static void update_result(json_t *result)
 	json_object_set_new(result, "message", json_string(err.text));
 }
 
-static void reload(struct task *task)
+static void reload(struct api_task *task)
 {
 	json_t *results = json_array(), *result;
 	size_t i;
@@ -671,7 +672,7 @@ static void reload(struct task *task)
 	answer_results(task->call, results);
 }
 
-static void shut_down(struct task *task)
+static void shut_down(struct api_task *task)
 {
 	json_t *results = json_array();
 	bool all = true;
@@ -707,7 +708,7 @@ static void end_monitor(struct varlink_call *call, void *context)
 	varlink_reply(call, NULL);
 }
 
-static void tell(struct monitor *monitor, struct export *export)
+static void report_change(struct monitor *monitor, struct export *export)
 {
 	varlink_reply_more(monitor->call,
 			   json_pack("{s:o, s:o}", "export", describe_export(export), "change",
@@ -719,7 +720,7 @@ void api_tell_change(struct export *export)
 	if (!export->nr_changes)
 		return;
 	for (struct monitor *monitor = monitors; monitor; monitor = monitor->next)
-		tell(monitor, export);
+		report_change(monitor, export);
 }
 
 void api_end_monitors(void)
@@ -748,7 +749,7 @@ static void monitor(struct varlink_call *call, json_t *parameters, void *context
 	monitors = added;
 	for (struct export *export = supervisor_exports; export; export = export->next)
 		if (export->nr_changes)
-			tell(added, export);
+			report_change(added, export);
 	if (varlink_on_cancel(call, end_monitor, added))
 		end_monitor(call, added);
 }
@@ -759,7 +760,7 @@ static void monitor(struct varlink_call *call, json_t *parameters, void *context
 	static void call_##name(struct varlink_call *call, json_t *parameters, void *context) \
 	{                                                                                     \
 		(void)context;                                                                \
-		start(call, parameters, name);                                                \
+		start_task(call, parameters, name);                                           \
 	}
 METHOD(list)
 METHOD(show)
@@ -792,5 +793,5 @@ static const struct varlink_method methods[] = {
 const struct varlink_interface api_interface = {
 	.description = interface_io_ublkd,
 	.methods = methods,
-	.refuse = refuse,
+	.refuse = refuse_call,
 };

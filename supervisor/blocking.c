@@ -61,8 +61,8 @@ struct account {
 };
 
 /* Owner: the fiber until it gives up, then whoever sees its end. */
-struct task {
-	struct task *next; /* of those that are done */
+struct blocking_task {
+	struct blocking_task *next; /* of those that are done */
 	struct account *account;
 	enum task_kind kind;
 	char *path, *text;
@@ -90,7 +90,7 @@ static int settle(void)
 	return ret;
 }
 
-static int find_holders(struct task *t)
+static int find_holders(struct blocking_task *t)
 {
 	pid_t self = getpid();
 
@@ -98,7 +98,7 @@ static int find_holders(struct task *t)
 }
 
 /* Here, too, since the last close of a disk waits for what was written to it. */
-static void close_own(struct task *t)
+static void close_own(struct blocking_task *t)
 {
 	if (t->fd >= 0)
 		close(t->fd);
@@ -172,7 +172,7 @@ static int connect_socket(const char *path)
 	return fd;
 }
 
-static void work(struct task *t)
+static void work(struct blocking_task *t)
 {
 	int flags = t->flags | O_CLOEXEC | O_NOCTTY, ret = owner_become(&t->owner);
 
@@ -211,7 +211,7 @@ static void work(struct task *t)
 	close_own(t);
 }
 
-static void destroy(struct task *t)
+static void destroy(struct blocking_task *t)
 {
 	free(t->path);
 	free(t->text);
@@ -221,13 +221,13 @@ static void destroy(struct task *t)
 /* ---- the threads ---- */
 
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-static struct task *finished; /* guarded by gate */
+static struct blocking_task *finished; /* guarded by gate */
 static uv_async_t finish;
 static bool can_finish;
 
 static void *thread(void *context)
 {
-	struct task *t = context;
+	struct blocking_task *t = context;
 
 	work(t);
 	pthread_mutex_lock(&gate);
@@ -242,7 +242,7 @@ static void *thread(void *context)
  * A thread for each: of a pool any number of disks that do not answer could take all.
  * Returns 0 or -errno.
  */
-static int begin(struct task *t)
+static int begin_call(struct blocking_task *t)
 {
 	sigset_t all, before;
 	pthread_attr_t attr;
@@ -282,7 +282,7 @@ static struct account *find_account(struct blocking_for who)
 	return a;
 }
 
-static void release(struct account *a)
+static void release_call(struct account *a)
 {
 	struct account **at = &accounts;
 
@@ -317,10 +317,10 @@ static int enter(struct account *a, bool must, uint64_t end)
 static void leave(struct account *a)
 {
 	a->nr--;
-	release(a);
+	release_call(a);
 }
 
-static const char *describe(const struct task *t)
+static const char *describe(const struct blocking_task *t)
 {
 	static const char *const kinds[] = {
 		[TASK_OPEN] = "opening",          [TASK_UNLINK] = "removing",
@@ -332,7 +332,7 @@ static const char *describe(const struct task *t)
 	return kinds[t->kind];
 }
 
-static void give_up(struct task *t, unsigned ms)
+static void give_call_up(struct blocking_task *t, unsigned ms)
 {
 	t->abandoned = true;
 	t->account->late++;
@@ -342,7 +342,7 @@ static void give_up(struct task *t, unsigned ms)
 	fiber_raise(&t->account->moved);
 }
 
-static void end(struct task *t)
+static void end(struct blocking_task *t)
 {
 	struct account *a = t->account;
 
@@ -354,7 +354,7 @@ static void end(struct task *t)
 	if ((t->kind == TASK_OPEN || t->kind == TASK_CONNECT) && t->result >= 0) {
 		t->kind = TASK_CLOSE;
 		t->fd = t->result;
-		if (!begin(t))
+		if (!begin_call(t))
 			return;
 		close_own(t);
 	}
@@ -368,7 +368,7 @@ static void end(struct task *t)
 
 static void finish_all(uv_async_t *handle)
 {
-	struct task *t, *next;
+	struct blocking_task *t, *next;
 
 	(void)handle;
 	pthread_mutex_lock(&gate);
@@ -382,9 +382,9 @@ static void finish_all(uv_async_t *handle)
 }
 
 /* Its own of all, since it may outlast the fiber's patience. */
-static struct task *create(const struct task *what)
+static struct blocking_task *create(const struct blocking_task *what)
 {
-	struct task *t = calloc(1, sizeof(*t));
+	struct blocking_task *t = calloc(1, sizeof(*t));
 
 	if (!t)
 		return NULL;
@@ -402,11 +402,11 @@ static struct task *create(const struct task *what)
 }
 
 /* Where it could not be begun nothing is done, and what->fd is the caller's. */
-static int begin_for(struct blocking_for who, const struct task *what, uint64_t end,
-		     struct task **task)
+static int begin_for(struct blocking_for who, const struct blocking_task *what, uint64_t end,
+		     struct blocking_task **task)
 {
 	struct account *a = find_account(who);
-	struct task *t = NULL;
+	struct blocking_task *t = NULL;
 	int ret = a ? enter(a, what->kind == TASK_CLOSE, end) : -ENOMEM;
 
 	if (!can_finish) {
@@ -416,14 +416,14 @@ static int begin_for(struct blocking_for who, const struct task *what, uint64_t 
 	}
 	if (ret) {
 		if (a)
-			release(a);
+			release_call(a);
 		return ret;
 	}
 	t = create(what);
 	ret = t ? 0 : -ENOMEM;
 	if (t) {
 		t->account = a;
-		ret = begin(t);
+		ret = begin_call(t);
 	}
 	if (ret) {
 		leave(a);
@@ -438,10 +438,11 @@ static int begin_for(struct blocking_for who, const struct task *what, uint64_t 
 }
 
 /* *done (may be NULL) is what it was when it was done. */
-static int run_for(struct blocking_for who, const struct task *what, unsigned ms, struct task *done)
+static int run_for(struct blocking_for who, const struct blocking_task *what, unsigned ms,
+		   struct blocking_task *done)
 {
 	uint64_t end = clock_ms() + ms, now;
-	struct task *t;
+	struct blocking_task *t;
 	int ret = begin_for(who, what, end, &t);
 
 	if (ret)
@@ -449,7 +450,7 @@ static int run_for(struct blocking_for who, const struct task *what, unsigned ms
 	while (!t->done && (now = clock_ms()) < end)
 		fiber_wait(&t->event, (unsigned)(end - now));
 	if (!t->done) {
-		give_up(t, ms);
+		give_call_up(t, ms);
 		return -ETIMEDOUT;
 	}
 	ret = t->result;
@@ -460,7 +461,7 @@ static int run_for(struct blocking_for who, const struct task *what, unsigned ms
 	return ret;
 }
 
-static int run(struct blocking_for who, const struct task *what, unsigned ms)
+static int run(struct blocking_for who, const struct blocking_task *what, unsigned ms)
 {
 	return run_for(who, what, ms, NULL);
 }
@@ -472,11 +473,11 @@ const char *blocking_reason(int code)
 
 int blocking_open(struct blocking_for who, const char *path, int flags, unsigned mode, unsigned ms)
 {
-	struct task t = { .kind = TASK_OPEN,
-			  .path = (char *)(uintptr_t)path,
-			  .fd = -1,
-			  .flags = flags,
-			  .mode = mode };
+	struct blocking_task t = { .kind = TASK_OPEN,
+				   .path = (char *)(uintptr_t)path,
+				   .fd = -1,
+				   .flags = flags,
+				   .mode = mode };
 
 	return run(who, &t, ms);
 }
@@ -484,13 +485,13 @@ int blocking_open(struct blocking_for who, const char *path, int flags, unsigned
 int blocking_open_as(struct blocking_for who, const struct owner *owner, const char *path,
 		     int flags, unsigned mode, bool storage, unsigned ms)
 {
-	struct task t = { .kind = TASK_OPEN,
-			  .path = (char *)(uintptr_t)path,
-			  .fd = -1,
-			  .flags = flags,
-			  .mode = mode,
-			  .owner = *owner,
-			  .storage = storage };
+	struct blocking_task t = { .kind = TASK_OPEN,
+				   .path = (char *)(uintptr_t)path,
+				   .fd = -1,
+				   .flags = flags,
+				   .mode = mode,
+				   .owner = *owner,
+				   .storage = storage };
 
 	return run(who, &t, ms);
 }
@@ -498,7 +499,7 @@ int blocking_open_as(struct blocking_for who, const struct owner *owner, const c
 int blocking_unlink_as(struct blocking_for who, const struct owner *owner, const char *path,
 		       unsigned ms)
 {
-	struct task t = {
+	struct blocking_task t = {
 		.kind = TASK_UNLINK, .path = (char *)(uintptr_t)path, .fd = -1, .owner = *owner
 	};
 
@@ -508,7 +509,7 @@ int blocking_unlink_as(struct blocking_for who, const struct owner *owner, const
 int blocking_connect_as(struct blocking_for who, const struct owner *owner, const char *path,
 			unsigned ms)
 {
-	struct task t = {
+	struct blocking_task t = {
 		.kind = TASK_CONNECT, .path = (char *)(uintptr_t)path, .fd = -1, .owner = *owner
 	};
 
@@ -517,7 +518,7 @@ int blocking_connect_as(struct blocking_for who, const struct owner *owner, cons
 
 void blocking_close(struct blocking_for who, int fd, unsigned ms)
 {
-	struct task t = { .kind = TASK_CLOSE, .fd = fd };
+	struct blocking_task t = { .kind = TASK_CLOSE, .fd = fd };
 
 	int ret = run(who, &t, ms);
 
@@ -528,17 +529,17 @@ void blocking_close(struct blocking_for who, int fd, unsigned ms)
 
 int blocking_fsync(struct blocking_for who, int fd, unsigned ms)
 {
-	struct task t = { .kind = TASK_FSYNC, .fd = fd };
+	struct blocking_task t = { .kind = TASK_FSYNC, .fd = fd };
 
 	return run(who, &t, ms);
 }
 
 int blocking_write_attribute(const char *export, const char *path, const char *text, unsigned ms)
 {
-	struct task t = { .kind = TASK_WRITE,
-			  .path = (char *)(uintptr_t)path,
-			  .text = (char *)(uintptr_t)text,
-			  .fd = -1 };
+	struct blocking_task t = { .kind = TASK_WRITE,
+				   .path = (char *)(uintptr_t)path,
+				   .text = (char *)(uintptr_t)text,
+				   .fd = -1 };
 
 	return run((struct blocking_for){ export, BLOCKING_DEVICE }, &t, ms);
 }
@@ -546,7 +547,9 @@ int blocking_write_attribute(const char *export, const char *path, const char *t
 int blocking_find_holders(const char *export, const char *block, struct holders *holders,
 			  unsigned ms)
 {
-	struct task t = { .kind = TASK_HOLDERS, .path = (char *)(uintptr_t)block, .fd = -1 };
+	struct blocking_task t = { .kind = TASK_HOLDERS,
+				   .path = (char *)(uintptr_t)block,
+				   .fd = -1 };
 	struct blocking_for who = { export, BLOCKING_HOLDERS };
 	int ret = run_for(who, &t, ms, &t);
 
@@ -556,7 +559,7 @@ int blocking_find_holders(const char *export, const char *block, struct holders 
 
 int blocking_settle(struct blocking_for who, unsigned ms)
 {
-	struct task t = { .kind = TASK_SETTLE, .fd = -1 };
+	struct blocking_task t = { .kind = TASK_SETTLE, .fd = -1 };
 
 	return run(who, &t, ms);
 }

@@ -76,7 +76,7 @@ static void undo(struct export *export)
 }
 
 /* All steps from the plan to a device that the kernel has live; undo() is due on failure. */
-static int start(struct export *export, struct error *err)
+static int make_live(struct export *export, struct error *err)
 {
 	struct export_storage *storage = &export->storage;
 	unsigned nr_queues, depth;
@@ -111,7 +111,7 @@ int flow_start(struct export *export, struct error *err)
 	export->storage.lost = 0;
 	if (getrandom(cookie, sizeof(*cookie), 0) != sizeof(*cookie) || !*cookie)
 		*cookie = (uint64_t)(uintptr_t) export ^ clock_ms();
-	ret = start(export, err);
+	ret = make_live(export, err);
 	if (ret) {
 		undo(export);
 		export_move(export, EXPORT_FAILED, err->text);

@@ -57,25 +57,25 @@ static int look_for_holders(struct export *export, bool *brief, struct error *er
 	return ret;
 }
 
-/* How the users of a device are kept away while it is stopped.  Owner: flow_stop(). */
-struct claim {
+/* A removal under way; claims the device, so that nobody begins to use it. Owner: flow_stop(). */
+struct removal {
 	struct export *export;
 	bool force; /* whatever the goal says; see is_forced() */
 	int fd;     /* of the block device; -1: it is not claimed */
 };
 
 /* A client may ask for force while the removal is under way. */
-static bool is_forced(const struct claim *claim)
+static bool is_forced(const struct removal *removal)
 {
-	return claim->force || claim->export->wanted.force;
+	return removal->force || removal->export->wanted.force;
 }
 
-static void release(struct claim *claim)
+static void release_claim(struct removal *removal)
 {
-	if (claim->fd >= 0)
-		blocking_close((struct blocking_for){ claim->export->name, BLOCKING_DEVICE },
-			       claim->fd, CLAIM_MS);
-	claim->fd = -1;
+	if (removal->fd >= 0)
+		blocking_close((struct blocking_for){ removal->export->name, BLOCKING_DEVICE },
+			       removal->fd, CLAIM_MS);
+	removal->fd = -1;
 }
 
 /*
@@ -83,19 +83,19 @@ static void release(struct claim *claim)
  * is mounted or held by another device is refused here.  -EBUSY: it is in use; 0 also
  * where it has no disk.
  */
-static int take(struct claim *claim, struct error *err)
+static int take_claim(struct removal *removal, struct error *err)
 {
-	struct export *export = claim->export;
+	struct export *export = removal->export;
 	char device[32];
 	int fd;
 
-	if (claim->fd >= 0)
+	if (removal->fd >= 0)
 		return 0;
 	device_path(&export->device, device, sizeof(device));
 	fd = blocking_open((struct blocking_for){ export->name, BLOCKING_DEVICE }, device,
 			   O_RDONLY | O_EXCL, 0, CLAIM_MS);
 	if (fd >= 0)
-		claim->fd = fd;
+		removal->fd = fd;
 	if (fd >= 0 || fd == -ENOENT || fd == -ENXIO)
 		return 0;
 	if (fd == -EBUSY)
@@ -108,30 +108,30 @@ static int take(struct claim *claim, struct error *err)
 }
 
 /* Claims the device and refuses with -EBUSY where it is open; brief: for a moment, maybe. */
-static int claim_unused(struct claim *claim, bool *brief, struct error *err)
+static int claim_unused(struct removal *removal, bool *brief, struct error *err)
 {
 	struct error held;
-	int ret = look_for_holders(claim->export, brief, err);
+	int ret = look_for_holders(removal->export, brief, err);
 
 	if (ret)
 		return ret;
-	ret = take(claim, err);
+	ret = take_claim(removal, err);
 	/* Holders that came before the claim are seen now. */
 	if (!ret)
-		return look_for_holders(claim->export, brief, err);
+		return look_for_holders(removal->export, brief, err);
 	*brief = true;
-	if (ret == -EBUSY && look_for_holders(claim->export, brief, &held) == -EBUSY)
+	if (ret == -EBUSY && look_for_holders(removal->export, brief, &held) == -EBUSY)
 		*err = held;
 	return ret;
 }
 
-static int refuse_if_held(struct claim *claim, struct error *err)
+static int refuse_if_held(struct removal *removal, struct error *err)
 {
 	uint64_t end = clock_ms() + BRIEF_MS;
 	bool brief;
 	int ret;
 
-	while ((ret = claim_unused(claim, &brief, err)) == -EBUSY && brief && clock_ms() < end)
+	while ((ret = claim_unused(removal, &brief, err)) == -EBUSY && brief && clock_ms() < end)
 		fiber_sleep(BRIEF_POLL_MS);
 	return ret;
 }
@@ -140,16 +140,16 @@ static int refuse_if_held(struct claim *claim, struct error *err)
  * The driver refuses a device that is open (Linux 7.0), the claim included.  -EBUSY: it is
  * open, or was opened again all the time.
  */
-static int stop_unless_open(struct claim *claim, struct error *err)
+static int stop_unless_open(struct removal *removal, struct error *err)
 {
-	struct export *export = claim->export;
+	struct export *export = removal->export;
 	uint64_t end = clock_ms() + BRIEF_MS;
 	int ret;
 
-	release(claim);
+	release_claim(removal);
 	while ((ret = control_try_stop(&export->control, export->device.info.dev_id, err)) ==
 	       -EBUSY) {
-		if (refuse_if_held(claim, err)) {
+		if (refuse_if_held(removal, err)) {
 			err->code = EBUSY;
 			return -EBUSY;
 		}
@@ -158,21 +158,21 @@ static int stop_unless_open(struct claim *claim, struct error *err)
 					 "%s is in use: who has it open is not to be seen: "
 					 "give --wait or --force",
 					 export->name);
-		release(claim);
+		release_claim(removal);
 		fiber_sleep(BRIEF_POLL_MS);
 	}
 	return ret;
 }
 
 /* Writes that applications have not flushed go out now, while there is time. */
-static int flush(const struct claim *claim, struct error *err)
+static int flush(const struct removal *removal, struct error *err)
 {
-	struct export *export = claim->export;
+	struct export *export = removal->export;
 	int ret;
 
-	if (claim->fd < 0)
+	if (removal->fd < 0)
 		return 0;
-	ret = blocking_fsync((struct blocking_for){ export->name, BLOCKING_DEVICE }, claim->fd,
+	ret = blocking_fsync((struct blocking_for){ export->name, BLOCKING_DEVICE }, removal->fd,
 			     FLUSH_MS);
 	return ret ? error_set(err, ret,
 			       "%s: what was written cannot be flushed: %s: give --force "
@@ -182,35 +182,35 @@ static int flush(const struct claim *claim, struct error *err)
 }
 
 /* The kernel's side, while the worker serves.  -EBUSY: it is open. */
-static int stop_device(struct claim *claim, struct error *err)
+static int stop_device(struct removal *removal, struct error *err)
 {
-	struct export *export = claim->export;
+	struct export *export = removal->export;
 	int ret;
 
-	if (!is_forced(claim) && control_async_features() & UBLK_FEAT_SAFE_STOP) {
-		ret = stop_unless_open(claim, err);
+	if (!is_forced(removal) && control_async_features() & UBLK_FEAT_SAFE_STOP) {
+		ret = stop_unless_open(removal, err);
 		if (ret == -EBUSY)
 			return ret;
 		if (!ret || ret == -ENODEV)
 			return 0;
 	}
-	if (is_forced(claim))
+	if (is_forced(removal))
 		export->control.deadline_ms = FORCED_MS;
 	ret = device_stop(&export->device, requests_done, export, err);
 	export->control.deadline_ms = CONTROL_DEADLINE_MS;
 	return ret == -ENODEV ? 0 : ret;
 }
 
-static int delete_device(const struct claim *claim, struct error *err)
+static int delete_device(const struct removal *removal, struct error *err)
 {
-	struct export *export = claim->export;
+	struct export *export = removal->export;
 	struct error ignored;
 	char device[32];
 	int ret;
 
 	device_path(&export->device, device, sizeof(device));
 	/* By force it goes now, and the rest of it when its user lets go. */
-	ret = device_delete(&export->device, -1, true, !is_forced(claim), err);
+	ret = device_delete(&export->device, -1, true, !is_forced(removal), err);
 	if (ret)
 		return ret;
 	name_unlink(export->name, device, &ignored);
@@ -235,55 +235,55 @@ static void end_fence(struct export *export)
 	export->worker.fence_recorded = export->worker.unfenced = false;
 }
 
-static int stop_and_delete(struct claim *claim, struct error *err)
+static int stop_and_delete(struct removal *removal, struct error *err)
 {
-	struct export *export = claim->export;
+	struct export *export = removal->export;
 	struct error ignored;
 	int ret;
 
 	if (export->worker.handle && !worker_has_ended(export->worker.handle)) {
-		ret = stop_device(claim, err);
-		if (ret == -EBUSY || (ret && !is_forced(claim)))
+		ret = stop_device(removal, err);
+		if (ret == -EBUSY || (ret && !is_forced(removal)))
 			return ret;
 		/* The worker sees its queues stop, and ends; force gives up on a hang. */
-		ret = flow_end_worker(export, is_forced(claim) ? FORCED_MS : FLOW_WORKER_MS, err);
+		ret = flow_end_worker(export, is_forced(removal) ? FORCED_MS : FLOW_WORKER_MS, err);
 	} else {
 		ret = flow_end_worker(export, 0, err);
 	}
-	if (ret && !is_forced(claim))
+	if (ret && !is_forced(removal))
 		return ret;
 	end_fence(export);
 	if (!export->device.exists)
 		return 0;
 	/* Without a server requests that wait are failed by this. */
 	control_stop(&export->control, export->device.info.dev_id, &ignored);
-	release(claim);
-	return delete_device(claim, err);
+	release_claim(removal);
+	return delete_device(removal, err);
 }
 
 int flow_stop(struct export *export, bool force, struct error *err)
 {
-	struct claim claim = { .export = export, .force = force, .fd = -1 };
+	struct removal removal = { .export = export, .force = force, .fd = -1 };
 	bool live = export->state == EXPORT_LIVE;
 	struct error ignored;
 	int ret = 0;
 
 	flow_begin(export);
 	/* Without a server, too: what its users wait for would be lost. */
-	if (export->device.exists && !is_forced(&claim))
-		ret = refuse_if_held(&claim, err);
-	if (!ret && live && !is_forced(&claim))
-		ret = flush(&claim, err);
+	if (export->device.exists && !is_forced(&removal))
+		ret = refuse_if_held(&removal, err);
+	if (!ret && live && !is_forced(&removal))
+		ret = flush(&removal, err);
 	if (ret) {
-		release(&claim);
+		release_claim(&removal);
 		return ret;
 	}
 	if (export->state != EXPORT_DECLARED && export->state != EXPORT_FAILED)
 		export_move(export, EXPORT_STOPPING, NULL);
 	record_write(export, &ignored);
 	if (export->device.exists || export->worker.handle)
-		ret = stop_and_delete(&claim, err);
-	release(&claim);
+		ret = stop_and_delete(&removal, err);
+	release_claim(&removal);
 	if (ret == -EBUSY && live) {
 		export_move(export, EXPORT_LIVE, err->text);
 		record_write(export, &ignored);

@@ -71,7 +71,7 @@ const struct worker_events reconcile_worker_events = {
 
 /* ---- tries ---- */
 
-static void retry(uv_timer_t *timer)
+static void retry_due(uv_timer_t *timer)
 {
 	struct export *export = timer->data;
 
@@ -90,7 +90,7 @@ static void try_later(struct export *export, unsigned most_ms)
 		delay = most_ms;
 	export->reconciler.retry_at_ms = clock_ms() + delay;
 	uv_update_time(export->reconciler.retry.loop);
-	uv_timer_start(&export->reconciler.retry, retry, delay, 0);
+	uv_timer_start(&export->reconciler.retry, retry_due, delay, 0);
 }
 
 static bool is_due(const struct export *export)
@@ -121,7 +121,7 @@ static void end_job(struct jobs *jobs)
 
 /* ---- what is done in which state ---- */
 
-static void give_up(struct export *export, const struct error *err)
+static void give_export_up(struct export *export, const struct error *err)
 {
 	export->reconciler.given_up = true;
 	export_set_fault(export, err);
@@ -131,7 +131,7 @@ static void give_up(struct export *export, const struct error *err)
 		  export->name);
 }
 
-static bool start(struct export *export)
+static bool start_device(struct export *export)
 {
 	struct error err;
 	int ret;
@@ -198,7 +198,7 @@ static void wait_for_fence(struct export *export, unsigned least, const struct e
 	}
 	export->reconciler.retry_at_ms = clock_ms() + delay;
 	uv_update_time(export->reconciler.retry.loop);
-	uv_timer_start(&export->reconciler.retry, retry, delay, 0);
+	uv_timer_start(&export->reconciler.retry, retry_due, delay, 0);
 }
 
 /*
@@ -231,13 +231,13 @@ static int recover_now(struct export *export, struct worker *ready, struct error
 	/* Its worker dies of it each time; storage that is away only has to come back. */
 	died = ret == -EPIPE || ret == -ETIMEDOUT || ret == -ENODATA;
 	if (died && export->reconciler.failures >= DEATHS_MAX)
-		give_up(export, err);
+		give_export_up(export, err);
 	else
 		try_later(export, RECOVER_DELAY_MS);
 	return ret;
 }
 
-static bool recover(struct export *export)
+static bool recover_device(struct export *export)
 {
 	struct error err;
 	int ret;
@@ -276,7 +276,7 @@ static void notice_death(struct export *export)
 	export_set_fault(export, &err);
 	export_move(export, EXPORT_RECOVERING, err.text);
 	if (export->reconciler.failures >= DEATHS_MAX) {
-		give_up(export, &err);
+		give_export_up(export, &err);
 		return;
 	}
 	if (export->reconciler.failures > 1)
@@ -293,7 +293,7 @@ static void end_unused(struct worker *worker)
 }
 
 /* Replaces the worker. Returns 0 once the new one serves, or -errno with err filled. */
-static int upgrade(struct export *export, struct error *err)
+static int upgrade_worker(struct export *export, struct error *err)
 {
 	struct worker *ready = NULL;
 	int ret = flow_prepare(export, true, &ready, err);
@@ -319,7 +319,7 @@ static int upgrade(struct export *export, struct error *err)
 	return recover_now(export, ready, err);
 }
 
-static void suspend(struct export *export)
+static void suspend_export(struct export *export)
 {
 	struct error err;
 
@@ -336,7 +336,7 @@ static void suspend(struct export *export)
 }
 
 /* Its worker may tell of it as often as it likes; what it told last counts. */
-static bool grow(struct export *export)
+static bool grow_device(struct export *export)
 {
 	uint64_t size = export->storage.grown_to, now = clock_ms(),
 		 due = export->reconciler.grown_at_ms + GROW_EVERY_MS;
@@ -344,7 +344,7 @@ static bool grow(struct export *export)
 
 	if (export->reconciler.grown_at_ms && now < due) {
 		uv_update_time(export->reconciler.retry.loop);
-		uv_timer_start(&export->reconciler.retry, retry, due - now, 0);
+		uv_timer_start(&export->reconciler.retry, retry_due, due - now, 0);
 		return false;
 	}
 	export->storage.grown_to = 0;
@@ -363,7 +363,7 @@ static void carry_out(struct export *export, struct export_request *request)
 	case REQUEST_UPGRADE:
 		/* A single job: I/O is blocked from the one worker's end until the other serves. */
 		begin_job(&recoveries);
-		ret = upgrade(export, &err);
+		ret = upgrade_worker(export, &err);
 		end_job(&recoveries);
 		break;
 	case REQUEST_RESIZE:
@@ -377,7 +377,7 @@ static void carry_out(struct export *export, struct export_request *request)
 }
 
 /* Something is to be done for a live one.  Returns false where there is nothing. */
-static bool serve(struct export *export)
+static bool keep_live(struct export *export)
 {
 	struct export_request *request;
 	struct error err;
@@ -386,18 +386,18 @@ static bool serve(struct export *export)
 	    worker_fault(export->worker.handle, &err)) {
 		notice_death(export);
 	} else if (export->wanted.goal == GOAL_SUSPENDED) {
-		suspend(export);
+		suspend_export(export);
 	} else if ((request = request_next(export))) {
 		carry_out(export, request);
 	} else if (export->storage.grown_to) {
-		return grow(export);
+		return grow_device(export);
 	} else {
 		return false;
 	}
 	return true;
 }
 
-static bool remove_it(struct export *export)
+static bool remove_export(struct export *export)
 {
 	bool forced = export->wanted.force;
 	struct error err;
@@ -421,29 +421,29 @@ static bool remove_it(struct export *export)
 	return false;
 }
 
-static bool step(struct export *export)
+static bool take_step(struct export *export)
 {
 	if (export->wanted.goal == GOAL_GONE)
-		return remove_it(export);
+		return remove_export(export);
 	switch (export->state) {
 	case EXPORT_FAILED:
 		if (export->reconciler.given_up || export->wanted.goal != GOAL_LIVE ||
 		    !is_due(export))
 			return false;
 		if (!export->device.exists)
-			return start(export);
+			return start_device(export);
 		export_move(export, EXPORT_RECOVERING, NULL);
 		return true;
 	case EXPORT_DECLARED:
-		return start(export);
+		return start_device(export);
 	case EXPORT_LIVE:
-		return serve(export);
+		return keep_live(export);
 	case EXPORT_RECOVERING:
 		if (export->wanted.goal == GOAL_SUSPENDED) {
 			export_move(export, EXPORT_SUSPENDED, "asked for");
 			return true;
 		}
-		return is_due(export) ? recover(export) : false;
+		return is_due(export) ? recover_device(export) : false;
 	case EXPORT_SUSPENDED:
 		if (export->wanted.goal != GOAL_LIVE)
 			return false;
@@ -455,13 +455,13 @@ static bool step(struct export *export)
 	}
 }
 
-static void keep(void *context)
+static void run_reconciler(void *context)
 {
 	struct export *export = context;
 
 	do {
 		export->reconciler.again = false;
-		while (step(export))
+		while (take_step(export))
 			;
 	} while (export->reconciler.again);
 	request_refuse_all(export);
@@ -477,14 +477,14 @@ void reconcile_kick(struct export *export)
 	if (export->reconciler.busy || export->dropped)
 		return;
 	export->reconciler.busy = true;
-	if (fiber_start(keep, export)) {
+	if (fiber_start(run_reconciler, export)) {
 		export->reconciler.busy = false;
 		log_error(export->name, "no memory to look after it: it is tried again");
 		try_later(export, RECOVER_DELAY_MS);
 	}
 }
 
-static void adopt(void *context)
+static void adopt_export(void *context)
 {
 	struct export *export = context;
 	struct error err;
@@ -492,13 +492,13 @@ static void adopt(void *context)
 	if (flow_adopt(export, &err))
 		export->reconciler.given_up = export->reconciler.unknown = true;
 	reconcile_adopted(export);
-	keep(export);
+	run_reconciler(export);
 }
 
 int reconcile_adopt(struct export *export)
 {
 	export->reconciler.busy = true;
-	if (!fiber_start(adopt, export))
+	if (!fiber_start(adopt_export, export))
 		return 0;
 	export->reconciler.busy = false;
 	return -ENOMEM;

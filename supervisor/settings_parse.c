@@ -29,7 +29,7 @@ enum section_kind {
 	SECTION_REFUSED
 };
 
-struct reader {
+struct settings_reader {
 	struct settings *settings;
 	const char *file;
 	const char *name; /* of the export whose file it is, or NULL */
@@ -56,10 +56,10 @@ struct reader {
 	unsigned nr_pairs;
 };
 
-static void refuse(struct reader *r, unsigned line, const char *fmt, ...)
+static void refuse(struct settings_reader *r, unsigned line, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-static void refuse(struct reader *r, unsigned line, const char *fmt, ...)
+static void refuse(struct settings_reader *r, unsigned line, const char *fmt, ...)
 {
 	char text[sizeof(((struct error *)0)->text)];
 	va_list args;
@@ -76,7 +76,7 @@ static void refuse(struct reader *r, unsigned line, const char *fmt, ...)
 	r->ret = settings_add_error(r->settings, r->file, line, r->section_name, text);
 }
 
-static const struct settings_pair *pair_find(const struct reader *r, const char *name)
+static const struct settings_pair *pair_find(const struct settings_reader *r, const char *name)
 {
 	for (unsigned i = 0; i < r->nr_pairs; i++)
 		if (!strcmp(r->pairs[i].name, name))
@@ -86,7 +86,7 @@ static const struct settings_pair *pair_find(const struct reader *r, const char 
 
 /* ---- the end of a section: what it said ---- */
 
-static void end_ublkd(struct reader *r)
+static void end_ublkd(struct settings_reader *r)
 {
 	for (unsigned i = 0; i < r->nr_pairs; i++) {
 		struct settings_pair *pair = &r->pairs[i];
@@ -136,7 +136,7 @@ static int set_option(struct spec *spec, const struct settings_pair *pair, struc
 }
 
 /* Whether all that an export's section says is accepted; errors are told. */
-static bool check_export(struct reader *r, const struct settings_pair *uri)
+static bool check_export(struct settings_reader *r, const struct settings_pair *uri)
 {
 	const struct settings_export *other = settings_find(r->settings, r->section_name);
 	struct error err;
@@ -166,7 +166,7 @@ static bool check_export(struct reader *r, const struct settings_pair *uri)
 	return !r->bad;
 }
 
-static void end_export(struct reader *r)
+static void end_export(struct settings_reader *r)
 {
 	struct settings *settings = r->settings;
 	struct settings_export *exports, e = { .line = r->section_line, .written = r->written };
@@ -199,7 +199,7 @@ static void end_export(struct reader *r)
 	r->nr_pairs = 0;
 }
 
-static void end_section(struct reader *r)
+static void end_section(struct settings_reader *r)
 {
 	if (r->kind == SECTION_UBLKD)
 		end_ublkd(r);
@@ -216,7 +216,7 @@ static void end_section(struct reader *r)
 
 /* ---- its beginning ---- */
 
-static void begin_export(struct reader *r, const char *name)
+static void begin_export(struct settings_reader *r, const char *name)
 {
 	struct error err;
 
@@ -249,7 +249,7 @@ static bool is_export_section(const char *section, const char **name)
 }
 
 /* A section in the file of an export, which has that one, or none. */
-static void begin_only_section(struct reader *r, const char *section)
+static void begin_only_section(struct settings_reader *r, const char *section)
 {
 	const char *name;
 
@@ -270,7 +270,7 @@ static void begin_only_section(struct reader *r, const char *section)
 }
 
 /* section: what stands in brackets. */
-static void begin_section(struct reader *r, const char *section)
+static void begin_section(struct settings_reader *r, const char *section)
 {
 	const char *name;
 
@@ -303,7 +303,7 @@ static bool is_blank(char c)
 }
 
 /* The next line, its blanks at both ends taken off; false: it is refused. */
-static bool take_line(struct reader *r, char line[SETTINGS_LINE_MAX + 1], size_t *length)
+static bool take_line(struct settings_reader *r, char line[SETTINGS_LINE_MAX + 1], size_t *length)
 {
 	const char *begin = r->text, *end = memchr(begin, '\n', (size_t)(r->end - begin));
 	char copy[SETTINGS_LINE_MAX + 1];
@@ -364,7 +364,7 @@ static char *give(char *out, const char *text, size_t n)
 }
 
 /* The next piece of a line that inih cannot take at once. */
-static char *give_piece(struct reader *r, char *out, size_t room)
+static char *give_piece(struct settings_reader *r, char *out, size_t room)
 {
 	const char *end = r->rest_end;
 
@@ -384,7 +384,7 @@ static char *give_piece(struct reader *r, char *out, size_t room)
 /* inih's ini_reader: one line into out, at most size bytes with newline and NUL. */
 static char *read_line(char *out, int size, void *context)
 {
-	struct reader *r = context;
+	struct settings_reader *r = context;
 	char *line = r->text_line;
 	size_t n, room = (size_t)size - 2;
 	char *close;
@@ -442,7 +442,7 @@ static char *read_line(char *out, int size, void *context)
 /* inih's ini_handler. */
 static int take_value(void *context, const char *section, const char *key, const char *value)
 {
-	struct reader *r = context;
+	struct settings_reader *r = context;
 	struct settings_pair *pairs, *last = r->nr_pairs ? &r->pairs[r->nr_pairs - 1] : NULL;
 	char *text;
 
@@ -501,7 +501,7 @@ static int take_value(void *context, const char *section, const char *key, const
 int settings_parse(struct settings *settings, const char *file, const char *name, const char *text,
 		   size_t size)
 {
-	struct reader r = {
+	struct settings_reader r = {
 		.settings = settings,
 		.file = file,
 		.name = name,

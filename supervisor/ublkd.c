@@ -253,7 +253,7 @@ static int take_descriptors(void)
 	return found;
 }
 
-static int serve(int fd, struct error *err)
+static int open_interface(int fd, struct error *err)
 {
 	static const struct varlink_interface *const interfaces[] = { &api_interface, NULL };
 	struct varlink_setup setup = {
@@ -288,13 +288,13 @@ static void ignore_result(void *context, const char *name, bool done, const char
 	(void)message;
 }
 
-static void begin(void *context)
+static void start_serving(void *context)
 {
 	struct error err;
 
 	(void)context;
 	supervisor_adopt();
-	if (serve(*(int *)context, &err)) {
+	if (open_interface(*(int *)context, &err)) {
 		log_error(NULL, "%s", err.text);
 		exit(EXIT_FAILED);
 	}
@@ -315,7 +315,7 @@ static void stop_loop(void)
 	uv_stop(loop);
 }
 
-static void end(void *context)
+static void stop_by_signal(void *context)
 {
 	(void)context;
 	if (supervisor_settings.values[SETTINGS_ON_STOP].word == SETTINGS_STOP_REMOVE)
@@ -338,7 +338,7 @@ static void reload(void *context)
 static void on_signal(uv_signal_t *handle, int number)
 {
 	(void)handle;
-	fiber_start(number == SIGHUP ? reload : end, NULL);
+	fiber_start(number == SIGHUP ? reload : stop_by_signal, NULL);
 }
 
 static void keep_alive(uv_timer_t *timer)
@@ -347,7 +347,7 @@ static void keep_alive(uv_timer_t *timer)
 	sd_notify(0, "WATCHDOG=1");
 }
 
-static void watch(void)
+static void watch_signals(void)
 {
 	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
 	uint64_t usec;
@@ -403,8 +403,8 @@ int main(int argc, char **argv)
 	}
 	process_prepare_for_io(NULL);
 	warn_of_policy();
-	watch();
-	fiber_start(begin, &socket);
+	watch_signals();
+	fiber_start(start_serving, &socket);
 	uv_run(loop, UV_RUN_DEFAULT);
 
 	/* The next ublkd finds flows that are under way, as after a crash. */

@@ -63,14 +63,14 @@ static void reap(struct worker *w)
 	waitid(P_PIDFD, (id_t)w->pidfd, &info, WEXITED | WNOHANG);
 }
 
-static void release(struct worker *w);
+static void release_worker(struct worker *w);
 
 static void watch_closed(uv_handle_t *handle)
 {
 	struct worker *w = handle->data;
 
 	w->nr_watches--;
-	release(w);
+	release_worker(w);
 }
 
 /* The watch goes first: later the descriptor's number may be another's. */
@@ -251,7 +251,7 @@ static void answer(void *context)
 	if (w->nr_questions-- == QUESTIONS && is_heard(w))
 		uv_poll_start(&w->watch_ask, UV_READABLE, ask_ready);
 	w->nr_watches--;
-	release(w);
+	release_worker(w);
 }
 
 /* Returns false where message is about something else. */
@@ -312,7 +312,7 @@ static void ask_ready(uv_poll_t *watch, int status, int events)
 
 /* ---- its start and end ---- */
 
-static void watch(struct worker *w, uv_poll_t *handle, int fd, uv_poll_cb callback)
+static void watch_worker(struct worker *w, uv_poll_t *handle, int fd, uv_poll_cb callback)
 {
 	uv_poll_init(uv_default_loop(), handle, fd);
 	handle->data = w;
@@ -338,7 +338,7 @@ static struct worker *create(const char *name, const struct worker_events *event
 	w->started = process_started(pid);
 	if (w->pidfd >= 0 && is_it(w, context)) {
 		fcntl(w->pidfd, F_SETFD, FD_CLOEXEC);
-		watch(w, &w->watch_end, w->pidfd, ended);
+		watch_worker(w, &w->watch_end, w->pidfd, ended);
 		return w;
 	}
 	if (w->pidfd >= 0)
@@ -367,7 +367,7 @@ static struct worker *use_link(int link, const char *name, const struct worker_e
 
 	if (w) {
 		w->link = link;
-		watch(w, &w->watch_link, link, link_ready);
+		watch_worker(w, &w->watch_link, link, link_ready);
 	} else if (link >= 0) {
 		close(link);
 	}
@@ -512,7 +512,7 @@ void worker_give_connections(struct worker *w, struct fence *fence)
 	worker_fence_give(&w->kept, fence);
 }
 
-static void release(struct worker *w)
+static void release_worker(struct worker *w)
 {
 	if (!w->forgotten || w->nr_watches)
 		return;
@@ -556,7 +556,7 @@ void worker_forget(struct worker *w)
 	unwatch(&w->watch_link, &w->link);
 	unwatch(&w->watch_ask, &w->ask);
 	unwatch(&w->watch_end, &w->pidfd);
-	release(w);
+	release_worker(w);
 }
 
 /* ---- calls ---- */
@@ -640,7 +640,7 @@ int worker_call_with_ask(struct worker *w, json_t *request, unsigned ms, json_t 
 		return error_set(err, errno, "socketpair: %s", strerror(errno));
 	}
 	w->ask = pair[0];
-	watch(w, &w->watch_ask, w->ask, ask_ready);
+	watch_worker(w, &w->watch_ask, w->ask, ask_ready);
 	ret = worker_call(w, request, &pair[1], 1, ms, reply, got, err);
 	close(pair[1]);
 	return ret;

@@ -48,7 +48,7 @@ static int spawn(int start, struct error *err)
 }
 
 /* A connection to a worker that has just been started. */
-static int begin(struct error *err)
+static int begin_launch(struct error *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	uint64_t end = clock_ms() + CONNECT_MS;
@@ -107,7 +107,7 @@ static int meet(int start, const char *name, pid_t *pid, struct error *err)
 
 int worker_launch(const char *name, pid_t *pid, struct error *err)
 {
-	int start = begin(err), link;
+	int start = begin_launch(err), link;
 
 	if (start < 0)
 		return start;

@@ -46,13 +46,24 @@ void cli_print_options(const struct option_def *table, const char *prefix)
 	}
 }
 
+static bool takes_backend_options(const struct cli *cli)
+{
+	return cli->set_backend || cli->uri;
+}
+
+static int set_backend_option(const struct cli *cli, const char *assignment, struct error *err)
+{
+	return cli->set_backend ? cli->set_backend(cli->context, assignment, err)
+				: cli_uri_set_backend(cli->uri, assignment, err);
+}
+
 static void print_help(const struct cli *cli)
 {
 	printf("usage: ublkctl %s %s\n%s\n\noptions:\n", cli->verb->name, cli->verb->arguments,
 	       cli->verb->summary);
 	for (const struct option_def *const *t = cli->tables; *t; t++)
 		cli_print_options(*t, "--");
-	if (cli->set_backend)
+	if (takes_backend_options(cli))
 		printf("  %-*s %s\n", OPTION_COLUMN, "-o KEY=VALUE",
 		       "an option of the backend's own: 'ublkctl backends' lists them");
 	printf("  %-*s %s\n", OPTION_COLUMN, "--help", "print this");
@@ -100,7 +111,8 @@ int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct
 						NULL, LONG_BASE + i };
 	opterr = 0;
 	optind = 0;
-	while ((c = getopt_long(argc, argv, cli->set_backend ? ":ho:" : ":h", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, takes_backend_options(cli) ? ":ho:" : ":h", longs,
+				NULL)) != -1) {
 		if (c == 'h') {
 			print_help(cli);
 			exit(EXIT_DONE);
@@ -127,7 +139,7 @@ int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct
 					 argv[optind - 1 - (optarg == argv[optind - 1])],
 					 def_at(cli, c - LONG_BASE)->name);
 		if (c == 'o')
-			ret = cli->set_backend(cli->context, optarg, err);
+			ret = set_backend_option(cli, optarg, err);
 		else
 			ret = cli->set(cli->context, def_at(cli, c - LONG_BASE), optarg, err);
 		if (ret)
@@ -137,12 +149,27 @@ int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct
 	return 0;
 }
 
-int cli_parse_uri(const struct cli *cli, int argc, char **argv, struct spec *spec, bool *is_open,
-		  struct error *err)
+int cli_uri_set(struct cli_uri *uri, const struct option_def *def, const char *text,
+		struct error *err)
 {
+	if (!uri->is_open)
+		return 0;
+	return option_find(spec_options, def->name) >= 0
+		       ? spec_set(&uri->spec, def->name, text, err)
+		       : spec_set_backend_option(&uri->spec, def->name, text, err);
+}
+
+int cli_uri_set_backend(struct cli_uri *uri, const char *assignment, struct error *err)
+{
+	return uri->is_open ? spec_set_backend(&uri->spec, assignment, err) : 0;
+}
+
+int cli_parse_uri(const struct cli *cli, int argc, char **argv, struct error *err)
+{
+	struct cli_uri *uri = cli->uri;
 	int operand, ret;
 
-	*is_open = false;
+	uri->is_open = false;
 	ret = cli_parse(cli, argc, argv, &operand, err);
 	if (ret)
 		return ret;
@@ -150,12 +177,12 @@ int cli_parse_uri(const struct cli *cli, int argc, char **argv, struct spec *spe
 		return error_set(err, EINVAL, "%s: ublkctl %s %s",
 				 argc == operand ? "the URI is missing" : "give one URI",
 				 cli->verb->name, cli->verb->arguments);
-	ret = spec_open(spec, argv[operand], err);
+	ret = spec_open(&uri->spec, argv[operand], err);
 	if (ret)
 		return ret;
-	*is_open = true;
+	uri->is_open = true;
 	ret = cli_parse(cli, argc, argv, &operand, err);
-	return ret ? ret : spec_check(spec, err);
+	return ret ? ret : spec_check(&uri->spec, err);
 }
 
 int cli_set_flag(void *context, const struct option_def *def, const char *text, struct error *err)

@@ -137,7 +137,7 @@ static int send_all(struct client *client, const char *text, size_t length, int6
 	return 0;
 }
 
-static int make_room(struct client *client, struct error *err)
+static int grow_buffer(struct client *client, struct error *err)
 {
 	size_t room = client->room ? client->room * 2 : FIRST_ROOM;
 	char *more;
@@ -168,7 +168,7 @@ static int receive(struct client *client, size_t *length, int64_t until, struct 
 			return 0;
 		}
 		looked = client->have;
-		ret = make_room(client, err);
+		ret = grow_buffer(client, err);
 		if (ret)
 			return ret;
 		n = recv(client->fd, client->in + client->have, client->room - client->have, 0);
@@ -226,7 +226,7 @@ static int send_call(struct client *client, const char *method, json_t *paramete
 
 /* ---- what ublkd answers ---- */
 
-static void add(char *out, size_t size, const char *text)
+static void add_text(char *out, size_t size, const char *text)
 {
 	size_t length = strlen(out);
 
@@ -240,8 +240,8 @@ static void add_holders(const json_t *parameters, char *out, size_t size)
 	char text[512];
 
 	for (size_t i = 0; i < json_array_size(holders); i++) {
-		add(out, size, i ? ", " : ": held by ");
-		add(out, size, client_holder(json_array_get(holders, i), text, sizeof(text)));
+		add_text(out, size, i ? ", " : ": held by ");
+		add_text(out, size, client_holder(json_array_get(holders, i), text, sizeof(text)));
 	}
 }
 
@@ -604,15 +604,15 @@ const char *client_holder(const json_t *holder, char *out, size_t size)
 	client_text(holder, "kind", "something", out, size);
 	if (json_is_integer(json_object_get(holder, "pid"))) {
 		snprintf(words, sizeof(words), " %lld", (long long)client_number(holder, "pid"));
-		add(out, size, words);
+		add_text(out, size, words);
 	}
 	if (*client_text(holder, "command", "", text, sizeof(text))) {
 		snprintf(words, sizeof(words), " (%s)", text);
-		add(out, size, words);
+		add_text(out, size, words);
 	}
 	if (*client_text(holder, "path", "", text, sizeof(text))) {
 		snprintf(words, sizeof(words), " %s", text);
-		add(out, size, words);
+		add_text(out, size, words);
 	}
 	return out;
 }

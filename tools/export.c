@@ -23,9 +23,8 @@ static const struct option_def export_options[] = {
 };
 
 /* The command line is read twice, see cli_parse_uri(). */
-struct wish {
-	struct spec spec;
-	bool have_spec;
+struct export_wish {
+	struct cli_uri uri;
 	bool json, persist;
 	const char *socket;
 	char *folder;    /* where a relative path begins */
@@ -34,7 +33,7 @@ struct wish {
 
 /* ---- paths: ublkd has another folder than we ---- */
 
-static char *make_absolute(const struct wish *wish, const char *path)
+static char *make_absolute(const struct export_wish *wish, const char *path)
 {
 	char *absolute;
 
@@ -62,7 +61,7 @@ static size_t write_folder(const char *folder, char *out)
 }
 
 /* "nbd+unix:///?socket=PATH" */
-static char *make_socket_absolute(const struct wish *wish, const char *uri)
+static char *make_socket_absolute(const struct export_wish *wish, const char *uri)
 {
 	const char *query = strchr(uri, '?'), *path = query ? strstr(query, "socket=") : NULL;
 	char *absolute;
@@ -83,9 +82,9 @@ static char *make_socket_absolute(const struct wish *wish, const char *uri)
 	return absolute;
 }
 
-static char *uri_for_ublkd(const struct wish *wish)
+static char *uri_for_ublkd(const struct export_wish *wish)
 {
-	const struct spec *spec = &wish->spec;
+	const struct spec *spec = &wish->uri.spec;
 	size_t scheme = (size_t)(spec->locator - spec->uri);
 	char *path, *uri = NULL;
 
@@ -115,7 +114,7 @@ static int check_utf8(const char *what, const char *text, struct error *err)
 	return 0;
 }
 
-static int keep(struct wish *wish, const struct option_def *def, const char *text,
+static int keep(struct export_wish *wish, const struct option_def *def, const char *text,
 		struct error *err)
 {
 	char *path = text && def->type == OPTION_PATH ? make_absolute(wish, text) : NULL;
@@ -131,42 +130,33 @@ static int keep(struct wish *wish, const struct option_def *def, const char *tex
 static int set_option(void *context, const struct option_def *def, const char *text,
 		      struct error *err)
 {
-	struct wish *wish = context;
+	struct export_wish *wish = context;
 	struct option_value value;
-	bool of_spec = option_find(spec_options, def->name) >= 0;
-	int ret = option_parse(def, text, &value, err);
+	int ret;
 
-	if (ret)
-		return ret;
 	if (!strcmp(def->name, "json"))
-		wish->json = value.number;
-	else if (!strcmp(def->name, "persist"))
-		wish->persist = value.number;
-	else if (!strcmp(def->name, "socket"))
+		return cli_set_flag(&wish->json, def, text, err);
+	if (!strcmp(def->name, "persist"))
+		return cli_set_flag(&wish->persist, def, text, err);
+	if (!strcmp(def->name, "socket")) {
 		wish->socket = text;
-	else if (wish->have_spec) {
-		ret = of_spec ? spec_set(&wish->spec, def->name, text, err)
-			      : spec_set_backend_option(&wish->spec, def->name, text, err);
-		if (!ret)
-			ret = keep(wish, def, text, err);
+		return option_parse(def, text, &value, err);
 	}
-	return ret;
+	ret = cli_uri_set(&wish->uri, def, text, err);
+	return ret || !wish->uri.is_open ? ret : keep(wish, def, text, err);
 }
 
-static int set_backend_option(void *context, const char *assignment, struct error *err)
+static int keep_backend_option(void *context, const char *assignment, struct error *err)
 {
-	struct wish *wish = context;
+	struct export_wish *wish = context;
 	const struct option_def *table;
 	const char *equals = strchr(assignment, '=');
 	char name[64];
-	int i, ret;
+	int i, ret = cli_uri_set_backend(&wish->uri, assignment, err);
 
-	if (!wish->have_spec)
-		return 0;
-	ret = spec_set_backend(&wish->spec, assignment, err);
-	if (ret)
+	if (ret || !wish->uri.is_open)
 		return ret;
-	table = wish->spec.backend->options;
+	table = wish->uri.spec.backend->options;
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(assignment, "="), assignment);
 	i = option_find(table, name);
 	return i < 0 ? 0 : keep(wish, &table[i], equals ? equals + 1 : NULL, err);
@@ -184,7 +174,7 @@ static char *split_name(char *operand)
 	return operand;
 }
 
-static int parse_arguments(struct wish *wish, const struct verb *verb, int argc, char **argv,
+static int parse_arguments(struct export_wish *wish, const struct verb *verb, int argc, char **argv,
 			   char **name, struct error *err)
 {
 	static const struct option_def *const tables[] = { spec_options, export_options, NULL };
@@ -192,8 +182,9 @@ static int parse_arguments(struct wish *wish, const struct verb *verb, int argc,
 		.verb = verb,
 		.tables = tables,
 		.set = set_option,
-		.set_backend = set_backend_option,
+		.set_backend = keep_backend_option,
 		.context = wish,
+		.uri = &wish->uri,
 	};
 	int operand, ret = cli_parse(&cli, argc, argv, &operand, err);
 
@@ -204,7 +195,7 @@ static int parse_arguments(struct wish *wish, const struct verb *verb, int argc,
 		if (*name)
 			argv[operand] += strlen(*name) + 1;
 	}
-	return cli_parse_uri(&cli, argc, argv, &wish->spec, &wish->have_spec, err);
+	return cli_parse_uri(&cli, argc, argv, err);
 }
 
 /* ---- the verb ---- */
@@ -222,7 +213,7 @@ static int print_export(json_t *reply, bool json)
 	return EXIT_DONE;
 }
 
-static int ask(const struct wish *wish, const char *name)
+static int ask(const struct export_wish *wish, const char *name)
 {
 	char *uri = uri_for_ublkd(wish);
 	json_t *parameters, *reply;
@@ -248,7 +239,7 @@ static int ask(const struct wish *wish, const char *name)
 
 static int export_main(const struct verb *verb, int argc, char **argv)
 {
-	struct wish wish = { .options = json_object(), .folder = getcwd(NULL, 0) };
+	struct export_wish wish = { .options = json_object(), .folder = getcwd(NULL, 0) };
 	char *name = NULL;
 	struct error err;
 	int status;
@@ -261,8 +252,8 @@ static int export_main(const struct verb *verb, int argc, char **argv)
 	} else {
 		status = ask(&wish, name);
 	}
-	if (wish.have_spec)
-		spec_close(&wish.spec);
+	if (wish.uri.is_open)
+		spec_close(&wish.uri.spec);
 	json_decref(wish.options);
 	free(wish.folder);
 	return status;

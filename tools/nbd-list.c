@@ -10,27 +10,11 @@
 #include <stdio.h>
 #include <string.h>
 
-struct listing {
-	struct spec spec;
-	bool have_spec;
+struct nbd_listing {
+	struct cli_uri uri;
 	bool json;
 	json_t *array;
 };
-
-static int set_option(void *context, const struct option_def *def, const char *text,
-		      struct error *err)
-{
-	struct listing *l = context;
-
-	return cli_set_flag(&l->json, def, text, err);
-}
-
-static int set_backend_option(void *context, const char *assignment, struct error *err)
-{
-	struct listing *l = context;
-
-	return l->have_spec ? spec_set_backend(&l->spec, assignment, err) : 0;
-}
 
 /* A server's words are whatever bytes it likes. */
 static json_t *json_of(const char *text)
@@ -49,7 +33,7 @@ static json_t *block_json(uint32_t bytes)
 	return bytes ? json_integer(bytes) : json_null();
 }
 
-static void found_json(struct listing *l, const struct backend_found *f)
+static void found_json(struct nbd_listing *l, const struct backend_found *f)
 {
 	json_t *one = json_object(), *abilities = json_array();
 
@@ -76,7 +60,7 @@ static void print_block(const char *what, uint32_t bytes)
 
 static void found(void *context, const struct backend_found *f)
 {
-	struct listing *l = context;
+	struct nbd_listing *l = context;
 	char text[4096], size[24];
 
 	if (l->array) {
@@ -103,16 +87,16 @@ static void found(void *context, const struct backend_found *f)
 	putchar('\n');
 }
 
-static int list(struct listing *l, struct error *err)
+static int list(struct nbd_listing *l, struct error *err)
 {
-	const struct backend *backend = l->spec.backend;
+	const struct backend *backend = l->uri.spec.backend;
 	struct instance instance;
 	int ret;
 
 	if (!backend->list)
 		return error_set(err, EINVAL, "'%s': there is no server to ask: give an NBD URI",
-				 l->spec.uri);
-	spec_to_instance(&l->spec, &instance);
+				 l->uri.spec.uri);
+	spec_to_instance(&l->uri.spec, &instance);
 	instance.host = &host_here;
 	if (l->json)
 		l->array = json_array();
@@ -128,25 +112,25 @@ static int nbd_list_main(const struct verb *verb, int argc, char **argv)
 {
 	static const struct option_def options[] = { OPTION_DEF_JSON, { .name = NULL } };
 	static const struct option_def *const tables[] = { options, NULL };
-	struct listing l = { 0 };
+	struct nbd_listing l = { 0 };
 	struct cli cli = {
 		.verb = verb,
 		.tables = tables,
-		.set = set_option,
-		.set_backend = set_backend_option,
-		.context = &l,
+		.set = cli_set_flag,
+		.context = &l.json,
+		.uri = &l.uri,
 	};
 	struct error err;
 	int status = EXIT_DONE;
 
-	if (cli_parse_uri(&cli, argc, argv, &l.spec, &l.have_spec, &err))
+	if (cli_parse_uri(&cli, argc, argv, &err))
 		status = cli_fail(EXIT_USAGE, &err);
 	else if (list(&l, &err))
-		status = cli_fail(err.code == EINVAL && !l.spec.backend->list ? EXIT_USAGE
-									      : EXIT_FAILED,
+		status = cli_fail(err.code == EINVAL && !l.uri.spec.backend->list ? EXIT_USAGE
+										  : EXIT_FAILED,
 				  &err);
-	if (l.have_spec)
-		spec_close(&l.spec);
+	if (l.uri.is_open)
+		spec_close(&l.uri.spec);
 	return status;
 }
 

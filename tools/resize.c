@@ -110,12 +110,12 @@ static int resize_device(const char *text, bool json)
 
 /* ---- by ublkd ---- */
 
-struct wish {
+struct resize_wish {
 	const char *text, *size;
 	bool force, json;
 };
 
-static int resize_export(struct client *client, const struct wish *wish, uint64_t bytes,
+static int resize_export(struct client *client, const struct resize_wish *wish, uint64_t bytes,
 			 struct error *err)
 {
 	json_t *export, *parameters, *reply;
@@ -157,7 +157,7 @@ static int resize_main(const struct verb *verb, int argc, char **argv)
 		OPTION_DEF_JSON,
 		{ .name = NULL },
 	};
-	struct wish wish = { .text = NULL };
+	struct resize_wish wish = { .text = NULL };
 	const struct client_flag flags[] = { { "force", &wish.force },
 					     { "json", &wish.json },
 					     { NULL, NULL } };

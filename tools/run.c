@@ -31,8 +31,7 @@ static const struct option_def run_options[] = {
 
 /* The command line is read twice, see cli_parse_uri(). */
 struct run {
-	struct spec spec;
-	bool have_spec;
+	struct cli_uri uri;
 	bool json, verbose;
 };
 
@@ -90,7 +89,7 @@ static int catch_signals(struct control *control, struct error *err)
 	return 0;
 }
 
-static void resize(struct standalone *s)
+static void resize_on_signal(struct standalone *s)
 {
 	struct error err;
 	uint64_t events;
@@ -119,7 +118,7 @@ static bool wait_for_end(struct standalone *s)
 		if (fds[2].revents)
 			standalone_follow_size(s);
 		if (fds[3].revents)
-			resize(s);
+			resize_on_signal(s);
 	}
 }
 
@@ -129,28 +128,12 @@ static int set_option(void *context, const struct option_def *def, const char *t
 		      struct error *err)
 {
 	struct run *run = context;
-	struct option_value value;
-	int ret;
 
-	if (option_find(spec_options, def->name) >= 0)
-		return run->have_spec ? spec_set(&run->spec, def->name, text, err) : 0;
-	ret = option_parse(def, text, &value, err);
-	if (ret)
-		return ret;
 	if (!strcmp(def->name, "json"))
-		run->json = value.number;
-	else if (!strcmp(def->name, "verbose"))
-		run->verbose = value.number;
-	else if (run->have_spec)
-		return spec_set_backend_option(&run->spec, def->name, text, err);
-	return 0;
-}
-
-static int set_backend_option(void *context, const char *assignment, struct error *err)
-{
-	struct run *run = context;
-
-	return run->have_spec ? spec_set_backend(&run->spec, assignment, err) : 0;
+		return cli_set_flag(&run->json, def, text, err);
+	if (!strcmp(def->name, "verbose"))
+		return cli_set_flag(&run->verbose, def, text, err);
+	return cli_uri_set(&run->uri, def, text, err);
 }
 
 static int parse_arguments(struct run *run, const struct verb *verb, int argc, char **argv,
@@ -161,13 +144,13 @@ static int parse_arguments(struct run *run, const struct verb *verb, int argc, c
 		.verb = verb,
 		.tables = tables,
 		.set = set_option,
-		.set_backend = set_backend_option,
 		.context = run,
+		.uri = &run->uri,
 	};
 	int ret;
 
-	ret = cli_parse_uri(&cli, argc, argv, &run->spec, &run->have_spec, err);
-	return ret ? ret : spec_check_cpus(&run->spec, err);
+	ret = cli_parse_uri(&cli, argc, argv, err);
+	return ret ? ret : spec_check_cpus(&run->uri.spec, err);
 }
 
 /* ---- what it prints ---- */
@@ -291,7 +274,7 @@ static int write_attribute(struct control *control, const char *path, const char
 	return attribute_write(&attributes, path, value, ATTRIBUTE_MS);
 }
 
-static int serve(struct run *run, struct control *control)
+static int serve_device(struct run *run, struct control *control)
 {
 	struct standalone standalone;
 	struct error err;
@@ -304,7 +287,7 @@ static int serve(struct run *run, struct control *control)
 			    strerror(-ret));
 	process_prepare_for_io(NULL);
 	if (catch_signals(control, &err) ||
-	    standalone_start(&standalone, &run->spec, &host_here, control, &err))
+	    standalone_start(&standalone, &run->uri.spec, &host_here, control, &err))
 		return cli_fail(EXIT_FAILED, &err);
 	print_live(&standalone, run->json);
 	asked = wait_for_end(&standalone);
@@ -328,8 +311,8 @@ static int run_main(const struct verb *verb, int argc, char **argv)
 	int status;
 
 	if (parse_arguments(&run, verb, argc, argv, &err)) {
-		if (run.have_spec)
-			spec_close(&run.spec);
+		if (run.uri.is_open)
+			spec_close(&run.uri.spec);
 		return cli_fail(EXIT_USAGE, &err);
 	}
 	log_setup("ublkctl", run.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
@@ -339,11 +322,11 @@ static int run_main(const struct verb *verb, int argc, char **argv)
 		status = cli_fail(EXIT_FAILED, &err);
 	} else {
 		control.write_attribute = write_attribute;
-		status = serve(&run, &control);
+		status = serve_device(&run, &control);
 		control_close(&control);
 	}
 	attribute_end(&attributes);
-	spec_close(&run.spec);
+	spec_close(&run.uri.spec);
 	return status;
 }
 

@@ -11,6 +11,7 @@
 
 #include "common/error.h"
 #include "common/option.h"
+#include "engine/spec.h"
 
 enum {
 	EXIT_DONE = 0,
@@ -42,31 +43,44 @@ extern const struct verb verb_backends, verb_check_config, verb_export, verb_fea
 			"file: make a new, sparse file of this size; one that exists is not touched" \
 	}
 
+/* The URI that a verb is given, with the options that say what of it is meant. */
+struct cli_uri {
+	struct spec spec;
+	bool is_open; /* spec_close() is due */
+};
+
 /*
- * Parses argv by tables (a NULL-terminated array of option tables; `set` is told
- * of each option, with NULL as text for a flag alone) and by "-o KEY=VALUE" if
- * set_backend is given.  Operands are left in argv from *operand on.  --help
- * and --version print and exit 0.  Returns 0, or -EINVAL with err filled.
+ * Parses argv by tables (a NULL-terminated array of option tables; `set` is called for each
+ * option, with NULL as text for a flag alone) and, where there is set_backend or uri, by
+ * "-o KEY=VALUE". Operands are left in argv from *operand on. --help and --version print and
+ * exit 0. Returns 0, or -EINVAL with err filled.
  */
 struct cli {
 	const struct verb *verb;
 	const struct option_def *const *tables;
 	int (*set)(void *context, const struct option_def *def, const char *text,
 		   struct error *err);
+	/* NULL: cli_uri_set_backend(), where there is uri */
 	int (*set_backend)(void *context, const char *assignment, struct error *err);
 	void *context;
+	struct cli_uri *uri; /* of cli_parse_uri(); NULL: the verb takes none */
 };
 int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct error *err);
 
 /*
- * cli_parse() for a verb with one operand, a URI, which may come last and says
- * what options mean: so the line is read twice.  The spec is open from the first
- * reading on; set and set_backend find *is_open false in it.  Returns 0, or
- * -errno with err filled; spec_close() is due where *is_open is true.
+ * cli_parse() for a verb with one operand, a URI, which may come last and says what options
+ * mean: so the line is read twice. cli->uri is open from the first reading on. Returns 0, or
+ * -errno with err filled.
  */
-struct spec;
-int cli_parse_uri(const struct cli *cli, int argc, char **argv, struct spec *spec, bool *is_open,
-		  struct error *err);
+int cli_parse_uri(const struct cli *cli, int argc, char **argv, struct error *err);
+
+/*
+ * Sets an option of every export, or of the URI's backend; once more the same does no harm.
+ * Does nothing before the URI is open. Returns 0, or -EINVAL with err filled.
+ */
+int cli_uri_set(struct cli_uri *uri, const struct option_def *def, const char *text,
+		struct error *err);
+int cli_uri_set_backend(struct cli_uri *uri, const char *assignment, struct error *err);
 
 /* A struct cli's set for a verb with one flag: context is the bool that it sets. */
 int cli_set_flag(void *context, const struct option_def *def, const char *text, struct error *err);

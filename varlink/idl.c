@@ -65,7 +65,7 @@ struct varlink_idl {
 	struct block *blocks;
 };
 
-struct reader {
+struct idl_reader {
 	struct varlink_idl *idl;
 	const char *at;
 	unsigned line, depth;
@@ -75,7 +75,7 @@ struct reader {
 
 /* ---- memory ---- */
 
-static void *take(struct reader *r, size_t size)
+static void *take(struct idl_reader *r, size_t size)
 {
 	struct block *block = calloc(1, sizeof(*block) + size);
 
@@ -88,7 +88,7 @@ static void *take(struct reader *r, size_t size)
 	return block->memory;
 }
 
-static const char *take_text(struct reader *r, const char *from, size_t length)
+static const char *take_text(struct idl_reader *r, const char *from, size_t length)
 {
 	char *text = take(r, length + 1);
 
@@ -99,7 +99,7 @@ static const char *take_text(struct reader *r, const char *from, size_t length)
 
 /* ---- words ---- */
 
-static void complain(struct reader *r, const char *wanted)
+static void complain(struct idl_reader *r, const char *wanted)
 {
 	char found[32];
 	int length = 0;
@@ -113,13 +113,13 @@ static void complain(struct reader *r, const char *wanted)
 			   *r->at ? found : "the end");
 }
 
-static void complain_of(struct reader *r, unsigned line, const char *name, const char *what)
+static void complain_of(struct idl_reader *r, unsigned line, const char *name, const char *what)
 {
 	if (!r->ret)
 		r->ret = error_set(r->err, EINVAL, "line %u: %s %s", line, name, what);
 }
 
-static void skip_blanks(struct reader *r)
+static void skip_blanks(struct idl_reader *r)
 {
 	for (; *r->at; r->at++) {
 		if (*r->at == '#')
@@ -131,12 +131,12 @@ static void skip_blanks(struct reader *r)
 	}
 }
 
-static bool is_next(const struct reader *r, const char *token)
+static bool is_next(const struct idl_reader *r, const char *token)
 {
 	return !strncmp(r->at, token, strlen(token));
 }
 
-static bool skip(struct reader *r, const char *token)
+static bool skip(struct idl_reader *r, const char *token)
 {
 	if (r->ret || !is_next(r, token))
 		return false;
@@ -145,7 +145,7 @@ static bool skip(struct reader *r, const char *token)
 	return true;
 }
 
-static void expect(struct reader *r, const char *token)
+static void expect(struct idl_reader *r, const char *token)
 {
 	char quoted[16];
 
@@ -156,7 +156,7 @@ static void expect(struct reader *r, const char *token)
 }
 
 /* A keyword, which a blank or a comment follows. */
-static bool skip_word(struct reader *r, const char *word)
+static bool skip_word(struct idl_reader *r, const char *word)
 {
 	char behind;
 
@@ -176,7 +176,7 @@ static bool is_letter_or_digit(char c)
 	return is_letter(c) || (c >= '0' && c <= '9');
 }
 
-static const char *end_word(struct reader *r, size_t length)
+static const char *end_word(struct idl_reader *r, size_t length)
 {
 	const char *word = take_text(r, r->at, length);
 
@@ -186,7 +186,7 @@ static const char *end_word(struct reader *r, size_t length)
 }
 
 /* "List": of a type, method or error. */
-static const char *read_name(struct reader *r)
+static const char *read_name(struct idl_reader *r)
 {
 	size_t length = 0;
 
@@ -200,7 +200,7 @@ static const char *read_name(struct reader *r)
 }
 
 /* "readOnly": letters and digits, with single '_' between them. */
-static const char *read_field_name(struct reader *r)
+static const char *read_field_name(struct idl_reader *r)
 {
 	size_t length = 0;
 
@@ -215,7 +215,7 @@ static const char *read_field_name(struct reader *r)
 }
 
 /* "io.ublkd": at least two parts, each of letters, digits and '-' between them. */
-static const char *read_interface_name(struct reader *r)
+static const char *read_interface_name(struct idl_reader *r)
 {
 	size_t length = 0, dots = 0;
 	const char *at = r->at;
@@ -238,9 +238,9 @@ static const char *read_interface_name(struct reader *r)
 
 /* ---- types ---- */
 
-static struct varlink_type *read_type(struct reader *r, bool may_be_optional);
+static struct varlink_type *read_type(struct idl_reader *r, bool may_be_optional);
 
-static struct varlink_type *new_type(struct reader *r, enum kind kind)
+static struct varlink_type *new_type(struct idl_reader *r, enum kind kind)
 {
 	struct varlink_type *type = take(r, sizeof(*type));
 
@@ -260,7 +260,7 @@ static bool is_field(const struct field *fields, const char *name)
 }
 
 /* "(a: int, b: string)" or "(one, two)"; "()" is a struct. */
-static struct varlink_type *read_struct(struct reader *r)
+static struct varlink_type *read_struct(struct idl_reader *r)
 {
 	struct varlink_type *type = new_type(r, KIND_STRUCT);
 	struct field **end = type ? &type->fields : NULL, *field;
@@ -292,7 +292,7 @@ static struct varlink_type *read_struct(struct reader *r)
 	return r->ret ? NULL : type;
 }
 
-static struct varlink_type *read_named(struct reader *r)
+static struct varlink_type *read_named(struct idl_reader *r)
 {
 	struct varlink_type *type = new_type(r, KIND_NAMED);
 
@@ -304,7 +304,7 @@ static struct varlink_type *read_named(struct reader *r)
 	return type;
 }
 
-static struct varlink_type *read_element(struct reader *r)
+static struct varlink_type *read_element(struct idl_reader *r)
 {
 	static const struct {
 		const char *word;
@@ -332,7 +332,7 @@ static struct varlink_type *read_element(struct reader *r)
 	return NULL;
 }
 
-static struct varlink_type *read_type(struct reader *r, bool may_be_optional)
+static struct varlink_type *read_type(struct idl_reader *r, bool may_be_optional)
 {
 	struct varlink_type *type = NULL;
 	bool optional = may_be_optional && skip(r, "?");
@@ -366,7 +366,7 @@ static const struct member *find(const struct varlink_idl *idl, int what, const 
 	return NULL;
 }
 
-static void read_member(struct reader *r, struct member **end)
+static void read_member(struct idl_reader *r, struct member **end)
 {
 	struct member *member = take(r, sizeof(*member));
 	unsigned line = r->line;
@@ -401,7 +401,7 @@ static void read_member(struct reader *r, struct member **end)
 		*end = member;
 }
 
-static void resolve_names(struct reader *r)
+static void resolve_names(struct idl_reader *r)
 {
 	for (struct varlink_type *t = r->idl->named; t && !r->ret; t = t->next_named) {
 		const struct member *m = find(r->idl, MEMBER_TYPE, t->name);
@@ -413,7 +413,7 @@ static void resolve_names(struct reader *r)
 	}
 }
 
-static void read_interface(struct reader *r)
+static void read_interface(struct idl_reader *r)
 {
 	struct member **end = &r->idl->members;
 
@@ -433,7 +433,7 @@ static void read_interface(struct reader *r)
 
 int varlink_idl_parse(const char *text, struct varlink_idl **idl, struct error *err)
 {
-	struct reader r = { .line = 1, .err = err };
+	struct idl_reader r = { .line = 1, .err = err };
 
 	r.idl = calloc(1, sizeof(*r.idl));
 	if (r.idl)

@@ -87,7 +87,7 @@ static unsigned count_of(const struct varlink *server, uid_t uid)
 }
 
 /* Whether there is room for one more of this user, where need be by closing another's. */
-static bool make_room(struct varlink *server, uid_t uid)
+static bool make_connection_room(struct varlink *server, uid_t uid)
 {
 	const struct varlink_limits *limits = &server->setup.limits;
 	unsigned reserved = limits->connections / 2 < RESERVED ? limits->connections / 2 : RESERVED;
@@ -118,7 +118,7 @@ static int begin_connection(struct connection *c)
 	struct varlink *server = c->server;
 	int ret = connection_learn_peer(c);
 
-	if (!ret && (server->stopping || !make_room(server, c->peer.uid)))
+	if (!ret && (server->stopping || !make_connection_room(server, c->peer.uid)))
 		ret = -EUSERS;
 	if (ret) {
 		connection_close(c);

@@ -109,8 +109,8 @@ struct rules {
 	int error;
 };
 
-static void add(struct rules *r, uint32_t action, const char *name, unsigned n,
-		const struct scmp_arg_cmp *compare)
+static void add_rule(struct rules *r, uint32_t action, const char *name, unsigned n,
+		     const struct scmp_arg_cmp *compare)
 {
 	int call = seccomp_syscall_resolve_name(name), ret;
 
@@ -125,7 +125,7 @@ static void add(struct rules *r, uint32_t action, const char *name, unsigned n,
 static void add_all(struct rules *r, const char *const *names, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		add(r, SCMP_ACT_ALLOW, names[i], 0, NULL);
+		add_rule(r, SCMP_ACT_ALLOW, names[i], 0, NULL);
 }
 
 #define add_list(r, list) add_all(r, list, sizeof(list) / sizeof(*(list)))
@@ -136,7 +136,7 @@ static void allow_masked(struct rules *r, const char *name, unsigned arg, uint64
 {
 	struct scmp_arg_cmp compare = SCMP_CMP64(arg, SCMP_CMP_MASKED_EQ, mask, value);
 
-	add(r, SCMP_ACT_ALLOW, name, 1, &compare);
+	add_rule(r, SCMP_ACT_ALLOW, name, 1, &compare);
 }
 
 /* Where the argument, of 32 bits in the kernel's eyes, is value. */
@@ -171,7 +171,7 @@ static void argument_rules(struct rules *r)
 	allow_masked(r, "clone", 0, CLONE_THREAD | CLONE_VFORK | spaces, CLONE_THREAD);
 	allow_word(r, "tgkill", 0, (uint32_t)getpid());
 	allow_word(r, "sched_setaffinity", 0, 0);
-	add(r, SCMP_ACT_ALLOW, "prlimit64", 2, own_limits);
+	add_rule(r, SCMP_ACT_ALLOW, "prlimit64", 2, own_limits);
 	for
 		each_of(i, prctls) allow_word(r, "prctl", 0, prctls[i]);
 	for
@@ -195,7 +195,7 @@ static void opening_rules(struct rules *r, bool opens)
 		return;
 	}
 	for
-		each_of(i, opening) add(r, SCMP_ACT_ERRNO(ENOENT), opening[i], 0, NULL);
+		each_of(i, opening) add_rule(r, SCMP_ACT_ERRNO(ENOENT), opening[i], 0, NULL);
 }
 
 static void network_rules(struct rules *r, bool names)
@@ -208,16 +208,16 @@ static void network_rules(struct rules *r, bool names)
 	allow_word(r, "socket", 0, AF_INET6);
 	allow_word(r, "socket", 0, AF_VSOCK);
 	/* Which addresses this host has decides about the order of the others'. */
-	add(r, SCMP_ACT_ALLOW, "socket", 2, routes);
+	add_rule(r, SCMP_ACT_ALLOW, "socket", 2, routes);
 	/* A resolver that is a daemon of this host. */
 	if (names)
 		allow_word(r, "socket", 0, AF_UNIX);
-	add(r, SCMP_ACT_ALLOW, "connect", 0, NULL);
-	add(r, SCMP_ACT_ALLOW, "bind", 0, NULL);
+	add_rule(r, SCMP_ACT_ALLOW, "connect", 0, NULL);
+	add_rule(r, SCMP_ACT_ALLOW, "bind", 0, NULL);
 }
 
 /* Makes a filter; load_it() releases it. */
-static void begin(struct rules *r, uint32_t otherwise)
+static void begin_filter(struct rules *r, uint32_t otherwise)
 {
 	*r = (struct rules){ .filter = seccomp_init(otherwise) };
 	if (!r->filter) {
@@ -243,7 +243,7 @@ static int name_calls(const struct sandbox_needs *needs, struct error *err)
 {
 	struct rules r;
 
-	begin(&r, SCMP_ACT_KILL_PROCESS);
+	begin_filter(&r, SCMP_ACT_KILL_PROCESS);
 	add_list(&r, always);
 	add_list(&r, sometimes);
 	add_list(&r, opening);
@@ -252,7 +252,7 @@ static int name_calls(const struct sandbox_needs *needs, struct error *err)
 	if (needs->network)
 		add_list(&r, networking);
 	for
-		each_of(i, refused) add(&r, SCMP_ACT_ALLOW, refused[i].name, 0, NULL);
+		each_of(i, refused) add_rule(&r, SCMP_ACT_ALLOW, refused[i].name, 0, NULL);
 	return load(&r, err);
 }
 
@@ -260,15 +260,15 @@ static int limit_arguments(const struct sandbox_needs *needs, struct error *err)
 {
 	struct rules r;
 
-	begin(&r, SCMP_ACT_ERRNO(EPERM));
+	begin_filter(&r, SCMP_ACT_ERRNO(EPERM));
 	add_list(&r, always);
 	argument_rules(&r);
 	opening_rules(&r, needs->opens);
 	if (needs->network)
 		network_rules(&r, needs->names);
 	for
-		each_of(i, refused) add(&r, SCMP_ACT_ERRNO((uint32_t)refused[i].code),
-					refused[i].name, 0, NULL);
+		each_of(i, refused) add_rule(&r, SCMP_ACT_ERRNO((uint32_t)refused[i].code),
+					     refused[i].name, 0, NULL);
 	return load(&r, err);
 }
 
@@ -294,10 +294,10 @@ int sandbox_seal(struct error *err)
 
 	if (!LIMITS_CALLS)
 		return 0;
-	begin(&r, SCMP_ACT_ALLOW);
+	begin_filter(&r, SCMP_ACT_ALLOW);
 	if (!r.error)
 		r.error = seccomp_attr_set(r.filter, SCMP_FLTATR_CTL_TSYNC, 1);
 	for
-		each_of(i, over) add(&r, SCMP_ACT_KILL_PROCESS, over[i], 0, NULL);
+		each_of(i, over) add_rule(&r, SCMP_ACT_KILL_PROCESS, over[i], 0, NULL);
 	return load(&r, err);
 }

@@ -379,7 +379,7 @@ static int become_root(struct error *err)
 		   : 0;
 }
 
-static int begin(struct error *err)
+static int begin_root(struct error *err)
 {
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return error_set(err, errno, "a mount namespace for the worker: %s",
@@ -416,7 +416,7 @@ int sandbox_change_root(const struct sandbox_needs *needs, const struct sandbox 
 {
 	struct root root = { .uid = sandbox->uid, .gid = sandbox->gid, .owner = &sandbox->owner };
 	mode_t mask = umask(022);
-	int ret = begin(err);
+	int ret = begin_root(err);
 
 	if (!ret)
 		ret = fill(&root, needs, err);

@@ -430,7 +430,7 @@ static const struct {
 	{ "resize", do_resize },
 };
 
-static void tell(struct self *w, json_t *message, const int *fds, unsigned nr)
+static void report(struct self *w, json_t *message, const int *fds, unsigned nr)
 {
 	int ret;
 
@@ -459,14 +459,14 @@ static void obey(struct self *w, json_t *request, struct link_fds *fds)
 		error_set(&err, ENOSYS, "this worker does not know '%s'", name ? name : "?");
 	if (ret) {
 		json_decref(reply);
-		tell(w, link_failure(id, &err), NULL, 0);
+		report(w, link_failure(id, &err), NULL, 0);
 		return;
 	}
 	json_object_set_new(reply, "done", json_integer(id));
 	if (!strcmp(name, "hello") && w->counters_fd >= 0)
-		tell(w, reply, out, out[1] >= 0 ? 2 : 1);
+		report(w, reply, out, out[1] >= 0 ? 2 : 1);
 	else
-		tell(w, reply, NULL, 0);
+		report(w, reply, NULL, 0);
 }
 
 /* ---- the loop ---- */
@@ -540,10 +540,10 @@ static void queue_ended(struct self *w)
 	if (err.code)
 		log_error(w->name, "%s", err.text);
 	text_make_printable(err.text);
-	tell(w,
-	     json_pack("{s:s, s:i, s:s}", "event", "ended", "code", err.code, "text",
-		       err.code ? err.text : ""),
-	     NULL, 0);
+	report(w,
+	       json_pack("{s:s, s:i, s:s}", "event", "ended", "code", err.code, "text",
+			 err.code ? err.text : ""),
+	       NULL, 0);
 }
 
 static void grown(struct self *w)
@@ -553,12 +553,12 @@ static void grown(struct self *w)
 	/* First for us, then for the kernel: nothing that it sends may be refused. */
 	if (size > w->serving.instance.limits.size) {
 		serving_set_size(&w->serving, size);
-		tell(w, json_pack("{s:s, s:I}", "event", "grown", "size", (json_int_t)size), NULL,
-		     0);
+		report(w, json_pack("{s:s, s:I}", "event", "grown", "size", (json_int_t)size), NULL,
+		       0);
 	}
 }
 
-static void serve(struct self *w)
+static void serve_ublkd(struct self *w)
 {
 	while (w->state != WORKER_ENDING) {
 		bool serving = w->state == WORKER_SERVING;
@@ -597,7 +597,7 @@ static void serve(struct self *w)
 }
 
 /* The arguments of a worker: a name, and a socket to listen at. */
-static int begin(struct self *w)
+static int begin_process(struct self *w)
 {
 	struct pollfd ready = { .fd = w->start, .events = POLLIN };
 	struct link_fds fds;
@@ -622,10 +622,10 @@ int main(void)
 
 	log_setup("ublkd-worker", getenv("UBLKD_VERBOSE") ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	keep_signals_away();
-	if (begin(&w)) {
+	if (begin_process(&w)) {
 		log_error(NULL, "it is ublkd that has this started, and tells it what for");
 		return EXIT_FAILURE;
 	}
-	serve(&w);
+	serve_ublkd(&w);
 	return w.status;
 }

@@ -142,7 +142,7 @@ static void drop_handle(struct nbd_connection *conn)
 }
 
 /* Tells why it is not to be had, once a reason. */
-static void tell(struct nbd_connection *conn, const struct error *err, bool suspended)
+static void report_refusal(struct nbd_connection *conn, const struct error *err, bool suspended)
 {
 	if (conn->told == err->code &&
 	    !strncmp(conn->told_text, err->text, sizeof(conn->told_text) - 1))
@@ -178,11 +178,11 @@ static void back_off(struct nbd_connection *conn)
 	conn->next_ns = now + ms * NBD_NS_PER_MS;
 }
 
-static void suspend(struct nbd_connection *conn, const struct error *err)
+static void suspend_connection(struct nbd_connection *conn, const struct error *err)
 {
 	struct nbd *nbd = conn->owner->nbd;
 
-	tell(conn, err, true);
+	report_refusal(conn, err, true);
 	__atomic_store_n(&nbd->instance->gauges[NBD_GAUGE_SUSPENDED], 1, __ATOMIC_RELAXED);
 	back_off(conn);
 }
@@ -220,7 +220,7 @@ void nbd_connection_lost(struct nbd_connection *conn, const char *reason)
 
 static void connect_failed(struct nbd_connection *conn, const struct error *err)
 {
-	tell(conn, err, false);
+	report_refusal(conn, err, false);
 	back_off(conn);
 	/* Without its host it has asked nobody: that may be back at any time. */
 	if (err->code == ENOTCONN)
@@ -278,7 +278,7 @@ static void watch_connecting(struct nbd_connection *conn)
 	if (nbd_connect_is_late(&conn->connect, &err)) {
 		/* A lookup cannot be hurried, and a new one would take as long. */
 		if (conn->connect.lookup)
-			tell(conn, &err, false);
+			report_refusal(conn, &err, false);
 		else
 			connect_failed(conn, &err);
 	} else if (nbd_connect_is_overdue(&conn->connect)) {
@@ -301,13 +301,13 @@ static void settle(struct nbd_connection *conn)
 			    nbd->nr_connections > 1, &err)) {
 		/* In good order: nothing was sent on it. */
 		nbd_aio_disconnect(conn->handle, 0);
-		suspend(conn, &err);
+		suspend_connection(conn, &err);
 		return;
 	}
 	keep_socket(conn);
 	if (conn->fd < 0) {
 		error_set(&err, errno, "no descriptor: %s", strerror(errno));
-		tell(conn, &err, false);
+		report_refusal(conn, &err, false);
 		back_off(conn);
 		return;
 	}

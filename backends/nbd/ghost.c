@@ -141,7 +141,7 @@ static void end_ghost(struct nbd_ghost *g)
 	nbd_queues_wake(nbd);
 }
 
-static void tell(struct nbd_ghost *g, enum old_socket_state state)
+static void report_wait(struct nbd_ghost *g, enum old_socket_state state)
 {
 	const struct nbd *nbd = g->conn->owner->nbd;
 	char ranges[160];
@@ -198,11 +198,11 @@ static void check_ghost(struct nbd_ghost *g)
 			  g->conn->number, old_socket_state_text(state), g->nr_ranges);
 		end_ghost(g);
 	} else if (!g->told && age_ms >= TELL_MS) {
-		tell(g, state);
+		report_wait(g, state);
 	}
 }
 
-static void watch(struct nbd_ghost *g)
+static void poll_ghost(struct nbd_ghost *g)
 {
 	/* A socket that the kernel has given up is ready all the time, and tells nothing. */
 	if (!g->nr_ranges || g->polls || g->socket.deaf)
@@ -219,7 +219,7 @@ static void readable(struct ring_op *op, int result)
 	if (result == -ECANCELED || !g->nr_ranges)
 		return;
 	check_ghost(g);
-	watch(g);
+	poll_ghost(g);
 }
 
 /* ---- a connection's ---- */
@@ -281,7 +281,7 @@ bool nbd_ghost_make(struct nbd_connection *conn)
 	old_socket_shut(&g->socket, conn->fd, g->since_ms);
 	/* The connection of a server that has died has ended before. */
 	check_ghost(g);
-	watch(g);
+	poll_ghost(g);
 	return true;
 }
 

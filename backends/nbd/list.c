@@ -66,8 +66,8 @@ static struct nbd_handle *negotiate(const struct instance *instance, struct erro
 	return NULL;
 }
 
-static void tell(const char *name, const char *description, const struct nbd_facts *f,
-		 const char *refused, backend_found_callback *found, void *context)
+static void report_export(const char *name, const char *description, const struct nbd_facts *f,
+			  const char *refused, backend_found_callback *found, void *context)
 {
 	const char *abilities[ABILITIES_MAX] = { NULL };
 	unsigned n = 0;
@@ -124,7 +124,7 @@ static void look_at_one(struct nbd_handle *h, const char *name, const char *desc
 		error_set(&err, refused, "the server refuses it: %s", strerror(refused));
 	else
 		nbd_server_facts(h, &facts, &err);
-	tell(name, description, &facts, err.code ? err.text : NULL, found, context);
+	report_export(name, description, &facts, err.code ? err.text : NULL, found, context);
 }
 
 int nbd_list(const struct instance *instance, backend_found_callback *found, void *context,

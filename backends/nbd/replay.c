@@ -60,7 +60,7 @@ static void tell_loss(struct nbd *nbd)
 	pthread_mutex_unlock(&nbd->gate);
 }
 
-static void ask(struct nbd *nbd, struct nbd_connection *conn)
+static void ask_for_replay(struct nbd *nbd, struct nbd_connection *conn)
 {
 	pthread_mutex_lock(&nbd->gate);
 	conn->joins = nbd->replays_begun + 1;
@@ -81,7 +81,7 @@ void nbd_replay_join(struct nbd_queue *q, struct nbd_connection *conn)
 	if (nbd->retain != NBD_RETAIN_LOG || !__atomic_load_n(nbd->journal.bytes, __ATOMIC_SEQ_CST))
 		nbd_connection_ready(conn);
 	else
-		ask(nbd, conn);
+		ask_for_replay(nbd, conn);
 }
 
 /* ---- sending again ---- */
@@ -163,7 +163,7 @@ static int send_again(struct nbd_connection *conn, struct nbd_replay_slot *slot,
 	return nbd_aio_trim(conn->handle, kept->length, kept->offset, done, flags) < 0;
 }
 
-static void finish(struct nbd_queue *q)
+static void finish_replay(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
 
@@ -184,7 +184,7 @@ static void finish(struct nbd_queue *q)
 	pthread_mutex_unlock(&nbd->gate);
 }
 
-static void pump(struct nbd_queue *q)
+static void send_kept(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
 	struct nbd_connection *conn = nbd->replay_connection;
@@ -210,7 +210,7 @@ static void pump(struct nbd_queue *q)
 			return; /* it was lost over it */
 	}
 	if (!kept && !any_under_way(nbd))
-		finish(q);
+		finish_replay(q);
 }
 
 static struct nbd_connection *usable_connection(struct nbd_queue *q)
@@ -236,7 +236,7 @@ static const struct nbd_kept *first_unstable(const struct nbd_segment *segment)
 	return kept;
 }
 
-static void lead(struct nbd_queue *q, struct nbd_connection *conn)
+static void lead_replay(struct nbd_queue *q, struct nbd_connection *conn)
 {
 	struct nbd *nbd = q->nbd;
 
@@ -265,7 +265,7 @@ static void hold_still(struct nbd_queue *q)
 		}
 		if (nbd->nr_parked == nbd->nr_serving && !nbd->leader) {
 			if (conn)
-				lead(q, conn);
+				lead_replay(q, conn);
 			else if (last)
 				nbd_queues_wake_locked(nbd);
 		}
@@ -310,7 +310,7 @@ void nbd_replay_round(struct nbd_queue *q)
 		if (nbd->leader != q && !in_flight(q))
 			hold_still(q);
 		if (nbd->leader == q)
-			pump(q);
+			send_kept(q);
 	}
 	if (!atomic_load_explicit(&nbd->halt, memory_order_acquire))
 		joined(q);
