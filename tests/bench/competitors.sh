@@ -28,7 +28,7 @@ file() {
 worker_competitor() {
 	local uri
 	if [[ -z ${UBLKD:-} ]]; then
-		# shellcheck source=../vm/guest/ublkd.sh
+		# shellcheck source=../lab/guest/ublkd.sh
 		. /lab/ublkd.sh
 		ublkd_start
 	fi

@@ -10,12 +10,11 @@
 # tells of
 #   fact NAME WORDS
 
-# shellcheck source=../vm/lib.sh
-. /lab/lib.sh
-if type -P nbdkit >/dev/null; then
-	# shellcheck source=../vm/guest/nbd.sh
-	. /lab/nbd.sh
-fi
+words=("$@")
+# Arguments of lib.sh are its parts.
+if type -P nbdkit >/dev/null; then set -- nbd; else set --; fi
+. /lab/lib.sh "$@"
+set -- "${words[@]}"
 # shellcheck source=competitors.sh
 . "${0%/*}/competitors.sh"
 SIZE=$(numfmt --from=iec "$1")

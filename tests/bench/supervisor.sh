@@ -153,7 +153,7 @@ kib_of_machine() { awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo; }
 
 supervisor() {
 	ROUNDS=$1
-	# shellcheck source=../vm/guest/ublkd.sh
+	# shellcheck source=../lab/guest/ublkd.sh
 	. /lab/ublkd.sh
 	# ublkd has some five descriptors open for each export, and as many as it may have.
 	ulimit -Hn 65536 && ulimit -n 65536

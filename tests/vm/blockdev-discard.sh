@@ -4,10 +4,7 @@
 #
 # Discard and write-zeroes reach an exported block device: its blocks go, or are
 # kept, as asked, and nothing beside the range changes, nor beside the device.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # The blocks of the file behind it all, in bytes; that file system's own for where
 # they are (SLACK) are among them.

@@ -4,10 +4,7 @@
 #
 # A file system on an exported block device keeps its content, on each I/O path,
 # and is the block device's own.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 ram_disks 256M
 for path in $(io_paths); do

@@ -4,10 +4,7 @@
 #
 # Each flush, and each write that must be on stable storage, reaches the device
 # behind an export, and no other write asks for that: counted at that device.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # write_blocks FIO-OPTION...: 20 blocks, one after the other.
 write_blocks() {

@@ -3,10 +3,7 @@
 #
 # Checksummed blocks written by several jobs to an exported block device, through
 # two queues, read back as they were, on each I/O path, and are on it itself.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 for path in $(io_paths); do
 	ram_disks 64M

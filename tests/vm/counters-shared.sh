@@ -4,10 +4,7 @@
 #
 # Another program maps a server's counters while it is at work, sees them grow, and
 # in the end they and the JSON summary say what was done.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 ublkctl run --json --queues 2 memory:32M >json.out 2>disk.err &
 PID=$!

@@ -4,7 +4,6 @@
 # 200 devices made and removed, several at a time: ids are used again, and no
 # device, process, open file or much memory is left.
 # vm: timeout=240 shortened
-# shellcheck source=lib.sh
 . /lab/lib.sh
 
 memory_free() {

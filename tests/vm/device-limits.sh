@@ -2,10 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # What was asked for is what sysfs shows: size, blocks, requests, queues.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # shows ATTRIBUTE VALUE [ATTRIBUTE VALUE]...
 shows() {

@@ -3,10 +3,7 @@
 #
 # A read-only device refuses writes, and cannot be made to take them; a file or
 # block device exported so is not written to, nor opened for it.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # writes_refused: in every way that there is.
 writes_refused() {

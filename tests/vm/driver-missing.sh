@@ -4,10 +4,7 @@
 #
 # Without the driver, the right or io_uring, every verb that needs it says so in one
 # line, with what to do.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # all_refuse WORDS [COMMAND...]: run, list, features and remove, by way of COMMAND.
 all_refuse() {

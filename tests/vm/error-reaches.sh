@@ -4,10 +4,7 @@
 # An error of the storage reaches the application as itself: EIO from a bad range
 # under a block device or a file, on reads and writes, on each I/O path; what lies
 # beside the range stays good, and the device stays live.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # bad_range_fails: block 16 of 64 KiB is bad, and only that.
 bad_range_fails() {

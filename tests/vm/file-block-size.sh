@@ -4,10 +4,7 @@
 # An image reads the same wherever it lies: partitions and file systems that were made
 # with blocks of 512 are found on a disk that takes direct I/O in blocks of 4096 only, and
 # what was made with 4096 is found on a disk of 512. A warning names the page cache.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # disk_of BLOCK: an ext4 on a disk with blocks of this size, mounted at host$BLOCK.
 disk_of() {

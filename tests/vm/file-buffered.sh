@@ -5,10 +5,7 @@
 # Where a file system has no direct I/O the page cache serves, which is said once;
 # where direct I/O is asked for, that is refused. What the file system cannot do
 # (holes, zeroes) is not offered.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # buffered MOUNTED WORDS: a file there works through the page cache.
 buffered() {

@@ -4,10 +4,7 @@
 #
 # --create makes a sparse file of just that size, and touches nothing that exists;
 # where no device comes of it, no file is left.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 scratch_fs 64M
 image=$SCRATCH/image

@@ -5,10 +5,7 @@
 # A discard punches a hole into the file, write-zeroes zeroes it and keeps the
 # blocks where it is told to, and nothing beside the range changes. Holes that are
 # only read stay holes, and a write makes no more than its own blocks.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # The file's blocks, in bytes; the file system's own for where they are (SLACK) are
 # among them.

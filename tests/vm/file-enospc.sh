@@ -4,10 +4,7 @@
 #
 # A file system that is full under a sparse file: the write fails with ENOSPC, the
 # device stays live and its data as it was, and once there is space it goes on.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 scratch_fs 32M
 random_file full 4M

@@ -4,10 +4,7 @@
 #
 # A file system in a file keeps its content, on each I/O path, and is there
 # again when the file is exported again.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 scratch_fs 512M
 for path in $(io_paths); do

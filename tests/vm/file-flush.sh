@@ -4,10 +4,7 @@
 #
 # Each flush, and each write that must be on stable storage, becomes a sync of the
 # file: counted at the device that the file system is on.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 write_blocks() {
 	fio --name=w --filename="$DEV" --direct=1 --ioengine=libaio --rw=write --bs=4k \

@@ -4,10 +4,7 @@
 #
 # What a file or block device is shows in sysfs: its size without a tail, its
 # blocks, a write cache, what it can discard and zero.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 shows() {
 	while (($#)); do

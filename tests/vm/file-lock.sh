@@ -3,10 +3,7 @@
 # vm: once=newest
 #
 # Storage is exported once for writing, or any number of times for reading.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 scratch_fs 32M
 truncate -s 4M "$SCRATCH/image"

@@ -1,7 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # vm: boots=2 disk=1536M timeout=180 once=6.12
-# shellcheck source=lib.sh
 . /lab/lib.sh
 
 # The machine dies while blocks are written to a sparse file's device: what was

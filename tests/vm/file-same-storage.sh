@@ -7,12 +7,7 @@
 # after a new mount of its file system, and the same disk by its identifier. An
 # administrator may accept what cannot be shown to be the same. What --persist records
 # holds for the next start, and where it cannot be written no device is made.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks ublkd
 
 # marked DEVICE|FILE WORD, has_mark DEVICE WORD
 marked() { printf '%-4096s' "$2" | dd of="$1" bs=4k count=1 conv=notrunc,fsync status=none; }

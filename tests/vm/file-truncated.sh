@@ -4,10 +4,7 @@
 #
 # A file that is made shorter under its device: reads beyond its end fail with EIO,
 # what is left is served on, under load, without a crash.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 at_work() { (($(counted read.completed) > 300)); }
 some_failed() { (($(counted read.failed) > 0)); }

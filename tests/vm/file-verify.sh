@@ -3,10 +3,7 @@
 #
 # Checksummed blocks written by several jobs to a file, through two queues, read
 # back as they were, on each I/O path, and are in the file itself.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 scratch_fs 256M
 for path in $(io_paths); do

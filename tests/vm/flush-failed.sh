@@ -5,10 +5,7 @@
 # After one failed flush every further flush of the export fails, though the
 # storage is well again: what was lost cannot be told from what was not. A new
 # export starts afresh.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 swap_table() {
 	dmsetup suspend --nolockfs bad

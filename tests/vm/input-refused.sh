@@ -5,10 +5,7 @@
 # What makes no sense or cannot be is refused: with exit status 2 (it was asked for
 # wrongly) or 1 (it failed), one line that names the thing, nothing on stdout, no
 # device and no new file.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 : >empty
 head -c 511 /lab/lib.sh >tiny

@@ -3,10 +3,7 @@
 #
 # Where a setting of the kernel forbids io_uring to workers, that setting is named: when
 # ublkd starts, to whoever exports, and for a device whose worker has died meanwhile.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh ublkd
 
 disabled() { echo "$1" >/proc/sys/kernel/io_uring_disabled; }
 defer disabled 0

@@ -4,10 +4,7 @@
 # SIGKILL while an application is at work: what it asks fails, the device stays
 # behind dead, "list" names it, "remove" removes it, and its storage can be exported
 # again.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 at_work() { (($(counted read.completed) > 500 && $(counted write.completed) > 500)); }
 

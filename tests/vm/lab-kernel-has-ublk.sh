@@ -4,7 +4,6 @@
 #
 # The lab's kernel has the driver that everything here is about, and what tests
 # build on: RAM disks that take direct I/O.
-# shellcheck source=lib.sh
 . /lab/lib.sh
 
 [[ -c /dev/ublk-control ]] || fail "no /dev/ublk-control"

@@ -4,10 +4,7 @@
 #
 # A memory disk takes memory when it is written, gives it back on discard and
 # write-zeroes, keeps it where it is told to, and nothing beside the range changes.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # The pages that the disk's memory really has, in bytes.
 memory_used() {

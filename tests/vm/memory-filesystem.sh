@@ -3,10 +3,7 @@
 # vm: once=newest
 #
 # A file system on a memory disk keeps its content, on each I/O path.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 for path in $(io_paths); do
 	serve "$path" memory:256M

@@ -5,10 +5,7 @@
 # A memory disk of huge pages: they are taken as it is written and given back when
 # it is discarded; when the machine has no more, writes fail with ENOSPC, nobody
 # dies, and what is there stays.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 pages_free() { awk '$1 == "HugePages_Free:" { print $2 }' /proc/meminfo; }
 

@@ -4,10 +4,7 @@
 #
 # A memory disk with a limit: a write beyond it fails with ENOSPC, what is there
 # stays and can be written over, and what is discarded can be used again.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 random_file full 4M
 for path in $(io_paths); do

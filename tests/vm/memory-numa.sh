@@ -4,10 +4,7 @@
 #
 # Where the memory of a memory disk comes from can be said, on a machine with one
 # node too, and with every size of shard.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 random_file full 4M
 for options in '-onuma=interleave -oshard=4096' '-onuma=local -oshard=64K' '-onuma=default -oshard=1G' \

@@ -3,10 +3,7 @@
 #
 # Checksummed blocks written by several jobs to a memory disk, through two queues,
 # read back as they were, on each I/O path.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 for path in $(io_paths); do
 	serve "$path" --queues 2 memory:64M

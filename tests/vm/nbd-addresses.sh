@@ -5,12 +5,7 @@
 # A server's name has two addresses, and the server is at the second: the first one is
 # silent, or accepts connections and does not negotiate. It is reached at the start and
 # after a loss, and the log tells where.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 keep_etc hosts gai.conf host.conf nsswitch.conf
 defer "ip route del 10.9.9.0/24 dev lo 2>/dev/null"

@@ -5,12 +5,7 @@
 # The server dies and loses what it had acknowledged and not yet written back. What
 # was written and not flushed is sent again; without that (retain=0) the next flush
 # fails, once. What a flush has confirmed is in the server's file, always.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 # caching: a server that keeps writes in memory until they are flushed.
 caching() {

@@ -5,12 +5,7 @@
 # An NBD server's error reaches the application: EIO, ENOSPC and EPERM for each
 # operation, as the kernel hands them on, which makes EIO of an errno that it has
 # no word for. No connection is lost for it, and the device stays live.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 declare -A heard=(
 	[EIO]='Input/output error'

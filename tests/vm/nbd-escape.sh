@@ -4,12 +4,7 @@
 #
 # What a server says of itself, names, descriptions, error messages, does not
 # reach the terminal as it is: control characters are escaped.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 # clean FILE: nothing but printable ASCII and line ends.
 clean() { [[ -z $(tr -d '\040-\176\n' <"$1") ]] || fail "control characters in $1: $(od -c "$1")"; }

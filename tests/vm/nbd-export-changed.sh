@@ -6,12 +6,7 @@
 # read-only, without flush, of larger blocks. It is refused, this is said, nothing
 # is written to it, and I/O waits until the right one is there again. One that has
 # only grown is taken.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 random_file wrong 32M
 cp wrong wrong.before

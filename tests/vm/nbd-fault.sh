@@ -7,12 +7,7 @@
 # each, silent, garbage, wrong in each field, answering what was not asked. At the
 # start that is one line and status 1; while the device is used, the connection is
 # made again or the one request fails. Never a crash, a hang, or wrong content.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 # Seconds; a request waits no longer than both.
 options=(-o request-timeout=500ms -o reconnect-deadline=20 -o structured=on)

@@ -6,12 +6,7 @@
 # Until the server has ended that connection nothing is written to the same block on
 # another one, however long that takes, and I/O elsewhere goes on. So the first write
 # never lands on a newer one. Over a Unix socket and over TCP.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 # The first write that comes while "hold" is there waits until "release" is there.
 start_server() { # NAME WHERE

@@ -5,12 +5,7 @@
 # Storage that grows under a writer: on "ublkctl resize" and, an NBD export, when its
 # server is back, the device grows with it and has what is there; the writer hears
 # nothing. A kernel that cannot resize a live device says so once and leaves it.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 can_grow() {
 	ublkctl features --json |

@@ -3,12 +3,7 @@
 # vm: once=newest
 #
 # nbd-list tells a server's exports and what each can do; as JSON, too.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 # Of one export: NAME KEY.
 of() { jq -r --arg name "$1" --arg key "$2" '.[] | select(.name == $name) | .[$key]' list.json; }

@@ -4,12 +4,7 @@
 #
 # What an NBD server says that it is and can do is what sysfs shows of the device,
 # and trims, zeroes, flushes and FUA writes arrive at the server as they were sent.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 # asked ARGUMENTS...: a device of a new nbdkit with these arguments; what follows
 # is about it.

@@ -5,14 +5,7 @@
 # A server and the name servers that know it go away together: a worker that waits for a
 # name is not taken for hung and replaced, so the acknowledged writes that it keeps for the
 # server survive; and an export whose lookup hangs can be removed.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks nbd ublkd
 
 keep_etc hosts resolv.conf nsswitch.conf
 defer "ip route del 10.9.9.0/24 dev lo 2>/dev/null"

@@ -4,12 +4,7 @@
 #
 # The server is gone for good: I/O fails once reconnect-deadline has passed, at once
 # with 0, and waits with "forever". When the server is back, so is the device.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 read_one() { timeout -k 5 40 dd if="$DEV" of=/dev/null bs=4k count=1 iflag=direct status=none; }
 in_service() { (($(counted queue0.started) > $(counted queue0.completed))); }

@@ -4,12 +4,7 @@
 #
 # The server dies (SIGKILL) again and again under writers, and comes back, at once
 # or after five seconds: no application hears of it, and nothing is lost.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 # soon_back ABSENCE: after an absence of five seconds R5 wants the connection to be back
 # within two of the server's return; the lab is slow, and is given one more.

@@ -4,12 +4,7 @@
 #
 # A server that hangs, and a network that carries nothing any more: found after
 # request-timeout, connected again when there is one that answers, and nothing lost.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 # under_writers WHERE
 under_writers() {

@@ -4,12 +4,7 @@
 #
 # One connection to a server that does not have multi-conn, whatever was asked for;
 # to one that has, one a queue; read-only, likewise. Also after the server was gone.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 nr_queues() { find "$(sysfs_of "$DEV")/mq" -mindepth 1 -maxdepth 1 -type d | wc -l; }
 connected() { [[ $(server_connections main) == "$1" ]]; }

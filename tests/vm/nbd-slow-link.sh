@@ -4,12 +4,7 @@
 #
 # A server that is slow, and a link that is slow and loses packets, are not taken
 # for dead.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 # slow [OPTION...]
 slow() {

@@ -6,12 +6,7 @@
 # reaches the server once and succeeds, over a Unix socket and over TCP. A server that
 # serves one request at a time and negotiates no connection meanwhile cannot be told from
 # a stopped one: its flush is given up once, and then has the time that it takes.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 # slow_start WHERE SECONDS [ARGUMENT]
 slow_start() {

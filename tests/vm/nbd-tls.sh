@@ -6,12 +6,7 @@
 # certificate, one of another name and a server without TLS are refused within
 # seconds, with the cause, without a device and without plaintext. Also when the
 # server comes back without TLS.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 for program in certtool psktool; do
 	type -P $program >/dev/null || skip "$program is not on the machine that packed this one"

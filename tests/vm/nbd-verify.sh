@@ -4,12 +4,7 @@
 #
 # What is written to an NBD server is what is read back, by each server and kind
 # of socket: nbdkit, qemu-nbd, the reference server; and it is in the server's file.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 # well_served [ARGUMENTS...]: of the server at $URI.
 well_served() {

@@ -4,10 +4,7 @@
 #
 # Partitions on a device appear, are used, are there again when it is exported
 # again, and are not looked for where that was asked.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 scratch_fs 64M
 image=$SCRATCH/image

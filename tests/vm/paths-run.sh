@@ -5,10 +5,7 @@
 # refused by name. Null gives zeroes whatever was written, and whatever was in the
 # buffers before.
 # vm: shortened
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 scratch_fs 32M
 random_file full 1M

@@ -3,10 +3,7 @@
 #
 # A queue's thread may run on every CPU of its node, and not only on the one CPU that
 # submits to it, served by ublkctl run or by a worker; with --cpus, on those alone.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh ublkd
 
 # threads_run_on CPUS PROCESS: all queues' threads of it, two at the least.
 threads_run_on() {

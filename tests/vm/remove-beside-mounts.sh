@@ -4,12 +4,7 @@
 # Removals and mounts of one device side by side: each removal is refused, or no mount
 # has succeeded meanwhile. Where a mount has succeeded, a write to it does, too, since the
 # device is there until the file system is unmounted.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks ublkd
 
 mkdir mnt
 truncate -s 32M image

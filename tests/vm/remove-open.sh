@@ -4,12 +4,7 @@
 # "remove" leaves a device alone that a process has open, whoever serves it: a server of
 # ublkctl run, with and without ublkd there, and an export. It names the process, and the
 # process's I/O goes on.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks ublkd
 
 # is_refused NAME: a reader of $DEV has it open, and reads on.
 is_refused() {

@@ -3,10 +3,7 @@
 #
 # "remove" of a device that a server is at work for stops and removes it, and the
 # server ends well; one that is mounted or held is left alone without --force.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # ended_well: the server "disk", by itself.
 ended_well() {

@@ -5,12 +5,7 @@
 # one) that has a request in flight: the path is printed, SIGTERM ends the server, and
 # "remove --force" ends the device. Nothing that the user waits for writes to
 # queue/scheduler, which waits for the reader's request.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
+. /lab/lib.sh disks nbd
 
 # read_early ID: two readers of the device from the moment when it appears.
 read_early() {

@@ -5,10 +5,7 @@
 # The application's requests fail and the device is gone while the storage still
 # hangs; with zero copy, where the storage is at work in the application's own pages,
 # as soon as it answers.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 in_service() { (($(counted queue0.started) > $(counted queue0.completed))); }
 

@@ -3,10 +3,7 @@
 #
 # SIGTERM, SIGINT or SIGHUP while an application is at work: the server ends with
 # status 0, the device is gone, and what the application still asks fails.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # at_work: whether many requests have come by now.
 at_work() { (($(counted read.completed) > 500 && $(counted write.completed) > 500)); }

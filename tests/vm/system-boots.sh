@@ -1,7 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # vm: system=trixie once=newest
-# shellcheck source=lib.sh
 . /lab/lib.sh
 
 # The guest with systemd is up, with nothing that failed, and has the driver and what

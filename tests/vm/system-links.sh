@@ -4,10 +4,7 @@
 #
 # udev knows an export and its partitions as it knows any disk: by name, by id, by UUID
 # and label, with a model and a serial number; "UUID=" in fstab finds its file system.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/system.sh
-. /lab/system.sh
+. /lab/lib.sh system
 
 uuid=0f7ad4b9-4f1c-4c7e-9d7b-5d1c4a0b7a11
 

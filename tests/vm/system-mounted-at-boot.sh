@@ -1,12 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # vm: system=trixie boots=2 once=newest
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/system.sh
-. /lab/system.sh
+. /lab/lib.sh disks system
 
 # An export that is declared, with a file system that fstab names, is mounted at boot,
 # and again at the next one.

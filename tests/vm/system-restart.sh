@@ -1,14 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # vm: system=trixie timeout=240 once=6.12
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/writer.sh
-. /lab/writer.sh
-# shellcheck source=guest/system.sh
-. /lab/system.sh
+. /lab/lib.sh disks writer system
 
 # Exports go on while ublkd is restarted, replaced and killed, alone, with its workers
 # and in turn with them: no error under a writer, and what a memory export holds is held

@@ -1,10 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # vm: system=trixie once=newest
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/system.sh
-. /lab/system.sh
+. /lab/lib.sh system
 
 # What an installation brings is right: users, folders, units, the udev rule; and the
 # service may do little, a worker nothing.

@@ -1,12 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # vm: system=trixie boots=2 disk=512M once=newest timeout=300
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/system.sh
-. /lab/system.sh
+. /lab/lib.sh disks system
 
 # A machine goes down while file systems on NBD exports have dirty data that nobody has
 # synced. The NBD servers run until the end, as storage on another machine would. All

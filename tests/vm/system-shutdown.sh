@@ -1,10 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # vm: system=trixie boots=2 once=newest
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/system.sh
-. /lab/system.sh
+. /lab/lib.sh system
 
 # A machine that goes down while files are written to an export unmounts it, then ends
 # ublkd: the file system is clean without anybody's repair, and has every file that was

@@ -1,12 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # vm: system=trixie once=newest
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/system.sh
-. /lab/system.sh
+. /lab/lib.sh disks system
 
 # Any Varlink client can do all that ublkctl can: systemd's does, method by method, and
 # one in Python that knows nothing but the description that ublkd serves.

@@ -4,14 +4,7 @@
 # Exports made and removed over and over, some held open meanwhile: nothing is left,
 # neither in ublkd (memory, descriptors) nor in the kernel (slabs).
 # vm: own-boot timeout=600 mem=2048 once=none
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
-# shellcheck source=guest/orderly.sh
-. /lab/orderly.sh
+. /lab/lib.sh disks ublkd orderly
 
 # So many of each of three kinds.
 cycles=${CYCLES:-40}

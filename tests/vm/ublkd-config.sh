@@ -5,14 +5,7 @@
 # one is said with file and line and holds no other; one whose file is missing comes
 # when the file does; reload adds and removes; what is persistent is there again.
 # vm: timeout=240 once=6.12
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
-# shellcheck source=guest/orderly.sh
-. /lab/orderly.sh
+. /lab/lib.sh disks ublkd orderly
 
 here=$PWD
 mkdir -p config/exports.d

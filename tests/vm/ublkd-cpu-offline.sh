@@ -3,10 +3,7 @@
 #
 # A device's queues are served whatever CPUs there are: it is recovered, upgraded and
 # adopted with fewer CPUs online, or allowed, than when it was made.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh ublkd
 
 online() { echo "$1" >/sys/devices/system/cpu/cpu1/online; }
 defer online 1

@@ -5,12 +5,7 @@
 # A worker that dies every time, at once or as soon as it serves: ublkd tries ever
 # less often, gives up, says why, and takes next to no CPU meanwhile. I/O waits, and
 # goes on when there is a good worker again and it is told so.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks ublkd
 
 good=$(ublkd --help | sed -n 's/.*(default: \(.*ublkd-worker\)).*/\1/p')
 [[ -x $good ]] || fail "no worker: '$good'"

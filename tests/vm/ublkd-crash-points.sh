@@ -7,14 +7,7 @@
 # third and so on, on 6.12 after them, so that the two have each moment once; with
 # CRASH_ALL=yes it is every step on either.
 # vm: timeout=900 shortened
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
-# shellcheck source=guest/orderly.sh
-. /lab/orderly.sh
+. /lab/lib.sh disks ublkd orderly
 
 # A quick run takes each eighth: of every operation a few.
 when=after by=$(rounds 2 8)

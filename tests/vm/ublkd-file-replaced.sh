@@ -5,12 +5,7 @@
 # A file that is replaced, removed or made too small behind its device, and then the
 # worker dies: the next one refuses what is there and touches nothing, I/O waits, and
 # goes on by itself when the right file is back.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks ublkd
 
 # waits_for WORDS: the worker dies, and no other serves what is there, as it says.
 waits_for() {

@@ -4,12 +4,7 @@
 #
 # A file that is made shorter under load: what is beyond its end fails, the rest is
 # served on by the same worker, and another export does not notice.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks ublkd
 
 scratch_fs 512M
 ublkd_start

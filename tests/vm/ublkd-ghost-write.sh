@@ -6,14 +6,7 @@
 # land on a newer one of the same block: no worker serves before the server has ended
 # the old connection. ublkd tells why, and meanwhile recovers other exports and removes
 # this one if asked to. Over a Unix socket and over TCP.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks nbd ublkd
 
 put() { # LETTER: a block of it, directly
 	head -c 4096 /dev/zero | tr '\0' "$1" | dd of="$device" bs=4096 count=1 oflag=direct status=none

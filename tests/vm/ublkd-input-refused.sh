@@ -5,14 +5,7 @@
 # 2 (it was asked for wrongly) or 1 (it failed), one line that names the thing, nothing
 # on stdout and no device; the exports that there are never notice.
 # vm: timeout=300 once=newest
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
-# shellcheck source=guest/orderly.sh
-. /lab/orderly.sh
+. /lab/lib.sh disks ublkd orderly
 
 echo precious >exists
 head -c 511 /lab/lib.sh >tiny

@@ -5,14 +5,7 @@
 # ublkd dies (SIGKILL) again and again: I/O goes on without it, and the next one takes
 # on the workers that it finds. One that has died with it is replaced. What memory
 # holds outlives both of them, one after the other.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks nbd ublkd
 
 names=(file memory nbd)
 

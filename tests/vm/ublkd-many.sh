@@ -4,14 +4,7 @@
 # Many exports: a hundred idle ones and more, each within 8 MiB of memory, worker and ublkd's
 # share, and without a wake-up; listed quickly; then I/O on 128 of them at once.
 # vm: own-boot timeout=500 mem=6144 once=none
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
-# shellcheck source=guest/orderly.sh
-. /lab/orderly.sh
+. /lab/lib.sh disks ublkd orderly
 
 many=${MANY:-128}
 [[ $(</sys/module/ublk_drv/parameters/ublks_max) -ge $many ]] ||

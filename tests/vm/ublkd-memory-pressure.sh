@@ -6,12 +6,7 @@
 # as there is, through a file system on the device, and the worker writes it to another
 # one. It comes to its end, also when the worker dies over it, and every thread of the
 # worker is marked as one who writes back.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks ublkd
 
 # marked: PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE, which PR_SET_IO_FLUSHER sets, on each
 # thread but the kernel's own.

@@ -5,12 +5,7 @@
 # A device that is mounted when a worker starts, its own or another's: no worker's
 # mount namespace keeps it. It is unmounted, checked and removed, and nobody waits
 # for ever, whatever was killed meanwhile.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks ublkd
 
 mnt=$PWD/mnt
 mkdir mnt

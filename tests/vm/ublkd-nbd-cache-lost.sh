@@ -6,14 +6,7 @@
 # wrote it, whatever becomes of the server afterwards: after a worker's death the next
 # one has it flushed before it serves, and while the server is away a worker that keeps
 # some of it is not replaced by an upgrade.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks nbd ublkd
 
 # written LETTER: the first blocks of it, acknowledged, and in the server's memory only.
 written() {

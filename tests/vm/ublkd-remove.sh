@@ -5,12 +5,7 @@
 # An export in use is not removed, and who uses it is named; by force it is, and with
 # --wait as soon as it can be. What is gone can be removed once more. A device that
 # another program serves is listed, and left alone.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks ublkd
 
 # is_busy WORDS: refused, with these words, and it serves on.
 is_busy() {

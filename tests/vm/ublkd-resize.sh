@@ -4,12 +4,7 @@
 #
 # An export is made larger with its file, or follows the file; it is made smaller only
 # by force and while nobody has it open. A kernel that cannot do that is said to.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks ublkd
 
 MiB=$((1 << 20))
 image=

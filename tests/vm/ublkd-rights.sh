@@ -7,10 +7,7 @@
 # exports what is no storage. No other user reaches ublkd's directories, its sockets, its
 # processes' memory or the devices.
 # vm: timeout=180
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh ublkd
 
 root() { timeout -k 1 60 "$@"; }
 member() { root setpriv --reuid=1000 --regid=951 --clear-groups "$@"; }

@@ -4,14 +4,7 @@
 #
 # No room is left for the state of exports: what would change it is refused and changes
 # nothing, and an export whose worker dies is served again all the same.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
-# shellcheck source=guest/orderly.sh
-. /lab/orderly.sh
+. /lab/lib.sh disks ublkd orderly
 
 mkdir -p /run/ublkd
 mount -t tmpfs -o size=1M,mode=755 tmpfs /run/ublkd

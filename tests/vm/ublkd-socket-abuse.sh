@@ -6,14 +6,7 @@
 # is refused or cut off, others are served meanwhile, an export under load never
 # notices, and ublkd is none the bigger afterwards.
 # vm: timeout=400 once=newest shortened
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
-# shellcheck source=guest/orderly.sh
-. /lab/orderly.sh
+. /lab/lib.sh disks ublkd orderly
 
 socket=/run/ublkd/io.ublkd
 

@@ -6,14 +6,7 @@
 # are made, served and removed, "list" answers, and ublkd's watchdog is content. Once
 # the kernel answers again all of them can be removed.
 # vm: timeout=400 once=6.12
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
-# shellcheck source=guest/orderly.sh
-. /lab/orderly.sh
+. /lab/lib.sh disks ublkd orderly
 
 export STUCK_COMMAND=$PWD/stuck-command
 # Ten seconds without a sign, and a service manager would kill it.

@@ -4,14 +4,7 @@
 #
 # Suspended under load: I/O waits, also over ublkd's death, and is lost nowhere.
 # Resumed, it goes on. Asked for twice, either is as it is.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks nbd ublkd
 
 names=(file memory nbd)
 

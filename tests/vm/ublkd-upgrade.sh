@@ -4,14 +4,7 @@
 #
 # New workers under eight live exports at once: every one gets one, no I/O fails, and
 # none waits long. Where the new program is no good the old worker serves on.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks nbd ublkd
 
 good=$(ublkd --help | sed -n 's/.*(default: \(.*ublkd-worker\)).*/\1/p')
 ln -s "$good" worker

@@ -5,14 +5,7 @@
 # A worker dies (SIGKILL) again and again under writers: no application hears of it,
 # another one serves within ten seconds, and nothing is lost. So with a file, memory
 # and NBD, on each I/O path, with every tag in use, and with nothing to do.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks nbd ublkd
 
 # killed_often NAME URI [OPTION...]: under load, at moments by chance.
 killed_often() {

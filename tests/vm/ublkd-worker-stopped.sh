@@ -5,14 +5,7 @@
 # A worker that hangs (SIGSTOP) while there is work is found within 30 seconds and
 # replaced, and nothing is lost, whether it had work when it was stopped or got it
 # later. One that is idle, or whose storage lets it wait, is left alone.
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
-# shellcheck source=guest/nbd.sh
-. /lab/nbd.sh
-# shellcheck source=guest/ublkd.sh
-. /lab/ublkd.sh
+. /lab/lib.sh disks nbd ublkd
 
 # untouched NAME PID: it is the worker that it was.
 untouched() {

@@ -5,10 +5,7 @@
 # its threads are named, run where --cpus says, are marked as those who write back,
 # and their memory is locked.
 # vm: smp=4 once=6.12
-# shellcheck source=lib.sh
-. /lab/lib.sh
-# shellcheck source=guest/disks.sh
-. /lab/disks.sh
+. /lab/lib.sh disks
 
 # status FIELD: of the server.
 status() { awk -v field="$1:" '$1 == field { print $2 }' "/proc/$PID/status"; }

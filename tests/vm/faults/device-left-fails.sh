@@ -1,7 +1,0 @@
-#!/bin/bash
-# SPDX-License-Identifier: MIT
-# expect: FAIL left behind: /dev/ublkb77
-# shellcheck source=../lib.sh
-. /lab/lib.sh
-
-mknod /dev/ublkb77 b 1 0

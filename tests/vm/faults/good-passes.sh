@@ -1,8 +1,0 @@
-#!/bin/bash
-# SPDX-License-Identifier: MIT
-# expect: ok
-# shellcheck source=../lib.sh
-. /lab/lib.sh
-
-scratch_fs 64M
-echo fine >"$SCRATCH/file"

@@ -1,8 +1,0 @@
-#!/bin/bash
-# SPDX-License-Identifier: MIT
-# expect: FAIL not ended after 4 s
-# vm: timeout=4
-# shellcheck source=../lib.sh
-. /lab/lib.sh
-
-sleep 1000
