@@ -85,6 +85,7 @@ struct export_worker {
 	struct counters *counters;
 	int counters_fd;
 	json_t *threads;        /* of its queues */
+	uint64_t ended_ms;      /* when the last one was ended; 0: none was by this ublkd */
 	uint64_t live_since_ms; /* when the device last became live */
 	uint64_t live_served;   /* requests that had been served by then */
 };

@@ -1,4 +1,18 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Steps that several flows take: the counters' and the worker's beginning and end, and what is
+ * done to a device once it is live.
+ *
+ * The order within a flow is the flow's; these functions only take one step each and leave the
+ * export as it was where that step fails, but for what their contract says.
+ *
+ * flow_publish() is where a change of workers becomes final: before it the record names the old
+ * worker, which still has the memory, after it the new one. An ublkd that dies at any point finds
+ * one worker that can go on.
+ *
+ * flow_unless_worker_dies() bounds the two commands that wait for the worker (START_DEV and
+ * END_USER_RECOVERY): the driver waits for its fetches for ever, even if it is dead.
+ */
 #include "supervisor/flow_parts.h"
 #include "common/clock.h"
 #include "common/cpus.h"
@@ -129,9 +143,9 @@ int flow_open(struct export *export, struct backend_limits *limits, char identit
 	text_make_printable(identity);
 	ret = limits_from_json(json_object_get(reply, "limits"), limits);
 	json_decref(reply);
-	/* The worker was told by a server that nobody trusts: it is looked at once more. */
+	/* The worker repeats what a server sent, which nobody trusts: check it again. */
 	if (ret || !*nr_queues || *nr_queues > asked.nr_queues || !*depth || *depth > asked.depth)
-		return error_set(err, EBADMSG, "its worker says what cannot be");
+		return error_set(err, EBADMSG, "its worker sent invalid limits");
 	return params_complete_limits(limits, err);
 }
 
@@ -161,8 +175,8 @@ void flow_record(const struct export *export)
 	if (record_write(export, &err))
 		log_error(
 			export->name,
-			"%s: it is served all the same, and an ublkd that is started before there "
-			"is room knows of it what it was before",
+			"%s: still serving; free space in /run, or a restarted ublkd will use the "
+			"previous record",
 			err.text);
 }
 
@@ -256,6 +270,7 @@ int flow_end_worker(struct export *export, unsigned ms, struct error *err)
 			(int)worker_pid(export->worker.handle));
 	else
 		worker_give_connections(export->worker.handle, &export->worker.fence);
+	export->worker.ended_ms = clock_ms();
 	worker_forget(export->worker.handle);
 	export->worker.handle = NULL;
 	return ret;

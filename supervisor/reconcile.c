@@ -1,4 +1,20 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The reconciler of an export: a fiber that compares what is wanted with what there is and takes
+ * the next flow, until the two are the same. Nothing else begins a flow, so that two never work
+ * on one device; whoever wants something changes `wanted` or adds a request, and kicks.
+ *
+ * A kick while the fiber is at work makes it compare once more (`again`), so that no change is
+ * missed between its last look and its end.
+ *
+ * Failures end in a later try. Starts and recoveries wait differently: an absent server may take
+ * a minute to come back, but I/O waits for a recovery. A worker that dies again and again without
+ * having done work is given up, as each try would end the same way.
+ *
+ * Read from below: take_step() is the whole decision, by state. keep_live() decides for a live
+ * device: notice_death() replaces a dead worker, carry_out() does a client's request.
+ * recover_now() is every recovery's last part.
+ */
 #include "supervisor/reconcile.h"
 #include "supervisor/record.h"
 #include "common/clock.h"
@@ -22,7 +38,9 @@
 #define GROW_EVERY_MS    1000u
 #define FENCE_OPEN_MS    2000u
 #define FENCE_TELL_MS    1000u /* a server mostly ends a dead worker's connections sooner */
-#define DEATHS_MAX       10u   /* in a row; then it is given up */
+#define RELEASE_MS       5000u /* for the kernel to let go of a dead worker's files */
+#define RELEASE_POLL_MS  50u
+#define DEATHS_MAX       10u /* in a row; then it is given up */
 
 unsigned reconcile_max_jobs = 8;
 void (*reconcile_gone)(struct export *export);
@@ -131,6 +149,25 @@ static void give_export_up(struct export *export, const struct error *err)
 		  export->name);
 }
 
+/*
+ * flow_start(), again where the storage is in use because the kernel has not let go of it yet:
+ * the files of a worker that was killed are its ring's, and closed a moment after its end.
+ */
+static int start_once_released(struct export *export, struct error *err)
+{
+	uint64_t ended = export->worker.ended_ms, until = ended ? ended + RELEASE_MS : 0;
+	int ret;
+
+	for (;;) {
+		if (export->state == EXPORT_FAILED)
+			export_move(export, EXPORT_DECLARED, NULL);
+		ret = flow_start(export, err);
+		if (ret != -EBUSY || clock_ms() >= until || export->wanted.goal != GOAL_LIVE)
+			return ret;
+		fiber_sleep(RELEASE_POLL_MS);
+	}
+}
+
 static bool start_device(struct export *export)
 {
 	struct error err;
@@ -144,9 +181,7 @@ static bool start_device(struct export *export)
 		end_job(&starts);
 		return true;
 	}
-	if (export->state == EXPORT_FAILED)
-		export_move(export, EXPORT_DECLARED, NULL);
-	ret = flow_start(export, &err);
+	ret = start_once_released(export, &err);
 	end_job(&starts);
 	export_set_fault(export, ret ? &err : NULL);
 	if (!ret) {

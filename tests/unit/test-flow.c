@@ -28,14 +28,16 @@
 #define STUB        "UBLKD_TEST_STUB"
 #define HAS_CONTENT "UBLKD_TEST_HAS_CONTENT"
 #define OPENS       "UBLKD_TEST_OPENS"
+#define BUSY        "UBLKD_TEST_BUSY"
 #define WAIT_MS     20000u
 
 /* ---- the stub ---- */
 
 static void refuse(int link, json_int_t id)
 {
-	link_send(link, link_failure(id, &(struct error){ .code = EPROTO, .text = "not me" }), NULL,
-		  0);
+	struct error err = { .code = getenv(BUSY) ? EBUSY : EPROTO, .text = "not me" };
+
+	link_send(link, link_failure(id, &err), NULL, 0);
 }
 
 /* With the content, but no counters. */
@@ -227,9 +229,11 @@ static void nothing(void *context)
 	(void)context;
 }
 
-static void another(void *context)
+/* More fibers than any test has at a time. */
+static void many(void *context)
 {
-	assert_int_equal(fiber_start(nothing, context), 0);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(fiber_start(nothing, context), 0);
 }
 
 static int setup(void **state)
@@ -247,7 +251,7 @@ static int setup(void **state)
 	};
 	fiber_setup(uv_default_loop());
 	/* Their stacks are there for the next ones, and are not to be the fake kernel's. */
-	assert_int_equal(fiber_start(another, NULL), 0);
+	assert_int_equal(fiber_start(many, NULL), 0);
 	setenv(STUB, "1", 1);
 	fake_start(&fake_linux_7_2);
 	assert_int_equal(control_open(&driver, 2000, &err), 0);
@@ -673,6 +677,50 @@ static void test_a_device_that_another_program_removed_is_given_up(void **state)
 	in_fiber(loses_its_device);
 }
 
+static unsigned openings(void)
+{
+	unsigned nr = 0;
+
+	for (unsigned i = 0; i < EXPORT_HISTORY && i < export->nr_changes; i++)
+		nr += export->history[i].state == EXPORT_OPENING;
+	return nr;
+}
+
+static void suspend_after_two_tries(void *context)
+{
+	(void)context;
+	while (openings() < 3)
+		fiber_wait(&export->changed, 0);
+	export->wanted.goal = GOAL_SUSPENDED;
+}
+
+/* The kernel closes the files of a worker that was killed a moment after its end. */
+static void waits_for_its_storage(void)
+{
+	setenv(BUSY, "1", 1);
+	export->device.exists = false;
+	export->state = EXPORT_DECLARED;
+	export->wanted.goal = GOAL_LIVE;
+	reconcile();
+	/* Another program has it. */
+	assert_int_equal(openings(), 1);
+	assert_int_equal(export->state, EXPORT_FAILED);
+	assert_true(export->reconciler.given_up);
+	export->worker.ended_ms = clock_ms();
+	export->reconciler.given_up = false;
+	export->reconciler.retry_at_ms = 0;
+	assert_int_equal(fiber_start(suspend_after_two_tries, NULL), 0);
+	reconcile();
+	assert_int_equal(openings(), 3);
+	unsetenv(BUSY);
+}
+
+static void test_storage_that_a_killed_worker_still_holds_is_waited_for(void **state)
+{
+	(void)state;
+	in_fiber(waits_for_its_storage);
+}
+
 static void hears_of_growth(void)
 {
 	assert_int_equal(flow_create_counters(export, &err), 0);
@@ -724,6 +772,9 @@ int main(void)
 			test_a_device_that_another_program_removed_is_given_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_growth_that_the_kernel_cannot_follow_changes_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_storage_that_a_killed_worker_still_holds_is_waited_for, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(test_a_worker_that_served_has_not_died_in_a_row,
 						setup, teardown),
 	};
