@@ -1,4 +1,16 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Options by tables: one table gives the command line, the configuration's keys, the help, the
+ * manual's check and JSON, so that these cannot differ.
+ *
+ * Numbers are parsed strictly: digits and at most one unit, no sign, no blank, no overflow;
+ * strtoull(3) alone accepts "-1" and " 1". Each refusal names the option, what it was given, and
+ * what it takes.
+ *
+ * A value is a number, a word of the option's choices (its index), or a text; a flag is the
+ * number 0 or 1. size_format() is the inverse of size_parse(): what it prints can be given
+ * again.
+ */
 #include "common/option.h"
 #include "common/error.h"
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a process that serves block devices must be like; what other processes are
- * called, and since when they are there.
+ * Process set-up for serving block I/O; names and start times of other processes.
  */
 #ifndef UBLKD_PROCESS_H
 #define UBLKD_PROCESS_H

@@ -1,4 +1,15 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * How the data of a request crosses between the kernel and this process, on each of the I/O paths
+ * (io_path.h). Backends say what they need (access); only this file knows what is done for it.
+ *
+ * Zero copy: the request's pages are in the ring's table, and nothing is copied. User copy: a
+ * pread or pwrite on ublkcN, at the request's place. Mapped: the kernel has copied into our
+ * buffer before the request came.
+ *
+ * A tag's buffer is as large as the largest request, but memory only where it was touched; what
+ * may not be zero in it (dirty) is remembered, so that zeroes need not be written twice.
+ */
 #include "engine/buffer.h"
 #include "engine/ublk_abi.h"
 

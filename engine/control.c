@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A table says each command's name and patience; control_run() carries one
- * out; the functions below it only fill in what is particular to a command.
+ * The commands of /dev/ublk-control. A table says each command's name and patience; control_run()
+ * carries one out; the functions below it only fill in what is particular to a command.
+ *
+ * Commands go through an io_uring, and their buffers live on the heap: a command that misses its
+ * deadline may still be carried out, and the kernel writes then. How a command waits is the
+ * caller's (hooks of control.h): blocking in ublkctl, in a fiber in ublkd.
+ *
+ * A refusal is translated once, in explain(): what it means and what to do, by command and errno,
+ * with the kernel function that it comes from. Quirks of kernel versions are noted at the
+ * command that they belong to.
  */
 #include "engine/control.h"
 #include "common/error.h"

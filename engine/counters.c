@@ -1,4 +1,17 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Counters in a shared memfd: a worker's queues write, ublkd and its clients read, and neither
+ * waits for the other. A reader sees each number whole, but not all of one moment.
+ *
+ * A queue's numbers begin on a cache line of their own, so that no line is written by two
+ * threads. Latencies are histograms with four buckets for each power of two (counters.h).
+ *
+ * A worker could shrink the memfd under its reader, so counters_map() takes only one that is
+ * sealed against that, and copies what bounds later accesses into memory of its own (own_of()),
+ * where the worker cannot change it.
+ *
+ * The sums over queues are the readers'; a new worker adds to what the last one counted.
+ */
 #include "engine/counters.h"
 #include "engine/host_local.h"
 #include "engine/ublk_abi.h"

@@ -37,8 +37,8 @@ int device_plan(struct device *d, const struct spec *spec, struct error *err)
 	if (d->outlives_server && !(d->features & UBLK_FEAT_RECOVERY))
 		return error_set(
 			err, EOPNOTSUPP,
-			"this kernel's ublk keeps no device over its server's death: Linux "
-			"6.5 or later is needed ('ublkctl run' works without)");
+			"this kernel's ublk driver lacks user recovery (UBLK_F_USER_RECOVERY): "
+			"Linux 6.5 or later is needed ('ublkctl run' works without)");
 	return io_path_choose((enum io_path)v[SPEC_IO_PATH].word, spec->backend->access,
 			      d->features, &d->path, &d->path_reason, err);
 }

@@ -1,4 +1,18 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Who has a device open: the processes, mounts, swap spaces and devices that stand on it.
+ *
+ * The kernel has no call that says so. The answer is put together from sysfs (partitions,
+ * holders, loop devices whose file lies on it), the mounts of every mount namespace, /proc/swaps
+ * and the descriptors of every process. find_devices() first collects the device and all that
+ * stands on it, since a mount names the partition or the mapping and not the device below.
+ *
+ * All of it is a picture that may be old when it is complete: whoever stops a device on its word
+ * must also have the driver refuse one that is open (Linux 7.0), or claim it (O_EXCL).
+ *
+ * A process that this one may not look into is passed over, so the answer of an unprivileged
+ * caller may lack holders.
+ */
 #include "engine/holders.h"
 #include "common/error.h"
 #include "common/small_file.h"

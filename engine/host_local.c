@@ -1,4 +1,14 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The host of a backend in this same process, and the check that another process's host makes
+ * before it does as much for a worker.
+ *
+ * A backend opens no file by itself: it asks its host. In `ublkctl run` that is open(2), here. A
+ * worker has no right to open anything, so its host asks ublkd (worker/host_remote.c), which
+ * trusts it with nothing: host_may_open() and its like repeat the backend's own needs() for the
+ * export that ublkd knows, and allow only what is in there. So a compromised worker gets its own
+ * export's files, with the flags that it would have asked for anyway, and no other.
+ */
 #include "engine/host_local.h"
 
 #include <errno.h>

@@ -1,4 +1,15 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * A backend's instance and its queues: opened, started, drained, stopped, in this order, each
+ * once. It knows no device: ublkcN comes as a descriptor, from standalone.c or, in a worker, from
+ * ublkd.
+ *
+ * Opening is apart from starting, since the device's parameters come from what the backend found
+ * (limits). Between serving_quit() and serving_join() threads end by themselves; a thread that
+ * does not end within the time is left, with all that it uses, rather than freed under it.
+ *
+ * A queue that fails ends by itself (serving_has_failed()); serving_join() reports its fault.
+ */
 #include "engine/serve.h"
 #include "engine/params.h"
 #include "engine/queue.h"

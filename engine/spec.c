@@ -1,4 +1,17 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * What a user asks for: a URI, the options of every export and those of the URI's backend, parsed
+ * and checked, before anything is opened.
+ *
+ * The URI's scheme names the backend; a bare path is a file. All backends and their options come
+ * from the table that the build collects (BACKEND_REGISTER), so that the engine knows none by
+ * name.
+ *
+ * Options may come before the URI on a command line, and from files: so each is set by name, in
+ * any order, and only spec_check() looks at how they go together.
+ *
+ * A spec owns every text that it was given; the instance (spec_to_instance()) only points to it.
+ */
 #include "engine/spec.h"
 #include "common/cpus.h"
 #include "engine/buffer.h"

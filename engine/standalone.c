@@ -1,4 +1,16 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * A device and its server in one process, for `ublkctl run`: device.c's steps with serve.c's
+ * queues in between, and nothing that outlives the process.
+ *
+ * The order of the end is the delicate part. STOP_DEV waits until every request is answered, so
+ * the queues serve until it returns; only a device whose queues have failed is deleted without
+ * it. Where a thread does not end, it keeps ublkcN open, and the device goes when the process
+ * does: that is reported, not waited for.
+ *
+ * A size that grows is followed by a thread's event; requests beyond the old size come only after
+ * the kernel knows the new one.
+ */
 #include "engine/standalone.h"
 
 #include <errno.h>

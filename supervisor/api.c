@@ -1,7 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A call that may have to wait runs in a fiber of its own, and holds the export that
- * it is about; when its client goes away it ends all the same.
+ * The methods of io.ublkd: each checks its arguments, changes what is wanted or adds a request,
+ * waits until the reconciler has settled, and answers with what came of it.
+ *
+ * A method that may wait runs in a fiber of its own and holds its export meanwhile; when the
+ * client goes away it ends all the same, since half an operation is worse than one that nobody
+ * hears of. Nothing is done to a device here: only the reconciler does that.
+ *
+ * Who may call what is decided before the method runs (api_may()): root, or the groups of
+ * ublkd.conf. The files of an export are opened with the rights of the client that made it
+ * (owner_of()), whoever resumes it later.
+ *
+ * Read remove_it() for a method with all its waits, export_it() for the longest.
  */
 #include "supervisor/api.h"
 #include "common/error.h"
@@ -411,7 +421,7 @@ static void remove_it(struct api_task *task)
 	struct export *export = supervisor_find(text(task, "name"));
 	struct error err = { 0 };
 
-	/* Gone is gone: the same twice is no error. */
+	/* Removing an export twice is no error. */
 	if (!export) {
 		if (settings_remove_export(supervisor_paths.settings, text(task, "name"), &err) &&
 		    err.code != EINVAL && err.code != EEXIST)

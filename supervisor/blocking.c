@@ -381,7 +381,7 @@ static void finish_all(uv_async_t *handle)
 	}
 }
 
-/* Its own of all, since it may outlast the fiber's patience. */
+/* A deep copy: the task may outlive the fiber that waits for it. */
 static struct blocking_task *create(const struct blocking_task *what)
 {
 	struct blocking_task *t = calloc(1, sizeof(*t));

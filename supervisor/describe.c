@@ -1,4 +1,18 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The types of io.ublkd as JSON, made from exports: Export, Details, Stats and Change.
+ *
+ * Numbers come from three places: the export itself, its counters (shared memory, which its
+ * worker writes while this reads, so each number is read once and may be a little older than the
+ * next), and the kernel, which is asked for what it alone knows.
+ *
+ * A worker can write into the counters' names of gauges and a device into its holders' names:
+ * such text is made printable before it leaves ublkd.
+ *
+ * Asking the kernel makes the fiber wait, and the export may change meanwhile: what was read
+ * before a wait is not combined with what is read after it, and loops over queues look again how
+ * many there are.
+ */
 #include "supervisor/describe.h"
 #include "common/clock.h"
 #include "common/cpus.h"

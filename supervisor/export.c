@@ -1,4 +1,16 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * What an export is: created from a URI and options, compared with another request for the same
+ * name, moved from state to state, destroyed.
+ *
+ * export_move() is the only way from state to state, and asserts that the transition is in
+ * engine/state.c's table; each move is noted in the history with its reason, and reported to who
+ * monitors. Flows and the reconciler write the other members; export.h says who writes which.
+ *
+ * Paths must be absolute: ublkd's own working directory means nothing to a client.
+ *
+ * The record, which is written before and after each step, is record.c's.
+ */
 #include "supervisor/export.h"
 #include "common/clock.h"
 #include "common/error.h"

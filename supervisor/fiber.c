@@ -1,4 +1,18 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Fibers on ucontext(3): each has a stack of its own, runs until it waits, and is switched to by
+ * the loop's thread alone. So what a fiber does between two waits needs no lock.
+ *
+ * Stacks have a guard page, are touched as they are used, and a few are kept for the next fibers:
+ * most flows are short, and mapping a stack costs more than running one.
+ *
+ * A fiber that is made runnable does not run at once where another one is at work: run_all() at
+ * the bottom of the loop's call runs them in order. That bounds the depth, and fiber_raise() can
+ * be called anywhere.
+ *
+ * A wait with a time-out uses a uv timer, which has to be closed before its memory goes; the
+ * fiber's memory goes with it (destroy()). AddressSanitizer has to be told of each switch.
+ */
 #include "supervisor/fiber.h"
 
 #include <assert.h>

@@ -1,7 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What an earlier ublkd has left of an export: the record says what it was about to
- * do, the kernel and the worker what came of it.
+ * What an earlier ublkd has left of an export: the record says what it was about to do, the kernel
+ * and the worker what came of it. The three are put together here, once, before anything is done.
+ *
+ * The device is known by its cookie, as its number may be another's by now. Where the kernel does
+ * not say what there is, nothing is done at all: the device may be live and in use.
+ *
+ * A worker that serves is adopted as it is, and I/O never stops. One that does not is ended, but
+ * for the only holder of a memory export's content, which is kept for its successor.
+ *
+ * Half-made devices are removed; one without a worker is recovered by the reconciler, which goes
+ * on from the state that this leaves.
  */
 #include "common/error.h"
 #include "common/log.h"
@@ -165,9 +174,9 @@ static void end_other(struct export *export, struct worker *other)
 }
 
 /*
- * Of an export whose content is memory there may be two: the one that has kept it, and
- * the one that has it by now and was to serve.  Both live on without ublkd; one is taken,
- * and the other ended once that is done.
+ * A memory export may have two workers: the old one, which still holds the memfd, and its
+ * replacement, if ublkd was killed before it published that one. Both live on without ublkd;
+ * one is adopted, and the other ended once that is done.
  */
 static void take_of_two(struct export *export, const struct worker_process *known)
 {
@@ -223,9 +232,7 @@ int flow_adopt(struct export *export, struct error *err)
 		/* The device may be live and in use: its worker is left to serve. */
 		find(export, EXPORT_FAILED, err->text);
 		export_set_fault(export, err);
-		log_error(export->name,
-			  "%s: it is left alone: start ublkd anew to have it looked for",
-			  err->text);
+		log_error(export->name, "%s: leaving it alone; restart ublkd to retry", err->text);
 		return ret;
 	}
 	if (ret && export->device.exists)

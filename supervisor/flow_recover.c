@@ -1,7 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A new server under a device that lives: after the old one's death, or after it
- * has handed over.
+ * A new worker under a device that lives: after the old one's death, or after it has handed over.
+ *
+ * replace() is the sequence: the old worker ends, the new one opens the storage, is checked to
+ * have the same (check_same()), old connections are over (check_fence()), and only then the
+ * kernel is told (take_over()). Until that point nothing has changed for the device, whose I/O
+ * waits in the kernel.
+ *
+ * Storage is the same by its identity and by limits that still fit; another disk with the same
+ * path is refused, as a file system on it would be destroyed.
+ *
+ * Kernels before 6.16 need the waits of wait_for_last_cancel(), which says why.
  */
 #include "common/clock.h"
 #include "common/error.h"

@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From a declaration to a live device.  What a step has made the steps after it undo
- * in reverse order, where they fail.
+ * From a declaration to a live device: the plan, the record, the counters, the worker, its
+ * storage, then the device itself (make_live(), make_device()).
+ *
+ * The storage is opened before the device is added, since the device's size and limits come from
+ * it; so an absent server leaves nothing in the kernel.
+ *
+ * What a step has made is undone in reverse order where a later one fails (undo()), and the
+ * state is failed with the reason. Each step that leaves something in the kernel is on record
+ * before it is taken: an ublkd that dies in between is followed by one that finds and removes
+ * it, by the cookie that the device bears.
  */
 #include "common/clock.h"
 #include "common/error.h"

@@ -1,7 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The end of an export: what is dirty is written, the device stops while its server
- * still serves (the last writes come through it), then both go.
+ * The end of an export: what is dirty is written, the device stops while its worker still serves
+ * (the last writes come through it), then both go.
+ *
+ * A device in use is refused, not stopped: its holders are looked for, then it is claimed
+ * (O_EXCL, as a mount does), and they are looked for again, so that nobody comes in between. The
+ * claim is let go for the driver's own check (Linux 7.0), which refuses a device that is open.
+ *
+ * Force skips all of that, and bounds each step: requests may fail then. A client may ask for
+ * force while a removal is under way; each step looks (is_forced()).
+ *
+ * Read flow_stop() first, then stop_and_delete().
  */
 #include "common/clock.h"
 #include "common/error.h"

@@ -111,7 +111,8 @@ void host_save_memory(struct export *export, const struct worker *worker)
 	if (fd < 0) {
 		log_warning(
 			export->name,
-			"its content is its worker's alone (process %d), and lost with that: %s%s",
+			"only worker %d holds this export's memory; its contents are lost if that worker "
+			"exits: %s%s",
 			(int)worker_pid(worker), strerror(-fd),
 			fd == -EACCES ? ": ublkd must be root, with CAP_SYS_PTRACE" : "");
 		return;

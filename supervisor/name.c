@@ -1,4 +1,18 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Names of exports, and what bears them: the link /dev/ublk/NAME, and the record of a device's
+ * name that udev's rule reads.
+ *
+ * A link is replaced by rename(2), so that it leads somewhere at any moment, and removed only if
+ * it still leads to the device that it was made for: udev and an earlier ublkd work in the same
+ * directory, and a device's number is used again at once.
+ *
+ * A record (NAME_RECORDS) exists before the device does, since udev looks when the kernel
+ * announces the device; so it is written by ublkd and not made from the export's state.
+ *
+ * name_from_uri() makes a name for an export that was given none: of the last component of a
+ * path, or of the whole URI; with a hash of it where the name would be too long or refused.
+ */
 #include "supervisor/name.h"
 #include "common/directory.h"
 #include "common/error.h"

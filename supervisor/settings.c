@@ -1,4 +1,15 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The configuration as a whole: which files there are, who may write them, and what they declare
+ * together.
+ *
+ * A file decides what root opens, so one that others could have written, or that lies in a
+ * directory where others can write, is refused with the cure, and what it declared before stays
+ * as it is: an error must not remove a running device.
+ *
+ * Each file is read by settings_parse.c. An export that two files declare is an error of the
+ * second one.
+ */
 #include "supervisor/settings.h"
 #include "common/directory.h"
 #include "common/error.h"

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a file is read: inih takes it line by line from read_line(), which sees to
- * all that inih would pass over in silence: lines and sections that it cuts, text
- * after a section, comments after a value, lines that begin with a blank and would
- * go on with the value before.  A line that is too long for inih goes to it in
- * pieces, as such a value does.
+ * How a file of the configuration is read. inih takes it line by line from read_line(), which
+ * sees to all that inih would pass over in silence: lines and sections that it cuts, text after a
+ * section, comments after a value, lines that begin with a blank and would go on with the value
+ * before. A line that is too long for inih goes to it in pieces, as such a value does.
+ *
+ * A section is collected first and judged at its end (end_section()), as only the whole says
+ * whether it is an export that can be made. An error refuses its own export or setting and
+ * nothing else, and says file and line.
+ *
+ * Whether others may write the file is settings.c's question, asked before this reads it.
  */
 #include "common/error.h"
 #include "engine/spec.h"

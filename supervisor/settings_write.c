@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Declarations that ublkd writes for its clients.  Each is read again before it goes
- * to disk, by what will read it at the next start: what a file cannot hold is found
- * then.
+ * Exports that clients have declared to come up at boot (--persist): written to and removed from
+ * exports.d, as files of their own that begin with a mark.
+ *
+ * Only such files are touched: one that a person wrote is refused, not replaced. A file is
+ * written under another name, synced and renamed, so that a crash leaves the old one or the new
+ * one, whole. What is written is parsed again before (make_text()): a URI or option that the
+ * format cannot hold is refused, not changed.
+ *
+ * With check_only everything happens but the rename: a client is told before its device is made
+ * that it could not come up at boot.
  */
 #include "common/directory.h"
 #include "common/error.h"

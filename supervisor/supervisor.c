@@ -1,4 +1,18 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The table of exports, and the three sources that fill it: records of an earlier ublkd
+ * (supervisor_adopt()), the configuration (supervisor_reload()), and clients (supervisor_add()).
+ *
+ * An export leaves the table when its reconciler reports it gone; whoever holds it
+ * (supervisor_hold()) may still read it until the last one lets go. An export that was declared
+ * again while it was being removed is created again at that moment.
+ *
+ * A reload compares what the files declare with the table: new ones are added, those that are no
+ * longer declared are removed unless they are in use, and one that differs stays as it is, with a
+ * warning: its users did not ask for another disk.
+ *
+ * Memory content outlives ublkd in the service manager's store; take and forget are here.
+ */
 #include "supervisor/supervisor.h"
 #include "supervisor/record.h"
 #include "common/clock.h"
@@ -194,7 +208,7 @@ static void read_record(const char *file)
 		return;
 	snprintf(name, sizeof(name), "%.*s", (int)(length - 5), file);
 	if (record_read(&export, name, &err)) {
-		log_error(name, "%s: what it was about is not known, and left alone", err.text);
+		log_error(name, "%s: unreadable state record; leaving the device alone", err.text);
 		return;
 	}
 	export->storage.memory_fd = stored_memory(name);
@@ -279,8 +293,8 @@ static void declare(const struct settings_export *e, supervisor_result *result, 
 		       "it is there with another URI or other options, and stays so until it is "
 		       "removed");
 		log_warning(e->name,
-			    "%s:%u declares it otherwise than it is: remove it, then 'ublkctl "
-			    "reload' makes it so",
+			    "%s:%u differs from the running export; remove the export, then run "
+			    "'ublkctl reload'",
 			    e->file, e->line);
 	}
 	json_decref(options);

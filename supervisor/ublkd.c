@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkd: keeps exports alive.  Its start and end.
+ * ublkd: its arguments, its start and its end.
  *
- * It ends and leaves its exports alive, unless it is told otherwise: workers serve
- * on, and the next ublkd takes them on.
+ * Order of the start: the configuration, the descriptors that the service manager kept, the state
+ * directory with its lock (one ublkd for a machine), the control ring; then, in a fiber, what an
+ * earlier ublkd left is adopted before the socket is served, so that no client sees a table that
+ * is half full; then the configuration's exports are made. READY is sent when each has been
+ * tried once.
+ *
+ * A signal ends the loop, not the exports: they live on in their workers, and the next ublkd
+ * finds them (on-stop=keep). Whatever flow is under way then looks to it like a crash.
  */
 #include <config.h>
 #include "common/clock.h"

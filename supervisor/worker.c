@@ -1,4 +1,19 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The worker's process, its channel (worker/link.h) and its socket for questions, as one handle.
+ *
+ * The process is watched by its pidfd, never by its number: a number may be another's by the
+ * time it is used, and an adopted worker is no child of this ublkd. The pidfd also tells of the
+ * end of a worker that systemd has started.
+ *
+ * A worker is not trusted: it may be compromised by the server that it talks to. So each of its
+ * messages is checked, their rate is bounded, and whatever it does wrong ends in worker_kill(),
+ * as if it had died.
+ *
+ * Read worker_call() first, the one conversation that ublkd begins; then link_ready() and
+ * ask_ready(), which take what the worker says; ended() and note_end() for its end. How a worker
+ * process is started is in worker_launch.c, the paths of its socket in worker_socket.c.
+ */
 #include "supervisor/worker.h"
 #include "common/clock.h"
 #include "common/error.h"
@@ -98,8 +113,8 @@ static void ended(uv_poll_t *watch, int status, int events)
 }
 
 /*
- * It ends, or is none that could be told anything any more.  What it has said of its
- * connections is there until worker_give_connections() has read it.
+ * The worker exited or stopped responding. The connections that it has reported stay known
+ * until worker_give_connections() has read them.
  */
 static void lose_link(struct worker *w)
 {
@@ -165,7 +180,7 @@ static void drop(json_t *message, struct link_fds *fds)
 	link_close_fds(fds);
 }
 
-/* As link_receive(); of one that floods there is nothing to take any more. */
+/* As link_receive(), but drops the messages of a worker over its rate limit. */
 static int take_message(struct worker *w, int socket, json_t **message, struct link_fds *fds)
 {
 	int ret = link_receive(socket, message, fds);
@@ -193,8 +208,7 @@ static void link_ready(uv_poll_t *watch, int status, int events)
 			return;
 		if (ret == -EBADMSG) {
 			if (!w->babbled)
-				log_warning(w->name,
-					    "its worker said something that is no message");
+				log_warning(w->name, "malformed message from the worker");
 			w->babbled = true;
 			continue;
 		}

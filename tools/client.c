@@ -1,6 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Varlink, as far as a client needs it: a JSON object and a NUL byte each way.
+ * What ublkctl's verbs share: the connection to ublkd, calls and their answers, and how these are
+ * printed.
+ *
+ * Varlink, as far as a client needs it, is a JSON object and a NUL byte each way; one call at a
+ * time, or a stream of answers to one call. A wait is bounded by the caller's time (wait_ms), so
+ * that a hung ublkd is reported; verbs whose work may take long wait without bound.
+ *
+ * An error of ublkd's becomes one line, with its holders where there are any; which exit status
+ * it is (usage or failure) is decided here for all verbs.
+ *
+ * Without ublkd some verbs work on devices by themselves: client_open_driver() is their way.
  */
 #include "tools/client.h"
 #include "common/clock.h"

@@ -71,9 +71,9 @@ int client_fail(const struct client *client, const struct error *err);
 
 /* ---- verbs ---- */
 
-#define OPTION_DEF_SOCKET                                                                      \
-	{                                                                                      \
-		"socket", OPTION_PATH, NULL, CLIENT_SOCKET, 0, 0, "where ublkd is to be asked" \
+#define OPTION_DEF_SOCKET                                                                          \
+	{                                                                                          \
+		"socket", OPTION_PATH, NULL, CLIENT_SOCKET, 0, 0, "path of ublkd's control socket" \
 	}
 
 /* A verb's flag, and what it sets. */

@@ -33,6 +33,6 @@ static int resume_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_resume = {
 	.name = "resume",
 	.arguments = "[--accept-storage] NAME",
-	.summary = "have an export's I/O go on, also one that failed",
+	.summary = "resume an export's I/O, or retry a failed export",
 	.main = resume_main,
 };

@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl run: one device, served from the foreground until a signal.
+ * ublkctl run: one device, served from the foreground until a signal, without ublkd.
+ *
+ * The first signal asks for an orderly end, in which the device is stopped while it still serves;
+ * the second one hurries: I/O that is in flight may fail. SIGUSR1 has the storage's size looked
+ * at ('ublkctl resize' sends it).
+ *
+ * The device's path is printed on stdout once it is live, and nothing else before, so that a
+ * script can wait for that line. Attributes of the device are written by a process of its own
+ * (engine/attribute.h): the kernel may hold such a write for as long as the storage is silent.
  */
 #include "common/log.h"
 #include "common/process.h"

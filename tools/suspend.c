@@ -20,6 +20,6 @@ static int suspend_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_suspend = {
 	.name = "suspend",
 	.arguments = "NAME",
-	.summary = "have an export's I/O wait",
+	.summary = "pause an export's I/O",
 	.main = suspend_main,
 };

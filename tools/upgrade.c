@@ -40,6 +40,6 @@ static int upgrade_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_upgrade = {
 	.name = "upgrade",
 	.arguments = "[NAME | --all] [--json]",
-	.summary = "put servers from the installed program under live devices",
+	.summary = "replace running workers with the installed version",
 	.main = upgrade_main,
 };

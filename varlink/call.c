@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A call: its request is checked, its method runs, its answers are sent.
- * org.varlink.service, which every server has, is answered here as well.
+ * A call: its request is checked against the description, its method runs, its answers are
+ * checked and sent. org.varlink.service, which every server has, is answered here as well.
+ *
+ * A call ends with exactly one last answer; until then it belongs to its method, which may answer
+ * much later, from a fiber. The peer may be gone by then: answers to it vanish, and a method that
+ * runs long can ask (varlink_is_gone()) or be told (varlink_on_cancel()).
+ *
+ * Who may call a method is asked before the request's parameters are looked at, so that a peer
+ * without rights learns nothing from errors.
  */
 #include "common/error.h"
 #include "common/log.h"

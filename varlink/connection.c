@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A connection has one call at a time.  What it sends meanwhile waits in its
- * buffer, and when that is full in the socket; what it does not read makes its next
- * call wait, and ends a stream.  Each turn of the loop takes one request of each
- * connection, so that none waits behind another's many.
+ * A connection: requests are taken from its input, one call at a time, and answers go out in
+ * order.
+ *
+ * Everything is bounded. What is sent meanwhile waits in the connection's buffer, and when that
+ * is full in the socket; what the peer does not read makes its next call wait, and ends a stream.
+ * A request that is too long, or does not come to its end in time, closes the connection. Each
+ * turn of the loop takes one request of each connection, so that none waits behind another's
+ * many.
+ *
+ * A peer that has shut its side for writing may still read its answers; one that has gone is
+ * known by the socket's error.
  */
 #include "common/error.h"
 #include "common/log.h"

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reading is by descent, one function a rule of the grammar.  What is read lies in
- * blocks that hang on the description, so that all of it goes with it.
+ * Descriptions of interfaces in Varlink's language: read, and values checked against them.
+ *
+ * Reading is by descent, one function a rule of the grammar. What is read lies in blocks that
+ * hang on the description, so that all of it goes with it. The description is part of the
+ * program, but a mistake in it is found by a test and not by a client.
+ *
+ * Checking a value names the place of the first thing that is wrong ("parameters.options.size"),
+ * from the inside out. Unknown members are refused, too: a client that misspells an option is
+ * told so, instead of being served without it.
  */
 #include "varlink/idl.h"
 #include "common/error.h"

@@ -1,4 +1,17 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The server: its listening sockets, the interfaces that it serves, and who is let in.
+ *
+ * The number of connections is bounded, of one user and in all, with some places kept for root.
+ * At a bound the connection that has been idle for longest is closed for the new one; one with a
+ * call at work, as a monitor has, is not idle, and root's are closed for root alone. Where none
+ * is idle the new one is turned away. So a client that leaks connections harms itself.
+ *
+ * A peer's rights are those of its socket (SO_PEERCRED), read when the connection is taken on.
+ *
+ * varlink_listen() and varlink_serve() read the interface's description (idl.c) and check that
+ * each method has code and the other way round, so a description that drifted is found at start.
+ */
 #include "varlink/varlink.h"
 #include "common/error.h"
 #include "common/log.h"

@@ -1,4 +1,16 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * A worker's way from root's process to one that can do nothing but serve its export: what the
+ * backend needs is collected, then the process gives up everything else.
+ *
+ * Order matters. Core dumps and ptrace are switched off first, as keys are copied after that. The
+ * resolver's modules are loaded while they can be found; then comes a root of its own with the
+ * files that the backend reads by itself (sandbox_root.c), then user and capabilities, then the
+ * filter of system calls (sandbox_calls.c), which would refuse the steps before.
+ *
+ * Every step that fails ends the worker: one with less protection than was promised never
+ * serves. What a compromised worker can still reach is listed in docs/security.md.
+ */
 #include "worker/sandbox.h"
 #include "common/process.h"
 #include "worker/sandbox_parts.h"

@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkd-worker: serves one export, with no privilege; ublkd starts it.
+ * ublkd-worker: one process an export, which opens the storage and serves the device, and has no
+ * right to anything else.
  *
- * The main thread does what ublkd asks for (link.h has it all), one thing at a
- * time; the queues' threads serve.  It outlives ublkd: while none is there it
- * serves on, and waits for the next one to connect.
+ * It is told what to do by ublkd over a channel (link.h), one request at a time, and goes from
+ * state to state as it obeys; a request out of order is refused and changes nothing. It outlives
+ * ublkd: without a channel it serves on, and listens for the next ublkd on its own socket.
+ *
+ * The main thread does all of that; the queues' threads serve, and report their end through an
+ * eventfd. Nothing here waits for a queue's I/O, so that ublkd's check is answered even while the
+ * storage hangs.
+ *
+ * Read obey() and the do_*() before it, which are the requests in their usual order; serve_ublkd()
+ * is the loop.
  */
 #include "common/clock.h"
 #include "common/log.h"
@@ -74,9 +82,25 @@ static void keep_signals_away(void)
 
 /* ---- what ublkd asks for: each fills *reply, or err ---- */
 
+static const char *state_name(enum worker_state state)
+{
+	static const char *const names[] = {
+		[WORKER_NEW] = "new",
+		[WORKER_SET_UP] = "set up",
+		[WORKER_OPEN] = "open",
+		[WORKER_SERVING] = "serving",
+		[WORKER_HOLDING] = "holding memory",
+		[WORKER_ENDING] = "ending",
+	};
+
+	return names[state];
+}
+
 static int in_state(const struct self *w, enum worker_state wanted, struct error *err)
 {
-	return w->state == wanted ? 0 : error_set(err, EPROTO, "it is not the time for that");
+	return w->state == wanted ? 0
+				  : error_set(err, EPROTO, "request not valid in state '%s'",
+					      state_name(w->state));
 }
 
 static int read_spec(struct self *w, const json_t *request, struct error *err)
@@ -623,7 +647,7 @@ int main(void)
 	log_setup("ublkd-worker", getenv("UBLKD_VERBOSE") ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	keep_signals_away();
 	if (begin_process(&w)) {
-		log_error(NULL, "it is ublkd that has this started, and tells it what for");
+		log_error(NULL, "ublkd-worker is started by ublkd and cannot be run by hand");
 		return EXIT_FAILURE;
 	}
 	serve_ublkd(&w);

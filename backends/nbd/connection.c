@@ -153,7 +153,7 @@ static void report_refusal(struct nbd_connection *conn, const struct error *err,
 	if (suspended)
 		log_error(name_of(conn), "suspended: %s; I/O waits", err->text);
 	else
-		log_warning(name_of(conn), "connection %u: %s: trying on", conn->number, err->text);
+		log_warning(name_of(conn), "connection %u: %s; retrying", conn->number, err->text);
 }
 
 /*
@@ -508,7 +508,7 @@ static void retire(struct nbd_connection *conn)
 	if (conn->in_flight)
 		return;
 	conn->size_tried = atomic_load(&nbd->seen_size);
-	log_info(name_of(conn), "connection %u is made anew: the export has grown", conn->number);
+	log_info(name_of(conn), "reconnecting %u to pick up the export's new size", conn->number);
 	nbd_connection_lost(conn, NULL);
 }
 

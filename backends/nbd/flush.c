@@ -4,8 +4,7 @@
  *
  *   nbd_flush_first()    the writes that an earlier worker of the device left unflushed were
  *                        kept in its memory, and cannot be sent again
- *   nbd_flush_if_full()  what is kept of acknowledged writes is bounded (retain): a flush that
- *                        covers it lets go of it
+ *   nbd_flush_if_full()  the replay journal is bounded (retain): a flush makes room in it
  *   nbd_flush_last()     the server's end might lose unflushed writes
  *
  * The first and the last block the queue's thread, for FLUSH_NOW_MS at most: no request is in
@@ -106,11 +105,11 @@ void nbd_flush_first(struct nbd *nbd)
 	if (i == nbd->nr_connections) {
 		nbd_set_lost(nbd, EIO, NBD_HERITAGE_LOST);
 	} else if (nbd->first_flush != EINPROGRESS) {
-		nbd_set_lost(nbd, nbd->first_flush, "the flush of what was written before");
+		nbd_set_lost(nbd, nbd->first_flush, "flushing the previous worker's writes");
 	} else {
 		log_warning(nbd->instance->name,
-			    "the flush of what was written before: %s: it is served all the same, "
-			    "and no flush succeeds before",
+			    "flushing the previous worker's writes: %s: serving I/O; flushes wait "
+			    "until that completes",
 			    err.text);
 		atomic_store(&nbd->flush_soon, true);
 	}

@@ -1,4 +1,16 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The replay journal: acknowledged writes that no flush has covered, kept until one does, so that
+ * they can be sent again to a server that restarted and lost them.
+ *
+ * Each queue has a segment, a ring in memory of its own that only its thread writes. What they
+ * share is the order of acknowledgements, the bytes in use (the bound is the export's, whichever
+ * queue uses it), and the order up to which a flush has covered all (stable).
+ *
+ * Room is reserved before a write is sent: once acknowledged it must be kept, and there is no way
+ * to refuse it then. A flush covers what was acknowledged before it was sent, which
+ * nbd_journal_flush_begins() notes, and nothing that was acknowledged meanwhile.
+ */
 #include "backends/nbd/journal.h"
 #include "engine/backend.h"
 

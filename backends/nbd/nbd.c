@@ -39,9 +39,8 @@ const struct option_def nbd_options[] = {
 	  "a server that is silent for so long, and does not negotiate a new connection either, is "
 	  "a lost one; one that does has ten times as long for a request" },
 	{ "retain", OPTION_SIZE, "trust", "64M", 0, 0,
-	  "what is kept of acknowledged writes until a flush covers them, to send them again to a "
-	  "server that has lost them; 0: nothing, then the next flush fails; trust: nothing, the "
-	  "server never loses them" },
+	  "memory for acknowledged but unflushed writes, replayed if the server restarts; 0: none, "
+	  "then the next flush fails; trust: none, the server never loses them" },
 	{ "ghost-wait", OPTION_TIME, "forever", "forever", 0, 0,
 	  "how long I/O waits for the end of a connection that was given up, where it overlaps "
 	  "writes that the server may still carry out; after a TIME old data may overwrite new" },
@@ -297,10 +296,11 @@ static unsigned wanted_connections(const struct nbd *nbd)
 		n = instance->nr_queues < QUEUE_LINKS_AUTO ? instance->nr_queues : QUEUE_LINKS_AUTO;
 	if (n > 1 && !nbd->facts.multi_conn && !instance->limits.read_only) {
 		if (asked->word < 0)
-			log_warning(instance->name,
-				    "one connection and not %u: the server does not allow writes "
-				    "over several (multi-conn)",
-				    n);
+			log_warning(
+				instance->name,
+				"using 1 of %u requested connections: the server does not allow "
+				"writes over several (multi-conn)",
+				n);
 		n = 1;
 	}
 	return n;
@@ -328,7 +328,7 @@ static void connect_more(struct nbd *nbd)
 		break;
 	}
 	if (nbd->nr_connections < wanted)
-		log_warning(nbd->instance->name, "%u connections and not %u: %s",
+		log_warning(nbd->instance->name, "using %u of %u requested connections: %s",
 			    nbd->nr_connections, wanted, err.text);
 }
 

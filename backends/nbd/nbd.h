@@ -43,7 +43,7 @@
 #define NBD_NS_PER_MS      1000000u
 #define NBD_BACKOFF_MIN_MS 100u
 #define NBD_BACKOFF_MAX_MS 5000u
-/* A connection that was up for so long was not broken by what it was made for. */
+/* A connection that stayed up this long resets the back-off. */
 #define NBD_LASTED_MS 5000u
 /* Old sockets of a connection at a time; with so many it waits until one is over. */
 #define NBD_GHOSTS 3u
@@ -55,7 +55,7 @@
 #define NBD_KEEPALIVE_EVERY_S 5
 #define NBD_KEEPALIVE_COUNT   4
 
-/* The number in the journal of all that an earlier server of the device left unflushed. */
+/* The sequence number of all writes that the previous worker left unflushed. */
 #define NBD_INHERITED 0u
 #define NBD_HERITAGE_LOST \
 	"the connection was lost before the server had flushed what was written before"

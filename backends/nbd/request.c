@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Requests: sent, answered, taken back from a lost connection and sent again.
+ *
+ * A request waits in one of two lists of its queue: `waiting`, new ones, and `again`, which were
+ * on a connection that was lost and go first. They are sent at the end of a round, together, on
+ * the connection that has least to do; one that overlaps a ghost write stays (ghost.c).
+ *
+ * answered() is the end of each: a write that no flush has covered goes into the journal before
+ * it is acknowledged, in memory that make_room() reserved before it was sent.
+ *
+ * A list holds requests in the order in which they came; requests of one queue that overlap are
+ * the file system's to order, but what is sent again must not pass what came later (held ones go
+ * back to the front).
  */
 #include "backends/nbd/request.h"
 #include "backends/nbd/connection.h"

@@ -1,4 +1,18 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * A server as libnbd sees it: the handle's set-up (URI, TLS), what the server said of its export
+ * (struct nbd_facts), and what that means for the device (limits).
+ *
+ * Facts are checked here, once, and nowhere else: libnbd hands on what the server sent, and a
+ * server may send anything. A fact that makes no sense is an error with the server's word in it,
+ * not a limit that the kernel refuses later.
+ *
+ * nbd_facts_match() decides whether a server that is reached again still has the device's export:
+ * smaller, without flush or with coarser blocks it is another one, and nothing is sent to it.
+ *
+ * TLS takes most of the lines: which files are needed and readable is found out before anything
+ * is connected, since libnbd reports a missing key as a failed handshake.
+ */
 #include "backends/nbd/server.h"
 #include "backends/nbd/resolve.h"
 #include "backends/nbd/uri.h"

@@ -1,4 +1,15 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The parts of an NBD URI (RFC 3986 and the NBD project's uri.md): scheme, host and port or Unix
+ * socket, the export's name, TLS parameters.
+ *
+ * libnbd takes a URI only together with the connection that it makes of it. ublkd has to know
+ * before what a worker will need (needs), resolves names on a thread that may hang, and tries
+ * each address by itself.
+ *
+ * Whatever libnbd takes is taken, too; a URI that only libnbd refuses is refused when the handle
+ * is set up (server.c). Texts are decoded in place: decoded, none is longer.
+ */
 #include "backends/nbd/uri.h"
 #include "common/error.h"
 
