@@ -131,8 +131,8 @@ static int open_failed(const struct instance *instance, const char *path, int co
 		if (instance->reason == OPEN_TAKEOVER)
 			return error_set(err, code, "%s: the file is gone: bring it back", path);
 		if (instance_option(instance, "create")->set)
-			return error_set(err, code, "%s: its folder is not there: make that first",
-					 path);
+			return error_set(err, code,
+					 "%s: its directory is not there: make that first", path);
 		return error_set(err, code,
 				 "%s: there is no such file: check the path, or make one with "
 				 "--create SIZE",
@@ -184,7 +184,7 @@ static int look_at_type(struct instance *instance, struct error *err)
 }
 
 /* Makes a new file's name durable, as its content will be by the first flush. */
-static void sync_folder(struct instance *instance, const char *path)
+static void sync_directory(struct instance *instance, const char *path)
 {
 	char *copy = strdup(path);
 	int fd;
@@ -194,7 +194,8 @@ static void sync_folder(struct instance *instance, const char *path)
 	fd = instance->host->open_file(instance, dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC,
 				       0);
 	if (fd < 0 || fsync(fd))
-		log_warning(instance->name, "its name is not yet durable: fsync of its folder: %s",
+		log_warning(instance->name,
+			    "its name is not yet durable: fsync of its directory: %s",
 			    strerror(fd < 0 ? -fd : errno));
 	if (fd >= 0)
 		close(fd);
@@ -219,7 +220,7 @@ static int make_file(struct instance *instance, struct error *err)
 		ret = error_set(err, errno, "%s: %s", f->path, strerror(errno));
 	close(fd);
 	if (!ret)
-		sync_folder(instance, f->path);
+		sync_directory(instance, f->path);
 	return ret;
 }
 
@@ -454,13 +455,14 @@ static bool read_attribute(struct instance *instance, const char *name, uint64_t
 {
 	const struct file *f = instance->private;
 	dev_t dev = S_ISBLK(f->stat.st_mode) ? f->stat.st_rdev : f->stat.st_dev;
-	static const char *const folders[] = { "queue", "../queue" }; /* a disk's; a partition's */
+	static const char *const directories[] = { "queue",
+						   "../queue" }; /* a disk's; a partition's */
 	char path[128];
 	bool found = false;
 
 	for (unsigned i = 0; i < 2 && !found; i++) {
 		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(dev), minor(dev),
-			 folders[i], name);
+			 directories[i], name);
 		found = instance_read_number(instance, path, value);
 	}
 	return found;

@@ -18,20 +18,20 @@
 #include <string.h>
 
 /* The CPUs of one node that are online; false where it has memory only. */
-static bool read_node(const char *folder, const char *name, struct cpus *cpus)
+static bool read_node(const char *directory, const char *name, struct cpus *cpus)
 {
 	char path[320], list[4096];
 	struct error ignored;
 
-	snprintf(path, sizeof(path), "%.40s/%.255s/cpulist", folder, name);
+	snprintf(path, sizeof(path), "%.40s/%.255s/cpulist", directory, name);
 	return small_file_line(path, list, sizeof(list)) >= 0 && !cpus_parse(list, cpus, &ignored);
 }
 
-void nodes_widen(struct cpus *cpus, const char *folder)
+void nodes_widen(struct cpus *cpus, const char *directory)
 {
 	struct cpus all = { 0 }, wide = { 0 };
 	const struct dirent *entry;
-	DIR *nodes = opendir(folder);
+	DIR *nodes = opendir(directory);
 	unsigned n;
 
 	while (nodes && (entry = readdir(nodes))) {
@@ -39,7 +39,7 @@ void nodes_widen(struct cpus *cpus, const char *folder)
 		char rest;
 
 		if (sscanf(entry->d_name, "node%u%c", &n, &rest) != 1 ||
-		    !read_node(folder, entry->d_name, &node))
+		    !read_node(directory, entry->d_name, &node))
 			continue;
 		cpus_add(&all, &node);
 		if (cpus_overlap(&node, cpus))

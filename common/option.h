@@ -18,7 +18,7 @@ enum option_type {
 	OPTION_TIME,   /* seconds, or with a unit: ms, s, m or h */
 	OPTION_CHOICE, /* one of choices */
 	OPTION_TEXT,   /* as it is, not empty */
-	OPTION_PATH,   /* the same, of a file or a folder */
+	OPTION_PATH,   /* the same, of a file or a directory */
 };
 
 struct option_def {

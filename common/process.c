@@ -101,13 +101,13 @@ uint64_t process_started(pid_t pid)
 
 bool process_has_open(pid_t pid, const char *path)
 {
-	char folder[32], target[256];
+	char directory[32], target[256];
 	struct dirent *entry;
 	bool found = false;
 	DIR *dir;
 
-	snprintf(folder, sizeof(folder), "/proc/%d/fd", (int)pid);
-	dir = opendir(folder);
+	snprintf(directory, sizeof(directory), "/proc/%d/fd", (int)pid);
+	dir = opendir(directory);
 	while (dir && !found && (entry = readdir(dir))) {
 		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
 

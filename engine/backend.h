@@ -212,10 +212,10 @@ enum backend_need {
 	NEED_NAMES,         /* resolves host names */
 	NEED_AUTHORITIES,   /* reads the system's certificate authorities */
 	NEED_FILE,          /* path: opens this file for reading, by itself, at any time */
-	NEED_FOLDER,        /* path: the same for the files in this folder */
+	NEED_DIRECTORY,     /* path: the same for the files in this directory */
 	NEED_HOST_FILE,     /* path: the host opens this file, for writing unless read-only */
 	NEED_HOST_NEW_FILE, /* path: the host may make it first, and remove what it made */
-	NEED_HOST_READ,     /* path: the host opens this file or folder for reading */
+	NEED_HOST_READ,     /* path: the host opens this file or directory for reading */
 	NEED_HOST_QUEUE,    /* the host opens, for reading, what /sys says of block devices' queues
 			       and identifiers: /sys/dev/block/MAJOR:MINOR/queue/NAME, diskseq,
 			       wwid ..., or ../queue/NAME and so on for a partition */

@@ -142,7 +142,7 @@ void device_queue_cpus(const struct device *d, unsigned queue, struct cpus *cpus
 		*cpus = (struct cpus){ 0 };
 		return;
 	}
-	nodes_widen(cpus, NODES_FOLDER);
+	nodes_widen(cpus, NODES_DIRECTORY);
 }
 
 /* ---- while it is live ---- */

@@ -131,7 +131,7 @@ static bool add_device(struct search *s, const char *name)
 	return true;
 }
 
-/* Each entry of a folder that is not hidden; one that is not there has none. */
+/* Each entry of a directory that is not hidden; one that is not there has none. */
 #define for_each_entry(dir, entry)            \
 	while (dir && (entry = readdir(dir))) \
 		if (*entry->d_name != '.')
@@ -250,13 +250,13 @@ static void unescape(char *text)
 static int look_at_mount(struct search *s, char *line, pid_t pid)
 {
 	const struct disk *device;
-	char *number = NULL, *folder = NULL, *source = NULL, *rest = line, *word;
+	char *number = NULL, *directory = NULL, *source = NULL, *rest = line, *word;
 
 	for (unsigned i = 0; (word = strsep(&rest, " ")); i++) {
 		if (i == 2)
 			number = word;
 		else if (i == 4)
-			folder = word;
+			directory = word;
 		else if (i > 4 && !strcmp(word, "-"))
 			break;
 	}
@@ -264,13 +264,13 @@ static int look_at_mount(struct search *s, char *line, pid_t pid)
 	source = strsep(&rest, " \n");
 	if (!source)
 		return 0;
-	unescape(folder);
+	unescape(directory);
 	unescape(source);
 	/* Some file systems (btrfs) have a number of their own, and name the device. */
 	device = device_by_number(s, number);
 	if (!device)
 		device = device_by_path(s, source);
-	return device ? add_holder(s, HOLDER_MOUNT, pid, folder, device->name) : 0;
+	return device ? add_holder(s, HOLDER_MOUNT, pid, directory, device->name) : 0;
 }
 
 static int look_at_mounts(struct search *s, const char *process, pid_t pid)

@@ -19,7 +19,7 @@
 
 enum holder_kind {
 	HOLDER_PROCESS, /* pid, command */
-	HOLDER_MOUNT,   /* path: the folder; pid and command: of one who sees it, where that is
+	HOLDER_MOUNT,   /* path: the directory; pid and command: of one who sees it, where that is
 			   not the machine's own view of files */
 	HOLDER_SWAP,
 	HOLDER_DEVICE, /* path: its name, as in "dm-0" */

@@ -107,11 +107,11 @@ static bool is_queue_attribute(const char *path)
 	static const char *const identifiers[] = { "/wwid",    "/device/wwid", "/dm/uuid",
 						   "/md/uuid", "/serial",      "/device/cid",
 						   "/diskseq", "/partition",   "/start" };
-	static const char folder[] = "/sys/dev/block/";
+	static const char directory[] = "/sys/dev/block/";
 
-	if (strncmp(path, folder, sizeof(folder) - 1) != 0)
+	if (strncmp(path, directory, sizeof(directory) - 1) != 0)
 		return false;
-	path = skip_device_number(path + sizeof(folder) - 1);
+	path = skip_device_number(path + sizeof(directory) - 1);
 	if (!path)
 		return false;
 	if (!strncmp(path, "/..", 3))

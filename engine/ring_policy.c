@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define POLICY_FOLDER "/proc/sys/kernel"
+#define POLICY_DIRECTORY "/proc/sys/kernel"
 
 /* The settings as read last: a worker reads them before it enters a root without /proc. */
 static struct {
@@ -14,23 +14,23 @@ static struct {
 	int group;    /* kernel.io_uring_group; -1: none */
 } policy = { .group = -1 };
 
-static bool read_setting(const char *folder, const char *name, int *value)
+static bool read_setting(const char *directory, const char *name, int *value)
 {
 	char path[128], text[16];
 
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
 	return small_file_line(path, text, sizeof(text)) > 0 && sscanf(text, "%d", value) == 1;
 }
 
-void ring_policy_read(const char *folder)
+void ring_policy_read(const char *directory)
 {
 	int disabled, group = -1;
 
-	if (!folder)
-		folder = POLICY_FOLDER;
-	if (!read_setting(folder, "io_uring_disabled", &disabled))
+	if (!directory)
+		directory = POLICY_DIRECTORY;
+	if (!read_setting(directory, "io_uring_disabled", &disabled))
 		return;
-	read_setting(folder, "io_uring_group", &group);
+	read_setting(directory, "io_uring_group", &group);
 	policy.disabled = disabled;
 	policy.group = group;
 }

@@ -17,7 +17,7 @@ struct error;
  * Reads them from that directory (NULL: /proc/sys/kernel).  Where they cannot be read,
  * what was read before stays.
  */
-void ring_policy_read(const char *folder);
+void ring_policy_read(const char *directory);
 
 /*
  * Whether they refuse an io_uring to a process of that group, privileged with

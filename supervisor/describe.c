@@ -161,7 +161,7 @@ json_t *describe_export(struct export *export)
 		set_text(json, "reason", export->fault->text);
 	device_path(&export->device, device, sizeof(device));
 	if (*device) {
-		snprintf(link, sizeof(link), NAME_FOLDER "/%s", export->name);
+		snprintf(link, sizeof(link), NAME_DIRECTORY "/%s", export->name);
 		set_text(json, "device", device);
 		set_number(json, "id", export->device.info.dev_id);
 		set_text(json, "link", link);

@@ -172,15 +172,16 @@ static bool is_ours(const char *target)
 	return !strncmp(target, "../", 3) && is_block_name(target + 3);
 }
 
-static int name_path(char path[PATH_MAX], const char *folder, const char *name, struct error *err)
+static int name_path(char path[PATH_MAX], const char *directory, const char *name,
+		     struct error *err)
 {
-	if (snprintf(path, PATH_MAX, "%s/%s", folder, name) >= PATH_MAX)
-		return error_set(err, ENAMETOOLONG, "%s: the path is too long", folder);
+	if (snprintf(path, PATH_MAX, "%s/%s", directory, name) >= PATH_MAX)
+		return error_set(err, ENAMETOOLONG, "%s: the path is too long", directory);
 	return 0;
 }
 
 /* Others may be at it, too: udev, or an earlier ublkd's remains. */
-int name_link_in(const char *folder, const char *name, const char *device, struct error *err)
+int name_link_in(const char *directory, const char *name, const char *device, struct error *err)
 {
 	char path[PATH_MAX], found[PATH_MAX], temporary[PATH_MAX + 16], target[PATH_MAX];
 	int ret = name_check(name, err);
@@ -189,9 +190,9 @@ int name_link_in(const char *folder, const char *name, const char *device, struc
 		return ret;
 	if (!is_block_name(last_component(device)))
 		return error_set(err, EINVAL, "'%s' is no ublk device", device);
-	ret = name_path(path, folder, name, err);
+	ret = name_path(path, directory, name, err);
 	if (!ret)
-		ret = directory_make(folder, 0755, err);
+		ret = directory_make(directory, 0755, err);
 	if (ret)
 		return ret;
 	snprintf(target, sizeof(target), "../%s", last_component(device));
@@ -205,7 +206,7 @@ int name_link_in(const char *folder, const char *name, const char *device, struc
 	if (ret)
 		return error_set(err, ret, "%s: %s", path, strerror(-ret));
 	/* No name begins with a dot. */
-	snprintf(temporary, sizeof(temporary), "%s/.%s", folder, name);
+	snprintf(temporary, sizeof(temporary), "%s/.%s", directory, name);
 	if (unlink(temporary) && errno != ENOENT)
 		return error_set(err, errno, "%s: it cannot be removed: %m", temporary);
 	if (symlink(target, temporary))
@@ -218,12 +219,12 @@ int name_link_in(const char *folder, const char *name, const char *device, struc
 	return 0;
 }
 
-int name_unlink_in(const char *folder, const char *name, const char *device, struct error *err)
+int name_unlink_in(const char *directory, const char *name, const char *device, struct error *err)
 {
 	char path[PATH_MAX], found[PATH_MAX];
 	int ret = name_check(name, err);
 
-	if (ret || (ret = name_path(path, folder, name, err)))
+	if (ret || (ret = name_path(path, directory, name, err)))
 		return ret;
 	ret = read_link(path, found);
 	if (ret == -EINVAL || ret == -ENOTDIR)
@@ -239,12 +240,12 @@ int name_unlink_in(const char *folder, const char *name, const char *device, str
 
 int name_link(const char *name, const char *device, struct error *err)
 {
-	return name_link_in(NAME_FOLDER, name, device, err);
+	return name_link_in(NAME_DIRECTORY, name, device, err);
 }
 
 int name_unlink(const char *name, const char *device, struct error *err)
 {
-	return name_unlink_in(NAME_FOLDER, name, device, err);
+	return name_unlink_in(NAME_DIRECTORY, name, device, err);
 }
 
 /* ---- records ---- */
@@ -252,7 +253,7 @@ int name_unlink(const char *name, const char *device, struct error *err)
 /* The properties that udev takes from there. */
 static const char record_key[] = "UBLKD_NAME=", backend_key[] = "UBLKD_BACKEND=";
 
-static int record_path(char path[PATH_MAX], const char *folder, const char *device,
+static int record_path(char path[PATH_MAX], const char *directory, const char *device,
 		       struct error *err)
 {
 	const char *block = last_component(device);
@@ -261,10 +262,10 @@ static int record_path(char path[PATH_MAX], const char *folder, const char *devi
 	if (!is_block_name(block))
 		return error_set(err, EINVAL, "'%s' is no ublk device",
 				 text_escape(device, shown, sizeof(shown)));
-	return name_path(path, folder, block, err);
+	return name_path(path, directory, block, err);
 }
 
-int name_record(const char *folder, const char *device, const char *name, const char *backend,
+int name_record(const char *directory, const char *device, const char *name, const char *backend,
 		struct error *err)
 {
 	char path[PATH_MAX], temporary[PATH_MAX + 16],
@@ -273,14 +274,14 @@ int name_record(const char *folder, const char *device, const char *name, const 
 	ssize_t n;
 
 	if (!ret)
-		ret = record_path(path, folder, device, err);
+		ret = record_path(path, directory, device, err);
 	if (!ret)
-		ret = directory_make(folder, 0755, err);
+		ret = directory_make(directory, 0755, err);
 	if (ret)
 		return ret;
 	length = snprintf(line, sizeof(line), "%s%s\n%s%.24s\n", record_key, name, backend_key,
 			  backend);
-	snprintf(temporary, sizeof(temporary), "%s/.%s", folder, last_component(device));
+	snprintf(temporary, sizeof(temporary), "%s/.%s", directory, last_component(device));
 	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0)
 		return error_set(err, errno, "%s: it cannot be made: %m", temporary);
@@ -295,21 +296,21 @@ int name_record(const char *folder, const char *device, const char *name, const 
 	return error_set(err, ret, "%s: it cannot be written: %s", path, strerror(-ret));
 }
 
-int name_forget(const char *folder, const char *device, struct error *err)
+int name_forget(const char *directory, const char *device, struct error *err)
 {
 	char path[PATH_MAX];
-	int ret = record_path(path, folder, device, err);
+	int ret = record_path(path, directory, device, err);
 
 	if (!ret && unlink(path) && errno != ENOENT && errno != ENOTDIR)
 		ret = error_set(err, errno, "%s: it cannot be removed: %m", path);
 	return ret;
 }
 
-int name_lookup(const char *folder, const char *device, char name[NAME_MAX_LENGTH + 1],
+int name_lookup(const char *directory, const char *device, char name[NAME_MAX_LENGTH + 1],
 		struct error *err)
 {
 	char path[PATH_MAX], line[sizeof(record_key) + NAME_MAX_LENGTH + 2];
-	int fd, ret = record_path(path, folder, device, err);
+	int fd, ret = record_path(path, directory, device, err);
 	const char *found;
 	ssize_t n;
 

@@ -12,7 +12,7 @@
 struct error;
 
 #define NAME_MAX_LENGTH 64u
-#define NAME_FOLDER     "/dev/ublk"        /* the links: NAME -> ../ublkbN */
+#define NAME_DIRECTORY  "/dev/ublk"        /* the links: NAME -> ../ublkbN */
 #define NAME_RECORDS    "/run/ublkd/names" /* files ublkbN: UBLKD_NAME=NAME */
 
 /*
@@ -30,7 +30,7 @@ int name_check(const char *name, struct error *err);
 void name_from_uri(const char *uri, char name[NAME_MAX_LENGTH + 1]);
 
 /*
- * Makes NAME_FOLDER/name point to device ("/dev/ublkb0"), at once or not at all; it may
+ * Makes NAME_DIRECTORY/name point to device ("/dev/ublkb0"), at once or not at all; it may
  * be there already.  Returns 0, or with err filled: -EEXIST (something stands there
  * that is no link to a ublk device), or what the system said.
  */
@@ -39,27 +39,27 @@ int name_link(const char *name, const char *device, struct error *err);
 /* Removes that link; 0 where there is none, or one to something else. */
 int name_unlink(const char *name, const char *device, struct error *err);
 
-/* The same in a folder of another path. */
-int name_link_in(const char *folder, const char *name, const char *device, struct error *err);
-int name_unlink_in(const char *folder, const char *name, const char *device, struct error *err);
+/* The same in a directory of another path. */
+int name_link_in(const char *directory, const char *name, const char *device, struct error *err);
+int name_unlink_in(const char *directory, const char *name, const char *device, struct error *err);
 
 /*
  * Puts name and backend (a scheme of at most 24 characters) on record as those of device,
  * for udev: before the device is started, and for as long as it is there, or else udev
  * would take its links away.
- * folder: NAME_RECORDS but in tests.  Returns 0, or what the system said with err filled.
+ * directory: NAME_RECORDS but in tests.  Returns 0, or what the system said with err filled.
  */
-int name_record(const char *folder, const char *device, const char *name, const char *backend,
+int name_record(const char *directory, const char *device, const char *name, const char *backend,
 		struct error *err);
 
 /* Removes that record; 0 where there is none. */
-int name_forget(const char *folder, const char *device, struct error *err);
+int name_forget(const char *directory, const char *device, struct error *err);
 
 /*
  * The name on record of device ("ublkb0", its path too).  Returns 0, or with err filled:
  * -ENOENT (there is none), -EINVAL (what is there is no name), or what the system said.
  */
-int name_lookup(const char *folder, const char *device, char name[NAME_MAX_LENGTH + 1],
+int name_lookup(const char *directory, const char *device, char name[NAME_MAX_LENGTH + 1],
 		struct error *err);
 
 #endif

@@ -21,7 +21,7 @@ extern const char *record_directory;
 int record_write(const struct export *export, struct error *err);
 void record_remove(const struct export *export);
 /*
- * Removes the file of the records' folder, if an earlier ublkd has died while it wrote
+ * Removes the file of the records' directory, if an earlier ublkd has died while it wrote
  * it, and tells whether that is so.
  */
 bool record_remove_unfinished(const char *file);

@@ -204,7 +204,7 @@ static int by_name(const void *a, const void *b)
 }
 
 /* The names of the files that declare an export, sorted; the caller frees them. */
-static int find_files(struct settings *settings, const char *folder, char ***names, unsigned *nr)
+static int find_files(struct settings *settings, const char *directory, char ***names, unsigned *nr)
 {
 	struct dirent *entry;
 	struct error err;
@@ -213,12 +213,12 @@ static int find_files(struct settings *settings, const char *folder, char ***nam
 
 	*names = NULL;
 	*nr = 0;
-	dir = opendir(folder);
+	dir = opendir(directory);
 	if (!dir && errno == ENOENT)
 		return 0;
 	if (!dir) {
 		error_set(&err, errno, "it cannot be read: %m");
-		return settings_add_error(settings, folder, 0, NULL, err.text);
+		return settings_add_error(settings, directory, 0, NULL, err.text);
 	}
 	while (!ret && (entry = readdir(dir))) {
 		char **more;
@@ -243,16 +243,16 @@ static int find_files(struct settings *settings, const char *folder, char ***nam
 	return ret;
 }
 
-static int load_exports(struct settings *settings, const char *folder)
+static int load_exports(struct settings *settings, const char *directory)
 {
 	char **names, path[PATH_MAX];
 	struct error err;
 	unsigned nr;
 	int ret;
 
-	ret = find_files(settings, folder, &names, &nr);
+	ret = find_files(settings, directory, &names, &nr);
 	for (unsigned i = 0; i < nr; i++) {
-		if (!ret && snprintf(path, sizeof(path), "%s/%s", folder, names[i]) < PATH_MAX) {
+		if (!ret && snprintf(path, sizeof(path), "%s/%s", directory, names[i]) < PATH_MAX) {
 			names[i][strlen(names[i]) - strlen(SETTINGS_SUFFIX)] = 0;
 			if (name_check(names[i], &err))
 				ret = settings_add_error(settings, path, 0, NULL, err.text);
@@ -265,10 +265,10 @@ static int load_exports(struct settings *settings, const char *folder)
 	return ret;
 }
 
-int settings_path_in(char path[PATH_MAX], const char *folder, const char *sub, struct error *err)
+int settings_path_in(char path[PATH_MAX], const char *directory, const char *sub, struct error *err)
 {
-	if (snprintf(path, PATH_MAX, "%s/%s", folder, sub) >= PATH_MAX)
-		return error_set(err, ENAMETOOLONG, "%s: the path is too long", folder);
+	if (snprintf(path, PATH_MAX, "%s/%s", directory, sub) >= PATH_MAX)
+		return error_set(err, ENAMETOOLONG, "%s: the path is too long", directory);
 	return 0;
 }
 
@@ -282,7 +282,7 @@ static int check_directory(struct settings *settings, const char *path, bool *us
 	return *usable ? 0 : settings_add_error(settings, path, 0, NULL, err.text);
 }
 
-int settings_load(const char *folder, struct settings *settings)
+int settings_load(const char *directory, struct settings *settings)
 {
 	char path[PATH_MAX];
 	struct error err;
@@ -290,14 +290,14 @@ int settings_load(const char *folder, struct settings *settings)
 	int ret;
 
 	settings_init(settings);
-	if (settings_path_in(path, folder, SETTINGS_EXPORTS_FOLDER, &err))
-		return settings_add_error(settings, folder, 0, NULL, err.text);
-	ret = check_directory(settings, folder, &usable);
+	if (settings_path_in(path, directory, SETTINGS_EXPORTS_DIRECTORY, &err))
+		return settings_add_error(settings, directory, 0, NULL, err.text);
+	ret = check_directory(settings, directory, &usable);
 	if (ret || !usable)
 		return ret;
-	settings_path_in(path, folder, SETTINGS_MAIN_FILE, &err);
+	settings_path_in(path, directory, SETTINGS_MAIN_FILE, &err);
 	ret = settings_load_file(settings, path, NULL);
-	settings_path_in(path, folder, SETTINGS_EXPORTS_FOLDER, &err);
+	settings_path_in(path, directory, SETTINGS_EXPORTS_DIRECTORY, &err);
 	if (!ret)
 		ret = check_directory(settings, path, &usable);
 	return ret || !usable ? ret : load_exports(settings, path);

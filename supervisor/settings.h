@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The configuration: FOLDER/ublkd.conf and FOLDER/exports.d/NAME.conf.
+ * The configuration: DIRECTORY/ublkd.conf and DIRECTORY/exports.d/NAME.conf.
  *
  * Both are one kind of file: lines KEY = VALUE under [SECTION]s, comments on lines
  * of their own.  ublkd.conf has [ublkd], whose keys are settings_options, and may
@@ -22,9 +22,9 @@
 
 struct error;
 
-#define SETTINGS_FOLDER   SYSCONFDIR "/ublkd"
-#define SETTINGS_FILE_MAX (1u << 20) /* bytes of a file */
-#define SETTINGS_LINE_MAX 8192u      /* bytes of a line */
+#define SETTINGS_DIRECTORY SYSCONFDIR "/ublkd"
+#define SETTINGS_FILE_MAX  (1u << 20) /* bytes of a file */
+#define SETTINGS_LINE_MAX  8192u      /* bytes of a line */
 
 /* The keys of [ublkd]. */
 extern const struct option_def settings_options[];
@@ -55,7 +55,7 @@ struct settings_export {
 	char *uri;
 	struct settings_pair *options;
 	unsigned nr_options;
-	char *file;    /* that declares it, with its folder */
+	char *file;    /* that declares it, with its directory */
 	unsigned line; /* of its section; 1 where it has none */
 	bool written;  /* by settings_write_export() */
 };
@@ -78,11 +78,11 @@ struct settings {
 };
 
 /*
- * Reads folder's files.  What is missing is no error.  A setting that is refused
+ * Reads directory's files.  What is missing is no error.  A setting that is refused
  * keeps its default, and of two exports of one name the first one stands.  Returns
  * 0, however many errors were found, or -ENOMEM; settings_close() is due in any case.
  */
-int settings_load(const char *folder, struct settings *settings);
+int settings_load(const char *directory, struct settings *settings);
 void settings_close(struct settings *settings);
 
 /*
@@ -98,19 +98,19 @@ int settings_parse(struct settings *settings, const char *file, const char *name
 const struct settings_export *settings_find(const struct settings *settings, const char *name);
 
 /*
- * Declares an export in folder/exports.d/NAME.conf, for every start to come; the
+ * Declares an export in directory/exports.d/NAME.conf, for every start to come; the
  * file is there as a whole, and on disk, or not at all.  What is there already and
  * says the same stays; what this function wrote is written anew.  Returns 0, or with
  * err filled: -EINVAL (name, URI or options are refused, or cannot be written in such
  * a file), -EEXIST (somebody else's file declares it otherwise), or what the system
  * said.
  */
-int settings_write_export(const char *folder, const char *name, const char *uri,
+int settings_write_export(const char *directory, const char *name, const char *uri,
 			  const struct settings_pair *options, unsigned nr_options,
 			  struct error *err);
 
 /* Whether that would succeed now, by writing as much and removing it again. */
-int settings_check_export(const char *folder, const char *name, const char *uri,
+int settings_check_export(const char *directory, const char *name, const char *uri,
 			  const struct settings_pair *options, unsigned nr_options,
 			  struct error *err);
 
@@ -118,6 +118,6 @@ int settings_check_export(const char *folder, const char *name, const char *uri,
  * Removes what settings_write_export() wrote; 0 where there is none.  Returns 0, or with
  * err filled: -EEXIST (the file is somebody else's), or what the system said.
  */
-int settings_remove_export(const char *folder, const char *name, struct error *err);
+int settings_remove_export(const char *directory, const char *name, struct error *err);
 
 #endif

@@ -114,7 +114,7 @@ static void end_ublkd(struct settings_reader *r)
 	}
 }
 
-/* ublkd's own folder is no place that anybody means. */
+/* ublkd's own directory is no place that anybody means. */
 static int check_path(const char *what, const char *path, struct error *err)
 {
 	if (*path != '/')

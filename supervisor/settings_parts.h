@@ -13,10 +13,10 @@ struct settings;
 struct settings_pair;
 struct error;
 
-#define SETTINGS_MAIN_FILE      "ublkd.conf"
-#define SETTINGS_EXPORTS_FOLDER "exports.d"
-#define SETTINGS_SUFFIX         ".conf"
-#define SETTINGS_MARK           "# Written by ublkd" /* how a file of ours begins */
+#define SETTINGS_MAIN_FILE         "ublkd.conf"
+#define SETTINGS_EXPORTS_DIRECTORY "exports.d"
+#define SETTINGS_SUFFIX            ".conf"
+#define SETTINGS_MARK              "# Written by ublkd" /* how a file of ours begins */
 
 /* Room for one more of an array of n, which only this function has grown; or NULL. */
 void *settings_grow(void *array, unsigned n, size_t size);
@@ -27,8 +27,9 @@ int settings_add_error(struct settings *settings, const char *file, unsigned lin
 
 void settings_free_pairs(struct settings_pair *pairs, unsigned n);
 
-/* folder/sub.  Returns 0, or -ENAMETOOLONG with err filled. */
-int settings_path_in(char path[PATH_MAX], const char *folder, const char *sub, struct error *err);
+/* directory/sub.  Returns 0, or -ENAMETOOLONG with err filled. */
+int settings_path_in(char path[PATH_MAX], const char *directory, const char *sub,
+		     struct error *err);
 
 /*
  * A whole file; the caller frees *text.  Returns 0, or -errno with err filled: -ENOENT

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 /* There are no secrets in it, and check-config is for all. */
-#define FOLDER_MODE 0755
+#define DIRECTORY_MODE 0755
 
 static bool says(const struct settings_export *e, const char *uri,
 		 const struct settings_pair *options, unsigned nr_options)
@@ -120,14 +120,14 @@ static int look_at_file(const char *path, const char *name, const char *uri,
 }
 
 /* -EEXIST where ublkd.conf has an export of that name; 1: just the one that is meant. */
-static int look_at_main_file(const char *folder, const char *name, const char *uri,
+static int look_at_main_file(const char *directory, const char *name, const char *uri,
 			     const struct settings_pair *options, unsigned nr_options,
 			     struct error *err)
 {
 	const struct settings_export *found;
 	char path[PATH_MAX];
 	struct settings settings;
-	int ret = settings_path_in(path, folder, SETTINGS_MAIN_FILE, err);
+	int ret = settings_path_in(path, directory, SETTINGS_MAIN_FILE, err);
 
 	if (ret)
 		return ret;
@@ -162,15 +162,15 @@ static int write_all(int fd, const char *text, size_t size)
 }
 
 /* check_only: nothing is replaced, and what was written to see that it can be goes again. */
-static int replace_file(const char *folder, const char *name, bool there, const char *text,
+static int replace_file(const char *directory, const char *name, bool there, const char *text,
 			size_t size, bool check_only, struct error *err)
 {
 	char path[PATH_MAX + 80], temporary[PATH_MAX + 80];
 	int fd, ret;
 
-	snprintf(path, sizeof(path), "%s/%s" SETTINGS_SUFFIX, folder, name);
+	snprintf(path, sizeof(path), "%s/%s" SETTINGS_SUFFIX, directory, name);
 	/* No export's file begins with a dot, so that it is never read. */
-	snprintf(temporary, sizeof(temporary), "%s/.%s" SETTINGS_SUFFIX, folder, name);
+	snprintf(temporary, sizeof(temporary), "%s/.%s" SETTINGS_SUFFIX, directory, name);
 	unlink(temporary);
 	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0)
@@ -190,7 +190,7 @@ static int replace_file(const char *folder, const char *name, bool there, const 
 		ret = -errno;
 		goto fail;
 	}
-	return directory_sync(folder, err);
+	return directory_sync(directory, err);
 
 fail:
 	unlink(temporary);
@@ -198,31 +198,31 @@ fail:
 }
 
 /* Returns 0, also where the export is declared so already, or -errno with err filled. */
-static int write_text(const char *folder, const char *name, const char *uri,
+static int write_text(const char *directory, const char *name, const char *uri,
 		      const struct settings_pair *options, unsigned nr_options, const char *text,
 		      size_t size, bool check_only, struct error *err)
 {
 	char exports[PATH_MAX], path[PATH_MAX + 80];
 	bool there;
-	int ret = settings_path_in(exports, folder, SETTINGS_EXPORTS_FOLDER, err);
+	int ret = settings_path_in(exports, directory, SETTINGS_EXPORTS_DIRECTORY, err);
 
 	if (ret)
 		return ret;
 	snprintf(path, sizeof(path), "%s/%s" SETTINGS_SUFFIX, exports, name);
-	ret = look_at_main_file(folder, name, uri, options, nr_options, err);
+	ret = look_at_main_file(directory, name, uri, options, nr_options, err);
 	if (ret)
 		return ret == 1 ? 0 : ret;
 	ret = look_at_file(path, name, uri, options, nr_options, &there, err);
 	if (ret)
 		return ret == 1 ? 0 : ret;
-	ret = directory_make(folder, FOLDER_MODE, err);
+	ret = directory_make(directory, DIRECTORY_MODE, err);
 	if (ret)
 		return ret;
-	ret = directory_make(exports, FOLDER_MODE, err);
+	ret = directory_make(exports, DIRECTORY_MODE, err);
 	return ret ? ret : replace_file(exports, name, there, text, size, check_only, err);
 }
 
-static int write_export(const char *folder, const char *name, const char *uri,
+static int write_export(const char *directory, const char *name, const char *uri,
 			const struct settings_pair *options, unsigned nr_options, bool check_only,
 			struct error *err)
 {
@@ -235,33 +235,33 @@ static int write_export(const char *folder, const char *name, const char *uri,
 	ret = make_text(name, uri, options, nr_options, &text, &size, err);
 	if (ret)
 		return ret;
-	ret = write_text(folder, name, uri, options, nr_options, text, size, check_only, err);
+	ret = write_text(directory, name, uri, options, nr_options, text, size, check_only, err);
 	free(text);
 	return ret;
 }
 
-int settings_write_export(const char *folder, const char *name, const char *uri,
+int settings_write_export(const char *directory, const char *name, const char *uri,
 			  const struct settings_pair *options, unsigned nr_options,
 			  struct error *err)
 {
-	return write_export(folder, name, uri, options, nr_options, false, err);
+	return write_export(directory, name, uri, options, nr_options, false, err);
 }
 
-int settings_check_export(const char *folder, const char *name, const char *uri,
+int settings_check_export(const char *directory, const char *name, const char *uri,
 			  const struct settings_pair *options, unsigned nr_options,
 			  struct error *err)
 {
-	return write_export(folder, name, uri, options, nr_options, true, err);
+	return write_export(directory, name, uri, options, nr_options, true, err);
 }
 
-int settings_remove_export(const char *folder, const char *name, struct error *err)
+int settings_remove_export(const char *directory, const char *name, struct error *err)
 {
 	char exports[PATH_MAX], path[PATH_MAX + 80];
 	bool there;
 	int ret = name_check(name, err);
 
 	if (!ret)
-		ret = settings_path_in(exports, folder, SETTINGS_EXPORTS_FOLDER, err);
+		ret = settings_path_in(exports, directory, SETTINGS_EXPORTS_DIRECTORY, err);
 	if (ret)
 		return ret;
 	snprintf(path, sizeof(path), "%s/%s" SETTINGS_SUFFIX, exports, name);

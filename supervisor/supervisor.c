@@ -45,7 +45,7 @@ static struct stored {
 
 struct export *supervisor_find(const char *name)
 {
-	static const char prefix[] = NAME_FOLDER "/";
+	static const char prefix[] = NAME_DIRECTORY "/";
 	char device[32];
 
 	if (!strncmp(name, prefix, sizeof(prefix) - 1))

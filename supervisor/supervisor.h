@@ -13,7 +13,7 @@
 
 /* Where things are; set once. */
 struct supervisor_paths {
-	const char *settings; /* the folder of ublkd.conf */
+	const char *settings; /* the directory of ublkd.conf */
 	const char *state;    /* /run/ublkd */
 };
 extern struct supervisor_paths supervisor_paths;

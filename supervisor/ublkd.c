@@ -53,10 +53,10 @@ enum {
 };
 
 static const struct option_def options[] = {
-	{ "config", OPTION_PATH, NULL, SETTINGS_FOLDER, 0, 0,
-	  "folder of ublkd.conf and of exports.d/NAME.conf" },
+	{ "config", OPTION_PATH, NULL, SETTINGS_DIRECTORY, 0, 0,
+	  "directory of ublkd.conf and of exports.d/NAME.conf" },
 	{ "state", OPTION_PATH, NULL, "/run/ublkd", 0, 0,
-	  "folder for what must outlive ublkd, and not the machine" },
+	  "directory for what must outlive ublkd, and not the machine" },
 	{ "worker", OPTION_PATH, NULL, LIBEXECDIR "/ublkd-worker", 0, 0,
 	  "the program that serves an export" },
 	{ "verbose", OPTION_FLAG, NULL, "off", 0, 0, "tell more, on stderr" },
@@ -174,7 +174,7 @@ static int make_state(struct error *err)
 	int ret;
 
 	directories[2] = record_directory = path_in_state("exports");
-	directories[3] = worker_setup.folder = path_in_state("workers");
+	directories[3] = worker_setup.directory = path_in_state("workers");
 	worker_setup.program = values[WORKER].text;
 	worker_setup.starter = path_in_state("worker");
 	for (unsigned i = 0; i < 4; i++) {

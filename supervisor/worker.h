@@ -24,9 +24,9 @@ struct worker;
 
 /* Parameters of all workers; set once, before the first. */
 struct worker_setup {
-	const char *program; /* ublkd-worker */
-	const char *starter; /* a socket of the service manager's: who connects has one started */
-	const char *folder;  /* of their sockets */
+	const char *program;   /* ublkd-worker */
+	const char *starter;   /* a socket of the service manager's: who connects has one started */
+	const char *directory; /* of their sockets */
 	uid_t uid;
 	gid_t gid;
 };

@@ -22,12 +22,12 @@ static int path_of(const char *name, enum worker_socket which, struct sockaddr_u
 
 	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
 	length = snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s%s",
-			  worker_setup.folder, name, suffixes[which]);
+			  worker_setup.directory, name, suffixes[which]);
 	if (length < (int)sizeof(address->sun_path))
 		return 0;
 	return error_set(err, ENAMETOOLONG,
 			 "%s: too long for a socket's path: choose a shorter one",
-			 worker_setup.folder);
+			 worker_setup.directory);
 }
 
 int worker_socket_bind(const char *name, struct error *err)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sockets at which the workers of an export listen, by their names in the folder
+ * The sockets at which the workers of an export listen, by their names in the directory
  * of workers' sockets: a new one has a name of its own until it is about to serve.
  * The worker that serves keeps its name until then, so that the next ublkd finds it
  * and no other.

@@ -39,7 +39,7 @@ static void print_text(const struct settings *settings)
 
 static int check_config_main(const struct verb *verb, int argc, char **argv)
 {
-	const char *folder = SETTINGS_FOLDER;
+	const char *directory = SETTINGS_DIRECTORY;
 	struct settings settings;
 	struct error err;
 	struct stat st;
@@ -50,13 +50,13 @@ static int check_config_main(const struct verb *verb, int argc, char **argv)
 	if (status)
 		return status;
 	if (operand < argc) {
-		folder = argv[operand];
-		if (stat(folder, &st) || !S_ISDIR(st.st_mode)) {
-			error_set(&err, ENOTDIR, "%s is no folder", folder);
+		directory = argv[operand];
+		if (stat(directory, &st) || !S_ISDIR(st.st_mode)) {
+			error_set(&err, ENOTDIR, "%s is no directory", directory);
 			return cli_fail(EXIT_FAILED, &err);
 		}
 	}
-	if (settings_load(folder, &settings)) {
+	if (settings_load(directory, &settings)) {
 		error_set(&err, ENOMEM, "no memory");
 		status = cli_fail(EXIT_FAILED, &err);
 	} else if (json) {
@@ -72,7 +72,7 @@ static int check_config_main(const struct verb *verb, int argc, char **argv)
 
 const struct verb verb_check_config = {
 	.name = "check-config",
-	.arguments = "[--json] [FOLDER]",
+	.arguments = "[--json] [DIRECTORY]",
 	.summary = "say what is wrong with ublkd's configuration",
 	.main = check_config_main,
 };

@@ -27,11 +27,11 @@ struct export_wish {
 	struct cli_uri uri;
 	bool json, persist;
 	const char *socket;
-	char *folder;    /* where a relative path begins */
+	char *directory; /* where a relative path begins */
 	json_t *options; /* by name, as ublkd wants them */
 };
 
-/* ---- paths: ublkd has another folder than we ---- */
+/* ---- paths: ublkd has another directory than we ---- */
 
 static char *make_absolute(const struct export_wish *wish, const char *path)
 {
@@ -39,21 +39,22 @@ static char *make_absolute(const struct export_wish *wish, const char *path)
 
 	if (*path == '/')
 		return strdup(path);
-	return asprintf(&absolute, "%s/%s", strcmp(wish->folder, "/") ? wish->folder : "", path) < 0
+	return asprintf(&absolute, "%s/%s", strcmp(wish->directory, "/") ? wish->directory : "",
+			path) < 0
 		       ? NULL
 		       : absolute;
 }
 
-/* The folder as a URI has it, with a '/' behind. */
-static size_t write_folder(const char *folder, char *out)
+/* The directory as a URI has it, with a '/' behind. */
+static size_t write_directory(const char *directory, char *out)
 {
 	size_t n = 0;
 
-	for (; *folder; folder++) {
-		if (isalnum((unsigned char)*folder) || strchr("/-._~", *folder))
-			out[n++] = *folder;
+	for (; *directory; directory++) {
+		if (isalnum((unsigned char)*directory) || strchr("/-._~", *directory))
+			out[n++] = *directory;
 		else
-			n += (size_t)sprintf(out + n, "%%%02X", (unsigned char)*folder);
+			n += (size_t)sprintf(out + n, "%%%02X", (unsigned char)*directory);
 	}
 	if (!n || out[n - 1] != '/')
 		out[n++] = '/';
@@ -72,12 +73,12 @@ static char *make_socket_absolute(const struct export_wish *wish, const char *ur
 	path += strlen("socket=");
 	if (*path == '/' || !strncasecmp(path, "%2f", 3))
 		return strdup(uri);
-	absolute = malloc(strlen(uri) + 3 * strlen(wish->folder) + 2);
+	absolute = malloc(strlen(uri) + 3 * strlen(wish->directory) + 2);
 	if (!absolute)
 		return NULL;
 	n = (size_t)(path - uri);
 	memcpy(absolute, uri, n);
-	n += write_folder(wish->folder, absolute + n);
+	n += write_directory(wish->directory, absolute + n);
 	strcpy(absolute + n, path);
 	return absolute;
 }
@@ -239,13 +240,13 @@ static int ask(const struct export_wish *wish, const char *name)
 
 static int export_main(const struct verb *verb, int argc, char **argv)
 {
-	struct export_wish wish = { .options = json_object(), .folder = getcwd(NULL, 0) };
+	struct export_wish wish = { .options = json_object(), .directory = getcwd(NULL, 0) };
 	char *name = NULL;
 	struct error err;
 	int status;
 
-	if (!wish.folder) {
-		error_set(&err, errno, "the folder that this runs in: %s", strerror(errno));
+	if (!wish.directory) {
+		error_set(&err, errno, "the directory that this runs in: %s", strerror(errno));
 		status = cli_fail(EXIT_FAILED, &err);
 	} else if (parse_arguments(&wish, verb, argc, argv, &name, &err)) {
 		status = cli_fail(EXIT_USAGE, &err);
@@ -255,7 +256,7 @@ static int export_main(const struct verb *verb, int argc, char **argv)
 	if (wish.uri.is_open)
 		spec_close(&wish.uri.spec);
 	json_decref(wish.options);
-	free(wish.folder);
+	free(wish.directory);
 	return status;
 }
 

@@ -65,9 +65,9 @@ static void collect(void *context, enum backend_need need, const char *path)
 		c->needs.opens = true;
 		keep_path(c, &c->needs.files, &c->needs.nr_files, path);
 		break;
-	case NEED_FOLDER:
+	case NEED_DIRECTORY:
 		c->needs.opens = true;
-		keep_path(c, &c->needs.folders, &c->needs.nr_folders, path);
+		keep_path(c, &c->needs.directories, &c->needs.nr_directories, path);
 		break;
 	default:
 		break; /* the host does it */
@@ -78,10 +78,10 @@ static void free_needs(struct sandbox_needs *needs)
 {
 	for (unsigned i = 0; i < needs->nr_files; i++)
 		free(needs->files[i]);
-	for (unsigned i = 0; i < needs->nr_folders; i++)
-		free(needs->folders[i]);
+	for (unsigned i = 0; i < needs->nr_directories; i++)
+		free(needs->directories[i]);
 	free(needs->files);
-	free(needs->folders);
+	free(needs->directories);
 }
 
 /*

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The sandbox of a worker, for the rest of its life: a user without rights, a
- * root folder with nothing in it but what its backend needs, and the system calls
+ * root directory with nothing in it but what its backend needs, and the system calls
  * that it makes.
  *
  *   sandbox.c        the order of it; users and capabilities
- *   sandbox_root.c   the root folder
+ *   sandbox_root.c   the root directory
  *   sandbox_calls.c  the system calls
  */
 #ifndef UBLKD_SANDBOX_H

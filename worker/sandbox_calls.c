@@ -86,7 +86,7 @@ static const char *const sometimes[] = { "mmap",      "mmap2",  "mprotect",
 
 /* Where the backend opens files by itself, for reading; else there are none. */
 static const char *const opening[] = { "open", "openat" };
-static const char *const reading_folders[] = { "getdents64" };
+static const char *const reading_directories[] = { "getdents64" };
 
 static const char *const networking[] = { "socket", "connect", "bind" };
 
@@ -191,7 +191,7 @@ static void opening_rules(struct rules *r, bool opens)
 	if (opens) {
 		allow_masked(r, "open", 1, writes, O_RDONLY);
 		allow_masked(r, "openat", 2, writes, O_RDONLY);
-		add_list(r, reading_folders);
+		add_list(r, reading_directories);
 		return;
 	}
 	for
@@ -248,7 +248,7 @@ static int name_calls(const struct sandbox_needs *needs, struct error *err)
 	add_list(&r, sometimes);
 	add_list(&r, opening);
 	if (needs->opens)
-		add_list(&r, reading_folders);
+		add_list(&r, reading_directories);
 	if (needs->network)
 		add_list(&r, networking);
 	for

@@ -14,13 +14,13 @@ struct sandbox;
 /* The backend's needs, as its needs() told.  Owner: sandbox_enter(). */
 struct sandbox_needs {
 	bool network, names, authorities;
-	bool opens;              /* it opens files by itself */
-	char **files, **folders; /* paths, as the backend has them */
-	unsigned nr_files, nr_folders;
+	bool opens;                  /* it opens files by itself */
+	char **files, **directories; /* paths, as the backend has them */
+	unsigned nr_files, nr_directories;
 };
 
 /*
- * Makes the root folder and moves the process there; copies are opened with the rights
+ * Makes the root directory and moves the process there; copies are opened with the rights
  * of the export's owner, and belong to the sandbox's user.  As root.  Returns 0, or -errno with err filled.
  */
 int sandbox_change_root(const struct sandbox_needs *needs, const struct sandbox *sandbox,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The root folder of a worker: a small file system in memory, read-only once it is
+ * The root directory of a worker: a small file system in memory, read-only once it is
  * complete, in a mount namespace of its own.  No mount of the host's is left in it,
- * but three devices, and folders of /etc and /run that its resolver reads: a file
+ * but three devices, and directories of /etc and /run that its resolver reads: a file
  * system on a device that this worker, or another, serves can be unmounted, and the
  * worker never waits for one.
  *
@@ -45,10 +45,10 @@ struct root {
 	size_t bytes;
 };
 
-/* ---- folders and what is bound ---- */
+/* ---- directories and what is bound ---- */
 
-/* Makes the folders above path, in `in`. */
-static int make_folders(const char *in, const char *path)
+/* Makes the directories above path, in `in`. */
+static int make_directories(const char *in, const char *path)
 {
 	char whole[PATH_MAX];
 	size_t start = strlen(in);
@@ -75,7 +75,7 @@ static int bind(const char *from, const char *to)
 }
 
 /* Where it is not there, or a file, it is left out. */
-static int bind_folder(const char *path, struct error *err)
+static int bind_directory(const char *path, struct error *err)
 {
 	char to[PATH_MAX];
 	struct stat st;
@@ -84,7 +84,7 @@ static int bind_folder(const char *path, struct error *err)
 	if (lstat(path, &st) || !S_ISDIR(st.st_mode))
 		return 0;
 	snprintf(to, sizeof(to), BUILD "%s/", path);
-	ret = make_folders("", to);
+	ret = make_directories("", to);
 	if (!ret)
 		ret = bind(path, to);
 	return ret ? error_set(err, ret, "%s: cannot be shown to the worker: %s", path,
@@ -92,7 +92,7 @@ static int bind_folder(const char *path, struct error *err)
 		   : 0;
 }
 
-/* A file of a folder that is bound, where it is a mount itself, as in containers. */
+/* A file of a directory that is bound, where it is a mount itself, as in containers. */
 static int bind_mounted_file(const char *path, struct error *err)
 {
 	char to[PATH_MAX];
@@ -115,26 +115,26 @@ static int bind_mounted_file(const char *path, struct error *err)
  */
 static int show_names(struct error *err)
 {
-	static const char *const folders[] = { "/etc",
-					       "/run/systemd/resolve",
-					       "/run/NetworkManager",
-					       "/run/resolvconf",
-					       "/run/avahi-daemon",
-					       "/run/nscd" };
+	static const char *const directories[] = { "/etc",
+						   "/run/systemd/resolve",
+						   "/run/NetworkManager",
+						   "/run/resolvconf",
+						   "/run/avahi-daemon",
+						   "/run/nscd" };
 	static const char *const files[] = { "/etc/resolv.conf", "/etc/hosts",
 					     "/etc/nsswitch.conf" };
 	char real[PATH_MAX], *slash;
 	int ret = 0;
 
-	for (unsigned i = 0; !ret && i < sizeof(folders) / sizeof(*folders); i++)
-		ret = bind_folder(folders[i], err);
+	for (unsigned i = 0; !ret && i < sizeof(directories) / sizeof(*directories); i++)
+		ret = bind_directory(directories[i], err);
 	for (unsigned i = 0; !ret && i < sizeof(files) / sizeof(*files); i++)
 		ret = bind_mounted_file(files[i], err);
 	/* Somebody's own place for it, as in WSL. */
 	if (!ret && realpath(files[0], real) && strncmp(real, "/etc/", 5) != 0 &&
 	    strncmp(real, "/run/", 5) != 0 && (slash = strrchr(real, '/')) != real) {
 		*slash = 0;
-		ret = bind_folder(real, err);
+		ret = bind_directory(real, err);
 	}
 	/* Links of an older time lead through it. */
 	if (!ret && !mkdir(BUILD "/var", 0755) && symlink("/run", BUILD "/var/run"))
@@ -145,13 +145,13 @@ static int show_names(struct error *err)
 /* Files of the system that the TLS library reads. */
 static int show_authorities(struct error *err)
 {
-	static const char *const folders[] = { "/etc/ssl", "/etc/pki", "/etc/gnutls",
-					       "/usr/share/ca-certificates",
-					       "/usr/local/share/ca-certificates" };
+	static const char *const directories[] = { "/etc/ssl", "/etc/pki", "/etc/gnutls",
+						   "/usr/share/ca-certificates",
+						   "/usr/local/share/ca-certificates" };
 	int ret = 0;
 
-	for (unsigned i = 0; !ret && i < sizeof(folders) / sizeof(*folders); i++)
-		ret = bind_folder(folders[i], err);
+	for (unsigned i = 0; !ret && i < sizeof(directories) / sizeof(*directories); i++)
+		ret = bind_directory(directories[i], err);
 	return ret;
 }
 
@@ -181,7 +181,7 @@ static int too_much(const char *path, struct error *err)
 {
 	return error_set(
 		err, EFBIG,
-		"%s: it is more than %u files or %u MiB to give to a worker: give a folder "
+		"%s: it is more than %u files or %u MiB to give to a worker: give a directory "
 		"with nothing else in it",
 		path, COPIES_MAX, BYTES_MAX >> 20);
 }
@@ -248,18 +248,18 @@ close:
 	return ret;
 }
 
-static int copy_folder(struct root *root, const char *path, struct error *err)
+static int copy_directory(struct root *root, const char *path, struct error *err)
 {
 	int fd = open_as_owner(root, path, O_RDONLY | O_DIRECTORY), ret = 0;
-	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	char *file;
 
-	if (!folder && fd >= 0)
+	if (!directory && fd >= 0)
 		close(fd);
-	if (!folder)
+	if (!directory)
 		return 0;
-	while (!ret && (entry = readdir(folder))) {
+	while (!ret && (entry = readdir(directory))) {
 		if (asprintf(&file, "%s/%s", path, entry->d_name) < 0) {
 			ret = error_set(err, ENOMEM, "no memory");
 			break;
@@ -267,14 +267,14 @@ static int copy_folder(struct root *root, const char *path, struct error *err)
 		ret = copy_file(root, file, err);
 		free(file);
 	}
-	closedir(folder);
+	closedir(directory);
 	return ret;
 }
 
-/* To its place, in the finished root.  In a folder that is bound it hides what is there. */
+/* To its place, in the finished root.  In a directory that is bound it hides what is there. */
 static int place_copy(const char *stage, const char *target)
 {
-	int ret = make_folders("", target);
+	int ret = make_directories("", target);
 
 	if (!ret && !rename(stage, target))
 		return 0;
@@ -373,7 +373,7 @@ static int become_root(struct error *err)
 		ret = -errno;
 	return ret ? error_set(
 			     err, ret,
-			     "the root folder cannot be exchanged for a worker's (%s): a chroot's "
+			     "the root directory cannot be exchanged for a worker's (%s): a chroot's "
 			     "cannot, a mount namespace's can",
 			     strerror(-ret))
 		   : 0;
@@ -401,8 +401,8 @@ static int fill(struct root *root, const struct sandbox_needs *needs, struct err
 
 	for (unsigned i = 0; !ret && i < needs->nr_files; i++)
 		ret = copy_file(root, needs->files[i], err);
-	for (unsigned i = 0; !ret && i < needs->nr_folders; i++)
-		ret = copy_folder(root, needs->folders[i], err);
+	for (unsigned i = 0; !ret && i < needs->nr_directories; i++)
+		ret = copy_directory(root, needs->directories[i], err);
 	if (!ret && needs->names)
 		ret = show_names(err);
 	/* All of /etc is there with the names. */
@@ -427,7 +427,7 @@ int sandbox_change_root(const struct sandbox_needs *needs, const struct sandbox 
 	/* Where nothing has stayed in it. */
 	rmdir(STAGE);
 	if (!ret && mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL))
-		ret = error_set(err, errno, "the worker's root folder, read-only: %s",
+		ret = error_set(err, errno, "the worker's root directory, read-only: %s",
 				strerror(errno));
 	for (unsigned i = 0; i < root.nr_copies; i++)
 		free(root.targets[i]);

@@ -52,7 +52,7 @@ const struct option_def nbd_options[] = {
 	{ "tls", OPTION_CHOICE, "off|on|require", "off", 0, 0,
 	  "TLS; on: where the server has it; nbds in the URI means require" },
 	{ "tls-certificates", OPTION_PATH, NULL, NULL, 0, 0,
-	  "folder with ca-cert.pem, client-cert.pem and client-key.pem" },
+	  "directory with ca-cert.pem, client-cert.pem and client-key.pem" },
 	{ "tls-psk-file", OPTION_PATH, NULL, NULL, 0, 0, "file with pre-shared keys" },
 	{ "tls-username", OPTION_TEXT, NULL, NULL, 0, 0, "whose pre-shared key it is" },
 	{ "tls-verify", OPTION_FLAG, NULL, "on", 0, 0, "check the server's certificate" },

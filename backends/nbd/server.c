@@ -160,8 +160,8 @@ int nbd_server_check(const struct instance *instance, struct error *err)
 	return ret;
 }
 
-/* The folders where libnbd looks where none is given (its lib/crypto.c). */
-static void need_default_folders(backend_need_callback *need, void *context)
+/* The directories where libnbd looks where none is given (its lib/crypto.c). */
+static void need_default_directories(backend_need_callback *need, void *context)
 {
 	static const char *const below_home[] = { ".pki/libnbd", ".config/pki/libnbd" };
 	const char *home = getenv("HOME");
@@ -170,10 +170,10 @@ static void need_default_folders(backend_need_callback *need, void *context)
 	for (unsigned i = 0; home && i < sizeof(below_home) / sizeof(*below_home); i++) {
 		if (asprintf(&path, "%s/%s", home, below_home[i]) < 0)
 			continue;
-		need(context, NEED_FOLDER, path);
+		need(context, NEED_DIRECTORY, path);
 		free(path);
 	}
-	need(context, NEED_FOLDER, "/etc/pki/libnbd");
+	need(context, NEED_DIRECTORY, "/etc/pki/libnbd");
 }
 
 static void tls_needs(const struct instance *instance, const struct nbd_uri *uri,
@@ -184,9 +184,9 @@ static void tls_needs(const struct instance *instance, const struct nbd_uri *uri
 		return;
 	}
 	if (certificates(instance, uri))
-		need(context, NEED_FOLDER, certificates(instance, uri));
+		need(context, NEED_DIRECTORY, certificates(instance, uri));
 	else
-		need_default_folders(need, context);
+		need_default_directories(need, context);
 	/* libnbd falls back to these where the directory has none. */
 	need(context, NEED_AUTHORITIES, NULL);
 }
@@ -313,10 +313,10 @@ int nbd_server_set_uri(struct nbd_handle *h, const struct nbd_uri *uri)
 }
 
 void nbd_server_tls_files(const struct instance *instance, const struct nbd_uri *uri,
-			  const char **keys, const char **folder)
+			  const char **keys, const char **directory)
 {
 	*keys = uses_tls(instance) ? psk_file(instance, uri) : NULL;
-	*folder = uses_tls(instance) && !*keys ? certificates(instance, uri) : NULL;
+	*directory = uses_tls(instance) && !*keys ? certificates(instance, uri) : NULL;
 }
 
 bool nbd_server_checks_name(const struct instance *instance, const struct nbd_uri *uri)

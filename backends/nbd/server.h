@@ -50,7 +50,7 @@ bool nbd_server_checks_name(const struct instance *instance, const struct nbd_ur
 
 /* The files that TLS will use; NULL: none, or not of that kind. */
 void nbd_server_tls_files(const struct instance *instance, const struct nbd_uri *uri,
-			  const char **keys, const char **folder);
+			  const char **keys, const char **directory);
 
 /*
  * Runs the handle until `done` is true of it, for timeout_ms at the most.  Returns

@@ -23,7 +23,7 @@ struct nbd_uri {
 	const char *user;             /* NULL: none */
 	const char *name;             /* of the export; "": the server's default */
 	const char *socket;           /* NULL: none, as are the next */
-	const char *tls_certificates; /* a folder */
+	const char *tls_certificates; /* a directory */
 	const char *tls_psk_file;
 	const char *tls_hostname;
 	const char *tls_verify_peer; /* a word for yes or no */

@@ -3,7 +3,7 @@
  * Counters that a worker may have filled with anything: a libFuzzer target.
  *
  *   fuzz-counters [LIBFUZZER-OPTIONS] CORPUS...
- *   fuzz-counters --seeds=FOLDER       writes inputs to begin with, and ends
+ *   fuzz-counters --seeds=DIRECTORY       writes inputs to begin with, and ends
  *
  * An input's first byte says how the memory is: of which size, sealed or not, and whether
  * its header is one of ours; the second how many queues the device has.  The others are
@@ -143,7 +143,7 @@ static void write_seeds(const char *where)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	const char *seeds = seeds_folder(*argc, *argv);
+	const char *seeds = seeds_directory(*argc, *argv);
 	struct error err;
 
 	if (seeds) {

@@ -4,7 +4,7 @@
  * other one sends: a libFuzzer target.
  *
  *   fuzz-link [LIBFUZZER-OPTIONS] CORPUS...
- *   fuzz-link --seeds=FOLDER       writes inputs to begin with, and ends
+ *   fuzz-link --seeds=DIRECTORY       writes inputs to begin with, and ends
  *
  * The first byte of an input says which side is tried (enum side).  Steps follow: a
  * byte (enum act), a byte that says how long the message is, and the message.
@@ -205,7 +205,7 @@ enum act {
 #define FDS_MANY (LINK_FDS + 3)
 #define CALL_MS  5000u /* never reached: each script ends with an answer */
 
-static char folder[] = "/tmp/fuzz-link-XXXXXX";
+static char directory[] = "/tmp/fuzz-link-XXXXXX";
 static int null_fd;
 
 static int memory_of(size_t size)
@@ -670,23 +670,23 @@ static void clean(void)
 	if (child > 0)
 		kill(child, SIGKILL);
 	worker_socket_remove("a");
-	rmdir(folder);
+	rmdir(directory);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	static struct spec spec;
-	const char *where = seeds_folder(*argc, *argv);
+	const char *where = seeds_directory(*argc, *argv);
 	struct error err = { 0 };
 
 	if (where) {
 		write_seeds(where);
 		exit(0);
 	}
-	if (!mkdtemp(folder))
-		broken("no folder for the socket");
+	if (!mkdtemp(directory))
+		broken("no directory for the socket");
 	atexit(clean);
-	worker_setup = (struct worker_setup){ .program = "/nonexistent", .folder = folder };
+	worker_setup = (struct worker_setup){ .program = "/nonexistent", .directory = directory };
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null_fd < 0 || spec_open(&spec, "file:/a/file", &err))
 		broken("no export");

@@ -3,7 +3,7 @@
  * A server's list of exports, as `ublkctl nbd-list` asks for it: a libFuzzer target.
  *
  *   fuzz-list [LIBFUZZER-OPTIONS] CORPUS...
- *   fuzz-list --seeds=FOLDER       writes inputs to begin with, and ends
+ *   fuzz-list --seeds=DIRECTORY       writes inputs to begin with, and ends
  *
  * An input is what the server sends, whatever it is asked, until it closes the
  * connection: so nothing waits, and an input needs no time-out.  Each part of the
@@ -266,7 +266,7 @@ static void write_seeds(const char *where)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	const char *seeds = seeds_folder(*argc, *argv);
+	const char *seeds = seeds_directory(*argc, *argv);
 
 	if (seeds) {
 		write_seeds(seeds);

@@ -3,7 +3,7 @@
  * The nbd backend against any server: a libFuzzer target.
  *
  *   fuzz-nbd [LIBFUZZER-OPTIONS] CORPUS...
- *   fuzz-nbd --seeds=FOLDER       writes inputs to begin with, and ends
+ *   fuzz-nbd --seeds=DIRECTORY       writes inputs to begin with, and ends
  *
  * An input is a head of four bytes, which says how the export is opened and what
  * is asked of it, and a script for the server (nbd-script.h).
@@ -460,7 +460,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 /* ---- inputs to begin with ---- */
 
 /* Each act, at places from the first message to the fiftieth, in each kind of export. */
-static void write_seeds(const char *folder)
+static void write_seeds(const char *directory)
 {
 	unsigned number = 0;
 	uint8_t input[HEAD_BYTES + 64];
@@ -488,7 +488,7 @@ static void write_seeds(const char *folder)
 				for (unsigned i = 0; i < place % 4; i++)
 					input[n++] = (uint8_t)(number + i * 16);
 			}
-			seeds_write(folder, input, n);
+			seeds_write(directory, input, n);
 			number++;
 		}
 }
@@ -500,7 +500,7 @@ static void remove_socket(void)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	const char *seeds = seeds_folder(*argc, *argv);
+	const char *seeds = seeds_directory(*argc, *argv);
 	const char *where = getenv("TMPDIR");
 
 	if (seeds) {

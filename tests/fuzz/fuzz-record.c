@@ -3,7 +3,7 @@
  * Records of exports, as an earlier ublkd or a crash left them: a libFuzzer target.
  *
  *   fuzz-record [LIBFUZZER-OPTIONS] CORPUS...
- *   fuzz-record --seeds=FOLDER       writes inputs to begin with, and ends
+ *   fuzz-record --seeds=DIRECTORY       writes inputs to begin with, and ends
  *
  * An input is a record's file.
  *
@@ -24,7 +24,7 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static char folder[] = "/tmp/fuzz-record-XXXXXX", path[64];
+static char directory[] = "/tmp/fuzz-record-XXXXXX", path[64];
 
 static void broken(const char *what)
 {
@@ -133,18 +133,18 @@ static void write_seeds(const char *where)
 static void clean(void)
 {
 	unlink(path);
-	rmdir(folder);
+	rmdir(directory);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	const char *seeds = seeds_folder(*argc, *argv);
+	const char *seeds = seeds_directory(*argc, *argv);
 
-	if (!mkdtemp(folder))
-		broken("no folder for records");
+	if (!mkdtemp(directory))
+		broken("no directory for records");
 	atexit(clean);
-	snprintf(path, sizeof(path), "%s/disk.json", folder);
-	record_directory = folder;
+	snprintf(path, sizeof(path), "%s/disk.json", directory);
+	record_directory = directory;
 	export_changed = ignore_change;
 	log_setup("fuzz", LOG_LEVEL_ERROR);
 	if (seeds) {

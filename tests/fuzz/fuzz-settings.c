@@ -2,7 +2,7 @@
 /*
  * The configuration, of any text: a libFuzzer target.
  *
- *   fuzz-settings --seeds=FOLDER    writes inputs to begin with, and ends
+ *   fuzz-settings --seeds=DIRECTORY    writes inputs to begin with, and ends
  *
  * The first byte says what the rest is: the text of ublkd.conf, that of an export's
  * file, or the URI and the options (strings that end in NUL) of an export that is to
@@ -34,7 +34,7 @@ enum {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
-static char folder[300];
+static char directory[300];
 
 /* Nothing here is to outlive the machine's end. */
 int fsync(int fd)
@@ -69,12 +69,12 @@ static bool write_and_read(const char *name, const char *uri, const struct setti
 	struct settings settings;
 	struct error err;
 
-	if (settings_write_export(folder, name, uri, options, nr_options, &err)) {
+	if (settings_write_export(directory, name, uri, options, nr_options, &err)) {
 		if (!*err.text || strpbrk(err.text, "\n\x1b"))
 			broken("a message", err.text);
 		return false;
 	}
-	if (settings_load(folder, &settings))
+	if (settings_load(directory, &settings))
 		abort();
 	if (settings.nr_errors)
 		broken("what was written is refused", settings.errors[0].text);
@@ -82,7 +82,7 @@ static bool write_and_read(const char *name, const char *uri, const struct setti
 		broken("something else was written", name);
 	check_same(&settings.exports[0], uri, options, nr_options);
 	settings_close(&settings);
-	if (settings_remove_export(folder, name, &err))
+	if (settings_remove_export(directory, name, &err))
 		broken("it cannot be removed", err.text);
 	return true;
 }
@@ -183,29 +183,29 @@ static void write_seeds(const char *where)
 	seeds_write(where, longest, sizeof(longest));
 }
 
-static void remove_folder(void)
+static void remove_directory(void)
 {
 	char path[400];
 
-	snprintf(path, sizeof(path), "%s/exports.d", folder);
+	snprintf(path, sizeof(path), "%s/exports.d", directory);
 	rmdir(path);
-	rmdir(folder);
+	rmdir(directory);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	const char *seeds = seeds_folder(*argc, *argv);
+	const char *seeds = seeds_directory(*argc, *argv);
 	const char *where = getenv("TMPDIR");
 
 	if (seeds) {
 		write_seeds(seeds);
 		exit(0);
 	}
-	snprintf(folder, sizeof(folder), "%s/fuzz-settings.XXXXXX", where ? where : "/tmp");
-	if (!mkdtemp(folder)) {
-		perror(folder);
+	snprintf(directory, sizeof(directory), "%s/fuzz-settings.XXXXXX", where ? where : "/tmp");
+	if (!mkdtemp(directory)) {
+		perror(directory);
 		exit(1);
 	}
-	atexit(remove_folder);
+	atexit(remove_directory);
 	return 0;
 }

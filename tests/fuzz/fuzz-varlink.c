@@ -3,7 +3,7 @@
  * The Varlink server and the reader of interface descriptions: a libFuzzer target.
  *
  *   fuzz-varlink [LIBFUZZER-OPTIONS] CORPUS...
- *   fuzz-varlink --seeds=FOLDER       writes inputs to begin with, and ends
+ *   fuzz-varlink --seeds=DIRECTORY       writes inputs to begin with, and ends
  *
  * An input's first byte says what the rest of it is:
  *   0  an interface description; one that is taken must give the same when read anew,
@@ -502,7 +502,7 @@ static void write_seeds(const char *where)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	const char *seeds = seeds_folder(*argc, *argv);
+	const char *seeds = seeds_directory(*argc, *argv);
 	struct error err;
 
 	if (seeds) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * TARGET --seeds=FOLDER: inputs to begin with, which the target makes by itself.
+ * TARGET --seeds=DIRECTORY: inputs to begin with, which the target makes by itself.
  * In a header, since it is the only thing that all targets share.
  */
 #ifndef UBLKD_SEEDS_H
@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The folder where seeds are wanted, or NULL: the target is to run. */
-static inline const char *seeds_folder(int argc, char **argv)
+/* The directory where seeds are wanted, or NULL: the target is to run. */
+static inline const char *seeds_directory(int argc, char **argv)
 {
 	static const char option[] = "--seeds=";
 
@@ -23,13 +23,13 @@ static inline const char *seeds_folder(int argc, char **argv)
 }
 
 /* Writes the next one; ends the program where that fails. */
-static inline void seeds_write(const char *folder, const void *data, size_t size)
+static inline void seeds_write(const char *directory, const void *data, size_t size)
 {
 	static unsigned number;
 	char path[512];
 	FILE *file;
 
-	snprintf(path, sizeof(path), "%s/seed-%u", folder, number++);
+	snprintf(path, sizeof(path), "%s/seed-%u", directory, number++);
 	file = fopen(path, "w");
 	if (!file || fwrite(data, 1, size, file) != size || fclose(file)) {
 		perror(path);

@@ -27,7 +27,7 @@ in_root() { # ROOT COMMAND...
 	' in_root "$root" "$@"
 }
 
-# copy_sources FOLDER: only the sources, configure and its helpers: what this
+# copy_sources DIRECTORY: only the sources, configure and its helpers: what this
 # checkout has built is for this machine.
 copy_sources() {
 	# shellcheck disable=SC2154 # the checkout

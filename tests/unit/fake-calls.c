@@ -283,9 +283,9 @@ void fake_leaks(bool on)
 		tell();
 }
 
-static unsigned entries_of(const char *folder)
+static unsigned entries_of(const char *directory)
 {
-	DIR *dir = opendir(folder);
+	DIR *dir = opendir(directory);
 	unsigned n = 0;
 
 	while (dir && readdir(dir))

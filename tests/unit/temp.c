@@ -6,25 +6,26 @@
 #include <fcntl.h>
 #include <ftw.h>
 
-static char folder[256];
+static char directory[256];
 
-const char *temp_folder(void)
+const char *temp_directory(void)
 {
 	const char *where = getenv("TMPDIR");
 
-	if (!*folder) {
-		snprintf(folder, sizeof(folder), "%s/ublkd-test.XXXXXX", where ? where : "/tmp");
-		if (!mkdtemp(folder))
-			fail_msg("no folder for temporary files: %s", folder);
+	if (!*directory) {
+		snprintf(directory, sizeof(directory), "%s/ublkd-test.XXXXXX",
+			 where ? where : "/tmp");
+		if (!mkdtemp(directory))
+			fail_msg("no directory for temporary files: %s", directory);
 	}
-	return folder;
+	return directory;
 }
 
 const char *temp_path(const char *name)
 {
 	static char path[600];
 
-	snprintf(path, sizeof(path), "%s/%s", temp_folder(), name);
+	snprintf(path, sizeof(path), "%s/%s", temp_directory(), name);
 	return path;
 }
 
@@ -49,7 +50,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 
 void temp_remove(void)
 {
-	if (*folder)
-		nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-	*folder = 0;
+	if (*directory)
+		nftw(directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+	*directory = 0;
 }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Files of one test, in a folder of its own below that for temporary files.
+ * Files of one test, in a directory of its own below that for temporary files.
  */
 #ifndef UBLKD_TEMP_H
 #define UBLKD_TEMP_H
 
 #include <stdint.h>
 
-/* The folder, made with the first question; valid until temp_remove(). */
-const char *temp_folder(void);
+/* The directory, made with the first question; valid until temp_remove(). */
+const char *temp_directory(void);
 /* A path in it; static memory. */
 const char *temp_path(const char *name);
 /* A file there, of that size, and its path; static memory. */

@@ -241,12 +241,12 @@ static void owners_have_their_own_rights(void)
 {
 	const struct owner user = { .uid = 12345, .gid = 12345 };
 	const struct owner member = { 12345, 12345, 1, { 23456 } };
-	char file[PATH_MAX], made[PATH_MAX], folder[PATH_MAX];
+	char file[PATH_MAX], made[PATH_MAX], directory[PATH_MAX];
 	struct stat st;
 	int fd;
 
 	snprintf(file, sizeof(file), "%s", temp_path("root's"));
-	snprintf(folder, sizeof(folder), "%s", temp_path("user's"));
+	snprintf(directory, sizeof(directory), "%s", temp_path("user's"));
 	snprintf(made, sizeof(made), "%s", temp_path("user's/made"));
 	assert_int_equal(chmod(temp_path("."), 0755), 0);
 	close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
@@ -260,7 +260,7 @@ static void owners_have_their_own_rights(void)
 	assert_int_equal(open_as(&member, file, O_RDONLY), 0);
 	assert_int_equal(open_as(&member, file, O_RDWR), -EACCES);
 
-	assert_int_equal(mkdir(folder, 0700) || chown(folder, 12345, 12345), 0);
+	assert_int_equal(mkdir(directory, 0700) || chown(directory, 12345, 12345), 0);
 	fd = blocking_open_as(other, &user, temp_path("new"), O_RDWR | O_CREAT | O_EXCL, 0600, true,
 			      5000);
 	assert_int_equal(fd, -EACCES);
@@ -272,7 +272,7 @@ static void owners_have_their_own_rights(void)
 	/* Only that thread was another's. */
 	assert_int_equal(geteuid(), 0);
 	assert_int_equal(blocking_unlink_as(other, &user, made, 5000), 0);
-	assert_int_equal(rmdir(folder), 0);
+	assert_int_equal(rmdir(directory), 0);
 }
 
 static void test_opens_with_the_rights_of_the_owner(void **state)

@@ -220,16 +220,16 @@ static int output_of(const struct verb *v, const char *const *words, char *out, 
 static void test_check_config_says_where_each_error_is(void **state)
 {
 	const char *words[] = { "--json", NULL, NULL };
-	char out[4096], folder[200];
+	char out[4096], directory[200];
 	json_t *errors, *error;
 	json_error_t parsing;
 	const char *file;
 	FILE *f;
 
 	(void)state;
-	snprintf(folder, sizeof(folder), "%s", temp_path("config"));
-	assert_int_equal(mkdir(folder, 0755), 0);
-	words[1] = folder;
+	snprintf(directory, sizeof(directory), "%s", temp_path("config"));
+	assert_int_equal(mkdir(directory, 0755), 0);
+	words[1] = directory;
 	assert_int_equal(output_of(&verb_check_config, words, out, sizeof(out)), EXIT_DONE);
 	assert_string_equal(out, "[]\n");
 	file = temp_path("config/ublkd.conf");
@@ -248,7 +248,7 @@ static void test_check_config_says_where_each_error_is(void **state)
 	assert_non_null(strstr(json_string_value(json_object_get(error, "reason")), "no-such-key"));
 	json_decref(errors);
 	unlink(temp_path("config/ublkd.conf"));
-	rmdir(folder);
+	rmdir(directory);
 	temp_remove();
 }
 

@@ -44,9 +44,9 @@ echo 'nonsense = 1' >>"$tmp/etc/ublkd.conf"
 
 # ---- units ----
 
-# As udev's rules cannot be tried without udev: names and folders are those of the code.
+# As udev's rules cannot be tried without udev: names and directories are those of the code.
 records=$(sed -nE 's/^#define NAME_RECORDS +"(.*)".*/\1/p' "$source/supervisor/name.h")
-links=$(sed -nE 's/^#define NAME_FOLDER +"\/dev\/(.*)".*/\1/p' "$source/supervisor/name.h")
+links=$(sed -nE 's/^#define NAME_DIRECTORY +"\/dev\/(.*)".*/\1/p' "$source/supervisor/name.h")
 rules=$source/deploy/60-ublkd.rules
 grep -qF "IMPORT{file}=\"$records/%k\"" "$rules" || complain "the rule reads no $records"
 grep -qF "SYMLINK+=\"$links/\$env{UBLKD_NAME}\"" "$rules" || complain "the rule makes no $links"

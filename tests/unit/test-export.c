@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
-static char folder[64], path[128];
+static char directory[64], path[128];
 static unsigned nr_told;
 
 static void note(struct export *export)
@@ -18,10 +18,10 @@ static void note(struct export *export)
 static int setup(void **state)
 {
 	(void)state;
-	snprintf(folder, sizeof(folder), "/tmp/ublkd-test-XXXXXX");
-	assert_non_null(mkdtemp(folder));
-	snprintf(path, sizeof(path), "%s/a.json", folder);
-	record_directory = folder;
+	snprintf(directory, sizeof(directory), "/tmp/ublkd-test-XXXXXX");
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/a.json", directory);
+	record_directory = directory;
 	export_changed = note;
 	nr_told = 0;
 	fiber_setup(uv_default_loop());
@@ -33,7 +33,7 @@ static int teardown(void **state)
 	(void)state;
 	unlink(path);
 	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
-	return rmdir(folder);
+	return rmdir(directory);
 }
 
 static struct export *make(const char *uri, json_t *options)

@@ -480,8 +480,8 @@ static void test_what_cannot_be_served(void **state)
 	refused(words, EINVAL, "empty, or smaller than one block");
 	snprintf(words, sizeof(words), "%s queues=1 -ocreate=1M", temp_file("disk.img", MIB));
 	refused(words, EEXIST, "--create");
-	snprintf(words, sizeof(words), "%s/no/folder queues=1 -ocreate=1M", temp_path("none"));
-	refused(words, ENOENT, "folder is not there");
+	snprintf(words, sizeof(words), "%s/no/directory queues=1 -ocreate=1M", temp_path("none"));
+	refused(words, ENOENT, "directory is not there");
 }
 
 static void test_one_writer_or_many_readers(void **state)

@@ -215,7 +215,7 @@ const char *blocking_reason(int code)
 
 /* ---- the tests ---- */
 
-static char folder[64];
+static char directory[64];
 static struct export *export;
 static struct error err;
 
@@ -239,15 +239,15 @@ static void many(void *context)
 static int setup(void **state)
 {
 	(void)state;
-	snprintf(folder, sizeof(folder), "/tmp/ublkd-test-XXXXXX");
-	assert_non_null(mkdtemp(folder));
-	record_directory = folder;
+	snprintf(directory, sizeof(directory), "/tmp/ublkd-test-XXXXXX");
+	assert_non_null(mkdtemp(directory));
+	record_directory = directory;
 	export_changed = ignore;
 	export_worker_events = reconcile_worker_events;
 	worker_setup = (struct worker_setup){
 		.program = "/proc/self/exe",
 		.starter = "/nonexistent",
-		.folder = folder,
+		.directory = directory,
 	};
 	fiber_setup(uv_default_loop());
 	/* Their stacks are there for the next ones, and are not to be the fake kernel's. */
@@ -273,7 +273,7 @@ static int teardown(void **state)
 	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
 	control_close(&driver);
 	fake_stop();
-	return rmdir(folder);
+	return rmdir(directory);
 }
 
 static struct worker *start(void)
@@ -382,7 +382,7 @@ static void adopt_after(bool published)
 	assert_int_equal(export->state, EXPORT_DECLARED);
 	assert_null(export->worker.handle);
 	assert_int_equal(is_left(&was) + is_left(&is), 0);
-	snprintf(path, sizeof(path), "%s/a.new", folder);
+	snprintf(path, sizeof(path), "%s/a.new", directory);
 	assert_int_equal(access(path, F_OK), -1);
 }
 
@@ -405,7 +405,7 @@ static void adopts_content(void)
 	int manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	char text[200] = "";
 
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s/manager", folder);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s/manager", directory);
 	assert_int_equal(bind(manager, (struct sockaddr *)&at, sizeof(at)), 0);
 	setenv("NOTIFY_SOCKET", at.sun_path, 1);
 	setenv(HAS_CONTENT, "1", 1);

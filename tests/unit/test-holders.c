@@ -74,7 +74,7 @@ static void put_process(const char *pid, const char *command, const char *space,
 static int set_up(void **state)
 {
 	(void)state;
-	root = temp_folder();
+	root = temp_directory();
 	put_device("ublkb0", "259:0\n");
 	put_device("ublkb1", "259:5\n");
 	put("proc/swaps", "Filename Type Size Used Priority\n/dev/ublkb1 partition 1 1 -1\n");

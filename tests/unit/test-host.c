@@ -97,7 +97,7 @@ static void append_need(void *context, enum backend_need need, const char *path)
 		[NEED_NAMES] = "names",
 		[NEED_AUTHORITIES] = "authorities",
 		[NEED_FILE] = "file",
-		[NEED_FOLDER] = "folder",
+		[NEED_DIRECTORY] = "directory",
 		[NEED_HOST_FILE] = "host-file",
 		[NEED_HOST_NEW_FILE] = "host-new-file",
 		[NEED_HOST_READ] = "host-read",
@@ -137,12 +137,12 @@ static void test_what_backends_need(void **state)
 		{ "nbd://host/?tls-psk-file=/k", "network, names" },
 		{ "nbds+unix:///?socket=/s tls-psk-file=/k", "host-socket /s, file /k" },
 		{ "nbds://host/ tls-certificates=/c tls-allow-unfixed",
-		  "network, names, folder /c, authorities" },
+		  "network, names, directory /c, authorities" },
 		{ "nbds://host/?tls-certificates=/c tls-allow-unfixed",
-		  "network, names, folder /c, authorities" },
+		  "network, names, directory /c, authorities" },
 		{ "nbds://host/ tls-allow-unfixed",
-		  "network, names, folder /h/.pki/libnbd, folder "
-		  "/h/.config/pki/libnbd, folder /etc/pki/libnbd, authorities" },
+		  "network, names, directory /h/.pki/libnbd, directory "
+		  "/h/.config/pki/libnbd, directory /etc/pki/libnbd, authorities" },
 	};
 
 	(void)state;

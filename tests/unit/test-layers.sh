@@ -11,7 +11,7 @@ source=$2
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-# Headers of common/ may be included everywhere. The engine's that a folder may
+# Headers of common/ may be included everywhere. The engine's that a directory may
 # include, without .h (what those include themselves comes with them):
 backends_may='backend ring_op'
 control_may='ublk_abi attribute control device device_list holders spec state params counters backend ring_policy'
@@ -57,26 +57,26 @@ is_one_of() { # WORD LIST
 	[[ " $2 " == *" $1 "* ]]
 }
 
-# Whether FOLDER's file FILE may include the header NAME, as written.
-may_include() { # FOLDER FILE NAME
-	local folder=$1 file=$2 name=$3 header
+# Whether DIRECTORY's file FILE may include the header NAME, as written.
+may_include() { # DIRECTORY FILE NAME
+	local directory=$1 file=$2 name=$3 header
 	case $name in
 	'<linux/ublk_cmd.h>') return 1 ;;
-	'<liburing'*) [[ $folder == engine ]] && return 0 || return 1 ;;
+	'<liburing'*) [[ $directory == engine ]] && return 0 || return 1 ;;
 	'<'*) return 0 ;;
 	'"config.h"' | '"common/'*) return 0 ;;
 	'"engine/'*) ;;
-	"\"$folder/"*'.h"') return 0 ;;
-	'"worker/link.h"' | '"worker/limits.h"' | '"worker/owner.h"') [[ $folder == supervisor ]] && return 0 || return 1 ;;
-	'"varlink/varlink.h"' | '"varlink/idl.h"') [[ $folder == supervisor ]] && return 0 || return 1 ;;
+	"\"$directory/"*'.h"') return 0 ;;
+	'"worker/link.h"' | '"worker/limits.h"' | '"worker/owner.h"') [[ $directory == supervisor ]] && return 0 || return 1 ;;
+	'"varlink/varlink.h"' | '"varlink/idl.h"') [[ $directory == supervisor ]] && return 0 || return 1 ;;
 	'"supervisor/settings.h"' | '"supervisor/name.h"')
-		[[ $folder == tools ]] && return 0 || return 1
+		[[ $directory == tools ]] && return 0 || return 1
 		;;
 	*) return 1 ;;
 	esac
 	header=${name#\"engine/}
 	header=${header%.h\"}
-	case $folder in
+	case $directory in
 	engine) return 0 ;;
 	backends) is_one_of "$header" "$backends_may" ;;
 	supervisor) is_one_of "$header" "$supervisor_may" ;;
@@ -90,12 +90,12 @@ may_include() { # FOLDER FILE NAME
 }
 
 check_includes() {
-	local folder file name
-	for folder in common engine backends varlink supervisor worker tools; do
-		for file in "$folder"/*.[ch] "$folder"/*/*.[ch]; do
+	local directory file name
+	for directory in common engine backends varlink supervisor worker tools; do
+		for file in "$directory"/*.[ch] "$directory"/*/*.[ch]; do
 			while IFS= read -r name; do
-				may_include "$folder" "$file" "$name" ||
-					echo "$file: $folder/ may not include $name"
+				may_include "$directory" "$file" "$name" ||
+					echo "$file: $directory/ may not include $name"
 			done < <(includes "$file")
 		done
 	done
@@ -123,7 +123,7 @@ check_numbers() {
 		if code "$file" | grep -qiE "_IO(R|W|WR)?\('u'|0x[c8]0[0-9a-f]{2}75[0-9a-f]{2}\b|\bUBLK_U_"; then
 			echo "$file: numbers of the kernel's ublk stand in engine/ublk_abi.h only"
 		fi
-		# /dev/ublk/ is ublkd's own folder.
+		# /dev/ublk/ is ublkd's own directory.
 		if code "$file" | grep -qE '"/dev/ublk[^/"]'; then
 			echo "$file: names of the kernel's ublk stand in engine/ublk_abi.h only"
 		fi
@@ -155,7 +155,7 @@ check_schemes() {
 			fi
 		done
 		[[ -e backends/$scheme.c || -e backends/$scheme/$scheme.c ]] ||
-			echo "backends/: $scheme is not in a file or folder of its name"
+			echo "backends/: $scheme is not in a file or directory of its name"
 	done < <(sed -nE 's/^[[:space:]]*\.scheme = "(.*)",.*/\1/p' backends/*.c backends/*/*.c)
 }
 
@@ -245,7 +245,7 @@ echo 'const struct verb verb_copy = {' >"$bad/tools/paste.c"
 echo 'extern const struct verb verb_paste, verb_cut;' >"$bad/tools/verbs.h"
 
 cat >"$tmp/expected" <<'X'
-backends/: tape is not in a file or folder of its name
+backends/: tape is not in a file or directory of its name
 backends/disk.c: backends/ may not include "engine/queue.h"
 backends/disk.c: backends/ may not include <liburing.h>
 backends/tape/label.c: backends/tape/tape.h does not list it

@@ -27,7 +27,7 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* Target of the symlink folder/name; "" where there is none. */
+/* Target of the symlink directory/name; "" where there is none. */
 static const char *target(const char *name)
 {
 	static char found[200];

@@ -6,21 +6,21 @@
 
 #include <sys/stat.h>
 
-static char folder[64];
+static char directory[64];
 
-static int make_folder(void **state)
+static int make_directory(void **state)
 {
 	(void)state;
-	snprintf(folder, sizeof(folder), "/tmp/ublkd-test-XXXXXX");
-	return !mkdtemp(folder);
+	snprintf(directory, sizeof(directory), "/tmp/ublkd-test-XXXXXX");
+	return !mkdtemp(directory);
 }
 
-static int remove_folder(void **state)
+static int remove_directory(void **state)
 {
 	char command[80];
 
 	(void)state;
-	snprintf(command, sizeof(command), "rm -rf %s", folder);
+	snprintf(command, sizeof(command), "rm -rf %s", directory);
 	return system(command);
 }
 
@@ -30,9 +30,9 @@ static void add_node(const char *name, const char *list)
 	char path[128];
 	FILE *f;
 
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
 	assert_int_equal(mkdir(path, 0700), 0);
-	snprintf(path, sizeof(path), "%s/%s/cpulist", folder, name);
+	snprintf(path, sizeof(path), "%s/%s/cpulist", directory, name);
 	f = fopen(path, "w");
 	assert_non_null(f);
 	fprintf(f, "%s\n", list);
@@ -46,7 +46,7 @@ static void widened(const char *submits, const char *expected)
 	char text[128];
 
 	assert_int_equal(cpus_parse(submits, &cpus, &err), 0);
-	nodes_widen(&cpus, folder);
+	nodes_widen(&cpus, directory);
 	assert_string_equal(cpus_format(&cpus, text, sizeof(text)), expected);
 }
 
@@ -96,14 +96,14 @@ static void test_a_cpu_of_no_node_or_no_nodes(void **state)
 	add_node("node", "7-8");
 	add_node("node2x", "7-8");
 	widened("7", "");
-	snprintf(folder + strlen(folder), 4, "/no");
+	snprintf(directory + strlen(directory), 4, "/no");
 	widened("0", "");
-	folder[strlen(folder) - 3] = 0;
+	directory[strlen(directory) - 3] = 0;
 }
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_directory, remove_directory)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_queue_has_the_cpus_of_its_node),   TEST(test_one_node_is_any_cpu),
 		TEST(test_nodes_of_memory_alone_do_not_count), TEST(test_never_one_cpu_alone),

@@ -44,21 +44,21 @@ for file in tests/*; do
 		complain "its map lacks $file" ;;
 	esac
 done
-for folder in backends common deploy engine man supervisor tests tools varlink worker; do
-	[[ ! -d $folder ]] || has "$folder/" || complain "its map lacks $folder/"
+for directory in backends common deploy engine man supervisor tests tools varlink worker; do
+	[[ ! -d $directory ]] || has "$directory/" || complain "its map lacks $directory/"
 done
 
 # Names in the map, those before two blanks, are of files that are there.
-folder=
+directory=
 while IFS= read -r line; do
 	[[ $line =~ ^\ {4}(\ \ )?([^\ ]+(\ [^\ ]+)*)(\ \ .*)?$ ]] || continue
 	read -ra names <<<"${BASH_REMATCH[2]}"
 	if [[ -z ${BASH_REMATCH[1]} ]]; then
-		folder=
-		[[ ${names[0]} != */ ]] || folder=${names[0]}
+		directory=
+		[[ ${names[0]} != */ ]] || directory=${names[0]}
 	fi
 	for name in "${names[@]}"; do
-		[[ $name == "$folder" ]] || name=$folder$name
+		[[ $name == "$directory" ]] || name=$directory$name
 		compgen -G "$name" >/dev/null || complain "its map has $name, which is not there"
 	done
 done <<<"$map"

@@ -66,14 +66,14 @@ static void test_says_why_there_is_none(void **state)
 /* The settings as they would be read, the group NULL where the kernel has none. */
 static void set_policy(const char *disabled, const char *group)
 {
-	char folder[] = "/tmp/ublkd-test-XXXXXX", path[64];
+	char directory[] = "/tmp/ublkd-test-XXXXXX", path[64];
 	const char *const names[] = { "io_uring_disabled", "io_uring_group" };
 	const char *const values[] = { disabled, group };
 	FILE *f;
 
-	assert_non_null(mkdtemp(folder));
+	assert_non_null(mkdtemp(directory));
 	for (unsigned i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+		snprintf(path, sizeof(path), "%s/%s", directory, names[i]);
 		if (!values[i])
 			continue;
 		f = fopen(path, "w");
@@ -81,12 +81,12 @@ static void set_policy(const char *disabled, const char *group)
 		fprintf(f, "%s\n", values[i]);
 		fclose(f);
 	}
-	ring_policy_read(folder);
+	ring_policy_read(directory);
 	for (unsigned i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+		snprintf(path, sizeof(path), "%s/%s", directory, names[i]);
 		unlink(path);
 	}
-	assert_int_equal(rmdir(folder), 0);
+	assert_int_equal(rmdir(directory), 0);
 }
 
 static void test_names_the_setting_that_refuses(void **state)

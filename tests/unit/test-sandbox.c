@@ -232,7 +232,7 @@ static int writes_a_device(void)
 	return open("/dev/null", O_WRONLY | O_CLOEXEC);
 }
 
-static int makes_a_folder(void)
+static int makes_a_directory(void)
 {
 	return mkdir("/new", 0700);
 }
@@ -394,7 +394,7 @@ static void test_what_it_cannot_do(void **state)
 		{ opens_a_host_file, "null:1M", false },
 		{ opens_proc, "null:1M", false },
 		{ makes_a_file, "null:1M", false },
-		{ makes_a_folder, "null:1M", true },
+		{ makes_a_directory, "null:1M", true },
 		{ makes_a_packet_socket, "nbd://127.0.0.1/", false },
 		{ executes, "memory:1M", true },
 		{ executes, "nbd://127.0.0.1/", true },
@@ -637,7 +637,7 @@ static void test_no_mount_of_the_host_is_left(void **state)
 
 /* ---- files and names ---- */
 
-static char psk_path[400], psk_folder[300];
+static char psk_path[400], psk_directory[300];
 
 static bool reads_as(const char *path, const char *content)
 {
@@ -665,7 +665,7 @@ static int has_its_key(struct served *s)
 	struct stat st;
 
 	(void)s;
-	snprintf(other, sizeof(other), "%s/other", psk_folder);
+	snprintf(other, sizeof(other), "%s/other", psk_directory);
 	if (!reads_as(psk_path, "alice:0123\n"))
 		return 1;
 	if (stat(psk_path, &st) || st.st_uid != WORKER || (st.st_mode & 07777) != 0400)
@@ -689,12 +689,12 @@ static int has_its_key_over_etc(struct served *s)
 	       access("/etc/hostname", R_OK);
 }
 
-static int has_the_folder(struct served *s)
+static int has_the_directory(struct served *s)
 {
 	char other[400];
 
 	(void)s;
-	snprintf(other, sizeof(other), "%s/other", psk_folder);
+	snprintf(other, sizeof(other), "%s/other", psk_directory);
 	return reads_as(psk_path, "alice:0123\n") && reads_as(other, "other") ? 0 : 1;
 }
 
@@ -703,11 +703,11 @@ static void test_files_that_it_needs_are_there(void **state)
 	char words[1000], path[400];
 
 	(void)state;
-	snprintf(psk_folder, sizeof(psk_folder), "%s", temp_path("keys"));
-	mkdir(psk_folder, 0700);
-	snprintf(psk_path, sizeof(psk_path), "%s/alice.psk", psk_folder);
+	snprintf(psk_directory, sizeof(psk_directory), "%s", temp_path("keys"));
+	mkdir(psk_directory, 0700);
+	snprintf(psk_path, sizeof(psk_path), "%s/alice.psk", psk_directory);
 	make_file(psk_path, "alice:0123\n");
-	snprintf(path, sizeof(path), "%s/other", psk_folder);
+	snprintf(path, sizeof(path), "%s/other", psk_directory);
 	make_file(path, "other");
 
 	snprintf(words, sizeof(words), "nbds+unix:///?socket=/x -otls-psk-file=%s", psk_path);
@@ -718,12 +718,13 @@ static void test_files_that_it_needs_are_there(void **state)
 	if (!access("/etc/hostname", R_OK))
 		succeeds("nbds://localhost/ -otls-psk-file=/etc/hostname", has_its_key_over_etc);
 	snprintf(words, sizeof(words),
-		 "nbds+unix:///?socket=/x -otls-certificates=%s -otls-allow-unfixed", psk_folder);
-	succeeds(words, has_the_folder);
+		 "nbds+unix:///?socket=/x -otls-certificates=%s -otls-allow-unfixed",
+		 psk_directory);
+	succeeds(words, has_the_directory);
 	/* A certificate directory that is hardly meant. */
-	snprintf(path, sizeof(path), "%s/large", psk_folder);
+	snprintf(path, sizeof(path), "%s/large", psk_directory);
 	assert_int_equal(truncate(temp_file("keys/large", 5u << 20), 5 << 20), 0);
-	assert_int_equal(WEXITSTATUS(status_of(words, has_the_folder)), REFUSED);
+	assert_int_equal(WEXITSTATUS(status_of(words, has_the_directory)), REFUSED);
 	unlink(path);
 }
 
@@ -961,7 +962,7 @@ static void test_nbd_serves_with_a_key(void **state)
 	remote_end();
 }
 
-/* An authority and a server's certificate by it, in a folder; the client's is another. */
+/* An authority and a server's certificate by it, in a directory; the client's is another. */
 static bool make_certificates(const char *remote, const char *client)
 {
 	char command[4000];

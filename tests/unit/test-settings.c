@@ -11,14 +11,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *folder;
+static const char *directory;
 static struct settings settings;
 static struct error err;
 
 static int set_up(void **state)
 {
 	(void)state;
-	folder = temp_folder();
+	directory = temp_directory();
 	return 0;
 }
 
@@ -44,7 +44,7 @@ static void put(const char *name, const char *text)
 static void load(void)
 {
 	settings_close(&settings);
-	assert_int_equal(settings_load(folder, &settings), 0);
+	assert_int_equal(settings_load(directory, &settings), 0);
 }
 
 /* A text that is parsed; name as for settings_parse(). */
@@ -314,7 +314,7 @@ static void files_are_told_apart(void **state)
 	put("exports.d/a b.conf", "uri = null:1G\n");
 	assert_int_equal(symlink("loop.conf", temp_path("exports.d/loop.conf")), 0);
 	assert_int_equal(mkfifo(temp_path("exports.d/pipe.conf"), 0600), 0);
-	assert_int_equal(mkdir(temp_path("exports.d/folder.conf"), 0700), 0);
+	assert_int_equal(mkdir(temp_path("exports.d/directory.conf"), 0700), 0);
 	put("exports.d/open.conf", "uri = null:1G\n");
 	assert_int_equal(chmod(temp_path("exports.d/open.conf"), 0666), 0);
 	huge = malloc(SETTINGS_FILE_MAX + 2);
@@ -381,21 +381,21 @@ static void a_directory_that_others_can_write_is_refused(void **state)
 	assert_int_equal(chmod(exports, 01777), 0);
 	is_refused(exports);
 	assert_int_equal(chmod(exports, 0755), 0);
-	assert_int_equal(chmod(folder, 0777), 0);
-	is_refused(folder);
+	assert_int_equal(chmod(directory, 0777), 0);
+	is_refused(directory);
 	if (geteuid() == 0) {
-		assert_int_equal(chmod(folder, 0755), 0);
+		assert_int_equal(chmod(directory, 0755), 0);
 		assert_int_equal(chown(exports, 12345, 0), 0);
 		is_refused(exports);
 		assert_int_equal(chown(exports, 0, 0), 0);
 	}
-	assert_int_equal(chmod(folder, 0700), 0);
+	assert_int_equal(chmod(directory, 0700), 0);
 	load();
 	assert_int_equal(settings.nr_errors, 0);
 	assert_int_equal(settings.nr_exports, 1);
 }
 
-static void what_is_no_folder_is_told(void **state)
+static void what_is_no_directory_is_told(void **state)
 {
 	(void)state;
 	remove(temp_path("exports.d"));
@@ -413,8 +413,8 @@ static void an_export_is_written_and_removed(void **state)
 	mode_t mask = umask(0077);
 
 	(void)state;
-	assert_int_equal(settings_remove_export(folder, "disk", &err), 0);
-	assert_int_equal(settings_write_export(folder, "disk", "/a b.img", options, 2, &err), 0);
+	assert_int_equal(settings_remove_export(directory, "disk", &err), 0);
+	assert_int_equal(settings_write_export(directory, "disk", "/a b.img", options, 2, &err), 0);
 	umask(mask);
 	load();
 	assert_int_equal(settings.nr_errors, 0);
@@ -424,18 +424,18 @@ static void an_export_is_written_and_removed(void **state)
 	assert_int_equal(stat(temp_path("exports.d/disk.conf"), &before), 0);
 	assert_int_equal(before.st_mode & 0777, 0644);
 	/* The same again writes nothing; something else replaces it. */
-	assert_int_equal(settings_write_export(folder, "disk", "/a b.img", turned, 2, &err), 0);
+	assert_int_equal(settings_write_export(directory, "disk", "/a b.img", turned, 2, &err), 0);
 	assert_int_equal(stat(temp_path("exports.d/disk.conf"), &after), 0);
 	assert_int_equal(before.st_ino, after.st_ino);
-	assert_int_equal(settings_write_export(folder, "disk", "/b.img", NULL, 0, &err), 0);
+	assert_int_equal(settings_write_export(directory, "disk", "/b.img", NULL, 0, &err), 0);
 	load();
 	assert_string_equal(settings.exports[0].uri, "/b.img");
 	assert_int_equal(settings.exports[0].nr_options, 0);
-	assert_int_equal(settings_remove_export(folder, "disk", &err), 0);
-	assert_int_equal(settings_remove_export(folder, "disk", &err), 0);
+	assert_int_equal(settings_remove_export(directory, "disk", &err), 0);
+	assert_int_equal(settings_remove_export(directory, "disk", &err), 0);
 	load();
 	assert_int_equal(settings.nr_exports, 0);
-	/* Nothing is left: the folder is empty. */
+	/* Nothing is left: the directory is empty. */
 	assert_int_equal(rmdir(temp_path("exports.d")), 0);
 }
 
@@ -445,13 +445,16 @@ static void what_others_wrote_stays(void **state)
 	put("exports.d/mine.conf", "# by hand\nuri = null:1G\n");
 	put("exports.d/bad.conf", "nonsense\n");
 	put("ublkd.conf", "[export main]\nuri = null:1G\nqueues = 1\n");
-	assert_int_equal(settings_write_export(folder, "mine", "null:2G", NULL, 0, &err), -EEXIST);
-	assert_int_equal(settings_write_export(folder, "mine", "null:1G", NULL, 0, &err), 0);
-	assert_int_equal(settings_write_export(folder, "bad", "null:1G", NULL, 0, &err), -EEXIST);
-	assert_int_equal(settings_write_export(folder, "main", "null:1G", NULL, 0, &err), -EEXIST);
+	assert_int_equal(settings_write_export(directory, "mine", "null:2G", NULL, 0, &err),
+			 -EEXIST);
+	assert_int_equal(settings_write_export(directory, "mine", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(settings_write_export(directory, "bad", "null:1G", NULL, 0, &err),
+			 -EEXIST);
+	assert_int_equal(settings_write_export(directory, "main", "null:1G", NULL, 0, &err),
+			 -EEXIST);
 	assert_non_null(strstr(err.text, "line 1"));
-	assert_int_equal(settings_remove_export(folder, "mine", &err), -EEXIST);
-	assert_int_equal(settings_remove_export(folder, "bad", &err), -EEXIST);
+	assert_int_equal(settings_remove_export(directory, "mine", &err), -EEXIST);
+	assert_int_equal(settings_remove_export(directory, "bad", &err), -EEXIST);
 	load();
 	assert_int_equal(settings.nr_exports, 2);
 	assert_int_equal(access(temp_path("exports.d/bad.conf"), F_OK), 0);
@@ -461,17 +464,18 @@ static void what_others_wrote_stays(void **state)
 static void what_could_be_written_is_found_out(void **state)
 {
 	(void)state;
-	assert_int_equal(settings_check_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(settings_check_export(directory, "disk", "null:1G", NULL, 0, &err), 0);
 	load();
 	assert_int_equal(settings.nr_exports, 0);
 	assert_int_equal(rmdir(temp_path("exports.d")), 0);
 	put("exports.d/mine.conf", "# by hand\nuri = null:1G\n");
-	assert_int_equal(settings_check_export(folder, "mine", "null:2G", NULL, 0, &err), -EEXIST);
-	assert_int_equal(settings_check_export(folder, "mine", "null:1G", NULL, 0, &err), 0);
-	assert_int_equal(settings_check_export(folder, "a", "/a\nb", NULL, 0, &err), -EINVAL);
+	assert_int_equal(settings_check_export(directory, "mine", "null:2G", NULL, 0, &err),
+			 -EEXIST);
+	assert_int_equal(settings_check_export(directory, "mine", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(settings_check_export(directory, "a", "/a\nb", NULL, 0, &err), -EINVAL);
 	/* A file that ublkd wrote stays as it is. */
-	assert_int_equal(settings_write_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
-	assert_int_equal(settings_check_export(folder, "disk", "null:2G", NULL, 0, &err), 0);
+	assert_int_equal(settings_write_export(directory, "disk", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(settings_check_export(directory, "disk", "null:2G", NULL, 0, &err), 0);
 	load();
 	assert_string_equal(settings_find(&settings, "disk")->uri, "null:1G");
 }
@@ -480,7 +484,7 @@ static void a_half_written_file_is_no_hindrance(void **state)
 {
 	(void)state;
 	put("exports.d/.disk.conf", "# Written");
-	assert_int_equal(settings_write_export(folder, "disk", "null:1G", NULL, 0, &err), 0);
+	assert_int_equal(settings_write_export(directory, "disk", "null:1G", NULL, 0, &err), 0);
 	load();
 	assert_int_equal(settings.nr_exports, 1);
 	assert_int_equal(access(temp_path("exports.d/.disk.conf"), F_OK), -1);
@@ -511,15 +515,16 @@ static void what_no_file_can_hold_is_refused(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(uris) / sizeof(*uris); i++) {
-		assert_int_equal(settings_write_export(folder, "a", uris[i], NULL, 0, &err),
+		assert_int_equal(settings_write_export(directory, "a", uris[i], NULL, 0, &err),
 				 -EINVAL);
 		assert_null(strchr(err.text, '\n'));
 	}
-	assert_int_equal(settings_write_export(folder, "a", "null:1G", twice, 2, &err), -EINVAL);
-	assert_int_equal(settings_write_export(folder, "a", "null:1G", &odd, 1, &err), -EINVAL);
-	assert_int_equal(settings_write_export(folder, "a", "null:1G", &uri, 1, &err), -EINVAL);
-	assert_int_equal(settings_write_export(folder, "a/b", "null:1G", NULL, 0, &err), -EINVAL);
-	assert_int_equal(settings_remove_export(folder, "a/b", &err), -EINVAL);
+	assert_int_equal(settings_write_export(directory, "a", "null:1G", twice, 2, &err), -EINVAL);
+	assert_int_equal(settings_write_export(directory, "a", "null:1G", &odd, 1, &err), -EINVAL);
+	assert_int_equal(settings_write_export(directory, "a", "null:1G", &uri, 1, &err), -EINVAL);
+	assert_int_equal(settings_write_export(directory, "a/b", "null:1G", NULL, 0, &err),
+			 -EINVAL);
+	assert_int_equal(settings_remove_export(directory, "a/b", &err), -EINVAL);
 	assert_int_equal(access(temp_path("exports.d"), F_OK), -1);
 }
 
@@ -547,7 +552,7 @@ static void any_path_comes_back_or_is_refused(void **state)
 			uri[i] = chance(round % 16 ? 3 : 50) ? (char)('a' + chance(26))
 							     : letters[chance(sizeof(letters) - 1)];
 		uri[n] = 0;
-		if (settings_write_export(folder, "x", uri, NULL, 0, &err))
+		if (settings_write_export(directory, "x", uri, NULL, 0, &err))
 			continue;
 		good++;
 		load();
@@ -576,25 +581,25 @@ static void keys_are_no_ones_twice(void **state)
 
 int main(void)
 {
-#define WITH_FOLDER(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define WITH_DIRECTORY(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		WITH_FOLDER(nothing_is_all_defaults),
-		WITH_FOLDER(settings_and_exports_are_read),
-		WITH_FOLDER(what_is_wrong_is_told),
-		WITH_FOLDER(zero_bytes_are_refused),
-		WITH_FOLDER(one_error_hides_no_other),
-		WITH_FOLDER(endless_errors_are_cut_short),
-		WITH_FOLDER(long_values_are_read_whole),
-		WITH_FOLDER(files_are_told_apart),
-		WITH_FOLDER(what_is_no_folder_is_told),
-		WITH_FOLDER(a_file_that_others_can_write_is_refused),
-		WITH_FOLDER(a_directory_that_others_can_write_is_refused),
-		WITH_FOLDER(an_export_is_written_and_removed),
-		WITH_FOLDER(what_others_wrote_stays),
-		WITH_FOLDER(what_could_be_written_is_found_out),
-		WITH_FOLDER(a_half_written_file_is_no_hindrance),
-		WITH_FOLDER(what_no_file_can_hold_is_refused),
-		WITH_FOLDER(any_path_comes_back_or_is_refused),
+		WITH_DIRECTORY(nothing_is_all_defaults),
+		WITH_DIRECTORY(settings_and_exports_are_read),
+		WITH_DIRECTORY(what_is_wrong_is_told),
+		WITH_DIRECTORY(zero_bytes_are_refused),
+		WITH_DIRECTORY(one_error_hides_no_other),
+		WITH_DIRECTORY(endless_errors_are_cut_short),
+		WITH_DIRECTORY(long_values_are_read_whole),
+		WITH_DIRECTORY(files_are_told_apart),
+		WITH_DIRECTORY(what_is_no_directory_is_told),
+		WITH_DIRECTORY(a_file_that_others_can_write_is_refused),
+		WITH_DIRECTORY(a_directory_that_others_can_write_is_refused),
+		WITH_DIRECTORY(an_export_is_written_and_removed),
+		WITH_DIRECTORY(what_others_wrote_stays),
+		WITH_DIRECTORY(what_could_be_written_is_found_out),
+		WITH_DIRECTORY(a_half_written_file_is_no_hindrance),
+		WITH_DIRECTORY(what_no_file_can_hold_is_refused),
+		WITH_DIRECTORY(any_path_comes_back_or_is_refused),
 		cmocka_unit_test(keys_are_no_ones_twice),
 	};
 

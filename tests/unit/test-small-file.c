@@ -65,7 +65,7 @@ static void test_a_file_that_cannot_be_read_is_an_error_and_no_text(void **state
 	assert_int_equal(small_file_line(temp_path("absent"), text, sizeof(text)), -ENOENT);
 	assert_string_equal(text, "");
 	strcpy(text, "before");
-	assert_int_equal(small_file_read(temp_folder(), text, sizeof(text)), -EISDIR);
+	assert_int_equal(small_file_read(temp_directory(), text, sizeof(text)), -EISDIR);
 	assert_string_equal(text, "");
 	temp_remove();
 }

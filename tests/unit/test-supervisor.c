@@ -12,7 +12,7 @@
 #include <grp.h>
 #include <sys/stat.h>
 
-static char folder[64];
+static char directory[64];
 static struct export *export;
 static char told[200];
 
@@ -69,11 +69,11 @@ static void test_who_may_call(void **state)
 static int setup(void **state)
 {
 	(void)state;
-	snprintf(folder, sizeof(folder), "/tmp/ublkd-test-XXXXXX");
-	assert_non_null(mkdtemp(folder));
-	record_directory = folder;
+	snprintf(directory, sizeof(directory), "/tmp/ublkd-test-XXXXXX");
+	assert_non_null(mkdtemp(directory));
+	record_directory = directory;
 	export_changed = ignore;
-	supervisor_paths = (struct supervisor_paths){ folder, folder };
+	supervisor_paths = (struct supervisor_paths){ directory, directory };
 	told[0] = 0;
 	fiber_setup(uv_default_loop());
 	supervisor_setup();
@@ -84,7 +84,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
-	return rmdir(folder);
+	return rmdir(directory);
 }
 
 static void note(void *context, const char *name, bool done, const char *message)
@@ -135,7 +135,7 @@ static void declare(const char *name, const char *uri)
 	char path[128];
 	FILE *f;
 
-	snprintf(path, sizeof(path), "%s/ublkd.conf", folder);
+	snprintf(path, sizeof(path), "%s/ublkd.conf", directory);
 	f = fopen(path, "we");
 	assert_non_null(f);
 	if (name)

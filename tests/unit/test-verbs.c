@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-static char socket_path[100], folder[80];
+static char socket_path[100], directory[80];
 static pid_t server;
 
 /* ---- the server ---- */
@@ -299,9 +299,9 @@ static int start_server(void **state)
 	(void)state;
 	signal(SIGPIPE, SIG_IGN);
 	setenv("TZ", "UTC", 1);
-	snprintf(folder, sizeof(folder), "%s/test-verbs.XXXXXX", where ? where : "/tmp");
-	assert_non_null(mkdtemp(folder));
-	snprintf(socket_path, sizeof(socket_path), "%s/socket", folder);
+	snprintf(directory, sizeof(directory), "%s/test-verbs.XXXXXX", where ? where : "/tmp");
+	assert_non_null(mkdtemp(directory));
+	snprintf(socket_path, sizeof(socket_path), "%s/socket", directory);
 	fd = bound_socket(socket_path);
 	server = fork();
 	assert_true(server >= 0);
@@ -321,7 +321,7 @@ static int stop_server(void **state)
 	kill(server, SIGTERM);
 	waitpid(server, &status, 0);
 	unlink(socket_path);
-	rmdir(folder);
+	rmdir(directory);
 	return 0;
 }
 
@@ -369,7 +369,7 @@ static struct output *run_words(const struct verb *verb, const char *const *word
 		close(out[1]);
 		close(err[1]);
 		log_setup("ublkctl", LOG_LEVEL_INFO);
-		if (chdir(folder))
+		if (chdir(directory))
 			_exit(9);
 		status = verb->main(verb, argc, argv);
 		fflush(stdout);
@@ -552,19 +552,19 @@ static void test_export(void **state)
 		      "unnamed", "nbds://host/x?tls-psk-file=y",
 		      "{\"connections\":\"3\",\"tls-verify\":\"on\"}");
 
-	/* Paths are of the folder that we are in. */
-	snprintf(path, sizeof(path), "%s/a.img", folder);
+	/* Paths are of the directory that we are in. */
+	snprintf(path, sizeof(path), "%s/a.img", directory);
 	expect_export(RUN(&verb_export, "--json", "a.img"), "unnamed", path, "{}");
-	snprintf(path, sizeof(path), "file:%s/./a b", folder);
+	snprintf(path, sizeof(path), "file:%s/./a b", directory);
 	expect_export(RUN(&verb_export, "--json", "file:./a b"), "unnamed", path, "{}");
-	snprintf(path, sizeof(path), "nbd+unix:///x?socket=%s/s", folder);
+	snprintf(path, sizeof(path), "nbd+unix:///x?socket=%s/s", directory);
 	expect_export(RUN(&verb_export, "--json", "nbd+unix:///x?socket=s"), "unnamed", path, "{}");
 	expect_export(RUN(&verb_export, "--json", "nbd+unix:///x?socket=/s"), "unnamed",
 		      "nbd+unix:///x?socket=/s", "{}");
 	expect_export(RUN(&verb_export, "--json", "nbd+unix:///x?socket=%2Fs"), "unnamed",
 		      "nbd+unix:///x?socket=%2Fs", "{}");
 	snprintf(options, sizeof(options), "{\"tls-psk-file\":\"%s/keys\",\"tls-username\":\"me\"}",
-		 folder);
+		 directory);
 	expect_export(RUN(&verb_export, "--json", "-o", "tls-psk-file=keys", "-o",
 			  "tls-username=me", "nbds://h/"),
 		      "unnamed", "nbds://h/", options);
@@ -706,7 +706,7 @@ static void test_without_ublkd(void **state)
 	int fd;
 
 	(void)state;
-	snprintf(path, sizeof(path), "%s/nobody", folder);
+	snprintf(path, sizeof(path), "%s/nobody", directory);
 	for (unsigned i = 0; i < sizeof(asking) / sizeof(*asking); i++)
 		expect_failure(run_at(asking[i], path), EXIT_FAILED, "ublkd is not running");
 	/* A ublkd that has died leaves its socket. */
@@ -748,7 +748,7 @@ static void test_answers_of_something_else(void **state)
 	int status;
 
 	(void)state;
-	snprintf(path, sizeof(path), "%s/other", folder);
+	snprintf(path, sizeof(path), "%s/other", directory);
 	for (unsigned i = 0; i < sizeof(all) / sizeof(*all); i++) {
 		int fd = bound_socket(path);
 		pid_t child = fork();

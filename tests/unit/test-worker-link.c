@@ -190,7 +190,7 @@ static int stub(void)
 
 /* ---- the tests ---- */
 
-static char folder[64];
+static char directory[64];
 static unsigned nr_ended, nr_grown, nr_asked, at_once, most_at_once;
 static uint64_t grown;
 
@@ -249,12 +249,12 @@ static void in_fiber(void (*test)(void))
 static int setup(void **state)
 {
 	(void)state;
-	snprintf(folder, sizeof(folder), "/tmp/ublkd-test-XXXXXX");
-	assert_non_null(mkdtemp(folder));
+	snprintf(directory, sizeof(directory), "/tmp/ublkd-test-XXXXXX");
+	assert_non_null(mkdtemp(directory));
 	worker_setup = (struct worker_setup){
 		.program = "/proc/self/exe",
 		.starter = "/nonexistent",
-		.folder = folder,
+		.directory = directory,
 	};
 	fiber_setup(uv_default_loop());
 	setenv(STUB, "1", 1);
@@ -267,7 +267,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	worker_socket_remove("a");
-	rmdir(folder);
+	rmdir(directory);
 	return 0;
 }
 
@@ -517,7 +517,7 @@ static void is_adopted(void)
 	pid_t pid;
 	char unpublished[200];
 
-	snprintf(unpublished, sizeof(unpublished), "%s/a.new", worker_setup.folder);
+	snprintf(unpublished, sizeof(unpublished), "%s/a.new", worker_setup.directory);
 	/* A worker that was not published is not found as that. */
 	assert_int_equal(access(unpublished, F_OK), 0);
 	assert_int_equal(adopt(&found, NULL, &err), -ESRCH);
@@ -650,7 +650,7 @@ static struct worker_process leave_full(int *links)
 	assert_int_equal(process.pid, worker_pid(w));
 	assert_int_equal(worker_publish(w, &err), 0);
 	freeze(process.pid);
-	snprintf(at.sun_path, sizeof(at.sun_path), "%s/a.sock", folder);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s/a.sock", directory);
 	for (unsigned i = 0; i < 8; i++) {
 		links[i] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		connect(links[i], (const struct sockaddr *)&at, sizeof(at));
@@ -726,9 +726,9 @@ static void does_not_start(void)
 	assert_int_equal(worker_start(&w, "a", &events, &err), -ENOENT);
 	worker_setup.program = "/proc/self/exe";
 	memset(deep, '/', sizeof(deep) - 3);
-	worker_setup.folder = deep;
+	worker_setup.directory = deep;
 	assert_int_equal(worker_start(&w, "a", &events, &err), -ENAMETOOLONG);
-	worker_setup.folder = folder;
+	worker_setup.directory = directory;
 	assert_null(w);
 }
 

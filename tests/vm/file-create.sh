@@ -27,7 +27,7 @@ cmp -n 4096 "$image" /lab/lib.sh || fail "a file that exists was touched"
 ln -s nowhere "$SCRATCH/link"
 refuses 1 link run --create 1M "$SCRATCH/link"
 [[ ! -e $SCRATCH/nowhere ]] || fail "made through a link"
-refuses 1 nofolder run --create 1M "$SCRATCH/nofolder/image"
+refuses 1 nodirectory run --create 1M "$SCRATCH/nodirectory/image"
 
 # What fails after the file was made takes it back.
 ublk_start taken --id 9 null:1M

@@ -12,7 +12,7 @@ head -c 511 /lab/lib.sh >tiny
 head -c 1M /dev/zero >file
 head -c 4000 /dev/zero >short
 echo precious >exists
-mkdir folder
+mkdir directory
 mkfifo fifo
 ln -s nowhere dangling
 ln -s loop loop
@@ -215,9 +215,9 @@ done <<'TABLE'
 # files
 1 | nothing              | run nothing
 1 | nothing              | run --read-only file:nothing
-1 | folder/nothing       | run folder/nothing
+1 | directory/nothing       | run directory/nothing
 1 | file/nothing         | run file/nothing
-1 | directory            | run folder
+1 | directory            | run directory
 1 | directory            | run file:/
 1 | /dev/zero            | run /dev/zero
 1 | fifo                 | run fifo
@@ -241,9 +241,9 @@ done <<'TABLE'
 2 | create               | run --create 1M null:1M
 2 | create               | run --create 1M memory:1M
 1 | exists               | run --create 1M exists
-1 | exists               | run --create 1M folder
+1 | exists               | run --create 1M directory
 1 | exists               | run --create 1M fifo
-1 | folder/none          | run --create 1M folder/none/new
+1 | directory/none          | run --create 1M directory/none/new
 1 | new                  | run --create 1023 --block-size 2048 new
 # the other verbs
 2 | unknown option '--frob' | list --frob
@@ -274,7 +274,7 @@ done <<'TABLE'
 1 | device 4294967294    | remove 4294967294
 TABLE
 ((nr >= 100)) || fail "only $nr cases"
-expect "$before" "$(snapshot)" "what is in the folder"
+expect "$before" "$(snapshot)" "what is in the directory"
 [[ ! -e new ]] || fail "a file 'new' is left"
 cmp <(head -c 1M /dev/zero) file || fail "a file that was refused was written to"
 # The one that was there all the time is none the worse.

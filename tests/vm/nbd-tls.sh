@@ -12,7 +12,7 @@ for program in certtool psktool; do
 	type -P $program >/dev/null || skip "$program is not on the machine that packed this one"
 done
 
-# certificate FOLDER NAME DAYS: a server's, signed by the lab's own authority.
+# certificate DIRECTORY NAME DAYS: a server's, signed by the lab's own authority.
 certificate() {
 	mkdir -p "$1"
 	certtool --generate-privkey --key-type ecdsa --outfile "$1/server-key.pem" 2>certtool.log

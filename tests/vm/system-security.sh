@@ -3,7 +3,7 @@
 # vm: system=trixie once=newest
 . /lab/lib.sh system
 
-# What an installation brings is right: users, folders, units, the udev rule; and the
+# What an installation brings is right: users, directories, units, the udev rule; and the
 # service may do little, a worker nothing.
 getent passwd ublkd || fail "there is no user ublkd"
 systemd-analyze verify --man=no ublkd.service ublkd.socket ublk@data.service ||

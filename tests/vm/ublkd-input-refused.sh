@@ -9,7 +9,7 @@
 
 echo precious >exists
 head -c 511 /lab/lib.sh >tiny
-mkdir folder
+mkdir directory
 mkfifo fifo
 # shellcheck disable=SC2034 # the table uses it
 long=$(printf 'x%.0s' {1..300})
@@ -81,12 +81,12 @@ done <<'TABLE'
 # export: storage
 1 | no such file          | export a=/nothing
 1 | fd/77                 | export a=/proc/self/fd/77
-1 | directory             | export "a=$PWD/folder"
+1 | directory             | export "a=$PWD/directory"
 1 | /dev/zero             | export a=/dev/zero
 1 | fifo                  | export "a=$PWD/fifo"
 2 | smaller than          | export "a=$PWD/tiny"
 1 | exists                | export --create 1M "a=$PWD/exists"
-1 | folder/none           | export --create 1M "a=$PWD/folder/none/new"
+1 | directory/none           | export --create 1M "a=$PWD/directory/none/new"
 1 | Connection refused    | export a=nbd://127.0.0.1:9/
 1 | No such file          | export "a=nbd+unix:///?socket=$PWD/nothing"
 # the verbs that name an export

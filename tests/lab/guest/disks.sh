@@ -56,7 +56,7 @@ fails_with() {
 # fails COMMAND...: it must fail, whatever it says.
 fails() { fails_with '' "$@"; }
 
-# tree_sum FOLDER: all that is in it: names, kinds, modes, links, content.
+# tree_sum DIRECTORY: all that is in it: names, kinds, modes, links, content.
 tree_sum() {
 	(
 		cd "$1" || exit

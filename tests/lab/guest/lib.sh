@@ -10,7 +10,7 @@
 #   mkfs.ext4 -q "$DEV"
 #   ublk_stop
 #
-# A test runs with set -eu in an empty folder of its own (tmpfs). Whatever it
+# A test runs with set -eu in an empty directory of its own (tmpfs). Whatever it
 # started with these functions is undone when it ends, in reverse order. When it
 # fails, what its ublkctl processes wrote is in its log.
 #
@@ -84,7 +84,7 @@ keep_etc() {
 	done
 }
 
-# sysfs_of DEVICE [ATTRIBUTE]: its folder in sysfs, or what an attribute says.
+# sysfs_of DEVICE [ATTRIBUTE]: its directory in sysfs, or what an attribute says.
 sysfs_of() {
 	local dir
 	dir=$(readlink -f "/sys/class/block/${1##*/}")

@@ -11,7 +11,7 @@
 #   server_start main
 #
 # A server is known by the name that it got, and stays on its socket through kill
-# and start. WHERE is "unix", for a socket in the test's folder, or a port of the
+# and start. WHERE is "unix", for a socket in the test's directory, or a port of the
 # loopback. All of them end with the test, after its devices.
 
 # shellcheck source=tests/lab/guest/writer.sh

@@ -53,7 +53,7 @@ disorder() {
 	same devices disks "${found[@]/#ublkc/ublkb}"
 }
 
-# find_files PATH...: sets found to the names of those that are there and no folder.
+# find_files PATH...: sets found to the names of those that are there and no directory.
 find_files() {
 	local path
 	found=()

@@ -13,7 +13,7 @@
 #   load_stop disk
 #   ublkd_stop
 #
-# Its configuration is the folder "config" of the test, what it says is in ublkd.err,
+# Its configuration is the directory "config" of the test, what it says is in ublkd.err,
 # over all its starts. It ends with the test, and with it all of its exports; what
 # they need (servers, file systems) has to be started before it.
 

@@ -12,7 +12,7 @@
 # (name, size, time), so an upgrade of a library makes a new one.
 #
 # Debian's /bin, /sbin and /lib are links into /usr, in the guest as well, and
-# every archive names the folders under /usr, or it would replace the links.
+# every archive names the directories under /usr, or it would replace the links.
 
 root_cache=${XDG_CACHE_HOME:-$HOME/.cache}/ublkd/root
 
@@ -54,7 +54,7 @@ root_is_elf() {
 	[[ -f $1 ]] && [[ $(head -c 4 "$1" | tr -d '\0') == $'\x7fELF' ]]
 }
 
-# root_copy TREE FILE [GUESTPATH]: a file or folder with the libraries of what
+# root_copy TREE FILE [GUESTPATH]: a file or directory with the libraries of what
 # is executable in it. FILE need not be a path, programs are looked up.
 root_copy() {
 	local tree=$1 from=$2 to file lib elves=()
@@ -112,7 +112,7 @@ root_cached() {
 	echo "$file"
 }
 
-# What a guest cannot be without: the folders, and busybox under all its names.
+# What a guest cannot be without: the directories, and busybox under all its names.
 root_make_busybox() {
 	local tree=$1 name
 	mkdir -p "$tree"/{dev,proc,sys,run,tmp,root,mnt,etc,lab,var,usr/{bin,sbin,lib,lib64}}
@@ -141,7 +141,7 @@ root_make_programs() {
 			echo "lab: this machine has no $name (see tests/packages.vm)" >&2
 			return 1
 		}
-		# Busybox's own of the same name may stand in the other folder.
+		# Busybox's own of the same name may stand in the other directory.
 		rm -f "$tree/usr/bin/$name"
 		root_copy "$tree" "$path" "/usr/bin/$name"
 		echo "$path" >>"$tree.from"
@@ -157,15 +157,15 @@ root_make_programs() {
 
 # root_nbdkit_files: the plugins and filters, where nbdkit is there.
 root_nbdkit_files() {
-	local folder name
+	local directory name
 	type -P nbdkit >/dev/null || return 0
-	folder=$(nbdkit --dump-config | sed -n 's/^plugindir=//p')
+	directory=$(nbdkit --dump-config | sed -n 's/^plugindir=//p')
 	for name in "${root_nbdkit_plugins[@]}"; do
-		echo "$folder/nbdkit-$name-plugin.so"
+		echo "$directory/nbdkit-$name-plugin.so"
 	done
-	folder=$(nbdkit --dump-config | sed -n 's/^filterdir=//p')
+	directory=$(nbdkit --dump-config | sed -n 's/^filterdir=//p')
 	for name in "${root_nbdkit_filters[@]}"; do
-		echo "$folder/nbdkit-$name-filter.so"
+		echo "$directory/nbdkit-$name-filter.so"
 	done
 }
 

@@ -38,7 +38,7 @@ system_build() (
 		exit 1
 	fi
 	root=$("$top/tests/libs-root" "$suite") || exit
-	# One folder a checkout, so that only what changed is built.
+	# One directory a checkout, so that only what changed is built.
 	work=$root/var/tmp/ublkd-$(cksum <<<"$top" | cut -d' ' -f1)
 	find "$root/var/tmp" -maxdepth 1 -name 'ublkd-*' -mtime +7 -exec rm -rf {} +
 	mkdir -p "$work"

@@ -117,11 +117,12 @@ int rename(const char *from, const char *to)
 	return ret;
 }
 
-int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags)
+int renameat2(int from_directory, const char *from, int to_directory, const char *to,
+	      unsigned flags)
 {
 	int (*real)(int, const char *, int, const char *, unsigned) = next("renameat2");
 	struct step step = step_begin("renameat2", to);
-	int ret = real(from_folder, from, to_folder, to, flags);
+	int ret = real(from_directory, from, to_directory, to, flags);
 
 	step_end(step);
 	return ret;

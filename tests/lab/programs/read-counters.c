@@ -33,16 +33,16 @@ static void show(const char *of, const char *name, uint64_t value)
 
 static int open_counters(const char *pid)
 {
-	char folder[64], path[384], target[256];
+	char directory[64], path[384], target[256];
 	struct dirent *entry;
 	int fd = -1;
 	ssize_t n;
 	DIR *dir;
 
-	snprintf(folder, sizeof(folder), "/proc/%s/fd", pid);
-	dir = opendir(folder);
+	snprintf(directory, sizeof(directory), "/proc/%s/fd", pid);
+	dir = opendir(directory);
 	while (dir && fd < 0 && (entry = readdir(dir))) {
-		snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+		snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name);
 		n = readlink(path, target, sizeof(target) - 1);
 		if (n < 0)
 			continue;
