@@ -11,7 +11,7 @@
  * and has dropped the data by then: a second flush would succeed over the loss.
  * So each queue flushes through a description of its own, which nothing else
  * uses and no other queue can take the report from; and from the first failed
- * flush on every flush of the export fails, until it is opened anew.
+ * flush on every flush of the export fails, until it is opened again.
  */
 #include "backends/file_content.h"
 #include "backends/file_identity.h"

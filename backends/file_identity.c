@@ -107,7 +107,7 @@ static void add_file_facts(struct instance *instance, int fd, const struct stat 
 		add(instance, " fs=%016" PRIx64, id);
 	if (fat)
 		add(instance, " renumbers");
-	/* Made up anew whenever the inode is read: no fact. */
+	/* Made up again whenever the inode is read: no fact. */
 	else if ((unsigned)fs.f_type != FUSE_SUPER_MAGIC)
 		add_handle(instance, fd);
 	add_birth(instance, fd, fat);

@@ -51,7 +51,7 @@ struct io {
 	struct queue *queue;
 	uint64_t offset; /* bytes; a multiple of the logical block size, as is length */
 	uint32_t length; /* bytes; 0 for a flush */
-	uint16_t tag;    /* of the queue; no two requests in service share one */
+	uint16_t tag;    /* of the queue; no two requests in flight share one */
 	uint8_t op;      /* enum io_op */
 	uint8_t flags;   /* IO_FUA, IO_KEEP */
 };
@@ -278,7 +278,7 @@ void instance_grow(struct instance *instance, uint64_t size);
 
 /*
  * -errno of the first flush that failed, 0 where none has: from then on every flush
- * must, whoever serves the device, until it is exported anew.  Any thread.
+ * must, whoever serves the device, until it is exported again.  Any thread.
  */
 static inline int instance_lost(const struct instance *instance)
 {
@@ -380,7 +380,7 @@ struct backend {
 	 */
 	int (*set_size)(struct instance *instance, uint64_t size, struct error *err);
 	/*
-	 * Optional, device's thread, with nothing in service.  Whether this process may end
+	 * Optional, device's thread, with nothing in flight.  Whether this process may end
 	 * and another one open the storage for the same device without a loss; where it may
 	 * not, sees to it that it can.  Returns 0, -EAGAIN (not yet, err tells why: to be
 	 * asked again soon) or -errno, with err filled.

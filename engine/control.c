@@ -197,7 +197,7 @@ static int wait_slice(struct control *control, uint64_t number, unsigned ms, int
 }
 
 /*
- * Waits for the completion of number until the deadline, which begins anew with
+ * Waits for the completion of number until the deadline, which begins again with
  * progress (if asked).
  */
 static int wait_answer(struct control *control, uint64_t number, unsigned ms, bool progress,

@@ -50,7 +50,7 @@ static void serve_request(struct queue *q, struct request *r)
 	io->offset = desc->start_sector << UBLK_SECTOR_SHIFT;
 	io->length = desc->nr_sectors << UBLK_SECTOR_SHIFT;
 	r->arrived_ns = q->now_ns;
-	r->in_service = true;
+	r->in_flight = true;
 	counters_add(&q->counters->started, 1);
 
 	if (__builtin_expect(io->op > IO_WRITE, 0)) {

@@ -112,7 +112,7 @@ void queue_drain(struct queue *queue, bool on);
 /* Whether the queue drains, and nothing is with the backend.  Any thread. */
 bool queue_is_drained(struct queue *queue);
 
-/* Tells the thread to leave at once, whatever is in service.  Any thread. */
+/* Tells the thread to leave at once, whatever is in flight.  Any thread. */
 void queue_quit(struct queue *queue);
 
 /*

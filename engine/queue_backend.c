@@ -190,8 +190,8 @@ void io_complete(struct io *io, int result)
 	struct request *r = request_of(io);
 	struct queue *q = io->queue;
 
-	assert(r->in_service);
-	r->in_service = false;
+	assert(r->in_flight);
+	r->in_flight = false;
 	r->result = legal_result(io, result);
 	q->done[q->nr_done++] = r;
 }

@@ -20,7 +20,7 @@ struct request {
 	io_callback *work_done;
 	uint64_t arrived_ns;
 	int result;
-	bool in_service; /* between submit() and io_complete() */
+	bool in_flight; /* between submit() and io_complete() */
 };
 
 static inline struct request *request_of(struct io *io)

@@ -197,7 +197,7 @@ free_requests:
 static bool has_work(const struct queue *q)
 {
 	for (unsigned tag = 0; tag < q->setup.instance->depth; tag++)
-		if (q->requests[tag].in_service)
+		if (q->requests[tag].in_flight)
 			return true;
 	return false;
 }

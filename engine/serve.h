@@ -114,7 +114,7 @@ int serving_thread(const struct serving *serving, unsigned queue);
 void serving_drain(struct serving *serving, bool on);
 bool serving_is_drained(struct serving *serving);
 
-/* Tells the queues to leave at once, whatever is in service. */
+/* Tells the queues to leave at once, whatever is in flight. */
 void serving_quit(struct serving *serving);
 
 /*

@@ -73,7 +73,7 @@ int spec_check_cpus(const struct spec *spec, struct error *err);
 
 /*
  * Facts of a device that are fixed when it is made.  Whoever opens storage for one that exists
- * must not work it out anew: CPUs, defaults and limits may have changed.
+ * must not work it out again: CPUs, defaults and limits may have changed.
  */
 struct device_shape {
 	unsigned nr_queues, depth;

@@ -235,7 +235,7 @@ static uint64_t requests_done(void *context)
 
 /*
  * STOP_DEV waits for all requests, so it is only for a device whose queues all
- * serve.  Returns false where requests in service are to be given up instead: the
+ * serve.  Returns false where requests in flight are to be given up instead: the
  * kernel fails them once ublkcN is closed.
  */
 static bool stop_in_order(struct standalone *s, struct error *fault)

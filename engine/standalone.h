@@ -67,7 +67,7 @@ int standalone_resize(struct standalone *device, struct error *err);
 
 /*
  * Stops and deletes the device.  With control->abort set (before or meanwhile)
- * requests in service are abandoned.  Returns 0, or -errno with err filled: the
+ * requests in flight are abandoned.  Returns 0, or -errno with err filled: the
  * reason why a queue failed earlier, or what could not be undone.
  */
 int standalone_stop(struct standalone *device, struct error *err);

@@ -49,7 +49,7 @@ int flow_prepare(struct export *export, bool resumed, struct worker **worker, st
 /*
  * Has the server finish what it has begun, and end; I/O waits from then on.  The state
  * is suspended or recovering, as asked for.  -ETIMEDOUT: its backend does not answer;
- * any other error as well: it serves on.
+ * any other error as well: it keeps serving.
  */
 int flow_leave(struct export *export, bool suspend, struct error *err);
 

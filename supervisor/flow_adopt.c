@@ -239,7 +239,7 @@ int flow_adopt(struct export *export, struct error *err)
 		forget_device(export);
 	take_worker(export);
 	if (!export->device.exists || export->device.info.state == UBLK_DEV_DEAD) {
-		/* Half made, or stopped: nobody uses it; it goes, and comes anew if it is wanted. */
+		/* Half made, or stopped: nobody uses it; it goes, and comes again if it is wanted. */
 		if (export->device.exists || export->worker.handle) {
 			find(export, EXPORT_FAILED, "left half made");
 			if (flow_stop(export, true, err))

@@ -36,7 +36,7 @@ int flow_publish(struct export *export, struct worker *before, struct error *err
 int flow_serve(struct export *export, struct error *err);
 
 /*
- * Has the worker finish what is in service and take no more.  It ends then, or, where
+ * Has the worker finish what is in flight and take no more.  It ends then, or, where
  * there is memory that it has of ublkd, export->worker.holding: it keeps that.
  */
 int flow_drain(struct export *export, struct error *err);
@@ -56,7 +56,7 @@ void flow_finish_start(struct export *export);
  */
 void flow_finish(struct export *export, bool partitions);
 
-/* Memory for the counters, anew. */
+/* Memory for the counters, again. */
 int flow_create_counters(struct export *export, struct error *err);
 void flow_drop_counters(struct export *export);
 void flow_drop_memory(struct export *export);

@@ -201,7 +201,7 @@ static bool start_device(struct export *export)
 	return false;
 }
 
-/* Another program has taken it away: it is not made anew behind that one's back. */
+/* Another program has taken it away: it is not created again behind that one's back. */
 static void lose_device(struct export *export)
 {
 	struct error err;
@@ -249,7 +249,7 @@ static int recover_now(struct export *export, struct worker *ready, struct error
 		export_set_fault(export, NULL);
 		return 0;
 	}
-	/* Its server is opened anew each time, to hear whether it is there. */
+	/* Its server is opened again each time, to hear whether it is there. */
 	if (ret == -EINPROGRESS) {
 		wait_for_fence(export, FENCE_OPEN_MS, err);
 		return ret;

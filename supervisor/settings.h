@@ -100,7 +100,7 @@ const struct settings_export *settings_find(const struct settings *settings, con
 /*
  * Declares an export in directory/exports.d/NAME.conf, for every start to come; the
  * file is there as a whole, and on disk, or not at all.  What is there already and
- * says the same stays; what this function wrote is written anew.  Returns 0, or with
+ * says the same stays; what this function wrote is written again.  Returns 0, or with
  * err filled: -EINVAL (name, URI or options are refused, or cannot be written in such
  * a file), -EEXIST (somebody else's file declares it otherwise), or what the system
  * said.

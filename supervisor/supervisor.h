@@ -60,7 +60,7 @@ void supervisor_adopt(void);
 typedef void supervisor_result(void *context, const char *name, bool done, const char *message);
 
 /*
- * Reads the configuration anew: adds what it declares, removes what it no longer
+ * Reads the configuration again: adds what it declares, removes what it no longer
  * declares and nobody uses.  Does not wait for what it begins.
  */
 void supervisor_reload(supervisor_result *result, void *context);

@@ -20,7 +20,7 @@ struct worker;
 bool worker_is_memory(int fd, uint64_t size);
 
 /*
- * Opens anew the memory, of size bytes or more, of a worker that is not to be asked for
+ * Opens again the memory, of size bytes or more, of a worker that is not to be asked for
  * it, since it does not answer.  Returns a descriptor, or -errno: ENOENT (it has none),
  * ESRCH (it has just ended), EACCES (it is not ours to see).
  */

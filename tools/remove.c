@@ -147,7 +147,7 @@ static bool has_ended(int process, unsigned ms)
 /* Ends the server, if that is the process which has ublkcN open.  Returns whether it did. */
 static bool end_server(const struct target *t, pid_t pid)
 {
-	/* ublkctl run gives up on what is in service with the second one. */
+	/* ublkctl run gives up on what is in flight with the second one. */
 	static const int signals[] = { SIGTERM, SIGTERM, SIGKILL };
 	char path[32];
 	int process;

@@ -23,7 +23,7 @@
  *   size     size: serves up to that
  *   resize   size: makes the storage so large (0: leaves it); looks how big it is
  *   live     the device was started
- *   drain    hold: ends what is in service, takes no more; ends then, or (hold) keeps
+ *   drain    hold: ends what is in flight, takes no more; ends then, or (hold) keeps
  *            the memory until it is killed
  *   end      ends without more ado (the device is gone)
  *

@@ -5,7 +5,7 @@
  *
  * It is told what to do by ublkd over a channel (link.h), one request at a time, and goes from
  * state to state as it obeys; a request out of order is refused and changes nothing. It outlives
- * ublkd: without a channel it serves on, and listens for the next ublkd on its own socket.
+ * ublkd: without a channel it keeps serving, and listens for the next ublkd on its own socket.
  *
  * The main thread does all of that; the queues' threads serve, and report their end through an
  * eventfd. Nothing here waits for a queue's I/O, so that ublkd's check is answered even while the
@@ -378,7 +378,7 @@ static void let_go(struct self *w)
 	w->state = WORKER_ENDING;
 }
 
-/* Until nothing is in service, and the storage can be left to another process. */
+/* Until nothing is in flight, and the storage can be left to another process. */
 static int drain(struct self *w, struct error *err)
 {
 	struct instance *e = &w->serving.instance;

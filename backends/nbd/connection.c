@@ -493,7 +493,7 @@ static bool is_outgrown(const struct nbd_connection *conn)
 	       conn->size_tried < size;
 }
 
-/* Makes it anew once it has nothing under way, and nothing is owed to anybody. */
+/* Makes it again once it has nothing under way, and nothing is owed to anybody. */
 static void retire(struct nbd_connection *conn)
 {
 	struct nbd *nbd = conn->owner->nbd;

@@ -13,7 +13,7 @@ static inline bool nbd_connection_is_dead(struct nbd_handle *handle)
 	return nbd_aio_is_dead(handle) || nbd_aio_is_closed(handle);
 }
 /*
- * handle: the connection's from now on; it was connected, and is made anew where it is dead.
+ * handle: the connection's from now on; it was connected, and is created again where it is dead.
  * Returns 0, or -errno with err filled; nbd_connection_end() is due in either case.
  */
 int nbd_connection_start(struct nbd_connection *conn, struct nbd_queue *owner, unsigned number,

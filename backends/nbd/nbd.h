@@ -135,7 +135,7 @@ struct nbd_connection {
 	uint64_t lost_ns;      /* since when it is not READY */
 	uint64_t next_ns;      /* DOWN: when to try */
 	unsigned returns_seen; /* nbd->returns at its last try */
-	bool retiring;         /* it gets no more requests, and is made anew when it has none */
+	bool retiring;         /* it gets no more requests, and is created again when it has none */
 	uint64_t size_tried;   /* the export's size for which it was made again */
 	uint64_t joins;        /* JOINING: the first replay that counts for it */
 	int told;              /* errno of the last refusal that was told */

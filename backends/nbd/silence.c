@@ -76,7 +76,7 @@ static void set_quick_keepalive(struct nbd_connection *conn, bool quick)
 
 /*
  * Whether the peer's kernel no longer acknowledges anything: this connection leads nowhere
- * even if another one reaches the server (a host that has started anew would reset it; a
+ * even if another one reaches the server (a host that has started again would reset it; a
  * NAT that has forgotten it is silent).
  */
 static bool is_cut_off(const struct nbd_connection *conn, uint64_t wait_ns)
