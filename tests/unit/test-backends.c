@@ -280,7 +280,7 @@ static void test_reads_give_what_writes_put(void **state)
 }
 
 /* Content that a backend keeps in a file is there when it is opened again, and beside it. */
-static void test_files_keep_it(void **state)
+static void test_files_keep_their_content(void **state)
 {
 	const struct backend *b;
 
@@ -436,7 +436,7 @@ static void with_a_ring_in_a_mood(struct served *s, const struct backend *b)
 		}
 }
 
-static void test_what_the_ring_answers_is_gone_on_with(void **state)
+static void test_short_and_interrupted_transfers_continue(void **state)
 {
 	(void)state;
 	on_each("", with_a_ring_in_a_mood);
@@ -473,11 +473,11 @@ int main(void)
 		cmocka_unit_test(test_limits_make_sense),
 		cmocka_unit_test(test_block_size_is_as_asked),
 		cmocka_unit_test(test_reads_give_what_writes_put),
-		cmocka_unit_test(test_files_keep_it),
+		cmocka_unit_test(test_files_keep_their_content),
 		cmocka_unit_test(test_zeroes_and_discards),
 		cmocka_unit_test(test_read_only_refuses),
 		cmocka_unit_test(test_many_in_flight),
-		cmocka_unit_test(test_what_the_ring_answers_is_gone_on_with),
+		cmocka_unit_test(test_short_and_interrupted_transfers_continue),
 		cmocka_unit_test(test_errors_arrive_as_they_are),
 	};
 	int failed;

@@ -104,7 +104,7 @@ static void is_late(void)
 	let_go();
 }
 
-static void test_one_that_is_late_counts(void **state)
+static void test_a_late_call_counts_against_its_export(void **state)
 {
 	(void)state;
 	in_fiber(is_late);
@@ -141,7 +141,7 @@ static void does_not_wait_for_others(void)
 	close(fd);
 }
 
-static void test_disks_that_do_not_answer_hold_up_nobody(void **state)
+static void test_silent_disks_delay_no_other_export(void **state)
 {
 	(void)state;
 	in_fiber(does_not_wait_for_others);
@@ -172,7 +172,7 @@ static void is_one_of_three(void)
 	close(fd);
 }
 
-static void test_two_at_once_of_one_export(void **state)
+static void test_an_export_has_two_calls_at_once(void **state)
 {
 	(void)state;
 	in_fiber(is_one_of_three);
@@ -195,7 +195,7 @@ static void closes(void)
 	close(fd);
 }
 
-static void test_what_is_to_be_closed_is(void **state)
+static void test_late_descriptors_are_closed(void **state)
 {
 	(void)state;
 	in_fiber(closes);
@@ -373,10 +373,12 @@ static void test_a_call_that_has_not_returned_is_named(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_one_that_is_late_counts, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_two_at_once_of_one_export, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_what_is_to_be_closed_is, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_disks_that_do_not_answer_hold_up_nobody, setup,
+		cmocka_unit_test_setup_teardown(test_a_late_call_counts_against_its_export, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_an_export_has_two_calls_at_once, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_late_descriptors_are_closed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_silent_disks_delay_no_other_export, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_opens_nothing_but_storage, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_opens_with_the_rights_of_the_owner, setup,

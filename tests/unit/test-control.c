@@ -195,7 +195,7 @@ static void open_fails(const struct fake_kernel *kernel, int code, const char *a
 	assert_int_equal(fake_open_files(), before);
 }
 
-static void test_what_is_missing_is_named(void **state)
+static void test_names_a_missing_driver_or_right(void **state)
 {
 	static const struct {
 		int control, ring, code;
@@ -450,7 +450,7 @@ int main(void)
 		cmocka_unit_test(test_answers_come_back),
 		cmocka_unit_test(test_features_of_a_kernel_that_cannot_tell),
 		cmocka_unit_test(test_deleting_without_waiting_is_newer),
-		cmocka_unit_test(test_what_is_missing_is_named),
+		cmocka_unit_test(test_names_a_missing_driver_or_right),
 		cmocka_unit_test(test_every_refusal_has_words),
 		cmocka_unit_test(test_known_traps_say_what_to_do),
 		cmocka_unit_test(test_every_command_has_a_deadline),

@@ -235,7 +235,7 @@ static void test_as_many_gauges_as_fit(void **state)
 }
 
 /* Another process, which shares the memory, writes what it likes there. */
-static void test_what_stands_there_is_not_trusted(void **state)
+static void test_counters_in_shared_memory_are_not_trusted(void **state)
 {
 	struct counters *counters, *seen;
 	struct op_counters sum;
@@ -273,7 +273,7 @@ int main(void)
 		cmocka_unit_test(test_sums_over_queues),
 		cmocka_unit_test(test_another_process_can_read),
 		cmocka_unit_test(test_as_many_gauges_as_fit),
-		cmocka_unit_test(test_what_stands_there_is_not_trusted),
+		cmocka_unit_test(test_counters_in_shared_memory_are_not_trusted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,7 +46,7 @@ static void test_lists(void **state)
 	}
 }
 
-static void test_what_is_no_list(void **state)
+static void test_refuses_bad_lists(void **state)
 {
 	static const char *const bad[] = {
 		"",
@@ -94,7 +94,7 @@ static void test_empty(void **state)
 	assert_false(cpus_empty(&cpus));
 }
 
-static void test_pins_to_what_is_there(void **state)
+static void test_pins_to_the_cpus_that_are_online(void **state)
 {
 	struct cpus one = { 0 }, absent = { 0 };
 	cpu_set_t before, now;
@@ -120,9 +120,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lists),
-		cmocka_unit_test(test_what_is_no_list),
+		cmocka_unit_test(test_refuses_bad_lists),
 		cmocka_unit_test(test_empty),
-		cmocka_unit_test(test_pins_to_what_is_there),
+		cmocka_unit_test(test_pins_to_the_cpus_that_are_online),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

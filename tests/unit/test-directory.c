@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static void test_makes_one_with_its_mode_whatever_the_umask(void **state)
+static void test_creates_with_the_mode_whatever_the_umask(void **state)
 {
 	const char *path = temp_path("new");
 	mode_t before = umask(0777);
@@ -41,7 +41,7 @@ static void refused(const char *path, int code, const char *words)
 		fail_msg("not '%s' but '%s'", words, err.text);
 }
 
-static void test_refuses_one_that_others_can_write(void **state)
+static void test_refuses_a_directory_that_others_can_write(void **state)
 {
 	const char *path = temp_path("theirs");
 	struct error err;
@@ -72,7 +72,7 @@ static void test_refuses_one_that_others_can_write(void **state)
 	temp_remove();
 }
 
-static void test_refuses_what_is_no_directory(void **state)
+static void test_refuses_other_files(void **state)
 {
 	struct error err;
 
@@ -85,9 +85,9 @@ static void test_refuses_what_is_no_directory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_makes_one_with_its_mode_whatever_the_umask),
-		cmocka_unit_test(test_refuses_one_that_others_can_write),
-		cmocka_unit_test(test_refuses_what_is_no_directory),
+		cmocka_unit_test(test_creates_with_the_mode_whatever_the_umask),
+		cmocka_unit_test(test_refuses_a_directory_that_others_can_write),
+		cmocka_unit_test(test_refuses_other_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

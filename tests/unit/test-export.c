@@ -127,7 +127,7 @@ static void test_round_trip(void **state)
 	export_destroy(back);
 }
 
-static void test_one_without_device(void **state)
+static void test_an_export_without_a_device(void **state)
 {
 	struct export *export = make("null:4M", json_object()), *back;
 	struct error err;
@@ -142,7 +142,7 @@ static void test_one_without_device(void **state)
 }
 
 /* An ublkd that dies between a record's writing and its rename leaves this. */
-static void test_one_that_was_not_finished(void **state)
+static void test_an_unfinished_record_is_removed(void **state)
 {
 	char fresh[300];
 
@@ -291,8 +291,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_recorded_options_may_be_left_out, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_without_device, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_that_was_not_finished, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_export_without_a_device, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_unfinished_record_is_removed, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_hostile_records, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refuses_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_history_and_fault, setup, teardown),

@@ -296,7 +296,7 @@ static void test_mappings_have_their_one_length(void **state)
 }
 
 /* A descriptor that is left behind keeps a deletion waiting, and is found at the end. */
-static void test_what_is_left_is_found(void **state)
+static void test_leftovers_are_reported(void **state)
 {
 	uint8_t *data = fake_data(4096, 0);
 	struct fake_request *r;
@@ -508,7 +508,7 @@ int main(void)
 		cmocka_unit_test(test_only_its_own_thread_commits),
 		cmocka_unit_test(test_user_copy_is_of_requests_in_service),
 		cmocka_unit_test(test_mappings_have_their_one_length),
-		cmocka_unit_test(test_what_is_left_is_found),
+		cmocka_unit_test(test_leftovers_are_reported),
 		cmocka_unit_test(test_polls_and_timeouts),
 		cmocka_unit_test(test_cancels),
 		cmocka_unit_test(test_polls_and_timeouts_that_the_kernel_refuses),

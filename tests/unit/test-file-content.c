@@ -76,7 +76,7 @@ static void test_a_gpt_in_the_second_block_of_4096(void **state)
 }
 
 /* Whatever has the signature there by chance, a copy of a header among it. */
-static void test_what_only_looks_like_a_gpt(void **state)
+static void test_a_damaged_gpt_is_ignored(void **state)
 {
 	(void)state;
 	begin();
@@ -125,7 +125,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nothing_and_tables_of_512),
 		cmocka_unit_test(test_a_gpt_in_the_second_block_of_4096),
-		cmocka_unit_test(test_what_only_looks_like_a_gpt),
+		cmocka_unit_test(test_a_damaged_gpt_is_ignored),
 		cmocka_unit_test(test_xfs_names_its_sectors),
 	};
 

@@ -54,7 +54,7 @@ static void test_another_file_with_the_same_inode_number(void **state)
 	other("file " REAL ":12:0 born=5.1", "file " REAL ":12:0 born=5.12", "made since");
 }
 
-static void test_a_file_system_that_is_mounted_anew(void **state)
+static void test_a_file_system_that_is_mounted_again(void **state)
 {
 	static const char *const was = "file " ANONYMOUS ":12:0 fs=01 handle=aa born=5.1";
 
@@ -82,7 +82,7 @@ static void test_a_file_system_that_is_mounted_anew(void **state)
 	      "nothing shows");
 }
 
-static void test_a_file_system_that_numbers_anew(void **state)
+static void test_a_file_system_that_renumbers_its_files(void **state)
 {
 	static const char *const was = "file " REAL ":12:0 renumbers born=5.1";
 
@@ -124,7 +124,7 @@ static void test_disks(void **state)
 }
 
 /* Records of the first version have the numbers alone. */
-static void test_what_an_older_version_has_written(void **state)
+static void test_identities_of_older_versions(void **state)
 {
 	(void)state;
 	same("file " REAL ":12:0", "file " REAL ":12:0 fs=01 handle=aa born=5.1");
@@ -135,7 +135,7 @@ static void test_what_an_older_version_has_written(void **state)
 	other("block device 5:8:" REAL, "block device 5:8:" OTHER " disk=x seq=9", "another one");
 }
 
-static void test_what_is_no_identity(void **state)
+static void test_refuses_bad_identities(void **state)
 {
 	static const char *const bad[] = { "",           "file",        "file ",
 					   "file 1:2",   "file 1:2:3x", "file a:b:c",
@@ -197,7 +197,7 @@ static bool make_again(const char *path, const struct stat *st)
 	return false;
 }
 
-static void test_a_file_that_was_removed_is_told_from_the_next(void **state)
+static void test_a_removed_file_differs_from_its_successor(void **state)
 {
 	char was[IDENTITY_BYTES], now[IDENTITY_BYTES], path[300];
 	struct stat st;
@@ -225,13 +225,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_another_file_with_the_same_inode_number),
-		cmocka_unit_test(test_a_file_system_that_is_mounted_anew),
-		cmocka_unit_test(test_a_file_system_that_numbers_anew),
+		cmocka_unit_test(test_a_file_system_that_is_mounted_again),
+		cmocka_unit_test(test_a_file_system_that_renumbers_its_files),
 		cmocka_unit_test(test_disks),
-		cmocka_unit_test(test_what_an_older_version_has_written),
-		cmocka_unit_test(test_what_is_no_identity),
+		cmocka_unit_test(test_identities_of_older_versions),
+		cmocka_unit_test(test_refuses_bad_identities),
 		cmocka_unit_test(test_facts_are_found_by_their_names),
-		cmocka_unit_test(test_a_file_that_was_removed_is_told_from_the_next),
+		cmocka_unit_test(test_a_removed_file_differs_from_its_successor),
 	};
 	int failed;
 

@@ -199,7 +199,7 @@ static void test_holes_are_punched_and_kept(void **state)
 }
 
 /* An operation that was found not to work is not offered, and the file is as it was. */
-static void test_what_the_file_system_cannot_is_not_offered(void **state)
+static void test_offers_only_what_the_file_system_can(void **state)
 {
 	char words[600];
 	struct served s;
@@ -463,7 +463,7 @@ static void refused(const char *words, int code, const char *about)
 	assert_int_equal(fake_open_files(), before);
 }
 
-static void test_what_cannot_be_served(void **state)
+static void test_refuses_other_kinds_of_files(void **state)
 {
 	char words[700];
 
@@ -561,7 +561,7 @@ int main(void)
 		cmocka_unit_test(test_after_a_failed_flush_all_fail),
 		cmocka_unit_test(test_flushes_at_once_fail_together),
 		cmocka_unit_test(test_holes_are_punched_and_kept),
-		cmocka_unit_test(test_what_the_file_system_cannot_is_not_offered),
+		cmocka_unit_test(test_offers_only_what_the_file_system_can),
 		cmocka_unit_test(test_a_tail_that_is_no_block_is_left_out),
 		cmocka_unit_test(test_a_file_that_is_cut_off),
 		cmocka_unit_test(test_write_zeroes_without_zero_range),
@@ -569,7 +569,7 @@ int main(void)
 		cmocka_unit_test(test_an_image_has_the_same_blocks_wherever_it_lies),
 		cmocka_unit_test(test_an_image_that_cannot_be_read_is_refused),
 		cmocka_unit_test(test_without_direct_io),
-		cmocka_unit_test(test_what_cannot_be_served),
+		cmocka_unit_test(test_refuses_other_kinds_of_files),
 		cmocka_unit_test(test_one_writer_or_many_readers),
 		cmocka_unit_test(test_a_file_is_taken_over_from_an_earlier_server),
 	};

@@ -346,7 +346,7 @@ static void publishes(void)
 	export->worker.handle = NULL;
 }
 
-static void test_one_that_is_published_takes_the_place(void **state)
+static void test_a_published_worker_takes_the_place(void **state)
 {
 	(void)state;
 	in_fiber(publishes);
@@ -393,7 +393,7 @@ static void adopts_both(void)
 	adopt_after(true);
 }
 
-static void test_a_change_that_was_cut_short_leaves_nobody(void **state)
+static void test_an_interrupted_change_leaves_no_worker(void **state)
 {
 	(void)state;
 	in_fiber(adopts_both);
@@ -455,7 +455,7 @@ static void ends_a_holder(void)
 	assert_null(export->worker.handle);
 }
 
-static void test_who_holds_is_not_waited_for(void **state)
+static void test_a_worker_that_holds_memory_is_killed_at_once(void **state)
 {
 	(void)state;
 	in_fiber(ends_a_holder);
@@ -639,7 +639,7 @@ static void keeps_its_size(void)
 	release = &fake_linux_7_2;
 }
 
-static void test_a_device_keeps_its_size_unless_told(void **state)
+static void test_a_device_shrinks_only_by_force_and_closed(void **state)
 {
 	(void)state;
 	in_fiber(keeps_its_size);
@@ -754,18 +754,19 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_the_memory_is_kept_until_a_recovery_succeeds,
 						setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_that_is_published_takes_the_place, setup,
+		cmocka_unit_test_setup_teardown(test_a_published_worker_takes_the_place, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(test_a_change_that_was_cut_short_leaves_nobody,
-						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_interrupted_change_leaves_no_worker, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_content_that_is_found_is_stored, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(test_who_holds_is_not_waited_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_worker_that_holds_memory_is_killed_at_once,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_only_its_own_death_ends_a_command, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_device_keeps_its_shape, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_a_device_keeps_its_size_unless_told, setup,
-						teardown),
+		cmocka_unit_test_setup_teardown(test_a_device_shrinks_only_by_force_and_closed,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_6_12_is_done_with_a_dead_worker_before_the_next, setup, teardown),
 		cmocka_unit_test_setup_teardown(

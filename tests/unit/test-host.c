@@ -111,7 +111,7 @@ static void append_need(void *context, enum backend_need need, const char *path)
 		 path ? path : "");
 }
 
-static void test_what_backends_need(void **state)
+static void test_needs_of_the_backends(void **state)
 {
 	static const struct {
 		const char *words, *needs;
@@ -161,7 +161,7 @@ static void test_what_backends_need(void **state)
 	}
 }
 
-static void test_what_a_host_may_open(void **state)
+static void test_a_host_opens_only_needed_files(void **state)
 {
 	static const struct {
 		const char *words, *path;
@@ -223,7 +223,7 @@ static void test_what_a_host_may_open(void **state)
 	}
 }
 
-static void test_what_a_host_may_remove_and_connect(void **state)
+static void test_a_host_removes_and_connects_only_by_need(void **state)
 {
 	struct instance instance;
 	struct spec spec;
@@ -260,9 +260,9 @@ int main(void)
 		cmocka_unit_test(test_connects_to_a_socket),
 		cmocka_unit_test(test_does_not_wait_for_a_full_backlog),
 		cmocka_unit_test(test_says_why_it_cannot_connect),
-		cmocka_unit_test(test_what_backends_need),
-		cmocka_unit_test(test_what_a_host_may_open),
-		cmocka_unit_test(test_what_a_host_may_remove_and_connect),
+		cmocka_unit_test(test_needs_of_the_backends),
+		cmocka_unit_test(test_a_host_opens_only_needed_files),
+		cmocka_unit_test(test_a_host_removes_and_connects_only_by_need),
 	};
 
 	bound_time(60);

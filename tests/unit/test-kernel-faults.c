@@ -23,7 +23,7 @@ static void test_a_fault_belongs_to_its_releases(void **state)
 	assert_true(has("6.12.117+deb12-cloud-amd64", "END_USER_RECOVERY"));
 }
 
-static void test_a_release_that_is_none_has_no_fault(void **state)
+static void test_a_bad_release_has_no_fault(void **state)
 {
 	(void)state;
 	assert_null(kernel_fault_next("", NULL));
@@ -45,7 +45,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_fault_belongs_to_its_releases),
-		cmocka_unit_test(test_a_release_that_is_none_has_no_fault),
+		cmocka_unit_test(test_a_bad_release_has_no_fault),
 		cmocka_unit_test(test_each_fault_is_listed_once),
 	};
 

@@ -42,7 +42,7 @@ static void test_round_trip(void **state)
 }
 
 /* Each field left out, or something else in its place. */
-static void test_refuses_what_is_none(void **state)
+static void test_refuses_bad_limits(void **state)
 {
 	json_t *json = limits_to_json(&usual), *value;
 	struct backend_limits back;
@@ -93,7 +93,7 @@ static int fit(const struct backend_limits *now)
 	return ret;
 }
 
-static void test_what_fits(void **state)
+static void test_accepts_limits_that_fit(void **state)
 {
 	struct backend_limits now = usual;
 
@@ -113,7 +113,7 @@ static void test_what_fits(void **state)
 		assert_int_equal(fit(&now), -ESTALE); \
 	} while (0)
 
-static void test_what_does_not_fit(void **state)
+static void test_refuses_limits_that_do_not_fit(void **state)
 {
 	struct backend_limits now, made = usual;
 	struct error err;
@@ -140,9 +140,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_refuses_what_is_none),
-		cmocka_unit_test(test_what_fits),
-		cmocka_unit_test(test_what_does_not_fit),
+		cmocka_unit_test(test_refuses_bad_limits),
+		cmocka_unit_test(test_accepts_limits_that_fit),
+		cmocka_unit_test(test_refuses_limits_that_do_not_fit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,7 +103,7 @@ static void test_descriptors_too_many(void **state)
 	close(lingers);
 }
 
-static void test_what_is_no_message(void **state)
+static void test_refuses_bad_messages(void **state)
 {
 	static const char *const texts[] = {
 		"{",    "[]",  "1", "{\"a\": 1} x", "{\"a\":1,\"a\":2}", "{\"a\": \"\xff\"}",
@@ -135,7 +135,7 @@ static void test_what_is_no_message(void **state)
 }
 
 /* The peer had not read all that was sent to it, which is reported before what it has sent. */
-static void test_last_words_of_one_that_did_not_listen(void **state)
+static void test_messages_before_a_reset_are_read(void **state)
 {
 	struct link_fds fds;
 	json_t *message;
@@ -206,8 +206,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_message_with_descriptors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_descriptors_too_many, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_what_is_no_message, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_last_words_of_one_that_did_not_listen, setup,
+		cmocka_unit_test_setup_teardown(test_refuses_bad_messages, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_messages_before_a_reset_are_read, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_the_other_side_is_gone_or_full, setup,
 						teardown),

@@ -101,7 +101,7 @@ static uint64_t allocated(const struct served *s)
 
 /* ---- what it costs ---- */
 
-static void test_what_was_never_written_costs_nothing(void **state)
+static void test_unwritten_blocks_take_no_memory(void **state)
 {
 	struct served s;
 
@@ -609,7 +609,7 @@ static void test_huge_pages(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_what_was_never_written_costs_nothing),
+		cmocka_unit_test(test_unwritten_blocks_take_no_memory),
 		cmocka_unit_test(test_holes_are_given_back),
 		cmocka_unit_test(test_sizes_that_no_shard_divides),
 		cmocka_unit_test(test_the_limit_is_exact),

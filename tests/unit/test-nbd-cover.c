@@ -21,7 +21,7 @@ static void test_parts_in_any_order_make_a_whole(void **state)
 	}
 }
 
-static void test_what_is_missing_is_no_whole(void **state)
+static void test_a_gap_is_noticed(void **state)
 {
 	struct nbd_cover c = { 0 };
 
@@ -66,7 +66,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parts_in_any_order_make_a_whole),
-		cmocka_unit_test(test_what_is_missing_is_no_whole),
+		cmocka_unit_test(test_a_gap_is_noticed),
 		cmocka_unit_test(test_no_byte_comes_twice),
 		cmocka_unit_test(test_there_is_an_end_to_disorder),
 	};

@@ -538,7 +538,7 @@ static void test_waiting_ends_where_that_is_asked_for(void **state)
 	finish(&s);
 }
 
-static void test_what_fails_blocks_its_range_further(void **state)
+static void test_a_failed_write_still_blocks_its_range(void **state)
 {
 	struct pending old;
 	struct served s;
@@ -653,7 +653,7 @@ int main(void)
 		cmocka_unit_test(test_old_connections_end_one_by_one),
 		cmocka_unit_test(test_a_link_has_so_many_old_connections),
 		cmocka_unit_test(test_waiting_ends_where_that_is_asked_for),
-		cmocka_unit_test(test_what_fails_blocks_its_range_further),
+		cmocka_unit_test(test_a_failed_write_still_blocks_its_range),
 		cmocka_unit_test(test_a_replay_keeps_fua),
 		cmocka_unit_test(test_a_replay_waits_for_the_one_before),
 		cmocka_unit_test(test_a_replay_sends_what_overlaps_one_by_one),

@@ -83,7 +83,7 @@ static bool flush(struct books *b, uint64_t covered, unsigned segment)
 	return nbd_segment_drop(&b->segments[segment]);
 }
 
-static void test_keeps_what_was_acknowledged(void **state)
+static void test_keeps_acknowledged_writes(void **state)
 {
 	const struct nbd_kept *kept;
 	struct books b;
@@ -111,7 +111,7 @@ static void test_keeps_what_was_acknowledged(void **state)
 }
 
 /* A flush covers what was acknowledged before it was sent, and nothing else. */
-static void test_flushes_cover_what_came_before(void **state)
+static void test_a_flush_covers_earlier_writes_only(void **state)
 {
 	struct books b;
 	uint64_t covers;
@@ -400,8 +400,8 @@ static void test_queues_keep_side_by_side(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_keeps_what_was_acknowledged),
-		cmocka_unit_test(test_flushes_cover_what_came_before),
+		cmocka_unit_test(test_keeps_acknowledged_writes),
+		cmocka_unit_test(test_a_flush_covers_earlier_writes_only),
 		cmocka_unit_test(test_the_bound_is_kept),
 		cmocka_unit_test(test_the_largest_operation_leaves_room_for_others),
 		cmocka_unit_test(test_nothing_kept_takes_no_memory),

@@ -128,7 +128,7 @@ static struct backend_limits limits_of(struct nbd_facts facts, uint32_t block_si
 	return l;
 }
 
-static void test_what_a_server_can_is_what_the_device_does(void **state)
+static void test_the_device_has_the_abilities_of_the_server(void **state)
 {
 	struct nbd_facts f = plain;
 	struct backend_limits l = limits_of(f, 0, false);
@@ -236,7 +236,7 @@ static void test_block_sizes_that_no_device_can_have(void **state)
 
 #define FACT(member, value) offsetof(struct nbd_facts, member), sizeof(plain.member), value
 
-static void test_what_a_server_may_come_back_as(void **state)
+static void test_a_returning_server_must_have_the_same_export(void **state)
 {
 	static const struct {
 		size_t at, bytes;
@@ -349,7 +349,7 @@ static void refused_directory(const char *path, const char *word)
 		fail_msg("'%s', not '%s'", err.text, word);
 }
 
-static void test_what_certificates_lack_is_named(void **state)
+static void test_names_the_missing_certificate_file(void **state)
 {
 	char directory[512];
 	struct error err;
@@ -402,14 +402,14 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_uris_and_options),
-		cmocka_unit_test(test_what_a_server_can_is_what_the_device_does),
+		cmocka_unit_test(test_the_device_has_the_abilities_of_the_server),
 		cmocka_unit_test(test_read_only_whoever_says_so),
 		cmocka_unit_test(test_block_sizes),
 		cmocka_unit_test(test_block_sizes_that_no_device_can_have),
-		cmocka_unit_test(test_what_a_server_may_come_back_as),
+		cmocka_unit_test(test_a_returning_server_must_have_the_same_export),
 		cmocka_unit_test(test_a_server_may_come_back_better),
 		cmocka_unit_test(test_a_bad_key_file_is_named),
-		cmocka_unit_test(test_what_certificates_lack_is_named),
+		cmocka_unit_test(test_names_the_missing_certificate_file),
 		cmocka_unit_test(test_bad_files_are_refused_before_the_server_is_asked),
 	};
 	int failed;

@@ -176,7 +176,7 @@ static void test_a_forgotten_request_is_sent_again(void **state)
  * A server of one connection cannot be probed: what is slow is given up for its age once,
  * and has twice the time then.
  */
-static void test_what_was_given_up_for_its_age_has_twice_the_time(void **state)
+static void test_a_request_that_timed_out_has_twice_the_time(void **state)
 {
 	struct fake_request *r;
 	struct served s;
@@ -251,7 +251,7 @@ int main(void)
 		cmocka_unit_test(test_a_slow_request_among_others_is_sent_once),
 		cmocka_unit_test(test_a_stopped_server_is_found),
 		cmocka_unit_test(test_a_forgotten_request_is_sent_again),
-		cmocka_unit_test(test_what_was_given_up_for_its_age_has_twice_the_time),
+		cmocka_unit_test(test_a_request_that_timed_out_has_twice_the_time),
 		cmocka_unit_test(test_a_server_that_is_away_is_asked_seldom),
 	};
 

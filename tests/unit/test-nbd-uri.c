@@ -119,7 +119,7 @@ static void test_tls_parameters(void **state)
 	nbd_uri_free(&u);
 }
 
-static void test_what_is_no_uri(void **state)
+static void test_refuses_bad_uris(void **state)
 {
 	static const char *const bad[] = {
 		"",
@@ -158,7 +158,7 @@ int main(void)
 		cmocka_unit_test(test_its_parts),
 		cmocka_unit_test(test_libnbd_finds_the_same),
 		cmocka_unit_test(test_tls_parameters),
-		cmocka_unit_test(test_what_is_no_uri),
+		cmocka_unit_test(test_refuses_bad_uris),
 	};
 
 	bound_time(60);

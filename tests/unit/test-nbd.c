@@ -242,7 +242,7 @@ static void test_a_slow_request_holds_up_no_other(void **state)
  * A queue has kept a write, idle since, that another queue has overwritten and
  * flushed: it must not come back over the newer one.
  */
-static void test_what_is_stable_is_not_sent_again(void **state)
+static void test_flushed_writes_are_not_replayed(void **state)
 {
 	struct served s;
 
@@ -344,7 +344,7 @@ static void forget_model(void)
 	memset(is_known, true, sizeof(is_known));
 }
 
-static void test_what_was_not_flushed_survives_the_server(void **state)
+static void test_unflushed_writes_survive_the_server(void **state)
 {
 	struct served s;
 
@@ -458,7 +458,7 @@ static void test_a_server_that_is_trusted(void **state)
 /* ---- another worker takes over ---- */
 
 /* Writes that the worker before kept are gone with it, and take no room. */
-static void test_gauges_are_those_of_who_serves(void **state)
+static void test_gauges_are_those_of_the_serving_worker(void **state)
 {
 	struct served s;
 
@@ -485,7 +485,7 @@ static void test_gauges_are_those_of_who_serves(void **state)
 }
 
 /* Writes that a server may lose are kept, and are lost if the worker that keeps them dies. */
-static void test_a_doubt_outlives_who_has_it(void **state)
+static void test_a_suspected_loss_outlives_the_worker(void **state)
 {
 	struct served s;
 
@@ -864,15 +864,15 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(test_a_slow_request_holds_up_no_other),
-		CASE(test_what_is_stable_is_not_sent_again),
+		CASE(test_flushed_writes_are_not_replayed),
 		CASE(test_a_connection_is_lost_under_load),
-		CASE(test_what_was_not_flushed_survives_the_server),
+		CASE(test_unflushed_writes_survive_the_server),
 		CASE(test_a_server_that_dies_again_and_again),
 		CASE(test_more_than_is_kept_is_flushed_by_the_way),
 		CASE(test_nothing_kept_fails_one_flush),
 		CASE(test_a_server_that_is_trusted),
-		CASE(test_gauges_are_those_of_who_serves),
-		CASE(test_a_doubt_outlives_who_has_it),
+		CASE(test_gauges_are_those_of_the_serving_worker),
+		CASE(test_a_suspected_loss_outlives_the_worker),
 		CASE(test_a_server_that_dies_over_the_first_flush),
 		CASE(test_a_connection_breaks_over_the_first_flush),
 		CASE(test_a_server_that_is_long_over_the_first_flush),

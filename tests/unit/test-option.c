@@ -37,7 +37,7 @@ static void test_sizes(void **state)
 	}
 }
 
-static void test_what_is_no_size(void **state)
+static void test_refuses_bad_sizes(void **state)
 {
 	static const struct {
 		const char *text;
@@ -343,7 +343,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_what_is_no_size),
+		cmocka_unit_test(test_refuses_bad_sizes),
 		cmocka_unit_test(test_writes_sizes_as_people_do),
 		cmocka_unit_test(test_a_whole_size_is_read_back_as_it_was_written),
 		cmocka_unit_test(test_times_have_units),

@@ -17,7 +17,7 @@ static void test_a_process_has_the_name_that_it_chose(void **state)
 	assert_string_equal(process_name(getpid(), small, sizeof(small)), "a (");
 }
 
-static void test_who_is_not_there_has_none(void **state)
+static void test_a_missing_process_has_no_name(void **state)
 {
 	char name[32] = "before";
 
@@ -27,7 +27,7 @@ static void test_who_is_not_there_has_none(void **state)
 	assert_string_equal(process_name(0x7fffffff, name, sizeof(name)), "");
 }
 
-static void test_it_is_told_since_when_a_process_is_there(void **state)
+static void test_reports_the_start_time_of_a_process(void **state)
 {
 	uint64_t started = process_started(getpid());
 
@@ -105,8 +105,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_process_has_the_name_that_it_chose),
-		cmocka_unit_test(test_who_is_not_there_has_none),
-		cmocka_unit_test(test_it_is_told_since_when_a_process_is_there),
+		cmocka_unit_test(test_a_missing_process_has_no_name),
+		cmocka_unit_test(test_reports_the_start_time_of_a_process),
 		cmocka_unit_test(test_hidden_memory_is_never_dumped),
 		cmocka_unit_test(test_a_child_is_killed_whoever_reaps_it),
 		cmocka_unit_test(test_only_a_child_is_opened_as_one),

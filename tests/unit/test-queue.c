@@ -461,7 +461,7 @@ static void test_a_part_is_an_error(void **state)
 	fake_data_free(out);
 }
 
-static void test_too_much_is_all_of_it(void **state)
+static void test_a_result_beyond_the_length_counts_as_the_length(void **state)
 {
 	struct served s;
 
@@ -516,7 +516,7 @@ static void test_the_backend_sees_the_request(void **state)
 	finish(&s);
 }
 
-static void test_what_no_backend_gets_to_see(void **state)
+static void test_refuses_requests_before_the_backend(void **state)
 {
 	struct served s;
 
@@ -1093,7 +1093,7 @@ static void test_many_timers_at_once(void **state)
 	end_waits(&s);
 }
 
-static void test_what_is_cancelled_hears_of_it(void **state)
+static void test_a_cancelled_wait_is_reported(void **state)
 {
 	struct fake_request *poll_request, *timer_request;
 	struct waits *w;
@@ -1179,7 +1179,7 @@ static void test_a_cancel_that_comes_at_that_moment(void **state)
 }
 
 /* The kernel holds finished work back: it is told late, the last first, and each once. */
-static void test_waits_that_are_told_late(void **state)
+static void test_late_completions_of_waits(void **state)
 {
 	struct fake_request *poll_request, *timer_request;
 	struct served s;
@@ -1386,9 +1386,9 @@ int main(void)
 		cmocka_unit_test(test_small_and_large_reads_share_a_buffer),
 		cmocka_unit_test(test_errors_arrive_as_they_are),
 		cmocka_unit_test(test_a_part_is_an_error),
-		cmocka_unit_test(test_too_much_is_all_of_it),
+		cmocka_unit_test(test_a_result_beyond_the_length_counts_as_the_length),
 		cmocka_unit_test(test_the_backend_sees_the_request),
-		cmocka_unit_test(test_what_no_backend_gets_to_see),
+		cmocka_unit_test(test_refuses_requests_before_the_backend),
 		cmocka_unit_test(test_read_only_is_kept),
 		cmocka_unit_test(test_a_refused_write_is_not_read),
 		cmocka_unit_test(test_a_copy_that_fails_is_the_requests_error),
@@ -1401,10 +1401,10 @@ int main(void)
 		cmocka_unit_test(test_a_poll_that_fails),
 		cmocka_unit_test(test_a_timer_ends_when_its_time_has_passed),
 		cmocka_unit_test(test_many_timers_at_once),
-		cmocka_unit_test(test_what_is_cancelled_hears_of_it),
+		cmocka_unit_test(test_a_cancelled_wait_is_reported),
 		cmocka_unit_test(test_a_cancel_that_comes_too_late),
 		cmocka_unit_test(test_a_cancel_that_comes_at_that_moment),
-		cmocka_unit_test(test_waits_that_are_told_late),
+		cmocka_unit_test(test_late_completions_of_waits),
 		cmocka_unit_test(test_a_queue_ends_with_waits),
 		cmocka_unit_test(test_a_poll_from_the_start),
 		cmocka_unit_test(test_a_wake_makes_a_round),

@@ -36,7 +36,7 @@ static void test_takes_the_best_that_there_is(void **state)
 	opens_as(&kernel, "plain");
 }
 
-static void test_says_why_there_is_none(void **state)
+static void test_says_why_io_uring_is_refused(void **state)
 {
 	static const struct {
 		int code;
@@ -299,7 +299,7 @@ static void test_callbacks_send_more(void **state)
 	finish(&ring);
 }
 
-static void test_what_is_no_error_of_the_rings(void **state)
+static void test_other_errors_are_not_the_rings(void **state)
 {
 	static const struct {
 		int code, heard;
@@ -333,14 +333,14 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_takes_the_best_that_there_is),
 		cmocka_unit_test(test_names_the_setting_that_refuses),
-		cmocka_unit_test(test_says_why_there_is_none),
+		cmocka_unit_test(test_says_why_io_uring_is_refused),
 		cmocka_unit_test(test_each_completion_goes_to_its_own),
 		cmocka_unit_test(test_does_only_what_it_was_opened_for),
 		cmocka_unit_test(test_is_not_opened_without_its_limits),
 		cmocka_unit_test(test_submits_without_waiting),
 		cmocka_unit_test(test_more_than_fits_in_a_round),
 		cmocka_unit_test(test_callbacks_send_more),
-		cmocka_unit_test(test_what_is_no_error_of_the_rings),
+		cmocka_unit_test(test_other_errors_are_not_the_rings),
 	};
 
 	bound_time(60);

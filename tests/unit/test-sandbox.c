@@ -383,7 +383,7 @@ static int tries(struct served *s)
 	return (*act)() < 0 ? 0 : 1;
 }
 
-static void test_what_it_cannot_do(void **state)
+static void test_forbidden_actions_fail(void **state)
 {
 	static const struct {
 		int (*act)(void);
@@ -555,7 +555,7 @@ static int lists_its_root(struct served *s)
 	return 0;
 }
 
-static void test_it_is_nobody_and_nowhere(void **state)
+static void test_has_no_identity_and_no_files(void **state)
 {
 	struct sigaction ignored = { .sa_handler = SIG_IGN };
 	sigset_t usr1;
@@ -698,7 +698,7 @@ static int has_the_directory(struct served *s)
 	return reads_as(psk_path, "alice:0123\n") && reads_as(other, "other") ? 0 : 1;
 }
 
-static void test_files_that_it_needs_are_there(void **state)
+static void test_needed_files_are_there(void **state)
 {
 	char words[1000], path[400];
 
@@ -1049,11 +1049,11 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_what_it_cannot_do),
+		cmocka_unit_test(test_forbidden_actions_fail),
 		cmocka_unit_test(test_no_ring_and_no_thread_once_sealed),
-		cmocka_unit_test(test_it_is_nobody_and_nowhere),
+		cmocka_unit_test(test_has_no_identity_and_no_files),
 		cmocka_unit_test(test_no_mount_of_the_host_is_left),
-		cmocka_unit_test(test_files_that_it_needs_are_there),
+		cmocka_unit_test(test_needed_files_are_there),
 		cmocka_unit_test(test_names_are_resolved),
 		cmocka_unit_test(test_local_backends_serve),
 		cmocka_unit_test(test_nbd_serves_over_a_unix_socket),

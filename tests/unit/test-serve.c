@@ -64,7 +64,7 @@ static void test_a_device_that_exists_stays_as_it_is(void **state)
 }
 
 /* In whole blocks, and never smaller. */
-static void test_storage_that_grows_is_told(void **state)
+static void test_growth_is_reported(void **state)
 {
 	static const struct {
 		uint64_t told, size;
@@ -97,7 +97,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_device_that_exists_stays_as_it_is, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(test_storage_that_grows_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_growth_is_reported, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

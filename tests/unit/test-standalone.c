@@ -242,7 +242,7 @@ static void test_rings_are_set_up_as_the_kernel_can(void **state)
 	}
 }
 
-static void test_what_the_kernel_has_of_it(void **state)
+static void test_the_kernel_has_the_device_as_planned(void **state)
 {
 	struct ublk_dev_params params;
 	struct ublk_dev_info info;
@@ -392,7 +392,7 @@ static void wait_for_event(const struct standalone *d)
 	assert_int_equal(poll(&pfd, 1, 20000), 1);
 }
 
-static void test_somebody_else_stops_it(void **state)
+static void test_another_program_stops_the_device(void **state)
 {
 	struct held before = what_is_held();
 	struct served s;
@@ -778,7 +778,7 @@ static void *let_go_later(void *arg)
 	return NULL;
 }
 
-static void test_a_stop_waits_for_what_is_in_service(void **state)
+static void test_a_stop_waits_for_requests_in_flight(void **state)
 {
 	void *data = fake_data(4096, 1);
 	struct fake_request *r[6];
@@ -802,7 +802,7 @@ static void test_a_stop_waits_for_what_is_in_service(void **state)
 }
 
 /* An abort gives up requests that a backend never answers: they fail for the application. */
-static void test_a_hurried_stop_gives_up_what_is_in_service(void **state)
+static void test_an_aborted_stop_abandons_requests_in_flight(void **state)
 {
 	struct held before = what_is_held();
 	void *data = fake_data(4096, 1);
@@ -969,13 +969,13 @@ int main(void)
 		cmocka_unit_test(test_a_path_that_the_kernel_lacks_is_refused),
 		cmocka_unit_test(test_flags_that_are_not_granted),
 		cmocka_unit_test(test_rings_are_set_up_as_the_kernel_can),
-		cmocka_unit_test(test_what_the_kernel_has_of_it),
+		cmocka_unit_test(test_the_kernel_has_the_device_as_planned),
 		cmocka_unit_test(test_fewer_queues_than_asked_for),
 		cmocka_unit_test(test_fewer_queues_than_the_backend_can),
 		cmocka_unit_test(test_block_device_is_tuned),
 		cmocka_unit_test(test_partitions_on_and_off),
 		cmocka_unit_test(test_char_device_may_appear_late),
-		cmocka_unit_test(test_somebody_else_stops_it),
+		cmocka_unit_test(test_another_program_stops_the_device),
 		cmocka_unit_test(test_each_call_of_a_start_fails),
 		cmocka_unit_test(test_each_call_of_a_stop_fails),
 		cmocka_unit_test(test_a_command_is_not_answered),
@@ -985,8 +985,8 @@ int main(void)
 		cmocka_unit_test(test_the_driver_lacks_a_parameter),
 		cmocka_unit_test(test_ids_and_numbers_of_devices),
 		cmocka_unit_test(test_a_start_that_is_hurried),
-		cmocka_unit_test(test_a_stop_waits_for_what_is_in_service),
-		cmocka_unit_test(test_a_hurried_stop_gives_up_what_is_in_service),
+		cmocka_unit_test(test_a_stop_waits_for_requests_in_flight),
+		cmocka_unit_test(test_an_aborted_stop_abandons_requests_in_flight),
 		cmocka_unit_test(test_a_device_grows_with_its_storage),
 		cmocka_unit_test(test_a_stopped_device_is_not_resized),
 		cmocka_unit_test(test_a_stop_that_the_backend_blocks_has_a_deadline),

@@ -38,7 +38,7 @@ static void test_each_pair(void **state)
 		}
 }
 
-static void test_what_is_no_state_goes_nowhere(void **state)
+static void test_a_bad_state_has_no_transition(void **state)
 {
 	const enum export_state none = EXPORT_STATES, below = (enum export_state) - 1;
 
@@ -82,7 +82,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_each_pair),
-		cmocka_unit_test(test_what_is_no_state_goes_nowhere),
+		cmocka_unit_test(test_a_bad_state_has_no_transition),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_every_state_can_end),
 	};

@@ -151,7 +151,7 @@ static void let_none_begin(void)
 	reconcile_max_jobs = 0;
 }
 
-static void test_declared_anew_while_it_is_removed(void **state)
+static void test_declared_again_while_it_is_removed(void **state)
 {
 	(void)state;
 	export = make("a", ORIGIN_DECLARED);
@@ -188,7 +188,7 @@ static void test_declared_and_removed_by_a_client(void **state)
 	assert_null(supervisor_exports);
 }
 
-static void test_shutdown_removes_what_was_declared_anew(void **state)
+static void test_shutdown_removes_exports_that_were_declared_again(void **state)
 {
 	bool force = false;
 
@@ -211,9 +211,9 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_declared_and_removed_by_a_client, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(test_shutdown_removes_what_was_declared_anew, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_declared_anew_while_it_is_removed, setup,
+		cmocka_unit_test_setup_teardown(
+			test_shutdown_removes_exports_that_were_declared_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_declared_again_while_it_is_removed, setup,
 						teardown),
 	};
 

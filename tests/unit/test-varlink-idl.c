@@ -47,7 +47,7 @@ static void test_our_own_interfaces(void **state)
 	varlink_idl_free(idl);
 }
 
-static void test_what_the_grammar_takes(void **state)
+static void test_the_grammar(void **state)
 {
 	static const char *const good[] = {
 		"interface a.b",
@@ -70,7 +70,7 @@ static void test_what_the_grammar_takes(void **state)
 		varlink_idl_free(parsed(good[i]));
 }
 
-static void test_broken_texts_are_told_by_line(void **state)
+static void test_errors_name_the_line(void **state)
 {
 	static const struct {
 		const char *text, *about;
@@ -274,8 +274,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_our_own_interfaces),
-		cmocka_unit_test(test_what_the_grammar_takes),
-		cmocka_unit_test(test_broken_texts_are_told_by_line),
+		cmocka_unit_test(test_the_grammar),
+		cmocka_unit_test(test_errors_name_the_line),
 		cmocka_unit_test(test_cut_texts),
 		cmocka_unit_test(test_deep_types_are_refused),
 		cmocka_unit_test(test_values_are_checked),

@@ -428,7 +428,7 @@ static void test_answers(void **state)
 	end();
 }
 
-static void test_tells_of_itself(void **state)
+static void test_describes_itself(void **state)
 {
 	struct peer peer;
 	json_t *json;
@@ -461,7 +461,7 @@ static void test_tells_of_itself(void **state)
 	end();
 }
 
-static void test_refuses_what_makes_no_sense(void **state)
+static void test_refuses_malformed_calls(void **state)
 {
 	static const struct {
 		const char *request, *wanted;
@@ -510,7 +510,7 @@ static void test_refuses_what_makes_no_sense(void **state)
 	end();
 }
 
-static void test_what_is_no_request_ends_the_connection(void **state)
+static void test_a_malformed_request_ends_the_connection(void **state)
 {
 	static const char *const bad[] = {
 		"",
@@ -646,7 +646,7 @@ static void test_an_interface_refuses_in_its_own_words(void **state)
 }
 
 /* Our own mistakes are found by tests. */
-static void test_wrong_replies_are_told(void **state)
+static void test_wrong_replies_are_reported(void **state)
 {
 	struct peer peer;
 
@@ -876,7 +876,7 @@ static void test_more_answers(void **state)
 
 /* ---- peers that go away ---- */
 
-static void test_calls_of_who_goes_away_are_cancelled(void **state)
+static void test_calls_of_a_closed_connection_are_cancelled(void **state)
 {
 	struct peer peers[4];
 
@@ -957,7 +957,7 @@ static void test_cut_connections(void **state)
 
 /* ---- slow readers ---- */
 
-static void test_who_does_not_read_waits_alone(void **state)
+static void test_a_peer_that_does_not_read_delays_no_other(void **state)
 {
 	struct peer slow, other;
 	unsigned run;
@@ -1091,7 +1091,7 @@ static void test_of_those_idle_for_as_long_the_first_makes_room(void **state)
 	end();
 }
 
-static void test_who_comes_to_a_full_house_is_turned_away(void **state)
+static void test_a_connection_beyond_the_bound_is_turned_away(void **state)
 {
 	const struct varlink_limits limits = { .connections = 3 };
 	struct peer peers[3];
@@ -1294,7 +1294,7 @@ static void test_root_makes_no_room_for_others(void **state)
 	end();
 }
 
-static void test_what_cannot_be_served_is_told(void **state)
+static void test_refuses_broken_interfaces_and_sockets(void **state)
 {
 	static const struct varlink_method no_such[] = { { "NoSuch", false, false, run_echo },
 							 { .name = NULL } };
@@ -1421,14 +1421,14 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_answers),
-		cmocka_unit_test(test_tells_of_itself),
-		cmocka_unit_test(test_refuses_what_makes_no_sense),
-		cmocka_unit_test(test_what_is_no_request_ends_the_connection),
+		cmocka_unit_test(test_describes_itself),
+		cmocka_unit_test(test_refuses_malformed_calls),
+		cmocka_unit_test(test_a_malformed_request_ends_the_connection),
 		cmocka_unit_test(test_deep_requests_are_refused),
 		cmocka_unit_test(test_permission),
 		cmocka_unit_test(test_groups_of_a_peer),
 		cmocka_unit_test(test_an_interface_refuses_in_its_own_words),
-		cmocka_unit_test(test_wrong_replies_are_told),
+		cmocka_unit_test(test_wrong_replies_are_reported),
 		cmocka_unit_test(test_requests_in_pieces),
 		cmocka_unit_test(test_pipelined_requests_are_answered_in_order),
 		cmocka_unit_test(test_many_requests_wait_in_the_socket),
@@ -1437,19 +1437,19 @@ int main(void)
 		cmocka_unit_test(test_a_request_must_end_in_time),
 		cmocka_unit_test(test_oneway_is_not_answered),
 		cmocka_unit_test(test_more_answers),
-		cmocka_unit_test(test_calls_of_who_goes_away_are_cancelled),
+		cmocka_unit_test(test_calls_of_a_closed_connection_are_cancelled),
 		cmocka_unit_test(test_half_closed_connections_are_answered),
 		cmocka_unit_test(test_cut_connections),
-		cmocka_unit_test(test_who_does_not_read_waits_alone),
+		cmocka_unit_test(test_a_peer_that_does_not_read_delays_no_other),
 		cmocka_unit_test(test_a_stream_that_is_not_read_ends),
 		cmocka_unit_test(test_the_longest_idle_makes_room),
 		cmocka_unit_test(test_of_those_idle_for_as_long_the_first_makes_room),
-		cmocka_unit_test(test_who_comes_to_a_full_house_is_turned_away),
+		cmocka_unit_test(test_a_connection_beyond_the_bound_is_turned_away),
 		cmocka_unit_test(test_five_hundred_clients),
 		cmocka_unit_test(test_listens),
 		cmocka_unit_test(test_one_user_takes_no_more_than_its_share),
 		cmocka_unit_test(test_root_makes_no_room_for_others),
-		cmocka_unit_test(test_what_cannot_be_served_is_told),
+		cmocka_unit_test(test_refuses_broken_interfaces_and_sockets),
 		cmocka_unit_test(test_lack_of_memory_is_survived),
 	};
 

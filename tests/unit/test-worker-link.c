@@ -319,7 +319,7 @@ static void does_what_it_is_told(void)
 	end(w);
 }
 
-static void test_does_what_it_is_told(void **state)
+static void test_obeys_requests(void **state)
 {
 	(void)state;
 	in_fiber(does_what_it_is_told);
@@ -372,7 +372,7 @@ static void leaves_its_link(void)
 	worker_forget(w);
 }
 
-static void test_one_without_link_is_killed(void **state)
+static void test_a_worker_without_a_channel_is_killed(void **state)
 {
 	(void)state;
 	in_fiber(leaves_its_link);
@@ -431,7 +431,7 @@ static void says_no_message(void)
 	end(w);
 }
 
-static void test_what_is_no_message_is_passed_over(void **state)
+static void test_malformed_messages_are_skipped(void **state)
 {
 	(void)state;
 	in_fiber(says_no_message);
@@ -497,7 +497,7 @@ static void floods_with_messages(void)
 	floods("flood-keep");
 }
 
-static void test_one_that_floods_is_killed(void **state)
+static void test_a_worker_that_floods_is_killed(void **state)
 {
 	(void)state;
 	in_fiber(floods_with_messages);
@@ -547,7 +547,7 @@ static void is_adopted(void)
 	assert_int_equal(adopt(&found, NULL, &err), -ESRCH);
 }
 
-static void test_the_one_that_serves_is_adopted(void **state)
+static void test_a_serving_worker_is_adopted(void **state)
 {
 	(void)state;
 	in_fiber(is_adopted);
@@ -625,7 +625,7 @@ static void loses_no_memory(void)
 	close(fd);
 }
 
-static void test_memory_of_one_that_hangs(void **state)
+static void test_memory_of_a_hung_worker_is_saved(void **state)
 {
 	(void)state;
 	in_fiber(loses_no_memory);
@@ -686,7 +686,7 @@ static void takes_no_connection(void)
 		close(links[i]);
 }
 
-static void test_one_that_takes_no_connection_is_known(void **state)
+static void test_a_worker_that_takes_no_connection_is_known(void **state)
 {
 	(void)state;
 	in_fiber(takes_no_connection);
@@ -707,7 +707,7 @@ static void has_no_socket(void)
 	end(found);
 }
 
-static void test_one_without_a_socket_is_known(void **state)
+static void test_a_worker_without_a_socket_is_known(void **state)
 {
 	(void)state;
 	in_fiber(has_no_socket);
@@ -732,7 +732,7 @@ static void does_not_start(void)
 	assert_null(w);
 }
 
-static void test_one_that_does_not_start(void **state)
+static void test_a_worker_that_does_not_start(void **state)
 {
 	(void)state;
 	in_fiber(does_not_start);
@@ -741,27 +741,29 @@ static void test_one_that_does_not_start(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_does_what_it_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_obeys_requests, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_dies_over_a_call, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answers_too_late, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_without_link_is_killed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_worker_without_a_channel_is_killed, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_a_connection_kept_last_is_fenced, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(test_what_is_no_message_is_passed_over, setup,
+		cmocka_unit_test_setup_teardown(test_malformed_messages_are_skipped, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_failure_without_a_word_is_named_by_its_code,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_questions_are_bounded, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_the_one_that_serves_is_adopted, setup,
-						teardown),
+		cmocka_unit_test_setup_teardown(test_a_serving_worker_is_adopted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_both_of_a_change_are_found, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_that_floods_is_killed, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_memory_of_one_that_hangs, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_one_that_takes_no_connection_is_known, setup,
+		cmocka_unit_test_setup_teardown(test_a_worker_that_floods_is_killed, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(test_one_without_a_socket_is_known, setup,
+		cmocka_unit_test_setup_teardown(test_memory_of_a_hung_worker_is_saved, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(test_one_that_does_not_start, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_worker_that_takes_no_connection_is_known,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_worker_without_a_socket_is_known, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_a_worker_that_does_not_start, setup, teardown),
 	};
 
 	if (getenv(STUB))
