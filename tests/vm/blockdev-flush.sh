@@ -6,12 +6,6 @@
 # behind an export, and no other write asks for that: counted at that device.
 . /lab/lib.sh disks
 
-# write_blocks FIO-OPTION...: 20 blocks, one after the other.
-write_blocks() {
-	fio --name=w --filename="$DEV" --direct=1 --ioengine=libaio --rw=write --bs=4k \
-		--size=80k --minimal "$@" >fio.out 2>&1 || fail "fio: $(cat fio.out)"
-}
-
 # counts WORDS LOOP FLUSH WRITE: what has come since last time: flushes at the
 # device, flushes and writes at the export.
 counts() {

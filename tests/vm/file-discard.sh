@@ -7,12 +7,8 @@
 # only read stay holes, and a write makes no more than its own blocks.
 . /lab/lib.sh disks
 
-# The file's blocks, in bytes; the file system's own for where they are (SLACK) are
-# among them.
-SLACK=65536
-used() { sync "$image"; echo $(($(stat -c '%b * %B' "$image"))); }
-
 MiB=$((1 << 20))
+SLACK=65536 # of bytes_used
 random_file full 8M
 for type in ext4 xfs; do
 	scratch_fs 384M "$type"
@@ -25,12 +21,12 @@ for type in ext4 xfs; do
 		serve "$path" "$image"
 		head -c 8M /dev/zero >want
 		holds "$DEV" want "a hole"
-		expect 0 "$(used)" "$type: bytes used by a hole that was read"
+		expect 0 "$(bytes_used "$image")" "$type: bytes used by a hole that was read"
 		dd if=full of="$DEV" bs=64K count=1 seek=16 oflag=direct status=none
 		dd if=full of=want bs=64K count=1 seek=16 conv=notrunc status=none
 		holds "$DEV" want "a hole with one write in it"
-		(($(used) >= 65536 && $(used) <= 4 * 65536)) ||
-			fail "$type: 64 KiB written into a hole use $(used) bytes"
+		(($(bytes_used "$image") >= 65536 && $(bytes_used "$image") <= 4 * 65536)) ||
+			fail "$type: 64 KiB written into a hole use $(bytes_used "$image") bytes"
 		ublk_stop disk
 
 		# The tail is not the device's, and no discard may reach it.
@@ -39,8 +35,8 @@ for type in ext4 xfs; do
 		sync "$image"
 		serve "$path" "$image"
 		cp full want
-		before=$(used)
-		(($(used) >= 8 * MiB)) || fail "$type: a full file uses $before bytes"
+		before=$(bytes_used "$image")
+		(($(bytes_used "$image") >= 8 * MiB)) || fail "$type: a full file uses $before bytes"
 
 		blkdiscard -o $((2 * MiB)) -l $((2 * MiB)) "$DEV"
 		zero_in want $((2 * MiB)) $((2 * MiB))
@@ -49,20 +45,20 @@ for type in ext4 xfs; do
 		blkdiscard -o $((7 * MiB - 512)) -l 512 "$DEV"
 		zero_in want $((7 * MiB - 512)) 512
 		holds "$DEV" want "$type: discarded"
-		(($(used) <= before - 2 * MiB + SLACK)) || fail "$type: $(used) bytes used after a discard"
+		(($(bytes_used "$image") <= before - 2 * MiB + SLACK)) || fail "$type: $(bytes_used "$image") bytes used after a discard"
 
-		before=$(used)
+		before=$(bytes_used "$image")
 		fallocate -z -o $((4 * MiB)) -l $MiB "$DEV"
 		zero_in want $((4 * MiB)) $MiB
 		blkdiscard -z -o $((5 * MiB + 512)) -l $((MiB / 2)) "$DEV"
 		zero_in want $((5 * MiB + 512)) $((MiB / 2))
 		holds "$DEV" want "$type: zeroed, kept"
-		(($(used) >= before && $(used) <= before + SLACK)) ||
-			fail "$type: zeroes that should keep their blocks: $before, now $(used)"
+		(($(bytes_used "$image") >= before && $(bytes_used "$image") <= before + SLACK)) ||
+			fail "$type: zeroes that should keep their blocks: $before, now $(bytes_used "$image")"
 
 		fallocate -p -o $((4 * MiB)) -l $MiB "$DEV"
 		holds "$DEV" want "$type: zeroed, given back"
-		(($(used) <= before - MiB + SLACK)) || fail "$type: $(used) bytes used after write-zeroes"
+		(($(bytes_used "$image") <= before - MiB + SLACK)) || fail "$type: $(bytes_used "$image") bytes used after write-zeroes"
 		(($(counted write-zeroes.completed) > 0)) || fail "no write-zeroes arrived"
 		expect 0 "$(counted write-zeroes.failed)" "failed write-zeroes"
 
@@ -72,7 +68,7 @@ for type in ext4 xfs; do
 		expect 0 "$(counted discard.failed)" "failed discards"
 		ublk_stop disk
 		expect $((8 * MiB + 100)) "$(stat -c %s "$image")" "$type: the file's size"
-		(($(used) <= SLACK)) || fail "$type: discarded whole, it uses $(used) bytes"
+		(($(bytes_used "$image") <= SLACK)) || fail "$type: discarded whole, it uses $(bytes_used "$image") bytes"
 		cmp <(tail -c 100 "$image") <(head -c 100 full) || fail "$type: the tail changed"
 	done
 	umount "$SCRATCH"

@@ -6,11 +6,6 @@
 # file: counted at the device that the file system is on.
 . /lab/lib.sh disks
 
-write_blocks() {
-	fio --name=w --filename="$DEV" --direct=1 --ioengine=libaio --rw=write --bs=4k \
-		--size=80k --minimal "$@" >fio.out 2>&1 || fail "fio: $(cat fio.out)"
-}
-
 # The file system writes its journal when it likes: at least so many.
 expect_flushes() {
 	(($(flushes "$loop") - seen >= $1)) ||

@@ -6,19 +6,6 @@
 # blocks, a write cache, what it can discard and zero.
 . /lab/lib.sh disks
 
-shows() {
-	while (($#)); do
-		expect "$2" "$(sysfs_of "$DEV" "$1")" "$args: $1"
-		shift 2
-	done
-}
-
-asked() {
-	args="$*"
-	: >disk.out
-	ublk_start disk "$@"
-}
-
 scratch_fs 64M
 truncate -s $((8 << 20)) "$SCRATCH/file"
 asked "$SCRATCH/file"

@@ -127,3 +127,27 @@ stat_field() { awk -v n="$2" '{ print $n }' "$(sysfs_of "$1")/stat"; }
 
 # flushes DEVICE: flush requests that the block device has completed.
 flushes() { stat_field "$1" 16; }
+
+# asked ARGUMENTS...: ublk_start with these; what follows is about this device.
+asked() {
+	asked_for="$*"
+	: >disk.out
+	ublk_start disk "$@"
+}
+
+# shows ATTRIBUTE VALUE [ATTRIBUTE VALUE]...: of the device of "asked", in sysfs.
+shows() {
+	while (($#)); do
+		expect "$2" "$(sysfs_of "$DEV" "$1")" "$asked_for: $1"
+		shift 2
+	done
+}
+
+# write_blocks FIO-OPTION...: 20 blocks, one after the other.
+write_blocks() {
+	fio --name=w --filename="$DEV" --direct=1 --ioengine=libaio --rw=write --bs=4k \
+		--size=80k --minimal "$@" >fio.out 2>&1 || fail "fio: $(cat fio.out)"
+}
+
+# bytes_used FILE: its blocks, those that the file system takes to find them among them.
+bytes_used() { sync "$1"; echo $(($(stat -c '%b * %B' "$1"))); }
