@@ -618,7 +618,7 @@ static int file_set_size(struct instance *instance, uint64_t size, struct error 
 				 "%s: a block device is resized where it comes from; then give no "
 				 "size",
 				 f->path);
-	if (ftruncate(f->fd, (off_t)size) || fsync(f->fd))
+	if (size && (ftruncate(f->fd, (off_t)size) || fsync(f->fd)))
 		return error_set(err, errno, "%s: it cannot be made %llu bytes long: %s", f->path,
 				 (unsigned long long)size, strerror(errno));
 	return 0;

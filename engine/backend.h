@@ -376,7 +376,8 @@ struct backend {
 	/*
 	 * Optional, device's thread, between open and close.  Makes the storage size bytes
 	 * large (a multiple of the logical block; smaller only if nothing uses what
-	 * goes), durably.  Returns 0, or -errno with err filled.
+	 * goes), durably.  Size 0: changes nothing, and says whether it could.  Returns 0,
+	 * or -errno with err filled.
 	 */
 	int (*set_size)(struct instance *instance, uint64_t size, struct error *err);
 	/*

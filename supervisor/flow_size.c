@@ -68,13 +68,28 @@ static int tell_worker(struct export *export, const char *verb, uint64_t size, u
 	return 0;
 }
 
-/* The kernel first, so that nothing is asked for that goes away. */
+/* A worker of an earlier version does not know the question: its storage says when asked. */
+static int check_resizable(struct export *export, struct error *err)
+{
+	int ret = worker_call(export->worker.handle, worker_request("can-resize"), NULL, 0,
+			      FLOW_WORKER_MS, NULL, NULL, err);
+
+	return ret == -ENOSYS ? 0 : ret;
+}
+
+/*
+ * The worker is asked first, so that storage that cannot shrink changes nothing; then the
+ * kernel, so that nothing is asked for that goes away.
+ */
 static int make_smaller(struct export *export, uint64_t size, struct error *err)
 {
 	uint64_t before = export->storage.limits.size, is;
 	struct error ignored;
-	int ret = set_device_size(export, size, err);
+	int ret = check_resizable(export, err);
 
+	if (ret)
+		return ret;
+	ret = set_device_size(export, size, err);
 	if (!ret)
 		ret = tell_worker(export, "size", size, &is, err);
 	if (!ret)

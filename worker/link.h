@@ -21,6 +21,8 @@
  *   hello    +the socket to ask by  -> serving, device, size; +counters +memory, if there is one
  *   look     how the queues are               -> threads, stuck (queues)
  *   size     size: serves up to that
+ *   can-resize  whether "resize" with a size would be refused; an earlier worker does not
+ *            know this verb (ENOSYS)
  *   resize   size: makes the storage so large (0: leaves it); looks how big it is
  *   live     the device was started
  *   drain    hold: ends what is in flight, takes no more; ends then, or (hold) keeps

@@ -347,6 +347,30 @@ static int do_size(struct self *w, const json_t *request, struct link_fds *fds, 
 	return ret;
 }
 
+/* sized: to a size of the client's choice. */
+static int check_resize(const struct instance *e, bool sized, struct error *err)
+{
+	if (e->backend->resize && (!sized || e->backend->set_size))
+		return 0;
+	return error_set(err, EOPNOTSUPP, "%s: storage of this kind is not resized from here%s",
+			 e->name, e->backend->resize ? ": give no size" : "");
+}
+
+static int do_can_resize(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
+			 struct error *err)
+{
+	struct instance *e = &w->serving.instance;
+	int ret = in_state(w, WORKER_SERVING, err);
+
+	(void)request;
+	(void)fds;
+	(void)reply;
+	if (ret)
+		return ret;
+	ret = check_resize(e, true, err);
+	return ret ? ret : e->backend->set_size(e, 0, err);
+}
+
 static int do_resize(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		     struct error *err)
 {
@@ -355,10 +379,8 @@ static int do_resize(struct self *w, const json_t *request, struct link_fds *fds
 	int ret = in_state(w, WORKER_SERVING, err);
 
 	(void)fds;
-	if (!ret && (!e->backend->resize || (size > 0 && !e->backend->set_size)))
-		ret = error_set(err, EOPNOTSUPP,
-				"%s: storage of this kind is not resized from here%s", e->name,
-				e->backend->resize ? ": give no size" : "");
+	if (!ret)
+		ret = check_resize(e, size > 0, err);
 	if (!ret && size > 0)
 		ret = e->backend->set_size(e, (uint64_t)size, err);
 	if (!ret)
@@ -448,9 +470,11 @@ static const struct {
 	int (*run)(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		   struct error *err);
 } verbs[] = {
-	{ "setup", do_setup },   { "open", do_open },   { "serve", do_serve },
-	{ "live", do_live },     { "hello", do_hello }, { "look", do_look },
-	{ "size", do_size },     { "drain", do_drain }, { "end", do_end },
+	{ "setup", do_setup },   { "open", do_open },
+	{ "serve", do_serve },   { "live", do_live },
+	{ "hello", do_hello },   { "look", do_look },
+	{ "size", do_size },     { "drain", do_drain },
+	{ "end", do_end },       { "can-resize", do_can_resize },
 	{ "resize", do_resize },
 };
 

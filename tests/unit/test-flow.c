@@ -28,14 +28,15 @@
 #define STUB        "UBLKD_TEST_STUB"
 #define HAS_CONTENT "UBLKD_TEST_HAS_CONTENT"
 #define OPENS       "UBLKD_TEST_OPENS"
-#define BUSY        "UBLKD_TEST_BUSY"
+#define REFUSES     "UBLKD_TEST_REFUSES" /* an errno; not set: EPROTO */
 #define WAIT_MS     20000u
 
 /* ---- the stub ---- */
 
 static void refuse(int link, json_int_t id)
 {
-	struct error err = { .code = getenv(BUSY) ? EBUSY : EPROTO, .text = "not me" };
+	const char *code = getenv(REFUSES);
+	struct error err = { .code = code ? atoi(code) : EPROTO, .text = "not me" };
 
 	link_send(link, link_failure(id, &err), NULL, 0);
 }
@@ -639,6 +640,26 @@ static void keeps_its_size(void)
 	release = &fake_linux_7_2;
 }
 
+/* Storage that cannot shrink is asked before the kernel. */
+static void asks_the_storage_first(void)
+{
+	struct ublk_ctrl_cmd payload;
+
+	export->storage.limits = stub_limits;
+	export->worker.handle = start();
+	assert_int_equal(flow_resize(export, 4096, true, &err), -EPROTO);
+	assert_int_not_equal(fake_last_command(&payload), UBLK_CTRL_UPDATE_SIZE);
+	assert_int_equal(export->storage.limits.size, stub_limits.size);
+	end(export->worker.handle);
+	export->worker.handle = NULL;
+}
+
+static void test_storage_that_cannot_shrink_changes_nothing(void **state)
+{
+	(void)state;
+	in_fiber(asks_the_storage_first);
+}
+
 static void test_a_device_shrinks_only_by_force_and_closed(void **state)
 {
 	(void)state;
@@ -697,7 +718,7 @@ static void suspend_after_two_tries(void *context)
 /* The kernel closes the files of a worker that was killed a moment after its end. */
 static void waits_for_its_storage(void)
 {
-	setenv(BUSY, "1", 1);
+	setenv(REFUSES, "16", 1); /* EBUSY */
 	export->device.exists = false;
 	export->state = EXPORT_DECLARED;
 	export->wanted.goal = GOAL_LIVE;
@@ -712,7 +733,7 @@ static void waits_for_its_storage(void)
 	assert_int_equal(fiber_start(suspend_after_two_tries, NULL), 0);
 	reconcile();
 	assert_int_equal(openings(), 3);
-	unsetenv(BUSY);
+	unsetenv(REFUSES);
 }
 
 static void test_storage_that_a_killed_worker_still_holds_is_waited_for(void **state)
@@ -765,6 +786,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_only_its_own_death_ends_a_command, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_device_keeps_its_shape, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_storage_that_cannot_shrink_changes_nothing,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_device_shrinks_only_by_force_and_closed,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(
