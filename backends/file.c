@@ -73,6 +73,7 @@ struct file {
 struct file_queue {
 	int file;  /* for data, in the queue's ring */
 	int flush; /* for fdatasync */
+	bool full; /* a write found no space; none has succeeded since */
 };
 
 struct file_io {
@@ -808,14 +809,32 @@ static int file_queue_open(struct queue *queue, struct error *err)
 
 static void transfer(struct io *io);
 
+/* A write has found space, or none. */
+static void note_space(struct io *io, bool found)
+{
+	struct instance *instance = queue_instance(io->queue);
+	struct file_queue *fq = queue_private(io->queue);
+
+	fq->full = !found;
+	if (found)
+		instance_resolve(instance, CAUSE_NO_SPACE);
+	else
+		instance_report(instance, CAUSE_NO_SPACE,
+				"no space for %s: writes fail with ENOSPC",
+				((const struct file *)instance->private)->path);
+}
+
 static void transferred(struct io *io, int result)
 {
 	const struct instance *instance = queue_instance(io->queue);
 	const struct file *f = instance->private;
+	const struct file_queue *fq = queue_private(io->queue);
 	struct file_io *fio = io_private(io);
 	uint32_t left = io->length - fio->done;
 
 	if (__builtin_expect(result == (int)left, 1)) {
+		if (__builtin_expect(fq->full && io->op != IO_READ, 0))
+			note_space(io, true);
 		io_complete(io, (int)io->length);
 		return;
 	}
@@ -824,6 +843,8 @@ static void transferred(struct io *io, int result)
 		return;
 	}
 	if (result < 0) {
+		if (result == -ENOSPC)
+			note_space(io, false);
 		io_complete(io, result);
 		return;
 	}

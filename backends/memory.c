@@ -69,6 +69,7 @@ struct memory {
 	bool hugepages;
 	uint64_t limit_shards;
 	_Atomic uint64_t live_shards;
+	atomic_bool full; /* a write found no memory; none was freed since */
 	_Atomic uint32_t *shards;
 };
 
@@ -339,6 +340,10 @@ static void count_shards(struct instance *instance, int64_t change)
 	atomic_fetch_add_explicit(&m->live_shards, (uint64_t)change, memory_order_relaxed);
 	__atomic_fetch_add(&instance->gauges[GAUGE_ALLOCATED], (uint64_t)change << m->shard_shift,
 			   __ATOMIC_RELAXED);
+	if (change < 0 && atomic_load(&m->full)) {
+		atomic_store(&m->full, false);
+		instance_resolve(instance, CAUSE_MEMORY_FULL);
+	}
 }
 
 /* Counts one more shard, if the limit allows it. */
@@ -355,6 +360,16 @@ static bool reserve_shard(struct instance *instance)
 	__atomic_fetch_add(&instance->gauges[GAUGE_ALLOCATED], 1ull << m->shard_shift,
 			   __ATOMIC_RELAXED);
 	return true;
+}
+
+static void note_full(struct instance *instance)
+{
+	struct memory *m = instance->private;
+
+	atomic_store(&m->full, true);
+	instance_report(instance, CAUSE_MEMORY_FULL,
+			m->hugepages ? "no huge page is free: writes fail with ENOSPC"
+				     : "the limit is reached: writes fail with ENOSPC");
 }
 
 /* A huge page that is not there is an error here, and a SIGBUS when first touched. */
@@ -410,6 +425,8 @@ static int make_live(struct instance *instance, uint64_t shard)
 	}
 	if (!ret)
 		atomic_fetch_or(state, SHARD_LIVE);
+	if (ret == -ENOSPC)
+		note_full(instance);
 unclaim:
 	atomic_fetch_and(state, ~SHARD_CLAIMING);
 	return ret;

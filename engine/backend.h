@@ -24,6 +24,7 @@
 #include "common/log.h"
 #include "common/old_socket.h"
 #include "common/option.h"
+#include "engine/health.h"
 #include "engine/ring_op.h"
 
 struct instance;
@@ -257,8 +258,9 @@ struct instance {
 	uint32_t live_block;
 	struct backend_limits limits;
 	uint64_t grown;  /* bytes that the storage has by now; 0: limits.size.  Atomic */
-	int grown_event; /* an eventfd, written with it */
-	void *private;   /* instance_size bytes, zeroed */
+	int grown_event; /* an eventfd, written with it, and with each change of conditions */
+	struct conditions *conditions; /* instance_report()'s; NULL: nobody wants to know */
+	void *private;                 /* instance_size bytes, zeroed */
 	/*
 	 * What makes it the same storage if it is opened again by another server;
 	 * filled by open(), empty where nothing tells.
@@ -292,6 +294,15 @@ static inline bool instance_set_lost(struct instance *instance, int code)
 	return __atomic_compare_exchange_n(instance->lost, &none, code, false, __ATOMIC_SEQ_CST,
 					   __ATOMIC_SEQ_CST);
 }
+
+/*
+ * A cause of trouble is there, in detail as printf(3) has it; again for another detail. It is
+ * there until instance_resolve(). Both do nothing where nothing changes, take a lock for that,
+ * and are for changes, not for each request. Any thread.
+ */
+void instance_report(struct instance *instance, enum health_cause cause, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void instance_resolve(struct instance *instance, enum health_cause cause);
 
 /* The value of one of the backend's options, by name. */
 const struct option_value *instance_option(const struct instance *instance, const char *name);

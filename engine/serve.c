@@ -15,9 +15,12 @@
 #include "engine/queue.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 static int open_backend(struct instance *e, struct error *err)
@@ -66,6 +69,8 @@ int serving_open(struct serving *s, const struct serving_of *of, struct error *e
 	s->instance.gauges = of->counters->gauges;
 	s->instance.lost = &of->counters->lost;
 	s->instance.grown_event = -1;
+	s->instance.conditions = &s->conditions;
+	pthread_mutex_init(&s->conditions.lock, NULL);
 	s->end_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->instance.grown_event = s->end_event < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->instance.grown_event < 0) {
@@ -139,6 +144,65 @@ void instance_grow(struct instance *instance, uint64_t size)
 	__atomic_store_n(&instance->grown, size, __ATOMIC_RELAXED);
 	if (write(instance->grown_event, &one, sizeof(one)) < 0)
 		log_error(instance->name, "its growth cannot be told: %s", strerror(errno));
+}
+
+/* Returns true for a change. */
+static bool set_condition(struct conditions *conditions, enum health_cause cause,
+			  const char *detail)
+{
+	struct health_condition *c = &conditions->list[cause];
+	bool changed;
+
+	pthread_mutex_lock(&conditions->lock);
+	changed = detail ? !c->set || strcmp(c->detail, detail) != 0 : c->set;
+	if (changed) {
+		if (detail && !c->set)
+			c->since_s = time(NULL);
+		if (detail)
+			snprintf(c->detail, sizeof(c->detail), "%s", detail);
+		c->set = detail;
+		conditions->changed = true;
+	}
+	pthread_mutex_unlock(&conditions->lock);
+	return changed;
+}
+
+static void change_condition(struct instance *instance, enum health_cause cause, const char *detail)
+{
+	uint64_t one = 1;
+
+	if (instance->conditions && set_condition(instance->conditions, cause, detail) &&
+	    write(instance->grown_event, &one, sizeof(one)) < 0)
+		log_error(instance->name, "a change of health cannot be reported: %s",
+			  strerror(errno));
+}
+
+void instance_report(struct instance *instance, enum health_cause cause, const char *fmt, ...)
+{
+	char detail[sizeof(instance->conditions->list[0].detail)];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(detail, sizeof(detail), fmt, args);
+	va_end(args);
+	change_condition(instance, cause, detail);
+}
+
+void instance_resolve(struct instance *instance, enum health_cause cause)
+{
+	change_condition(instance, cause, NULL);
+}
+
+bool serving_conditions(struct serving *s, struct health_condition list[CAUSES])
+{
+	bool changed;
+
+	pthread_mutex_lock(&s->conditions.lock);
+	memcpy(list, s->conditions.list, sizeof(s->conditions.list));
+	changed = s->conditions.changed;
+	s->conditions.changed = false;
+	pthread_mutex_unlock(&s->conditions.lock);
+	return changed;
 }
 
 uint64_t serving_grown(struct serving *s)

@@ -14,6 +14,7 @@
 #ifndef UBLKD_SERVE_H
 #define UBLKD_SERVE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,9 +29,17 @@
 
 struct queue;
 
+/* What the backend has reported (instance_report()). */
+struct conditions {
+	pthread_mutex_t lock; /* guards the rest; taken at changes only */
+	struct health_condition list[CAUSES];
+	bool changed;
+};
+
 /* Owner: whoever called serving_open(). */
 struct serving {
 	struct instance instance;
+	struct conditions conditions;
 	struct counters *counters; /* whoever called serving_open()'s */
 	int end_event;             /* an eventfd: readable once a queue has ended */
 	struct queue *queues;
@@ -81,6 +90,12 @@ static inline int serving_event(const struct serving *serving)
 {
 	return serving->end_event;
 }
+
+/*
+ * Copies the conditions; returns whether they have changed since the last call. Changes make
+ * serving_grown_event() readable.
+ */
+bool serving_conditions(struct serving *serving, struct health_condition list[CAUSES]);
 
 /* Readable once the storage has grown (instance_grow()); serving_grown() says how far. */
 static inline int serving_grown_event(const struct serving *serving)

@@ -156,9 +156,14 @@ json_t *describe_export(struct export *export)
 				 export_state_name(export->state), "backend",
 				 export->spec.backend->scheme);
 	char device[32], link[NAME_MAX_LENGTH + 16];
+	struct export_health health;
 
-	if (export->fault)
-		set_text(json, "reason", export->fault->text);
+	export_health(export, &health);
+	set_text(json, "health", health_name(health.health));
+	set_text(json, "cause", health.cause);
+	set_text(json, "reason", health.reason);
+	set_text(json, "cure", health.cure);
+	set_number(json, "healthSince", (uint64_t)health.since_s);
 	device_path(&export->device, device, sizeof(device));
 	if (*device) {
 		snprintf(link, sizeof(link), NAME_DIRECTORY "/%s", export->name);

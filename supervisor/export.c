@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 void (*export_changed)(struct export *export);
@@ -94,6 +95,8 @@ int export_create(struct export **made, const char *name, const char *uri, json_
 	export->worker.events.context = export;
 	export->worker.counters_fd = export->storage.memory_fd = -1;
 	export->reconciler.retry.data = export;
+	export->health_cause = CAUSES;
+	export->health_since_s = time(NULL);
 	export->uri = strdup(uri);
 	ret = export->uri ? name_check(name, err)
 			  : error_set(err, ENOMEM, "no memory for an export");
@@ -194,6 +197,7 @@ void export_move(struct export *export, enum export_state to, const char *reason
 	log_debug(export->name, "%s -> %s%s%s", export_state_name(export->state),
 		  export_state_name(to), reason ? ": " : "", reason ? reason : "");
 	export->state = to;
+	export_note_health(export);
 	export_note(export, reason);
 }
 
@@ -206,6 +210,7 @@ void export_set_fault(struct export *export, const struct error *err)
 		if (export->fault)
 			*export->fault = *err;
 	}
+	export_note_health(export);
 	export_changed(export);
 }
 
@@ -232,6 +237,7 @@ bool export_check_lost(struct export *export)
 	if (!lost || export->storage.lost)
 		return false;
 	export->storage.lost = lost < 0 && lost >= -4095 ? lost : -EIO;
+	export_note_health(export);
 	return true;
 }
 
@@ -252,4 +258,5 @@ void export_note_live(struct export *export)
 {
 	export->worker.live_since_ms = clock_ms();
 	export->worker.live_served = export_served(export);
+	export_set_condition(export, CAUSE_UPGRADE, NULL);
 }

@@ -17,6 +17,7 @@
 #include "engine/backend.h"
 #include "engine/counters.h"
 #include "engine/device.h"
+#include "engine/health.h"
 #include "engine/holders.h"
 #include "engine/spec.h"
 #include "engine/state.h"
@@ -120,7 +121,11 @@ struct export
 	enum export_state state;
 	struct export_change history[EXPORT_HISTORY]; /* of nr_changes the last */
 	unsigned nr_changes;
-	struct error *fault;        /* the last failure; NULL: all is well */
+	struct error *fault; /* the last failure; NULL: all is well */
+	/* Conditions of a live device: its worker's, and CAUSE_UPGRADE. See export_health(). */
+	struct health_condition conditions[CAUSES];
+	enum health_cause health_cause; /* as last reported; CAUSES: all is well */
+	int64_t health_since_s;
 	struct fiber_event changed; /* raised with each change of all this */
 
 	struct export_wanted wanted;
@@ -182,6 +187,23 @@ void export_note(struct export *export, const char *reason);
 
 /* Keeps why it is not as it should be; NULL: it is. */
 void export_set_fault(struct export *export, const struct error *err);
+
+/* An export's health (supervisor/health.c). */
+struct export_health {
+	enum health health;
+	const char *cause; /* "server-away"; NULL: all is well */
+	const char *cure;  /* NULL likewise */
+	char reason[1024]; /* what is wrong; or "" */
+	int64_t since_s;   /* seconds since 1970 */
+};
+void export_health(const struct export *export, struct export_health *out);
+/* Compares with what was last reported, and reports a change. */
+void export_note_health(struct export *export);
+
+/* Replaces the worker's conditions (worker/conditions.h; NULL: none). */
+void export_take_conditions(struct export *export, const json_t *conditions);
+/* A condition of ublkd's own is there (detail; NULL: it is over). */
+void export_set_condition(struct export *export, enum health_cause cause, const char *detail);
 
 /* For export_find_holders(), where somebody waits to be told. */
 #define EXPORT_HOLDERS_MS 10000u

@@ -103,6 +103,7 @@ static int greet(struct export *export, bool *serving, json_int_t *size, struct 
 		json_is_true(json_object_get(reply, "serving")) && export->device.exists &&
 		json_integer_value(json_object_get(reply, "device")) == export->device.info.dev_id;
 	*size = json_integer_value(json_object_get(reply, "size"));
+	export_take_conditions(export, json_object_get(reply, "conditions"));
 	json_decref(reply);
 	flow_drop_counters(export);
 	export->worker.counters_fd = link_take_fd(&fds, 0);

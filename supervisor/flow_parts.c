@@ -25,6 +25,7 @@
 #include "supervisor/host.h"
 #include "supervisor/export.h"
 #include "supervisor/record.h"
+#include "worker/conditions.h"
 #include "worker/limits.h"
 
 #include <errno.h>
@@ -271,6 +272,8 @@ int flow_end_worker(struct export *export, unsigned ms, struct error *err)
 	else
 		worker_give_connections(export->worker.handle, &export->worker.fence);
 	export->worker.ended_ms = clock_ms();
+	/* The state that follows says it: not noted here. */
+	conditions_from_json(NULL, export->conditions);
 	worker_forget(export->worker.handle);
 	export->worker.handle = NULL;
 	return ret;

@@ -74,6 +74,14 @@ static void worker_grown(struct worker *worker, uint64_t size, void *context)
 	reconcile_kick(export);
 }
 
+static void worker_health(struct worker *worker, const json_t *conditions, void *context)
+{
+	struct export *export = context;
+
+	if (worker == export->worker.handle)
+		export_take_conditions(export, conditions);
+}
+
 static int worker_asks(struct worker *worker, const char *kind, const json_t *question,
 		       void *context)
 {
@@ -84,6 +92,7 @@ static int worker_asks(struct worker *worker, const char *kind, const json_t *qu
 const struct worker_events reconcile_worker_events = {
 	.ended = worker_ended,
 	.grown = worker_grown,
+	.health = worker_health,
 	.ask = worker_asks,
 };
 
@@ -339,7 +348,7 @@ static int upgrade_worker(struct export *export, struct error *err)
 		end_unused(ready);
 		error_prefix(err, "the upgrade has failed, the old server serves on");
 		log_error(export->name, "%s", err->text);
-		export_set_fault(export, err);
+		export_set_condition(export, CAUSE_UPGRADE, err->text);
 		return ret;
 	}
 	export->reconciler.retry_at_ms = 0;

@@ -171,6 +171,8 @@ static void take_event(struct worker *w, const json_t *message, const char *even
 		tell_end(w);
 	} else if (!strcmp(event, "grown") && size > 0) {
 		w->events.grown(w, (uint64_t)size, w->events.context);
+	} else if (!strcmp(event, "health")) {
+		w->events.health(w, json_object_get(message, "conditions"), w->events.context);
 	}
 }
 
@@ -548,6 +550,13 @@ static void grown_for_nobody(struct worker *w, uint64_t size, void *context)
 	(void)context;
 }
 
+static void healthy_for_nobody(struct worker *w, const json_t *conditions, void *context)
+{
+	(void)w;
+	(void)conditions;
+	(void)context;
+}
+
 static int asked_in_vain(struct worker *w, const char *kind, const json_t *question, void *context)
 {
 	(void)w;
@@ -563,6 +572,7 @@ void worker_forget(struct worker *w)
 		return;
 	w->events = (struct worker_events){ .ended = heard_by_nobody,
 					    .grown = grown_for_nobody,
+					    .health = healthy_for_nobody,
 					    .ask = asked_in_vain };
 	w->forgotten = true;
 	reap(w);

@@ -47,6 +47,8 @@ struct worker_events {
 	void (*ended)(struct worker *worker, void *context);
 	/* The storage has grown to size bytes. */
 	void (*grown)(struct worker *worker, uint64_t size, void *context);
+	/* The backend's conditions have changed: all that are there now (worker/conditions.h). */
+	void (*health)(struct worker *worker, const json_t *conditions, void *context);
 	/*
 	 * What its backend needs done, in a fiber: kind is "open", "remove", "connect"
 	 * or "memory".  Returns a descriptor, which is sent and closed, 0 where there

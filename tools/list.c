@@ -105,15 +105,33 @@ static void add_rate(struct table *table, const json_t *export, const char *key,
 		table_addf(table, "%.0f", number);
 }
 
+/* What is wrong with an export, since when, and what to do. */
+static void print_trouble(const json_t *e)
+{
+	char name[256], health[32], reason[4096], cure[4096], since[64], origin[32];
+
+	/* Of a foreign device it is the kernel's word for its state. */
+	if (!json_is_string(json_object_get(e, "reason")) ||
+	    !strcmp(client_text(e, "origin", "", origin, sizeof(origin)), "foreign"))
+		return;
+	printf("\n%s: ", client_text(e, "name", "?", name, sizeof(name)));
+	if (json_is_string(json_object_get(e, "cure")))
+		printf("%s since %s: ", client_text(e, "health", "", health, sizeof(health)),
+		       client_time(client_number(e, "healthSince"), since, sizeof(since)));
+	printf("%s\n", client_text(e, "reason", "?", reason, sizeof(reason)));
+	if (*client_text(e, "cure", "", cure, sizeof(cure)))
+		printf("  %s\n", cure);
+}
+
 static void print_exports(const json_t *exports)
 {
 	static const struct table_column columns[] = {
-		{ "NAME", TABLE_LEFT },      { "DEVICE", TABLE_LEFT },
-		{ "STATE", TABLE_LEFT },     { "SIZE", TABLE_RIGHT },
-		{ "BACKEND", TABLE_LEFT },   { "PID", TABLE_RIGHT },
-		{ "READS/s", TABLE_RIGHT },  { "READ/s", TABLE_RIGHT },
-		{ "WRITES/s", TABLE_RIGHT }, { "WRITTEN/s", TABLE_RIGHT },
-		{ "REASON", TABLE_LEFT },    { .title = NULL }
+		{ "NAME", TABLE_LEFT },       { "DEVICE", TABLE_LEFT },
+		{ "STATE", TABLE_LEFT },      { "HEALTH", TABLE_LEFT },
+		{ "SIZE", TABLE_RIGHT },      { "BACKEND", TABLE_LEFT },
+		{ "PID", TABLE_RIGHT },       { "READS/s", TABLE_RIGHT },
+		{ "READ/s", TABLE_RIGHT },    { "WRITES/s", TABLE_RIGHT },
+		{ "WRITTEN/s", TABLE_RIGHT }, { .title = NULL }
 	};
 	struct table table;
 	char text[4096];
@@ -125,6 +143,7 @@ static void print_exports(const json_t *exports)
 		table_add(&table, client_text(e, "name", "?", text, sizeof(text)));
 		table_add(&table, client_text(e, "device", "-", text, sizeof(text)));
 		table_add(&table, client_text(e, "state", "?", text, sizeof(text)));
+		table_add(&table, client_text(e, "health", "-", text, sizeof(text)));
 		table_add(&table, client_size(e, "size", text, sizeof(text)));
 		table_add(&table, client_text(e, "backend", "-", text, sizeof(text)));
 		if (client_number(e, "pid"))
@@ -135,9 +154,10 @@ static void print_exports(const json_t *exports)
 		add_rate(&table, e, "readBytesPerSecond", true);
 		add_rate(&table, e, "writesPerSecond", false);
 		add_rate(&table, e, "writtenBytesPerSecond", true);
-		table_add(&table, client_text(e, "reason", "", text, sizeof(text)));
 	}
 	table_end(&table, "");
+	for (size_t i = 0; i < json_array_size(exports); i++)
+		print_trouble(json_array_get(exports, i));
 }
 
 static int list_main(const struct verb *verb, int argc, char **argv)

@@ -55,12 +55,18 @@ static void print_rate(const char *title, const json_t *object, const char *requ
 static void print_export(const json_t *details)
 {
 	const json_t *e = json_object_get(details, "export");
+	char since[64];
 
 	print_text("name", e, "name");
 	print_text("uri", e, "uri");
 	print_text("origin", e, "origin");
 	print_text("state", e, "state");
+	print_text("health", e, "health");
 	print_text("reason", e, "reason");
+	print_text("cure", e, "cure");
+	if (json_is_string(json_object_get(e, "cure")))
+		printf("since: %s\n",
+		       client_time(client_number(e, "healthSince"), since, sizeof(since)));
 	print_text("backend", e, "backend");
 	print_text("device", e, "device");
 	print_text("link", e, "link");

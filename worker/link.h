@@ -18,7 +18,7 @@
  *            opens the storage                -> queues, depth, limits, identity
  *   serve    device, queues, depth, path, max-io, cpus; +/dev/ublkcN:
  *            fetches every tag
- *   hello    +the socket to ask by  -> serving, device, size; +counters +memory, if there is one
+ *   hello    +the socket to ask by  -> serving, device, size, conditions; +counters +memory, if there is one
  *   look     how the queues are               -> threads, stuck (queues)
  *   size     size: serves up to that
  *   can-resize  whether "resize" with a size would be refused; an earlier worker does not
@@ -32,6 +32,7 @@
  * The worker tells:
  *
  *   {"event": "grown", "size": N}
+ *   {"event": "health", "conditions": [...]}   all that are there now, see conditions.h
  *   {"event": "ended", "code": 0 or ERRNO, "text": "..."}   the device has stopped, or
  *                                                           it cannot go on; it ends
  *

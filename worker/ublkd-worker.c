@@ -22,6 +22,7 @@
 #include "engine/ublk_abi.h"
 #include "worker/host_remote.h"
 #include "worker/limits.h"
+#include "worker/conditions.h"
 #include "worker/link.h"
 #include "worker/sandbox.h"
 
@@ -35,10 +36,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FIRST_MS 30000 /* for ublkd to connect, at the start */
-#define LOOK_MS  5000  /* for a queue to do a round */
-#define DRAIN_MS 10000 /* for a backend to answer what it has */
-#define NAP_NS   2000000
+#define HEALTH_EVERY_MS 200   /* at most so often */
+#define FIRST_MS        30000 /* for ublkd to connect, at the start */
+#define LOOK_MS         5000  /* for a queue to do a round */
+#define DRAIN_MS        10000 /* for a backend to answer what it has */
+#define NAP_NS          2000000
 
 enum worker_state {
 	WORKER_NEW,
@@ -64,6 +66,8 @@ struct self {
 	struct serving serving;
 	json_int_t device; /* its number */
 	int status;        /* of the process */
+	bool health_waits; /* a change of conditions is to be reported */
+	uint64_t health_due_ms;
 };
 
 static void nap(void)
@@ -287,6 +291,8 @@ static int do_live(struct self *w, const json_t *request, struct link_fds *fds, 
 static int do_hello(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		    struct error *err)
 {
+	struct health_condition conditions[CAUSES];
+
 	(void)request;
 	(void)err;
 	host_remote_use(link_take_fd(fds, 0));
@@ -294,6 +300,8 @@ static int do_hello(struct self *w, const json_t *request, struct link_fds *fds,
 	json_object_set_new(reply, "device", json_integer(w->device));
 	json_object_set_new(reply, "size",
 			    json_integer((json_int_t)w->serving.instance.limits.size));
+	serving_conditions(&w->serving, conditions);
+	json_object_set_new(reply, "conditions", conditions_to_json(conditions));
 	return 0;
 }
 
@@ -606,6 +614,37 @@ static void grown(struct self *w)
 	}
 }
 
+/* ublkd ends a worker that floods it with messages, and conditions may come and go fast. */
+static void report_health(struct self *w)
+{
+	struct health_condition conditions[CAUSES];
+	uint64_t now = clock_ms();
+
+	if (now < w->health_due_ms) {
+		w->health_waits = true;
+		return;
+	}
+	w->health_waits = false;
+	if (!serving_conditions(&w->serving, conditions))
+		return;
+	w->health_due_ms = now + HEALTH_EVERY_MS;
+	report(w,
+	       json_pack("{s:s, s:o}", "event", "health", "conditions",
+			 conditions_to_json(conditions)),
+	       NULL, 0);
+}
+
+static int poll_ms(const struct self *w)
+{
+	uint64_t now = clock_ms();
+
+	if (w->state == WORKER_NEW)
+		return FIRST_MS;
+	if (!w->health_waits)
+		return -1;
+	return w->health_due_ms > now ? (int)(w->health_due_ms - now) : 0;
+}
+
 static void serve_ublkd(struct self *w)
 {
 	while (w->state != WORKER_ENDING) {
@@ -617,13 +656,14 @@ static void serve_ublkd(struct self *w)
 			{ .fd = serving ? serving_grown_event(&w->serving) : -1, .events = POLLIN },
 			{ .fd = w->start, .events = POLLIN },
 		};
-		int ret = poll(fds, sizeof(fds) / sizeof(*fds),
-			       w->state == WORKER_NEW ? FIRST_MS : -1);
+		int ret = poll(fds, sizeof(fds) / sizeof(*fds), poll_ms(w));
 
-		if (!ret) {
+		if (!ret && w->state == WORKER_NEW) {
 			w->status = EXIT_FAILURE;
 			return;
 		}
+		if (serving && (fds[3].revents || w->health_waits))
+			report_health(w);
 		if (ret < 0)
 			continue;
 		if (fds[2].revents) {

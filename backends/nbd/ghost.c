@@ -26,6 +26,7 @@
  * With ghost-wait=TIME the user has a connection count as over after that time.
  */
 #include "backends/nbd/ghost.h"
+#include "backends/nbd/outage.h"
 #include "backends/nbd/queues.h"
 #include "common/container_of.h"
 
@@ -136,7 +137,8 @@ static void end_ghost(struct nbd_ghost *g)
 	g->nr_ranges = 0;
 	pthread_mutex_unlock(&nbd->gate);
 	g->conn->nr_ghosts--;
-	atomic_fetch_sub(&nbd->ghosts, 1);
+	if (atomic_fetch_sub(&nbd->ghosts, 1) == 1)
+		nbd_outage_ghost(nbd, false);
 	/* Requests of any queue may have waited for it. */
 	nbd_queues_wake(nbd);
 }
@@ -147,6 +149,7 @@ static void report_wait(struct nbd_ghost *g, enum old_socket_state state)
 	char ranges[160];
 
 	g->told = true;
+	nbd_outage_ghost(g->conn->owner->nbd, true);
 	log_warning(nbd->instance->name,
 		    "connection %u was given up with %u writes that the server may still carry "
 		    "out (offset+length: %s): %s, so I/O that overlaps them waits%s: " CURE,

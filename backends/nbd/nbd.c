@@ -14,6 +14,7 @@
 #include "backends/nbd/ghost.h"
 #include "backends/nbd/list.h"
 #include "backends/nbd/loss.h"
+#include "backends/nbd/outage.h"
 #include "backends/nbd/queues.h"
 #include "backends/nbd/replay.h"
 #include "backends/nbd/request.h"
@@ -126,6 +127,8 @@ static void look_at_deadline(struct nbd_queue *q)
 
 	if (nbd_free_connection(q)) {
 		q->stalled_ns = 0;
+		if (q->failing)
+			nbd_outage_fails(q->nbd, false);
 		q->failing = false;
 		return;
 	}
@@ -142,11 +145,13 @@ static void look_at_deadline(struct nbd_queue *q)
 		deadline = q->nbd->timeout_ns;
 	if (deadline == NBD_FOREVER || now - q->stalled_ns < deadline)
 		return;
-	if (!q->failing)
+	if (!q->failing) {
+		nbd_outage_fails(q->nbd, true);
 		log_error(q->nbd->instance->name,
 			  "queue %u: the server is not back within reconnect-deadline: I/O fails "
 			  "until it is",
 			  q->index);
+	}
 	q->failing = true;
 	nbd_fail_waiting(q, -EIO);
 }

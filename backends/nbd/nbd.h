@@ -14,6 +14,7 @@
  *   journal       acknowledged writes that no flush has covered
  *   loss          whether acknowledged writes may be lost
  *   queues        the export's queues, as they wake each other
+ *   outage        what is reported of a server that is away, or partly
  *   ghost         old sockets, whose server may still carry out their requests
  *   connection    a connection: made, watched, lost, made again
  *   replay        steps that come before a new connection may be used

@@ -23,6 +23,7 @@
  */
 #include "backends/nbd/silence.h"
 #include "backends/nbd/connection.h"
+#include "backends/nbd/outage.h"
 #include "backends/nbd/replay.h"
 #include "backends/nbd/request.h"
 
@@ -66,6 +67,7 @@ static void set_quick_keepalive(struct nbd_connection *conn, bool quick)
 	int count = quick ? 127 : NBD_KEEPALIVE_COUNT;
 
 	conn->suspected = quick;
+	nbd_outage_silent(conn->owner->nbd, quick);
 	if (!conn->is_tcp || conn->fd < 0)
 		return;
 	setsockopt(conn->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));

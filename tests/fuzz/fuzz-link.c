@@ -30,6 +30,7 @@
 #include "tests/fuzz/seeds.h"
 #include "worker/host_remote.h"
 #include "worker/limits.h"
+#include "worker/conditions.h"
 #include "worker/link.h"
 #include "worker/sandbox.h"
 
@@ -348,6 +349,18 @@ static void on_growth(struct worker *w, uint64_t size, void *context)
 		broken("a size that there is not");
 }
 
+static void on_health(struct worker *w, const json_t *reported, void *context)
+{
+	static struct health_condition conditions[CAUSES];
+
+	(void)w;
+	(void)context;
+	conditions_from_json(reported, conditions);
+	for (unsigned i = WORKER_CAUSES; i < CAUSES; i++)
+		if (conditions[i].set)
+			broken("a worker reports a condition of ublkd's");
+}
+
 static int on_question(struct worker *w, const char *kind, const json_t *question, void *context)
 {
 	const char *path = json_string_value(json_object_get(question, "path"));
@@ -365,6 +378,7 @@ static int on_question(struct worker *w, const char *kind, const json_t *questio
 static const struct worker_events events = {
 	.ended = on_end,
 	.grown = on_growth,
+	.health = on_health,
 	.ask = on_question,
 };
 
@@ -607,6 +621,9 @@ static const struct {
 	{ SIDE_UBLKD,
 	  { { ACT_LINK, "{\"event\": \"grown\", \"size\": 8192}" },
 	    { ACT_LINK, "{\"done\": 1, \"queues\": 1, \"depth\": 64, \"limits\": {}}" } } },
+	{ SIDE_UBLKD,
+	  { { ACT_LINK, "{\"event\": \"health\", \"conditions\": [{\"cause\": "
+			"\"server-away\", \"since\": 1, \"detail\": \"away\"}]}" } } },
 	{ SIDE_UBLKD,
 	  { { ACT_LINK, "{\"event\": \"ended\", \"code\": 5, \"text\": \"gone\\n\"}" },
 	    { ACT_ROUND, "" },

@@ -13,10 +13,10 @@ trap 'rm -rf "$tmp"' EXIT
 
 # Headers of common/ may be included everywhere. The engine's that a directory may
 # include, without .h (what those include themselves comes with them):
-backends_may='backend ring_op'
-control_may='ublk_abi attribute control device device_list holders spec state params counters backend ring_policy'
+backends_may='backend health ring_op'
+control_may='ublk_abi attribute control device device_list holders spec state params counters backend health ring_policy'
 supervisor_may="$control_may io_path host_local"
-worker_may='ring_policy backend spec serve counters state io_path ublk_abi'
+worker_may='ring_policy backend health spec serve counters state io_path ublk_abi'
 tools_may="$control_may buffer standalone host_local"
 # Those that start a device by themselves, while there is no daemon to do it.
 tools_with_standalone='tools/run.c'
@@ -67,7 +67,7 @@ may_include() { # DIRECTORY FILE NAME
 	'"config.h"' | '"common/'*) return 0 ;;
 	'"engine/'*) ;;
 	"\"$directory/"*'.h"') return 0 ;;
-	'"worker/link.h"' | '"worker/limits.h"' | '"worker/owner.h"') [[ $directory == supervisor ]] && return 0 || return 1 ;;
+	'"worker/conditions.h"' | '"worker/link.h"' | '"worker/limits.h"' | '"worker/owner.h"') [[ $directory == supervisor ]] && return 0 || return 1 ;;
 	'"varlink/varlink.h"' | '"varlink/idl.h"') [[ $directory == supervisor ]] && return 0 || return 1 ;;
 	'"supervisor/settings.h"' | '"supervisor/name.h"')
 		[[ $directory == tools ]] && return 0 || return 1
@@ -210,7 +210,7 @@ mkdir -p "$bad"/{common,varlink,engine,backends/tape,varlink,supervisor,tools}
 cat >"$bad/engine/backend.h" <<'X'
 #include "engine/ring.h"
 X
-touch "$bad"/engine/ring_op.h
+touch "$bad"/engine/{health,ring_op}.h
 echo '#include "engine/backend.h"' >"$bad/common/up.c"
 echo '#include "engine/backend.h"' >"$bad/varlink/up.c"
 cat >"$bad/engine/up.c" <<'X'

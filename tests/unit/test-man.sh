@@ -113,6 +113,20 @@ manual_settings() { # FILE
 	END { if (item != "") print item }' "$1"
 }
 
+# Causes of trouble, with health and cure, stand in one table.
+health_says() {
+	tr '\n' ' ' <"$source/engine/health.c" |
+		grep -oE '\[CAUSE_[A-Z_]+\] = \{ "[^"]*", HEALTH_[A-Z]+,[[:space:]]*"[^"]*" \}' |
+		sed -E 's/.*\{ "([^"]*)", HEALTH_([A-Z]+),[[:space:]]*"([^"]*)" \}/\1 \L\2\E \3/'
+}
+
+manual_health() { # FILE
+	awk '
+	/^\.Sh / { on = $2 == "HEALTH" }
+	on && /^\.It Sy / { item = $3 " " $5 }
+	on && /^Cure: / { sub(/^Cure: /, ""); sub(/\.$/, ""); print item " " $0 }' "$1"
+}
+
 same() { # PROGRAM MANUAL
 	diff -u --label program --label manual <(sort "$1") <(sort "$2")
 }
@@ -124,6 +138,10 @@ same "$tmp/program" "$tmp/manual" || failed=1
 settings_say >"$tmp/settings"
 manual_settings "$source/man/ublkd.conf.5" >"$tmp/manual-settings"
 same "$tmp/settings" "$tmp/manual-settings" || failed=1
+health_says >"$tmp/health"
+[[ $(wc -l <"$tmp/health") -gt 9 ]] || { echo "the table of causes is not found"; failed=1; }
+manual_health "$source/man/ublkd.8" >"$tmp/manual-health"
+same "$tmp/health" "$tmp/manual-health" || failed=1
 help_options "$build/ublkd" | grep -vE "$common" >"$tmp/daemon" || true
 sed -nE 's/^\.It Fl (-[a-z-]+)( Ar (.*))?$/-\1 \3/; s/ $//; /^--/p' "$source/man/ublkd.8" \
 	>"$tmp/manual-daemon"

@@ -449,8 +449,8 @@ static void test_list(void **state)
 	(void)state;
 	expect_done(o);
 	EXPECT_IN(o->out, "NAME", "DEVICE", "STATE", "SIZE", "\ndata ", "/dev/ublkb3", "live", "3G",
-		  "file", "77", "12", "2M", "3", "0", "a\\x1b[31mb\n", "/dev/ublkb9", "foreign",
-		  "-", "\n7 ", "failed");
+		  "file", "77", "12", "2M", "3", "0", "/dev/ublkb9", "foreign", "-", "\n7 ",
+		  "failed", "\n\ndata: a\\x1b[31mb\n");
 	json = json_of(RUN(&verb_list, "--json"));
 	assert_int_equal(json_array_size(json), 3);
 	assert_string_equal(string_in(json_array_get(json, 0), "uri"), "/var/data");

@@ -138,6 +138,9 @@ static void obey(int *link, int ask, const json_t *request)
 		say(*link, "{\"failed\": 1, \"code\": 19, \"text\": \"\"}");
 	if (!strcmp(verb, "grow"))
 		say(*link, "{\"event\": \"grown\", \"size\": 8192}");
+	if (!strcmp(verb, "ail"))
+		say(*link, "{\"event\": \"health\", \"conditions\": [{\"cause\": "
+			   "\"server-away\", \"since\": 1, \"detail\": \"x\"}]}");
 	if (!strcmp(verb, "flood"))
 		flood(*link, "{\"event\": \"grown\", \"size\": 8192}");
 	if (!strcmp(verb, "flood-keep"))
@@ -193,6 +196,7 @@ static int stub(void)
 static char directory[64];
 static unsigned nr_ended, nr_grown, nr_asked, at_once, most_at_once;
 static uint64_t grown;
+static unsigned nr_conditions;
 
 static void note_end(struct worker *w, void *context)
 {
@@ -207,6 +211,13 @@ static void note_growth(struct worker *w, uint64_t size, void *context)
 	(void)context;
 	grown = size;
 	nr_grown++;
+}
+
+static void note_health(struct worker *w, const json_t *conditions, void *context)
+{
+	(void)w;
+	(void)context;
+	nr_conditions = (unsigned)json_array_size(conditions);
 }
 
 static int note_question(struct worker *w, const char *kind, const json_t *question, void *context)
@@ -226,6 +237,7 @@ static int note_question(struct worker *w, const char *kind, const json_t *quest
 static const struct worker_events events = {
 	.ended = note_end,
 	.grown = note_growth,
+	.health = note_health,
 	.ask = note_question,
 };
 
@@ -310,6 +322,8 @@ static void does_what_it_is_told(void)
 	assert_int_equal(call(w, "late", CALL_MS, &err), 0);
 	assert_int_equal(call(w, "grow", CALL_MS, &err), 0);
 	assert_int_equal(grown, 8192);
+	assert_int_equal(call(w, "ail", CALL_MS, &err), 0);
+	assert_int_equal(nr_conditions, 1);
 	assert_int_equal(call(w, "refuse", CALL_MS, &err), -ENODEV);
 	assert_string_equal(err.text, "not ? me");
 	assert_true(worker_has_refused(w));

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is reported of a server that is away, in part or as a whole (instance_report()). Called
+ * at changes; on the thread of a connection's queue.
+ */
+#ifndef UBLKD_NBD_OUTAGE_H
+#define UBLKD_NBD_OUTAGE_H
+
+#include "backends/nbd/nbd.h"
+
+/* A connection takes requests, after its gauge. */
+void nbd_outage_connected(struct nbd *nbd);
+/* A connection is lost, after its gauge; why. */
+void nbd_outage_lost(struct nbd *nbd, const char *reason);
+/* A connection could not be made; refused: the server is there, and offers something else. */
+void nbd_outage_refused(struct nbd *nbd, const char *reason, bool refused);
+/* A connection has been silent for half of request-timeout, or is no longer. */
+void nbd_outage_silent(struct nbd *nbd, bool silent);
+/* I/O of a queue fails, as reconnect-deadline is over, or no longer does. */
+void nbd_outage_fails(struct nbd *nbd, bool fails);
+/* A connection that was given up is waited for, or none is any more. */
+void nbd_outage_ghost(struct nbd *nbd, bool waits);
+
+#endif

@@ -1,0 +1,92 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# vm: once=newest timeout=240
+#
+# What is wrong with an export stands where people look: list, show, the log and the history
+# say since when, why and what to do, for each kind of trouble, and that it is over.
+. /lab/lib.sh disks nbd ublkd
+
+health_of() { about "$1" .export.health; }
+is_health() { [[ $(health_of "$1") == "$2" ]]; }
+
+# ails NAME HEALTH CAUSE WORDS: that comes, with a reason and a cure, in every place.
+ails() {
+	retry 30 is_health "$1" "$2" || fail "$1: $(health_of "$1"), not $2: $(reason_of "$1")"
+	expect "$3" "$(about "$1" .export.cause)" "$1: its cause"
+	[[ $(reason_of "$1") == *"$4"* ]] || fail "$1: the reason is '$(reason_of "$1")'"
+	[[ $(about "$1" .export.cure) == ?* ]] || fail "$1: no cure"
+	(($(about "$1" .export.healthSince) >= began)) || fail "$1: since when?"
+	ublkctl list >listed
+	grep -q "^$1 .* $2 " listed || fail "list has no '$2': $(cat listed)"
+	grep -q "^$1: $2 since .*$4" listed || fail "list has no reason: $(cat listed)"
+	ublkctl show "$1" | grep -q '^cure: ' || fail "show has no cure"
+	grep -q "$1: warning: $2: .*$4" ublkd.err || fail "the log does not have it"
+	about "$1" '[.history[].reason] | join("\n")' | grep -q "$2: .*$4" ||
+		fail "the history does not have it"
+}
+
+# is_well NAME: again, and that is said, too.
+is_well() {
+	retry 30 is_health "$1" ok || fail "$1: $(health_of "$1"): $(reason_of "$1")"
+	expect null "$(about "$1" .export.cure)" "$1: a cure"
+	grep -q "$1: ok again" ublkd.err || fail "the log does not say that it is over"
+}
+
+began=$(date +%s)
+ublkd_start
+nbdkit_start main unix memory 64M
+export_start remote "$URI"
+expect ok "$(health_of remote)" "its health at the start"
+
+server_kill main
+ails remote waiting server-away 'no connection to the server'
+# The next ublkd knows it, too.
+ublkd_kill
+ublkd_start
+retry 20 is_health remote waiting || fail "after a restart: $(health_of remote)"
+server_start main
+retry 30 is_health remote ok || fail "the server is back: $(health_of remote)"
+
+
+echo "at $SECONDS s: another export in its place"
+server_kill main
+nbdkit_set main unix memory 32M
+server_start main
+ails remote refused other-export 'has shrunk'
+server_kill main
+nbdkit_set main unix memory 64M
+server_start main
+is_well remote
+timeout -k 5 60 ublkctl remove remote
+
+echo "at $SECONDS s: I/O fails"
+export_start brief "$URI" -o reconnect-deadline=1s
+server_kill main
+dd if="$DEV" of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null || true
+ails brief failing deadline 'reconnect-deadline'
+server_start main
+is_well brief
+timeout -k 5 60 ublkctl remove brief
+
+echo "at $SECONDS s: no room"
+export_start memory memory:64M -o limit=16M
+dd if=/dev/urandom of="$DEV" bs=1M count=32 oflag=direct 2>/dev/null || true
+ails memory failing memory-full 'ENOSPC'
+blkdiscard "$DEV"
+is_well memory
+timeout -k 5 60 ublkctl remove memory
+scratch_fs 64M
+export_start file "$SCRATCH/image" --create 256M
+dd if=/dev/urandom of="$DEV" bs=1M count=96 oflag=direct 2>/dev/null || true
+ails file failing no-space 'ENOSPC'
+blkdiscard "$DEV"
+dd if=/dev/urandom of="$DEV" bs=1M count=1 oflag=direct status=none
+is_well file
+
+echo "at $SECONDS s: what a client asked for"
+timeout -k 5 60 ublkctl suspend file
+expect 'waiting suspended' "$(about file '.export | "\(.health) \(.cause)"')" "a suspended export"
+timeout -k 5 60 ublkctl resume file
+expect ok "$(health_of file)" "a resumed export"
+timeout -k 5 60 ublkctl remove file
+ublkd_stop
