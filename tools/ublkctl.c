@@ -7,8 +7,11 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct verb *const verbs[] = { &verb_run,
 					    &verb_export,
@@ -39,11 +42,29 @@ static void print_help(void)
 	printf("\n'ublkctl VERB --help' tells more; --version prints the version.\n");
 }
 
+/* At each exit: what was printed has to arrive, unless its reader has gone. */
+static void check_output(void)
+{
+	bool lost = ferror(stdout);
+	struct error err;
+
+	errno = 0;
+	if (fflush(stdout))
+		lost = errno != EPIPE;
+	if (!lost)
+		return;
+	/* Of an earlier write that failed stdio keeps no reason. */
+	error_set(&err, EIO, "writing the output%s%s", errno ? ": " : " has failed",
+		  errno ? strerror(errno) : "");
+	_exit(cli_fail(EXIT_FAILED, &err));
+}
+
 int main(int argc, char **argv)
 {
 	struct error err;
 
 	log_setup("ublkctl", LOG_LEVEL_INFO);
+	atexit(check_output);
 	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2) {
 		error_set(&err, EINVAL, "a verb is missing: 'ublkctl --help' lists them");

@@ -1,0 +1,21 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# test-output.sh BUILD SOURCE
+#
+# A verb whose output cannot be written fails, and says so in one line; one whose reader has
+# gone does not.
+set -euo pipefail
+ublkctl=$1/ublkctl
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+for words in backends 'backends --json' --help 'run --help' --version; do
+	status=0
+	# shellcheck disable=SC2086 # words are meant
+	"$ublkctl" $words >/dev/full 2>"$tmp/err" || status=$?
+	[[ $status == 1 ]] || { echo "$words >/dev/full: status $status"; exit 1; }
+	[[ $(<"$tmp/err") == 'ublkctl: error: writing the output'* && $(wc -l <"$tmp/err") == 1 ]] ||
+		{ echo "$words >/dev/full: $(<"$tmp/err")"; exit 1; }
+done
+"$ublkctl" backends --json | head -c 1 >/dev/null || { echo "a reader that has gone: status $?"; exit 1; }
