@@ -15,6 +15,7 @@
  */
 #include "backends/file_content.h"
 #include "backends/file_identity.h"
+#include "common/clock.h"
 #include "engine/backend.h"
 
 #include <errno.h>
@@ -67,13 +68,13 @@ struct file {
 	bool direct;
 	bool punches;                /* holes may be punched */
 	bool zeroes_kept;            /* FALLOC_FL_ZERO_RANGE works */
+	_Atomic uint64_t full_ms;    /* when a write last found no space; 0: reported as over */
 	atomic_bool discard_command; /* a block device, and the ring takes discards for it */
 };
 
 struct file_queue {
 	int file;  /* for data, in the queue's ring */
 	int flush; /* for fdatasync */
-	bool full; /* a write found no space; none has succeeded since */
 };
 
 struct file_io {
@@ -809,32 +810,37 @@ static int file_queue_open(struct queue *queue, struct error *err)
 
 static void transfer(struct io *io);
 
-/* A write has found space, or none. */
-static void note_space(struct io *io, bool found)
+static void note_full(struct instance *instance)
 {
-	struct instance *instance = queue_instance(io->queue);
-	struct file_queue *fq = queue_private(io->queue);
+	struct file *f = instance->private;
 
-	fq->full = !found;
-	if (found)
-		instance_resolve(instance, CAUSE_NO_SPACE);
-	else
-		instance_report(instance, CAUSE_NO_SPACE,
-				"no space for %s: writes fail with ENOSPC",
-				((const struct file *)instance->private)->path);
+	atomic_store(&f->full_ms, clock_ms());
+	instance_report(instance, CAUSE_NO_SPACE, "no space for %s: writes fail with ENOSPC",
+			f->path);
+}
+
+/* A write has found space; a sparse file that is full takes some, and refuses others. */
+static void note_space(struct instance *instance)
+{
+	struct file *f = instance->private;
+
+	if (clock_ms() - atomic_load(&f->full_ms) < HEALTH_SETTLE_MS)
+		return;
+	atomic_store(&f->full_ms, 0);
+	instance_resolve(instance, CAUSE_NO_SPACE);
 }
 
 static void transferred(struct io *io, int result)
 {
-	const struct instance *instance = queue_instance(io->queue);
+	struct instance *instance = queue_instance(io->queue);
 	const struct file *f = instance->private;
-	const struct file_queue *fq = queue_private(io->queue);
 	struct file_io *fio = io_private(io);
 	uint32_t left = io->length - fio->done;
 
 	if (__builtin_expect(result == (int)left, 1)) {
-		if (__builtin_expect(fq->full && io->op != IO_READ, 0))
-			note_space(io, true);
+		if (__builtin_expect(atomic_load_explicit(&f->full_ms, memory_order_relaxed), 0) &&
+		    io->op != IO_READ)
+			note_space(instance);
 		io_complete(io, (int)io->length);
 		return;
 	}
@@ -844,7 +850,7 @@ static void transferred(struct io *io, int result)
 	}
 	if (result < 0) {
 		if (result == -ENOSPC)
-			note_space(io, false);
+			note_full(instance);
 		io_complete(io, result);
 		return;
 	}

@@ -23,6 +23,7 @@
  * writer came meanwhile.  A write that overlaps a discard in flight may take
  * place before or after it, as on any disk.
  */
+#include "common/clock.h"
 #include "engine/backend.h"
 
 #include <errno.h>
@@ -69,7 +70,7 @@ struct memory {
 	bool hugepages;
 	uint64_t limit_shards;
 	_Atomic uint64_t live_shards;
-	atomic_bool full; /* a write found no memory; none was freed since */
+	_Atomic uint64_t full_ms; /* when a write last found no memory; 0: reported as over */
 	_Atomic uint32_t *shards;
 };
 
@@ -340,8 +341,8 @@ static void count_shards(struct instance *instance, int64_t change)
 	atomic_fetch_add_explicit(&m->live_shards, (uint64_t)change, memory_order_relaxed);
 	__atomic_fetch_add(&instance->gauges[GAUGE_ALLOCATED], (uint64_t)change << m->shard_shift,
 			   __ATOMIC_RELAXED);
-	if (change < 0 && atomic_load(&m->full)) {
-		atomic_store(&m->full, false);
+	if (atomic_load(&m->full_ms) && clock_ms() - atomic_load(&m->full_ms) >= HEALTH_SETTLE_MS) {
+		atomic_store(&m->full_ms, 0);
 		instance_resolve(instance, CAUSE_MEMORY_FULL);
 	}
 }
@@ -366,7 +367,7 @@ static void note_full(struct instance *instance)
 {
 	struct memory *m = instance->private;
 
-	atomic_store(&m->full, true);
+	atomic_store(&m->full_ms, clock_ms());
 	instance_report(instance, CAUSE_MEMORY_FULL,
 			m->hugepages ? "no huge page is free: writes fail with ENOSPC"
 				     : "the limit is reached: writes fail with ENOSPC");

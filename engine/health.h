@@ -51,6 +51,9 @@ extern const struct health_cause_def health_causes[CAUSES];
 /* "ok", "waiting" ... */
 const char *health_name(enum health health);
 
+/* A cause that comes and goes with requests counts as over after so long without it. */
+#define HEALTH_SETTLE_MS 10000u
+
 struct health_condition {
 	bool set;
 	int64_t since_s;  /* since 1970 */

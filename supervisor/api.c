@@ -727,8 +727,10 @@ static void report_change(struct monitor *monitor, struct export *export)
 
 void api_tell_change(struct export *export)
 {
-	if (!export->nr_changes)
+	/* Each change once: much else of an export may have changed since. */
+	if (export->nr_reported == export->nr_changes)
 		return;
+	export->nr_reported = export->nr_changes;
 	for (struct monitor *monitor = monitors; monitor; monitor = monitor->next)
 		report_change(monitor, export);
 }

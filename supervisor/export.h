@@ -121,7 +121,8 @@ struct export
 	enum export_state state;
 	struct export_change history[EXPORT_HISTORY]; /* of nr_changes the last */
 	unsigned nr_changes;
-	struct error *fault; /* the last failure; NULL: all is well */
+	unsigned nr_reported; /* of them, to monitors; api.c writes it */
+	struct error *fault;  /* the last failure; NULL: all is well */
 	/* Conditions of a live device: its worker's, and CAUSE_UPGRADE. See export_health(). */
 	struct health_condition conditions[CAUSES];
 	enum health_cause health_cause; /* as last reported; CAUSES: all is well */

@@ -19,10 +19,11 @@ ails() {
 	ublkctl list >listed
 	grep -q "^$1 .* $2 " listed || fail "list has no '$2': $(cat listed)"
 	grep -q "^$1: $2 since .*$4" listed || fail "list has no reason: $(cat listed)"
-	ublkctl show "$1" | grep -q '^cure: ' || fail "show has no cure"
+	ublkctl show "$1" >shown
+	grep -q '^cure: ' shown || fail "show has no cure: $(cat shown)"
 	grep -q "$1: warning: $2: .*$4" ublkd.err || fail "the log does not have it"
-	about "$1" '[.history[].reason] | join("\n")' | grep -q "$2: .*$4" ||
-		fail "the history does not have it"
+	about "$1" '.history[].reason' >history
+	grep -q "$2: .*$4" history || fail "the history does not have it: $(cat history)"
 }
 
 # is_well NAME: again, and that is said, too.
@@ -32,14 +33,33 @@ is_well() {
 	grep -q "$1: ok again" ublkd.err || fail "the log does not say that it is over"
 }
 
+# writes_until_well NAME: writes some; false while that is not enough.
+writes_until_well() {
+	blkdiscard -o 0 -l 4M "$DEV"
+	dd if=/dev/urandom of="$DEV" bs=1M count=4 oflag=direct status=none
+	is_health "$1" ok
+}
+
 began=$(date +%s)
 ublkd_start
 nbdkit_start main unix memory 64M
 export_start remote "$URI"
 expect ok "$(health_of remote)" "its health at the start"
 
+ublkctl monitor --json >changes 2>monitor.err &
+monitor=$!
+defer "kill $monitor 2>/dev/null"
+retry 10 test -s changes || fail "the monitor says nothing"
 server_kill main
 ails remote waiting server-away 'no connection to the server'
+retry 10 grep -q '"waiting: no connection' changes || fail "the monitor does not have it"
+server_start main
+is_well remote
+retry 10 grep -q '"ok again"' changes || fail "the monitor does not say that it is over"
+server_kill main
+ails remote waiting server-away 'no connection to the server'
+kill "$monitor"
+expect '' "$(jq -c '[.export.name, .change]' changes | sort | uniq -d)" "changes that came twice"
 # The next ublkd knows it, too.
 ublkd_kill
 ublkd_start
@@ -72,7 +92,9 @@ echo "at $SECONDS s: no room"
 export_start memory memory:64M -o limit=16M
 dd if=/dev/urandom of="$DEV" bs=1M count=32 oflag=direct 2>/dev/null || true
 ails memory failing memory-full 'ENOSPC'
+# Over once nothing was refused for ten seconds.
 blkdiscard "$DEV"
+retry 30 writes_until_well memory || fail "memory: $(health_of memory)"
 is_well memory
 timeout -k 5 60 ublkctl remove memory
 scratch_fs 64M
@@ -80,7 +102,7 @@ export_start file "$SCRATCH/image" --create 256M
 dd if=/dev/urandom of="$DEV" bs=1M count=96 oflag=direct 2>/dev/null || true
 ails file failing no-space 'ENOSPC'
 blkdiscard "$DEV"
-dd if=/dev/urandom of="$DEV" bs=1M count=1 oflag=direct status=none
+retry 30 writes_until_well file || fail "file: $(health_of file)"
 is_well file
 
 echo "at $SECONDS s: what a client asked for"
