@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Options by tables: one table gives the command line, the configuration's keys, the help, the
- * manual's check and JSON, so that these cannot differ.
+ * Options by tables: the command line, the keys of the configuration, the help, the manual's check
+ * and JSON all derive from one table, so that they cannot disagree.
  *
- * Numbers are parsed strictly: digits and at most one unit, no sign, no blank, no overflow;
- * strtoull(3) alone accepts "-1" and " 1". Each refusal names the option, what it was given, and
- * what it takes.
+ * Numbers are parsed strictly, as digits and at most one unit. strtoull(3) alone accepts "-1" for
+ * 2^64 - 1 and skips blanks, and a mistyped size must not become a huge disk. A refusal names the
+ * option, the given text and the values that it takes.
  *
- * A value is a number, a word of the option's choices (its index), or a text; a flag is the
- * number 0 or 1. size_format() is the inverse of size_parse(): what it prints can be given
- * again.
+ * Choices are tried before the type's own syntax, so that a number can also be a word ("auto").
+ * option_defaults() parses a table's own defaults in the same way; a wrong one aborts every program
+ * that uses the table, so that no test can miss it. size_format() rounds for people: "1.5G" is
+ * output only, and size_parse() refuses it.
+ *
+ * Read option_parse() first, then size_parse() and time_parse(), then bad_value().
  */
 #include "common/option.h"
 #include "common/error.h"

@@ -1,4 +1,19 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The process that writes attributes in /sys for `ublkctl run`: one order a message, one result
+ * back.
+ *
+ * A write to queue/scheduler sleeps uninterruptibly while requests are in flight (attribute.h). A
+ * thread would not help: its process cannot exit during that sleep, so ublkcN stays open, and the
+ * kernel never fails the requests that the sleep waits for.
+ *
+ * So the process must hold neither ublkcN nor a ring. attribute_start() forks before the caller has
+ * either, and close_all_but() drops all inherited descriptors. A second fork leaves the process to
+ * init: nobody waits for it, even if it sleeps on.
+ *
+ * Read attribute_start() first, then serve_writes(), the process's loop, and attribute_write(), the
+ * caller's side. ublkd has blocking.c for the same purpose.
+ */
 #include "engine/attribute.h"
 #include "common/error.h"
 
@@ -120,6 +135,7 @@ void attribute_end(struct attribute_writer *writer)
 
 	if (writer->fd < 0)
 		return;
+	/* Its end of the socket closes once it has written; a process that sleeps is left alone. */
 	shutdown(writer->fd, SHUT_WR);
 	poll(&poll_fd, 1, END_MS);
 	close(writer->fd);

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How the data of a request crosses between the kernel and this process, on each of the I/O paths
- * (io_path.h). Backends say what they need (access); only this file knows what is done for it.
+ * Moves a request's data between the kernel and this process, on each I/O path (io_path.h). A
+ * backend declares only how it accesses data and never asks for the path, so that a new path is a
+ * change to this file and not to each backend.
  *
- * Zero copy: the request's pages are in the ring's table, and nothing is copied. User copy: a
- * pread or pwrite on ublkcN, at the request's place. Mapped: the kernel has copied into our
- * buffer before the request came.
+ * Copy: the driver copies to or from the tag's buffer. User copy: pread(2) or pwrite(2) on ublkcN,
+ * at the request's place. Zero copy: the driver registers the request's pages in the ring's table.
+ * Where a backend needs an address and the path gives none, data is staged in the tag's buffer.
  *
- * A tag's buffer is as large as the largest request, but memory only where it was touched; what
- * may not be zero in it (dirty) is remembered, so that zeroes need not be written twice.
+ * A tag's buffer has room for the largest request but takes memory only where it was touched.
+ * `dirty` bounds the bytes that may differ from zero, so that a read of a hole rarely writes.
+ *
+ * Read buffers_open() first, then buffers_arrive() and buffers_finish() in buffer.h, the two ends
+ * of a request, then buffers_prep_transfer() with pin().
  */
 #include "engine/buffer.h"
 #include "engine/ublk_abi.h"

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Counters in a shared memfd: a worker's queues write, ublkd and its clients read, and neither
- * waits for the other. A reader sees each number whole, but not all of one moment.
+ * Counters in a sealed memfd: a worker's queues write, ublkd and its clients read, without a lock.
+ * A reader sees each number whole, but two numbers may belong to two moments.
  *
- * A queue's numbers begin on a cache line of their own, so that no line is written by two
- * threads. Latencies are histograms with four buckets for each power of two (counters.h).
+ * The counters of a queue begin on a cache line of their own, so that two threads never write one
+ * line. Latencies are histograms of fixed size, four buckets for each power of two (counters.h).
  *
- * A worker could shrink the memfd under its reader, so counters_map() takes only one that is
- * sealed against that, and copies what bounds later accesses into memory of its own (own_of()),
- * where the worker cannot change it.
+ * ublkd maps memory that a compromised worker may write. Truncating the memfd would raise SIGBUS in
+ * ublkd, so counters_map() demands F_SEAL_SHRINK. A larger nr_queues would lead reads out of the
+ * mapping, so map() keeps size and number of queues in a private page in front of it (own_of()).
  *
- * The sums over queues are the readers'; a new worker adds to what the last one counted.
+ * Read counters_create(), counters_map() and map() first, then counters_sum() and
+ * counters_percentile(). counters_add() in counters.h is the queues' side.
  */
 #include "engine/counters.h"
 #include "engine/host_local.h"
@@ -137,7 +138,7 @@ struct counters *counters_map(int fd, bool writable)
 	    (size_t)st.st_size >
 		    sizeof(*counters) + UBLK_QUEUES_MAX * sizeof(struct queue_counters))
 		goto bad;
-	/* A reader trusts nobody: a huge page might not be there when it is touched. */
+	/* Reading a hole of a hugetlb file raises SIGBUS if no huge page is free. */
 	if (!writable && (fstatfs(fd, &fs) || fs.f_type != TMPFS_MAGIC))
 		goto bad;
 	counters = map(fd, (size_t)st.st_size, PROT_READ | (writable ? PROT_WRITE : 0));

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who has a device open: the processes, mounts, swap spaces and devices that stand on it.
+ * Holders of a block device: the processes, mounts, swap areas and devices that have it open.
  *
- * The kernel has no call that says so. The answer is put together from sysfs (partitions,
- * holders, loop devices whose file lies on it), the mounts of every mount namespace, /proc/swaps
- * and the descriptors of every process. find_devices() first collects the device and all that
- * stands on it, since a mount names the partition or the mapping and not the device below.
+ * The kernel has no query for them. The search combines sysfs (partitions, holders, backing files
+ * of loop devices), the mounts of every mount namespace, /proc/swaps and the descriptors of every
+ * process. It reads symlinks without following them, so that a dead network file system cannot
+ * block it.
  *
- * All of it is a picture that may be old when it is complete: whoever stops a device on its word
- * must also have the driver refuse one that is open (Linux 7.0), or claim it (O_EXCL).
+ * The result is a snapshot. A caller that stops a device on the strength of it must also have the
+ * driver refuse an open device (TRY_STOP_DEV, Linux 7.0) or claim the device (O_EXCL). Processes
+ * that the caller may not inspect are skipped, so an unprivileged caller gets fewer holders.
  *
- * A process that this one may not look into is passed over, so the answer of an unprivileged
- * caller may lack holders.
+ * Read holders_find_in() first. find_devices() runs first, since a mount or a swap area names the
+ * partition or mapping that it uses and not the device below; then find_swap(), find_processes().
  */
 #include "engine/holders.h"
 #include "common/error.h"
@@ -291,7 +292,10 @@ static int look_at_mounts(struct search *s, const char *process, pid_t pid)
 	return ret;
 }
 
-/* The mounts that a process sees, unless another one's were the same. */
+/*
+ * The mounts that a process sees. Most processes share a mount namespace, and a host can have
+ * thousands of both: each namespace is read once.
+ */
 static int look_at_space(struct search *s, const char *process, pid_t pid)
 {
 	char path[PATH_MAX], space[64], **more;

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The host of a backend in this same process, and the check that another process's host makes
- * before it does as much for a worker.
+ * The host of a backend in its own process, and the checks for a host that acts for an untrusted
+ * worker.
  *
- * A backend opens no file by itself: it asks its host. In `ublkctl run` that is open(2), here. A
- * worker has no right to open anything, so its host asks ublkd (worker/host_remote.c), which
- * trusts it with nothing: host_may_open() and its like repeat the backend's own needs() for the
- * export that ublkd knows, and allow only what is in there. So a compromised worker gets its own
- * export's files, with the flags that it would have asked for anyway, and no other.
+ * A backend never opens a file itself but asks its host. In `ublkctl run` that is host_here, which
+ * calls open(2). A confined worker can open nothing; its host (worker/host_remote.c) asks ublkd,
+ * which uses the checks here (supervisor/host.c).
+ *
+ * A second list of permitted paths in ublkd would drift from the backends. Instead, host_may_open()
+ * and the others call the backend's own needs() for the export that ublkd knows, and grant only
+ * paths, flags and modes that follow from it. A compromised worker thus gets its own export's files
+ * and no others.
+ *
+ * Read host_here first, then host_may_open(), is_needed() and look_at_need().
  */
 #include "engine/host_local.h"
 
@@ -101,7 +106,10 @@ static const char *skip_device_number(const char *text)
 	return n ? text + n : NULL;
 }
 
-/* /sys/dev/block/MAJOR:MINOR/[../]queue/NAME, or one that tells which disk it is */
+/*
+ * /sys/dev/block/MAJOR:MINOR/[../]queue/NAME, or one that tells which disk it is. NAME has neither
+ * '/' nor '.', or a worker could walk from there to any file.
+ */
 static bool is_queue_attribute(const char *path)
 {
 	static const char *const identifiers[] = { "/wwid",    "/device/wwid", "/dm/uuid",

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A backend's instance and its queues: opened, started, drained, stopped, in this order, each
- * once. It knows no device: ublkcN comes as a descriptor, from standalone.c or, in a worker, from
- * ublkd.
+ * The server's half of a device: opens a backend's instance, runs its queues, drains or stops them,
+ * closes it. ublkcN arrives as a descriptor, from standalone.c or, in a worker, from ublkd. No
+ * kernel command is given here, so the same code runs with and without privilege.
  *
- * Opening is apart from starting, since the device's parameters come from what the backend found
- * (limits). Between serving_quit() and serving_join() threads end by themselves; a thread that
- * does not end within the time is left, with all that it uses, rather than freed under it.
+ * Opening and starting are two steps, since the backend's limits become the device's parameters and
+ * the device must exist before a queue can fetch.
  *
- * A queue that fails ends by itself (serving_has_failed()); serving_join() reports its fault.
+ * A thread that is blocked in its backend cannot be ended. serving_join() waits for a bounded time
+ * and then sets `stuck`: the thread and all that it uses stay until the process ends, as freeing
+ * them would crash a thread that wakes up.
+ *
+ * Read serving_open() with open_backend(), then serving_start() and serving_join(). For growth read
+ * instance_grow(), called by the backend, and serving_grown(), called by the owner.
  */
 #include "engine/serve.h"
 #include "engine/params.h"
@@ -272,6 +276,7 @@ int serving_join(struct serving *s, struct error *err)
 
 	for (unsigned i = 0; i < s->nr_started; i++) {
 		fault.code = 0;
+		/* Queues share a backend: after one time-out the others get no time of their own. */
 		if (queue_join(&s->queues[i], s->stuck ? 0 : SERVING_QUEUE_MS, &fault)) {
 			if (!s->stuck)
 				ret = error_set(

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a user asks for: a URI, the options of every export and those of the URI's backend, parsed
- * and checked, before anything is opened.
+ * The request for an export: parses the URI, the options of every export and those of the URI's
+ * backend. Nothing is opened here, so that a command, a file or a client is refused before there is
+ * anything to undo.
  *
- * The URI's scheme names the backend; a bare path is a file. All backends and their options come
- * from the table that the build collects (BACKEND_REGISTER), so that the engine knows none by
- * name.
+ * The URI's scheme selects the backend; a bare path means a file. BACKEND_REGISTER puts each
+ * backend into a section of the program, so that the engine names none and a new one needs no edit
+ * here.
  *
- * Options may come before the URI on a command line, and from files: so each is set by name, in
- * any order, and only spec_check() looks at how they go together.
+ * Options come from command lines, files and clients in any order. Hence each is set by its name
+ * and parsed alone; spec_check() judges the whole. A URI with a password is refused, since URIs
+ * appear in logs, records and the output of ps.
  *
- * A spec owns every text that it was given; the instance (spec_to_instance()) only points to it.
+ * A spec owns copies of all its texts; an instance points into its spec and must not outlive it.
+ * Read in this order: spec_open(), spec_set_any(), spec_check(), spec_to_instance().
  */
 #include "engine/spec.h"
 #include "common/cpus.h"
@@ -48,6 +51,7 @@ const struct option_def spec_options[] = {
 	[SPEC_OPTIONS] = { .name = NULL },
 };
 
+/* Weak: without any backend linked in there is no section, and the linker defines neither. */
 extern const struct backend *const __start_ublkd_backends[] __attribute__((weak));
 extern const struct backend *const __stop_ublkd_backends[] __attribute__((weak));
 

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A device and its server in one process, for `ublkctl run`: device.c's steps with serve.c's
- * queues in between, and nothing that outlives the process.
+ * A device and its server in one process, for `ublkctl run`: brings device.c's kernel commands and
+ * serve.c's queues into one order. Nothing outlives the process; ublkd's flows serve that need.
  *
- * The order of the end is the delicate part. STOP_DEV waits until every request is answered, so
- * the queues serve until it returns; only a device whose queues have failed is deleted without
- * it. Where a thread does not end, it keeps ublkcN open, and the device goes when the process
- * does: that is reported, not waited for.
+ * The backend opens before ADD_DEV, since its limits become the device's parameters. The queues
+ * fetch every tag before START_DEV, since the driver waits for them.
  *
- * A size that grows is followed by a thread's event; requests beyond the old size come only after
- * the kernel knows the new one.
+ * The end is the delicate part. STOP_DEV waits for all requests, so the queues serve until it
+ * returns. With a failed queue it would wait forever; then closing ublkcN makes the kernel fail the
+ * requests, and the device is deleted. A thread stuck in its backend keeps ublkcN open: its device
+ * goes with the process, which abandon_device() prepares.
+ *
+ * Read standalone_start() first, then standalone_stop() with stop_in_order(), then
+ * standalone_follow_size().
  */
 #include "engine/standalone.h"
 

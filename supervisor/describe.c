@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The types of io.ublkd as JSON, made from exports: Export, Details, Stats and Change.
+ * JSON for the types of io.ublkd.varlink: Export, Details, Stats and Change.
  *
- * Numbers come from three places: the export itself, its counters (shared memory, which its
- * worker writes while this reads, so each number is read once and may be a little older than the
- * next), and the kernel, which is asked for what it alone knows.
+ * Numbers come from the export, from its counters and from the kernel. The counters are shared
+ * memory that a worker updates during the read: two numbers may belong to two moments, and a
+ * difference of two is checked before use. Names of gauges come from a worker, and names of
+ * holders from any process; text_escape() and text_make_printable() clean both.
  *
- * A worker can write into the counters' names of gauges and a device into its holders' names:
- * such text is made printable before it leaves ublkd.
+ * Asking the kernel or searching for holders suspends the fiber, and a removal may proceed
+ * meanwhile. Loops over queues therefore check the number of queues again after each wait, and
+ * describe_all() lists ublkd's own exports before its first wait.
  *
- * Asking the kernel makes the fiber wait, and the export may change meanwhile: what was read
- * before a wait is not combined with what is read after it, and loops over queues look again how
- * many there are.
+ * Read describe_export() first; describe_details() and describe_stats() extend it. describe_all()
+ * adds the devices of other servers.
  */
 #include "supervisor/describe.h"
 #include "common/clock.h"

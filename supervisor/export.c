@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What an export is: created from a URI and options, compared with another request for the same
- * name, moved from state to state, destroyed.
+ * The life of an export: created from a URI and options, compared with a later declaration of the
+ * same name, moved from state to state, destroyed.
  *
- * export_move() is the only way from state to state, and asserts that the transition is in
- * engine/state.c's table; each move is noted in the history with its reason, and reported to who
- * monitors. Flows and the reconciler write the other members; export.h says who writes which.
+ * export_move() alone changes the state. The function asserts that engine/state.c allows the
+ * transition, notes it with its reason in the history and reports it to monitors, so that no flow
+ * can invent a transition or forget a subscriber. Flows and the reconciler write the other members
+ * themselves; export.h names the writer of each.
  *
- * Paths must be absolute: ublkd's own working directory means nothing to a client.
+ * A worker can write into the counters at any time, so values from there are checked before use.
  *
- * The record, which is written before and after each step, is record.c's.
+ * Read export_create() and read_options() first, then export_move() with export_note(), then
+ * export_is_same(), by which a reload decides. record.c writes an export to disk; reconcile.c
+ * decides its next step.
  */
 #include "supervisor/export.h"
 #include "common/clock.h"
@@ -125,6 +128,7 @@ free:
 	return ret;
 }
 
+/* uv keeps the timer, a member of the export, until this callback. */
 static void timer_closed(uv_handle_t *handle)
 {
 	free(handle->data);
@@ -150,6 +154,10 @@ void export_destroy(struct export *export)
 	uv_close((uv_handle_t *)&export->reconciler.retry, timer_closed);
 }
 
+/*
+ * --persist records some defaults as options, so that boot makes the same device again. A client
+ * that repeats its request without them asks for the same export.
+ */
 bool export_is_same(const struct export *export, const char *uri, const json_t *options)
 {
 	const char *const *recorded = export->spec.backend->recorded;
@@ -236,6 +244,7 @@ bool export_check_lost(struct export *export)
 
 	if (!lost || export->storage.lost)
 		return false;
+	/* The worker may have written any number: only an errno goes on record. */
 	export->storage.lost = lost < 0 && lost >= -4095 ? lost : -EIO;
 	export_note_health(export);
 	return true;

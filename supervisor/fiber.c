@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fibers on ucontext(3): each has a stack of its own, runs until it waits, and is switched to by
- * the loop's thread alone. So what a fiber does between two waits needs no lock.
+ * Fibers on ucontext(3): a flow reads as a sequence of steps and not as a chain of callbacks. Each
+ * fiber has a stack of its own and runs on the loop's thread until it waits, so that state touched
+ * between two waits needs no lock.
  *
- * Stacks have a guard page, are touched as they are used, and a few are kept for the next fibers:
- * most flows are short, and mapping a stack costs more than running one.
+ * A fiber never switches to another fiber, only to the loop: a nested run() would overwrite
+ * `outside` and `current`. fiber_start() and fiber_raise() append to the queue of runnable fibers,
+ * and the outermost run_all() runs them in order.
  *
- * A fiber that is made runnable does not run at once where another one is at work: run_all() at
- * the bottom of the loop's call runs them in order. That bounds the depth, and fiber_raise() can
- * be called anywhere.
+ * uv keeps a timer until its close callback, so closed() frees a fiber that has one. The few kept
+ * stacks save an mmap() for each of the many short flows. AddressSanitizer must be told of each
+ * switch, since it checks accesses against the bounds of the current stack.
  *
- * A wait with a time-out uses a uv timer, which has to be closed before its memory goes; the
- * fiber's memory goes with it (destroy()). AddressSanitizer has to be told of each switch.
+ * Read fiber_start() and run_all() first, then fiber_wait() with timed_out(), then fiber_raise().
  */
 #include "supervisor/fiber.h"
 

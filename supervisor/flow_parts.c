@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Steps that several flows take: the counters' and the worker's beginning and end, and what is
- * done to a device once it is live.
+ * Steps that several flows share: start and end of the counters and of the worker, and the last
+ * steps for a live device. Each function takes one step; the flow decides the order.
  *
- * The order within a flow is the flow's; these functions only take one step each and leave the
- * export as it was where that step fails, but for what their contract says.
+ * flow_publish() makes a change of workers final. Until then the record names the old worker, which
+ * still holds the memory; afterwards the new one. ublkd may die at any point, and its successor
+ * finds a worker that can go on.
  *
- * flow_publish() is where a change of workers becomes final: before it the record names the old
- * worker, which still has the memory, after it the new one. An ublkd that dies at any point finds
- * one worker that can go on.
+ * flow_unless_worker_dies() bounds START_DEV and END_USER_RECOVERY. Both wait in the driver until
+ * the worker has fetched every tag, forever if the worker is dead.
  *
- * flow_unless_worker_dies() bounds the two commands that wait for the worker (START_DEV and
- * END_USER_RECOVERY): the driver waits for its fetches for ever, even if it is dead.
+ * Read in the order of a start (flow_start.c): flow_create_counters(), flow_prepare(), flow_open(),
+ * flow_publish(), flow_serve(), flow_unless_worker_dies(), flow_finish_start(). flow_drain() and
+ * flow_end_worker() lead back.
  */
 #include "supervisor/flow_parts.h"
 #include "common/clock.h"

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Names of exports, and what bears them: the link /dev/ublk/NAME, and the record of a device's
- * name that udev's rule reads.
+ * Names of exports, the symlinks /dev/ublk/NAME, and the records from which udev's rule makes the
+ * same symlinks.
  *
- * A link is replaced by rename(2), so that it leads somewhere at any moment, and removed only if
- * it still leads to the device that it was made for: udev and an earlier ublkd work in the same
- * directory, and a device's number is used again at once.
+ * rename(2) replaces a symlink, so that the path resolves at every moment. Removal first checks
+ * that the symlink still points to the expected device: udev and an earlier ublkd work in the same
+ * directory, and the kernel reuses a device's number at once.
  *
- * A record (NAME_RECORDS) exists before the device does, since udev looks when the kernel
- * announces the device; so it is written by ublkd and not made from the export's state.
+ * udev reads a record when the kernel announces the disk, and removes its symlinks if the record
+ * is missing. Hence ublkd writes the record before START_DEV and keeps it until the device is gone.
  *
- * name_from_uri() makes a name for an export that was given none: of the last component of a
- * path, or of the whole URI; with a hash of it where the name would be too long or refused.
+ * Read name_check() first: names hold neither '/' nor a leading dot, so that they can be joined to
+ * a directory, and ".NAME" is free for temporary files. Then read name_from_uri(), name_link_in()
+ * and name_record().
  */
 #include "supervisor/name.h"
 #include "common/directory.h"
@@ -147,6 +148,7 @@ void name_from_uri(const char *uri, char name[NAME_MAX_LENGTH + 1])
 	while (n && name[n - 1] == '-')
 		n--;
 	name[n] = 0;
+	/* Cut or refused, names of two URIs could be equal; the hash tells them apart. */
 	if (!cut && !name_check(name, NULL))
 		return;
 	if (n > NAME_MAX_LENGTH - suffix)

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The configuration as a whole: which files there are, who may write them, and what they declare
- * together.
+ * The configuration as a whole: finds ublkd.conf and exports.d/NAME.conf, checks their owners, and
+ * collects declarations and errors. settings_parse.c parses one file, settings_write.c writes one.
  *
- * A file decides what root opens, so one that others could have written, or that lies in a
- * directory where others can write, is refused with the cure, and what it declared before stays
- * as it is: an error must not remove a running device.
+ * These files decide which paths and servers root opens. A file or directory that another user can
+ * write is refused, with the cure. The check uses the open descriptor of a file, since a path could
+ * lead to another file by the time of the read.
  *
- * Each file is read by settings_parse.c. An export that two files declare is an error of the
- * second one.
+ * An error is an entry in a list and ends nothing: all other exports still start. Files are read in
+ * sorted order, so that of two declarations of an export the same one stands after each reload; the
+ * second is the error.
+ *
+ * Read settings_load() first, then load_exports(), settings_load_file() and settings_read_file().
  */
 #include "supervisor/settings.h"
 #include "common/directory.h"

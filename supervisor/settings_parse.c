@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a file of the configuration is read. inih takes it line by line from read_line(), which
- * sees to all that inih would pass over in silence: lines and sections that it cuts, text after a
- * section, comments after a value, lines that begin with a blank and would go on with the value
- * before. A line that is too long for inih goes to it in pieces, as such a value does.
+ * The parser for one configuration file, on top of inih.
  *
- * A section is collected first and judged at its end (end_section()), as only the whole says
- * whether it is an export that can be made. An error refuses its own export or setting and
- * nothing else, and says file and line.
+ * inih loses input silently. It cuts long lines and section names, ignores text after a section,
+ * takes " ;" inside a value for a comment, and joins a line with leading blanks to the last value.
+ * Hence read_line() hands over line by line: it trims blanks, refuses input that inih would lose,
+ * and splits a long line into pieces that take_value() joins again.
  *
- * Whether others may write the file is settings.c's question, asked before this reads it.
+ * take_value() only collects pairs. end_section() judges them, since only a complete section shows
+ * whether the export is valid. An error names file and line, and refuses its own export or setting
+ * and nothing else.
+ *
+ * Read settings_parse() first, then read_line() and take_value(), the two callbacks of inih, then
+ * end_section() with check_export(). Permissions of the file are checked before, in settings.c.
  */
 #include "common/error.h"
 #include "engine/spec.h"
@@ -518,6 +521,7 @@ int settings_parse(struct settings *settings, const char *file, const char *name
 	unsigned errors = settings->nr_errors;
 	int parsed;
 
+	/* A file of exports.d needs no [export]: its first line stands for one. */
 	if (name) {
 		r.line = 1;
 		begin_export(&r, name);

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Exports that clients have declared to come up at boot (--persist): written to and removed from
- * exports.d, as files of their own that begin with a mark.
+ * Writes and removes exports.d/NAME.conf for exports that a client wants back at boot (--persist).
  *
- * Only such files are touched: one that a person wrote is refused, not replaced. A file is
- * written under another name, synced and renamed, so that a crash leaves the old one or the new
- * one, whole. What is written is parsed again before (make_text()): a URI or option that the
- * format cannot hold is refused, not changed.
+ * Only a file that begins with SETTINGS_MARK is replaced or removed; a file that an administrator
+ * wrote is refused. A new file gets a temporary name, is synced and renamed, so that a crash leaves
+ * the old file or the new one, complete.
  *
- * With check_only everything happens but the rename: a client is told before its device is made
- * that it could not come up at boot.
+ * The format cannot hold every URI or option, for example a value that ends in a blank, and a file
+ * that lost a character would bring up another disk at boot. make_text() parses its own text again
+ * and refuses a declaration that does not come back unchanged.
+ *
+ * A client learns before its device is made that --persist cannot succeed: with check_only the same
+ * path runs, without the rename. Read write_export() first, then make_text(), write_text() and
+ * replace_file().
  */
 #include "common/directory.h"
 #include "common/error.h"
@@ -82,8 +85,9 @@ static int make_text(const char *name, const char *uri, const struct settings_pa
 }
 
 /*
- * What there is at path, if not the export as it is meant.  Returns 0: nothing, or a
- * file of ours (*there); 1: just what is meant; or -EEXIST or -errno with err filled.
+ * Compares the file at path with the export as it is meant; a file that already says so is left
+ * alone, whoever wrote it.  Returns 0: nothing, or a file of ours (*there); 1: just what is
+ * meant; or -EEXIST or -errno with err filled.
  */
 static int look_at_file(const char *path, const char *name, const char *uri,
 			const struct settings_pair *options, unsigned nr_options, bool *there,

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The table of exports, and the three sources that fill it: records of an earlier ublkd
- * (supervisor_adopt()), the configuration (supervisor_reload()), and clients (supervisor_add()).
+ * The table of exports. Three sources fill it: records of an earlier ublkd (supervisor_adopt()),
+ * the configuration (supervisor_reload()) and clients (supervisor_add()).
  *
- * An export leaves the table when its reconciler reports it gone; whoever holds it
- * (supervisor_hold()) may still read it until the last one lets go. An export that was declared
- * again while it was being removed is created again at that moment.
+ * A reload must not take a disk from its users. It adds new declarations, removes undeclared
+ * exports unless they are in use, and leaves a differing export as it is, with a warning. Any
+ * error in the files suspends removals: an unreadable file may declare a running export.
  *
- * A reload compares what the files declare with the table: new ones are added, those that are no
- * longer declared are removed unless they are in use, and one that differs stays as it is, with a
- * warning: its users did not ask for another disk.
+ * Removal takes time. An export leaves the table when its reconciler reports it gone, and memory
+ * when the last supervisor_release() lets go. A declaration during the removal only sets
+ * wanted.recreate; gone() then creates the export again.
  *
- * Memory content outlives ublkd in the service manager's store; take and forget are here.
+ * Read supervisor_add() and drop() first, then supervisor_adopt() with read_record(), then
+ * supervisor_reload() with declare(), remove_undeclared() and gone().
  */
 #include "supervisor/supervisor.h"
 #include "supervisor/record.h"
@@ -171,6 +172,7 @@ static int stored_memory(const char *name)
 	return -1;
 }
 
+/* No record claims these descriptors: left in the store, their memory would never be freed. */
 static void forget_stored(void)
 {
 	while (stored) {
@@ -372,6 +374,7 @@ void supervisor_remove_all(bool force, supervisor_result *result, void *context)
 
 	for (export = supervisor_exports; export; export = export->next)
 		nr++;
+	/* A copy of the list, held: the table changes during each wait. */
 	all = calloc(nr ? nr : 1, sizeof(*all));
 	if (!all)
 		return;

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The worker's process, its channel (worker/link.h) and its socket for questions, as one handle.
+ * ublkd's handle of a worker: the process, the channel for ublkd's calls (worker/link.h), and the
+ * socket for the worker's own requests, such as to open a file.
  *
- * The process is watched by its pidfd, never by its number: a number may be another's by the
- * time it is used, and an adopted worker is no child of this ublkd. The pidfd also tells of the
- * end of a worker that systemd has started.
+ * A pidfd stands for the process. A pid may be reused, and SIGCHLD never comes for a worker that an
+ * earlier ublkd or systemd has started.
  *
- * A worker is not trusted: it may be compromised by the server that it talks to. So each of its
- * messages is checked, their rate is bounded, and whatever it does wrong ends in worker_kill(),
- * as if it had died.
+ * A server may have compromised its worker. ublkd checks each message, drops malformed ones, and
+ * kills a worker that floods(): death is a case that flow_recover.c handles anyway.
  *
- * Read worker_call() first, the one conversation that ublkd begins; then link_ready() and
- * ask_ready(), which take what the worker says; ended() and note_end() for its end. How a worker
- * process is started is in worker_launch.c, the paths of its socket in worker_socket.c.
+ * uv keeps each watch until its close callback, and answer() keeps the handle over its waits;
+ * release_worker() frees it only once nr_watches, which counts both, is 0.
+ *
+ * Read worker_call() first, then link_ready() and ask_ready() for messages of the worker, then
+ * ended() and note_end(). worker_launch.c starts a process, worker_socket.c has its socket's paths.
  */
 #include "supervisor/worker.h"
 #include "common/clock.h"
@@ -270,7 +271,10 @@ static void answer(void *context)
 	release_worker(w);
 }
 
-/* Returns false where message is about something else. */
+/*
+ * Keeps a duplicate of the worker's connection. After the worker's death it shows ublkd when the
+ * server has ended that connection. Returns false where message is about something else.
+ */
 static bool keep_connection(struct worker *w, const json_t *message, struct link_fds *fds)
 {
 	const char *kind = json_string_value(json_object_get(message, "ask"));

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A worker's way from root's process to one that can do nothing but serve its export: what the
- * backend needs is collected, then the process gives up everything else.
+ * The confinement of a worker: from a process of root's to one that can only serve its export.
  *
- * Order matters. Core dumps and ptrace are switched off first, as keys are copied after that. The
- * resolver's modules are loaded while they can be found; then comes a root of its own with the
- * files that the backend reads by itself (sandbox_root.c), then user and capabilities, then the
- * filter of system calls (sandbox_calls.c), which would refuse the steps before.
+ * The order of the steps is the point of this file, since each step takes away a right that earlier
+ * steps need. Core dumps and ptrace end before keys are copied. The resolver's modules are loaded
+ * while libraries can still be found. Then follow a root directory with copies of the files that
+ * the backend reads itself (sandbox_root.c), the loss of user, groups and capabilities, and the
+ * filter of system calls (sandbox_calls.c), which would refuse all steps before it.
  *
- * Every step that fails ends the worker: one with less protection than was promised never
- * serves. What a compromised worker can still reach is listed in docs/security.md.
+ * A step that fails ends the worker: a partly confined worker must never serve. docs/security.md
+ * lists what a compromised worker can still reach.
+ *
+ * Read sandbox_enter() from top to bottom first, then collect() for the backend's needs and
+ * drop_privilege().
  */
 #include "worker/sandbox.h"
 #include "common/process.h"
@@ -168,7 +171,10 @@ static int drop_privilege(uid_t uid, gid_t gid, struct error *err)
 	prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return error_set(err, errno, "PR_SET_NO_NEW_PRIVS: %s", strerror(errno));
-	/* Another process of this user's, another worker, may not look into this one. */
+	/*
+	 * setresuid() has set the dumpable flag to fs.suid_dumpable (commit_creds()). Another worker
+	 * runs as the same user, and may not read this one's memory.
+	 */
 	return hide_memory(err);
 }
 
