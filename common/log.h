@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Log lines on stderr: "PROGRAM: EXPORT: text".  Never used for each I/O above
- * LOG_LEVEL_DEBUG.  Any thread; one line is one write.
+ * Log lines on stderr: "PROGRAM: EXPORT: text"; where that is the journal, "<PRIORITY>EXPORT:
+ * text".  Never used for each I/O above LOG_LEVEL_DEBUG.  Any thread; one line is one write.
  */
 #ifndef UBLKD_LOG_H
 #define UBLKD_LOG_H

@@ -768,23 +768,39 @@ static void monitor(struct varlink_call *call, json_t *parameters, void *context
 
 /* ---- the table ---- */
 
+/* Who asked for a change. Without a name: a URI may have a password, which no log is to have. */
+static void log_request(const struct varlink_call *call, const char *what, const json_t *parameters)
+{
+	const struct varlink_peer *peer = varlink_peer(call);
+
+	log_info(json_string_value(json_object_get(parameters, "name")),
+		 "user %u (process %d) asks to %s", (unsigned)peer->uid, (int)peer->pid, what);
+}
+
 #define METHOD(name)                                                                          \
 	static void call_##name(struct varlink_call *call, json_t *parameters, void *context) \
 	{                                                                                     \
 		(void)context;                                                                \
 		start_task(call, parameters, name);                                           \
 	}
+#define CHANGE(name, what)                                                                    \
+	static void call_##name(struct varlink_call *call, json_t *parameters, void *context) \
+	{                                                                                     \
+		(void)context;                                                                \
+		log_request(call, what, parameters);                                          \
+		start_task(call, parameters, name);                                           \
+	}
 METHOD(list)
 METHOD(show)
 METHOD(stats)
-METHOD(export_it)
-METHOD(remove_it)
-METHOD(resize)
-METHOD(suspend)
-METHOD(resume)
-METHOD(upgrade)
-METHOD(reload)
-METHOD(shut_down)
+CHANGE(export_it, "export")
+CHANGE(remove_it, "remove")
+CHANGE(resize, "resize")
+CHANGE(suspend, "suspend")
+CHANGE(resume, "resume")
+CHANGE(upgrade, "upgrade")
+CHANGE(reload, "reload the configuration")
+CHANGE(shut_down, "shut down")
 
 static const struct varlink_method methods[] = {
 	{ "List", false, false, call_list },
