@@ -43,14 +43,15 @@ static int begin_unix(struct nbd_connect *c, const struct nbd_uri *uri, struct e
 				 uri->socket, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
 	if (fd == -EAGAIN)
 		return error_set(err, EBUSY,
-				 "cannot connect: %s: its server has too many connections waiting",
+				 "%s: the server has too many connections waiting: retry, or raise "
+				 "its backlog",
 				 uri->socket);
 	if (fd == -ENOTCONN)
 		return error_set(err, ENOTCONN,
-				 "cannot connect: %s: ublkd does that, and is not there: start it",
+				 "%s: ublkd makes the connection, and is not running: start it",
 				 uri->socket);
 	if (fd < 0)
-		return error_set(err, -fd, "cannot connect: %s: %s", uri->socket, strerror(-fd));
+		return nbd_dial_error(err, uri->socket, -fd);
 	c->has_sock = true;
 	/* libnbd takes the descriptor in either case. */
 	return nbd_aio_connect_socket(c->handle, fd) ? nbd_error(err, "cannot connect") : 0;

@@ -128,8 +128,34 @@ int nbd_dial_step(struct nbd_dial *d, uint64_t now_ms, struct nbd_address *winne
 	if (!d->error)
 		return error_set(err, EHOSTUNREACH, "cannot connect: no address is left");
 	nbd_address_format(&d->addresses.list[d->failed].at, text, sizeof(text));
-	return error_set(err, d->error == EAGAIN ? EIO : d->error, "cannot connect: %s: %s", text,
-			 strerror(d->error));
+	return nbd_dial_error(err, text, d->error == EAGAIN ? EIO : d->error);
+}
+
+int nbd_dial_error(struct error *err, const char *where, int code)
+{
+	const char *what = *where == '/' ? "path" : "port";
+
+	switch (code) {
+	case ECONNREFUSED:
+		return error_set(err, code,
+				 "%s refuses connections: is the NBD server running there, and is "
+				 "the %s right?",
+				 where, what);
+	case ENOENT:
+		return error_set(err, code,
+				 "%s: there is no such socket: is the NBD server running, and is "
+				 "the path right?",
+				 where);
+	case ETIMEDOUT:
+		return error_set(err, code,
+				 "%s does not answer: check the network and the server's firewall",
+				 where);
+	case ENETUNREACH:
+	case EHOSTUNREACH:
+		return error_set(err, code, "%s cannot be reached (%s): check the network", where,
+				 strerror(code));
+	}
+	return error_set(err, code, "cannot connect to %s: %s", where, strerror(code));
 }
 
 void nbd_dial_wait(const struct nbd_dial *d, unsigned ms)

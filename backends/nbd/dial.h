@@ -39,6 +39,11 @@ int nbd_dial_step(struct nbd_dial *dial, uint64_t now_ms, struct nbd_address *wi
 void nbd_dial_wait(const struct nbd_dial *dial, unsigned ms);
 /* How many addresses were not tried yet. */
 unsigned nbd_dial_left(const struct nbd_dial *dial);
+/*
+ * Why where, an address or the path of a socket, cannot be connected to (code: an errno), with
+ * a cure, in err.  Returns -code.
+ */
+int nbd_dial_error(struct error *err, const char *where, int code);
 /* Closes what is under way. */
 void nbd_dial_end(struct nbd_dial *dial);
 

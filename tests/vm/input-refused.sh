@@ -198,14 +198,14 @@ done <<'TABLE'
 2 | has no TLS           | run -o tls-psk-file=keys nbd://localhost
 2 | has no TLS           | run -o tls-username=me nbd+unix:///?socket=nothing
 2 | create               | run --create 1M nbd://localhost
-1 | Connection refused   | run nbd://127.0.0.1:9/
-1 | No such file         | run nbd+unix:///?socket=nothing
+1 | is the port right    | run nbd://127.0.0.1:9/
+1 | no such socket       | run nbd+unix:///?socket=nothing
 1 | exists               | run -o request-timeout=1s nbd+unix:///?socket=exists
 2 | the URI is missing   | nbd-list
 2 | no server to ask     | nbd-list file
 2 | no server to ask     | nbd-list memory:1M
 2 | host is missing      | nbd-list nbd://
-1 | Connection refused   | nbd-list nbd://127.0.0.1:9
+1 | is the port right    | nbd-list nbd://127.0.0.1:9
 2 | unknown option       | nbd-list --frob nbd://localhost
 # resize
 2 | give one device      | resize

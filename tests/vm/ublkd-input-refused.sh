@@ -87,8 +87,8 @@ done <<'TABLE'
 2 | smaller than          | export "a=$PWD/tiny"
 1 | exists                | export --create 1M "a=$PWD/exists"
 1 | directory/none           | export --create 1M "a=$PWD/directory/none/new"
-1 | Connection refused    | export a=nbd://127.0.0.1:9/
-1 | No such file          | export "a=nbd+unix:///?socket=$PWD/nothing"
+1 | is the port right     | export a=nbd://127.0.0.1:9/
+1 | no such socket        | export "a=nbd+unix:///?socket=$PWD/nothing"
 # the verbs that name an export
 2 | give one              | remove
 2 | give one              | remove a b
