@@ -341,10 +341,6 @@ static void count_shards(struct instance *instance, int64_t change)
 	atomic_fetch_add_explicit(&m->live_shards, (uint64_t)change, memory_order_relaxed);
 	__atomic_fetch_add(&instance->gauges[GAUGE_ALLOCATED], (uint64_t)change << m->shard_shift,
 			   __ATOMIC_RELAXED);
-	if (atomic_load(&m->full_ms) && clock_ms() - atomic_load(&m->full_ms) >= HEALTH_SETTLE_MS) {
-		atomic_store(&m->full_ms, 0);
-		instance_resolve(instance, CAUSE_MEMORY_FULL);
-	}
 }
 
 /* Counts one more shard, if the limit allows it. */
@@ -371,6 +367,18 @@ static void note_full(struct instance *instance)
 	instance_report(instance, CAUSE_MEMORY_FULL,
 			m->hugepages ? "no huge page is free: writes fail with ENOSPC"
 				     : "the limit is reached: writes fail with ENOSPC");
+}
+
+/* Memory was found, or given back; at the limit that comes and goes. */
+static void note_room(struct instance *instance)
+{
+	struct memory *m = instance->private;
+	uint64_t full_ms = atomic_load(&m->full_ms);
+
+	if (!full_ms || clock_ms() - full_ms < HEALTH_SETTLE_MS)
+		return;
+	atomic_store(&m->full_ms, 0);
+	instance_resolve(instance, CAUSE_MEMORY_FULL);
 }
 
 /* A huge page that is not there is an error here, and a SIGBUS when first touched. */
@@ -428,6 +436,8 @@ static int make_live(struct instance *instance, uint64_t shard)
 		atomic_fetch_or(state, SHARD_LIVE);
 	if (ret == -ENOSPC)
 		note_full(instance);
+	else if (!ret)
+		note_room(instance);
 unclaim:
 	atomic_fetch_and(state, ~SHARD_CLAIMING);
 	return ret;
@@ -532,6 +542,7 @@ static void end_free(struct io *io, int result)
 		if (!(old & (SHARD_EMPTY | SHARD_LIVE)))
 			count_shards(instance, -1);
 	}
+	note_room(instance);
 }
 
 static void punched(struct io *io, int result)

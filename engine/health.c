@@ -28,7 +28,7 @@ const struct health_cause_def health_causes[CAUSES] = {
 	[CAUSE_SUSPENDED] = { "suspended", HEALTH_WAITING, "run 'ublkctl resume'" },
 	[CAUSE_NOT_STARTED] = { "not-started", HEALTH_WAITING,
 				"mend what the reason names: the start is tried again by itself" },
-	[CAUSE_GIVEN_UP] = { "given-up", HEALTH_FAILING,
+	[CAUSE_GIVEN_UP] = { "given-up", HEALTH_REFUSED,
 			     "mend what the reason names, then run 'ublkctl resume'" },
 };
 

@@ -345,8 +345,9 @@ void flow_finish_start(struct export *export)
 	char device[32];
 
 	device_path(&export->device, device, sizeof(device));
-	export_move(export, EXPORT_LIVE, NULL);
+	/* First, so that a condition that is over now is not reported. */
 	export_note_live(export);
+	export_move(export, EXPORT_LIVE, NULL);
 	flow_finish(export, is_new);
 	/* On record when it is done: an ublkd that dies over it leaves it to the next. */
 	flow_record(export);

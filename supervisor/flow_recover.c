@@ -22,6 +22,7 @@
 #include "supervisor/export.h"
 #include "supervisor/record.h"
 #include "supervisor/worker_socket.h"
+#include "worker/conditions.h"
 #include "worker/limits.h"
 
 #include <errno.h>
@@ -226,6 +227,8 @@ static int replace(struct export *export, struct worker *held, struct worker *re
 	int ret = held ? 0 : flow_end_worker(export, 0, err);
 
 	export->worker.handle = ready;
+	/* What the old worker reported was its own. */
+	conditions_from_json(NULL, export->conditions);
 	if (ret)
 		return ret;
 	ret = find_living(export, err);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define GROW_MS 10000u /* for a backend to find out how big it is */
+#define LOOK_MS 500u   /* the same, where it may not have grown */
 
 static int set_device_size(struct export *export, uint64_t size, struct error *err)
 {
@@ -143,8 +144,9 @@ int flow_resize(struct export *export, uint64_t size, bool shrink, struct error 
 	while (export->storage.grown_to < size && size > export->storage.limits.size &&
 	       clock_ms() < end)
 		fiber_wait(&export->changed, 100);
-	if (!export->storage.grown_to && !size)
-		fiber_wait(&export->changed, 500);
+	end = clock_ms() + LOOK_MS;
+	while (!size && !export->storage.grown_to && clock_ms() < end)
+		fiber_wait(&export->changed, 100);
 	size = export->storage.grown_to;
 	export->storage.grown_to = 0;
 	return size ? flow_grow(export, size, err) : 0;

@@ -171,6 +171,8 @@ static int start_once_released(struct export *export, struct error *err)
 		if (export->state == EXPORT_FAILED)
 			export_move(export, EXPORT_DECLARED, NULL);
 		ret = flow_start(export, err);
+		/* Its own worker, which ended with the failure, held nothing. */
+		export->worker.ended_ms = ended;
 		if (ret != -EBUSY || clock_ms() >= until || export->wanted.goal != GOAL_LIVE)
 			return ret;
 		fiber_sleep(RELEASE_POLL_MS);
@@ -507,7 +509,7 @@ static void run_reconciler(void *context)
 		export->reconciler.again = false;
 		while (take_step(export))
 			;
-	} while (export->reconciler.again);
+	} while (export->reconciler.again || (export->state == EXPORT_LIVE && export->requests));
 	request_refuse_all(export);
 	export->reconciler.busy = false;
 	fiber_raise(&export->changed);

@@ -415,10 +415,11 @@ static char *read_line(char *out, int size, void *context)
 			return NULL;
 		if (!take_line(r, line, &n) || !n || *line == '#' || *line == ';')
 			continue;
-		if (strstr(line, " ;")) {
+		if (strstr(line, " ;") || (*line != '[' && strstr(line, " #"))) {
 			refuse(r, r->line,
-			       "';' after a blank would begin a comment: give comments lines of "
-			       "their own");
+			       "'%c' after a blank looks like a comment: give comments lines of "
+			       "their own",
+			       strstr(line, " ;") ? ';' : '#');
 			continue;
 		}
 		if (*line == '[') {

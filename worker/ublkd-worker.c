@@ -37,6 +37,7 @@
 #include <unistd.h>
 
 #define HEALTH_EVERY_MS 200   /* at most so often */
+#define HEALTH_RETRY_MS 2000  /* where ublkd does not read */
 #define FIRST_MS        30000 /* for ublkd to connect, at the start */
 #define LOOK_MS         5000  /* for a queue to do a round */
 #define DRAIN_MS        10000 /* for a backend to answer what it has */
@@ -64,9 +65,10 @@ struct self {
 	struct counters *counters;
 	int counters_fd, char_fd;
 	struct serving serving;
-	json_int_t device; /* its number */
-	int status;        /* of the process */
-	bool health_waits; /* a change of conditions is to be reported */
+	json_int_t device;  /* its number */
+	int status;         /* of the process */
+	bool health_waits;  /* a change of conditions is to be reported */
+	bool health_unsent; /* and could not be */
 	uint64_t health_due_ms;
 };
 
@@ -486,17 +488,18 @@ static const struct {
 	{ "resize", do_resize },
 };
 
-static void report(struct self *w, json_t *message, const int *fds, unsigned nr)
+static int report(struct self *w, json_t *message, const int *fds, unsigned nr)
 {
 	int ret;
 
 	if (w->link < 0) {
 		json_decref(message);
-		return;
+		return -ENOTCONN;
 	}
 	ret = link_send(w->link, message, fds, nr);
 	if (ret && ret != -EPIPE)
 		log_warning(w->name, "ublkd cannot be told: %s", strerror(-ret));
+	return ret;
 }
 
 static void obey(struct self *w, json_t *request, struct link_fds *fds)
@@ -619,19 +622,24 @@ static void report_health(struct self *w)
 {
 	struct health_condition conditions[CAUSES];
 	uint64_t now = clock_ms();
+	int ret;
 
 	if (now < w->health_due_ms) {
 		w->health_waits = true;
 		return;
 	}
 	w->health_waits = false;
-	if (!serving_conditions(&w->serving, conditions))
+	if (!serving_conditions(&w->serving, conditions) && !w->health_unsent)
 		return;
 	w->health_due_ms = now + HEALTH_EVERY_MS;
-	report(w,
-	       json_pack("{s:s, s:o}", "event", "health", "conditions",
-			 conditions_to_json(conditions)),
-	       NULL, 0);
+	ret = report(w,
+		     json_pack("{s:s, s:o}", "event", "health", "conditions",
+			       conditions_to_json(conditions)),
+		     NULL, 0);
+	/* An ublkd that is stopped reads nothing; the next one asks for all (hello). */
+	w->health_unsent = w->health_waits = ret == -EAGAIN;
+	if (w->health_unsent)
+		w->health_due_ms = now + HEALTH_RETRY_MS;
 }
 
 static int poll_ms(const struct self *w)
@@ -640,7 +648,7 @@ static int poll_ms(const struct self *w)
 
 	if (w->state == WORKER_NEW)
 		return FIRST_MS;
-	if (!w->health_waits)
+	if (!w->health_waits || w->state != WORKER_SERVING)
 		return -1;
 	return w->health_due_ms > now ? (int)(w->health_due_ms - now) : 0;
 }

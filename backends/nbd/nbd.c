@@ -114,9 +114,17 @@ static bool has_work(const struct nbd_queue *q)
 		return true;
 	for (unsigned i = 0; i < q->nr_connections; i++)
 		if (q->connections[i].state != NBD_CONNECTION_READY ||
-		    q->connections[i].in_flight || q->connections[i].nr_ghosts)
+		    q->connections[i].in_flight || q->connections[i].nr_ghosts ||
+		    q->connections[i].suspected)
 			return true;
-	return false;
+	return atomic_load_explicit(&q->nbd->silent, memory_order_relaxed);
+}
+
+static void set_failing(struct nbd_queue *q, bool failing)
+{
+	if (q->failing != failing)
+		nbd_outage_fails(q->nbd, failing);
+	q->failing = failing;
 }
 
 /* Nothing can be sent: fails what waits once it has waited for too long. */
@@ -127,14 +135,12 @@ static void look_at_deadline(struct nbd_queue *q)
 
 	if (nbd_free_connection(q)) {
 		q->stalled_ns = 0;
-		if (q->failing)
-			nbd_outage_fails(q->nbd, false);
-		q->failing = false;
+		set_failing(q, false);
 		return;
 	}
 	if (!q->stalled_ns || (server_up && !q->server_up)) {
 		q->stalled_ns = now;
-		q->failing = false;
+		set_failing(q, false);
 	}
 	q->server_up = server_up;
 	/*
@@ -146,13 +152,12 @@ static void look_at_deadline(struct nbd_queue *q)
 	if (deadline == NBD_FOREVER || now - q->stalled_ns < deadline)
 		return;
 	if (!q->failing) {
-		nbd_outage_fails(q->nbd, true);
 		log_error(q->nbd->instance->name,
 			  "queue %u: the server is not back within reconnect-deadline: I/O fails "
 			  "until it is",
 			  q->index);
 	}
-	q->failing = true;
+	set_failing(q, true);
 	nbd_fail_waiting(q, -EIO);
 }
 
@@ -466,6 +471,7 @@ static int nbd_open(struct instance *instance, struct error *err)
 		goto close_logs;
 	nbd_flush_first(nbd);
 	pthread_mutex_init(&nbd->gate, NULL);
+	pthread_mutex_init(&nbd->outage_lock, NULL);
 	nbd->seen_size = nbd->facts.size;
 	for (unsigned i = 0; i < nbd->nr_connections; i++)
 		nbd->connection_sizes[i] = nbd->facts.size;
@@ -536,6 +542,7 @@ static void nbd_close_export(struct instance *instance)
 	close_handles(nbd);
 	close_logs(nbd);
 	nbd_resolver_release(nbd->resolver);
+	pthread_mutex_destroy(&nbd->outage_lock);
 	pthread_mutex_destroy(&nbd->gate);
 }
 

@@ -220,10 +220,15 @@ struct nbd {
 	atomic_uint ghosts;      /* old connections that are not over */
 	struct nbd_ghost *ghost; /* NBD_GHOSTS a connection */
 	struct nbd_ghost_range *ghost_ranges;
+	atomic_bool silent;         /* the server is reported as silent */
 	atomic_bool halt;           /* every queue is to hold still */
 	_Atomic uint64_t alive_ns;  /* when the server last answered or negotiated, anywhere */
 	_Atomic uint64_t probed_ns; /* since when it is probed */
 	_Atomic(struct nbd_connection *) prober; /* that probes for all; NULL: nobody */
+
+	pthread_mutex_t outage_lock; /* guards these; taken at changes only, before no other lock */
+	unsigned nr_failing;         /* queues whose I/O fails, as reconnect-deadline is over */
+	bool ailing;                 /* a cause of outage.c was reported since all was well */
 
 	pthread_mutex_t gate;      /* guards what follows; taken only while I/O waits anyway */
 	struct nbd_queue **queues; /* by index; NULL: not serving */

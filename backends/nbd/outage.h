@@ -14,9 +14,9 @@ void nbd_outage_connected(struct nbd *nbd);
 void nbd_outage_lost(struct nbd *nbd, const char *reason);
 /* A connection could not be made; refused: the server is there, and offers something else. */
 void nbd_outage_refused(struct nbd *nbd, const char *reason, bool refused);
-/* A connection has been silent for half of request-timeout, or is no longer. */
+/* The server has been silent on all connections for half of request-timeout, or shows life. */
 void nbd_outage_silent(struct nbd *nbd, bool silent);
-/* I/O of a queue fails, as reconnect-deadline is over, or no longer does. */
+/* I/O of a queue fails from now on, as reconnect-deadline is over, or no longer does. */
 void nbd_outage_fails(struct nbd *nbd, bool fails);
 /* A connection that was given up is waited for, or none is any more. */
 void nbd_outage_ghost(struct nbd *nbd, bool waits);

@@ -67,7 +67,6 @@ static void set_quick_keepalive(struct nbd_connection *conn, bool quick)
 	int count = quick ? 127 : NBD_KEEPALIVE_COUNT;
 
 	conn->suspected = quick;
-	nbd_outage_silent(conn->owner->nbd, quick);
 	if (!conn->is_tcp || conn->fd < 0)
 		return;
 	setsockopt(conn->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -238,6 +237,8 @@ static const char *fault_of(struct nbd_connection *conn)
 	uint64_t now = queue_now_ns(conn->owner->queue), wait, patience, silent, oldest, probed;
 
 	note_life(nbd, conn->answered_ns);
+	if (atomic_load(&nbd->silent) && now - atomic_load(&nbd->alive_ns) < nbd->timeout_ns / 2)
+		nbd_outage_silent(nbd, false);
 	oldest = conn->in_flight ? oldest_of(conn) : 0;
 	/* A request may be younger than this round. */
 	if (!oldest || oldest >= now || nbd->timeout_ns == NBD_FOREVER) {
@@ -259,11 +260,14 @@ static const char *fault_of(struct nbd_connection *conn)
 		set_quick_keepalive(conn, true);
 	if (now - atomic_load(&nbd->alive_ns) >= wait / 2 || conn->probes)
 		probe(conn, now);
+	/* A probe that has just begun may find the server well. */
+	probed = atomic_load(&nbd->probed_ns);
+	if (probed > atomic_load(&nbd->alive_ns) && now - probed >= PROBE_MIN_NS)
+		nbd_outage_silent(nbd, true);
 	if (silent < wait)
 		return NULL;
 	if (is_cut_off(conn, wait))
 		return "nothing that is sent is acknowledged (request-timeout)";
-	probed = atomic_load(&nbd->probed_ns);
 	if (now - atomic_load(&nbd->alive_ns) < wait) {
 		tell_slow(conn, silent);
 		return NULL;

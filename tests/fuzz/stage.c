@@ -157,6 +157,25 @@ void queue_cancel(struct queue *q, struct ring_op *op)
 		wait->cancelled = true;
 }
 
+void instance_report(struct instance *instance, enum health_cause cause, const char *fmt, ...)
+{
+	char detail[sizeof(((struct health_condition *)0)->detail)];
+	va_list args;
+
+	(void)instance;
+	if (cause >= WORKER_CAUSES)
+		stage_broken("a backend reports cause %d", (int)cause);
+	va_start(args, fmt);
+	vsnprintf(detail, sizeof(detail), fmt, args);
+	va_end(args);
+}
+
+void instance_resolve(struct instance *instance, enum health_cause cause)
+{
+	(void)instance;
+	(void)cause;
+}
+
 void instance_grow(struct instance *instance, uint64_t size)
 {
 	size -= size % instance->limits.logical_block;

@@ -258,6 +258,24 @@ static void endless_errors_are_cut_short(void **state)
 	free(text);
 }
 
+/* Or a file of that whole name would be made. */
+static void comments_behind_values_are_refused(void **state)
+{
+	static const char *const texts[] = { "uri = /x.img   # my disk\ncreate = 1M\n",
+					     "uri = /x.img ; my disk\n" };
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		parse("a", texts[i], strlen(texts[i]));
+		assert_int_equal(settings.nr_exports, 0);
+		assert_int_equal(settings.errors[0].line, 1);
+		assert_non_null(strstr(settings.errors[0].text, "comment"));
+	}
+	parse("a", "uri = /x#1.img\n", 15);
+	assert_int_equal(settings.nr_errors, 0);
+	assert_string_equal(settings.exports[0].uri, "/x#1.img");
+}
+
 static void long_values_are_read_whole(void **state)
 {
 	char text[SETTINGS_LINE_MAX + 200], path[SETTINGS_LINE_MAX + 100];
@@ -270,7 +288,7 @@ static void long_values_are_read_whole(void **state)
 		path[0] = '/';
 		path[n] = 0;
 		for (unsigned i = 1; i + 1 < n; i++)
-			if (path[i - 1] == ' ' && path[i] == ';')
+			if (path[i - 1] == ' ' && (path[i] == ';' || path[i] == '#'))
 				path[i] = ',';
 		/* Not half a letter, nor a blank, at the end. */
 		for (unsigned i = n; i-- > 1 && ((path[i] & 0x80) || path[i] == ' ');)
@@ -589,6 +607,7 @@ int main(void)
 		WITH_DIRECTORY(zero_bytes_are_refused),
 		WITH_DIRECTORY(one_error_hides_no_other),
 		WITH_DIRECTORY(endless_errors_are_cut_short),
+		WITH_DIRECTORY(comments_behind_values_are_refused),
 		WITH_DIRECTORY(long_values_are_read_whole),
 		WITH_DIRECTORY(files_are_told_apart),
 		WITH_DIRECTORY(what_is_no_directory_is_told),
