@@ -127,6 +127,10 @@ manual_health() { # FILE
 	on && /^Cure: / { sub(/^Cure: /, ""); sub(/\.$/, ""); print item " " $0 }' "$1"
 }
 
+document_health() { # FILE
+	sed -nE 's/^\| `([a-z-]+)` \| (degraded|waiting|refused|failing) \| (.*) \|$/\1 \2 \3/p' "$1"
+}
+
 same() { # PROGRAM MANUAL
 	diff -u --label program --label manual <(sort "$1") <(sort "$2")
 }
@@ -142,6 +146,8 @@ health_says >"$tmp/health"
 [[ $(wc -l <"$tmp/health") -gt 9 ]] || { echo "the table of causes is not found"; failed=1; }
 manual_health "$source/man/ublkd.8" >"$tmp/manual-health"
 same "$tmp/health" "$tmp/manual-health" || failed=1
+document_health "$source/docs/operations.md" >"$tmp/document-health"
+same "$tmp/health" "$tmp/document-health" || failed=1
 help_options "$build/ublkd" | grep -vE "$common" >"$tmp/daemon" || true
 sed -nE 's/^\.It Fl (-[a-z-]+)( Ar (.*))?$/-\1 \3/; s/ $//; /^--/p' "$source/man/ublkd.8" \
 	>"$tmp/manual-daemon"
