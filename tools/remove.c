@@ -1,8 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl remove: has ublkd remove an export.  A device that is none of its
- * exports, and each where there is no ublkd, is stopped and removed from here, with or
- * without a server left.
+ * ublkctl remove: asks ublkd to remove one of its exports; stops and deletes any other ublk
+ * device by itself, with or without a server that lives.
+ *
+ * A device in use is refused: its holders are looked for, the device is claimed (O_EXCL, as a
+ * mount does), and they are looked for again; the driver's own check comes last (Linux 7.0).
+ * Processes that only probe a new device let go of it at once, so such a refusal is tried again
+ * for a second.
+ *
+ * --force stops the device whoever holds it, and ends the server that serves it: a server that
+ * hangs would keep the kernel waiting for its requests. It is ended only if it has ublkcN open,
+ * since a process number may be another's by now.
+ *
+ * Read remove_main() first: remove_export() is ublkd's way, remove_target() the other.
  */
 #include "common/log.h"
 #include "common/process.h"
