@@ -15,6 +15,7 @@
  * caller's side. ublkd has blocking.c for the same purpose.
  */
 #include "engine/attribute.h"
+#include "common/clock.h"
 #include "common/error.h"
 
 #include <errno.h>
@@ -112,21 +113,27 @@ int attribute_write(struct attribute_writer *writer, const char *path, const cha
 		    unsigned ms)
 {
 	struct pollfd poll_fd = { .fd = writer->fd, .events = POLLIN };
+	uint64_t until = clock_ms() + ms, now;
 	char order[ORDER_BYTES];
-	int n = snprintf(order, sizeof(order), "%s%c%s", path, 0, value), ret;
+	int n = snprintf(order, sizeof(order), "%s%c%s", path, 0, value), ret = 0;
 
 	if (n < 0 || n + 1 > ORDER_BYTES)
 		return -EINVAL;
 	if (writer->fd < 0)
 		return -ENOTCONN;
-	/* An answer that came too late is of an earlier order. */
-	while (recv(writer->fd, &ret, sizeof(ret), MSG_DONTWAIT) > 0)
-		;
 	if (send(writer->fd, order, (size_t)n + 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		return -errno;
-	if (poll(&poll_fd, 1, (int)ms) <= 0)
-		return -ETIMEDOUT;
-	return recv(writer->fd, &ret, sizeof(ret), MSG_DONTWAIT) == sizeof(ret) ? ret : -EPIPE;
+	writer->unanswered++;
+	/* Answers that come late are of earlier orders. */
+	while (writer->unanswered) {
+		now = clock_ms();
+		if (poll(&poll_fd, 1, until > now ? (int)(until - now) : 0) <= 0)
+			return -ETIMEDOUT;
+		if (recv(writer->fd, &ret, sizeof(ret), MSG_DONTWAIT) != sizeof(ret))
+			return -EPIPE;
+		writer->unanswered--;
+	}
+	return ret;
 }
 
 void attribute_end(struct attribute_writer *writer)

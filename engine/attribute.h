@@ -21,7 +21,8 @@ int attribute_write_file(const char *path, const char *value);
 
 /* Owner: the caller of attribute_start(). One thread. */
 struct attribute_writer {
-	int fd; /* a socket to the process; -1: there is none */
+	int fd;              /* a socket to the process; -1: there is none */
+	unsigned unanswered; /* orders that it has not answered yet; it answers in order */
 };
 
 /*

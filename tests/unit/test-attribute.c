@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -66,6 +67,35 @@ static void a_write_that_waits_keeps_nobody(void **state)
 	close(fd);
 }
 
+static void *open_soon(void *path)
+{
+	char text[16];
+	int fd;
+
+	/* Once the second order waits behind the first. */
+	usleep(100 * 1000);
+	fd = open(path, O_RDONLY);
+	if (fd >= 0 && read(fd, text, sizeof(text)) >= 0)
+		close(fd);
+	return NULL;
+}
+
+static void a_late_answer_is_of_the_earlier_order(void **state)
+{
+	pthread_t thread;
+	char path[256];
+
+	(void)state;
+	start();
+	snprintf(path, sizeof(path), "%s", temp_path("late-fifo"));
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(attribute_write(&writer, path, "none", 10), -ETIMEDOUT);
+	assert_int_equal(pthread_create(&thread, NULL, open_soon, path), 0);
+	assert_int_equal(attribute_write(&writer, "/nothere/scheduler", "none", SOON_MS), -ENOENT);
+	pthread_join(thread, NULL);
+	attribute_end(&writer);
+}
+
 static void the_process_holds_no_descriptor_of_the_caller(void **state)
 {
 	struct pollfd fd = { .events = POLLIN };
@@ -88,6 +118,7 @@ int main(void)
 		cmocka_unit_test(a_value_is_written),
 		cmocka_unit_test(an_error_is_reported),
 		cmocka_unit_test(a_write_that_waits_keeps_nobody),
+		cmocka_unit_test(a_late_answer_is_of_the_earlier_order),
 		cmocka_unit_test(the_process_holds_no_descriptor_of_the_caller),
 	};
 
