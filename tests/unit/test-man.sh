@@ -128,6 +128,7 @@ manual_health() { # FILE
 }
 
 document_health() { # FILE
+	# shellcheck disable=SC2016 # the backticks are Markdown's
 	sed -nE 's/^\| `([a-z-]+)` \| (degraded|waiting|refused|failing) \| (.*) \|$/\1 \2 \3/p' "$1"
 }
 
