@@ -6,24 +6,15 @@
 # and trims, zeroes, flushes and FUA writes arrive at the server as they were sent.
 . /lab/lib.sh disks nbd
 
-# asked ARGUMENTS...: a device of a new nbdkit with these arguments; what follows
-# is about it.
-asked() {
-	args="$*"
+# mapped ARGUMENTS...: a device of a new nbdkit with these arguments; what follows is about it.
+mapped() {
 	nbdkit_start map unix "$@"
-	ublk_start disk "$URI"
-}
-
-# shows ATTRIBUTE VALUE [ATTRIBUTE VALUE]...
-shows() {
-	while (($#)); do
-		expect "$2" "$(sysfs_of "$DEV" "$1")" "$args: $1"
-		shift 2
-	done
+	asked "$URI"
+	asked_for="$*"
 }
 
 # offers ATTRIBUTE: a number above 0.
-offers() { (($(sysfs_of "$DEV" "$1") > 0)) || fail "$args: $1 is 0"; }
+offers() { (($(sysfs_of "$DEV" "$1") > 0)) || fail "$asked_for: $1 is 0"; }
 
 over() {
 	ublk_stop disk
@@ -37,7 +28,7 @@ arrived() {
 	expect "${2:-1}" "$found" "requests like '$1' ($(tail -n 20 server.log))"
 }
 
-asked memory $(((3 << 20) + 512))
+mapped memory $(((3 << 20) + 512))
 shows size $(((6 << 10) + 1)) ro 0 queue/logical_block_size 512 queue/rotational 0 \
 	queue/write_cache 'write back' queue/fua 1
 offers queue/discard_max_bytes
@@ -45,22 +36,22 @@ offers queue/write_zeroes_max_bytes
 over
 
 # Blocks are counted down: what is no whole one is not there.
-asked memory $(((1 << 20) + 100))
+mapped memory $(((1 << 20) + 100))
 shows size 2048
 over
 
-asked -r memory 1M
+mapped -r memory 1M
 shows ro 1 queue/discard_max_bytes 0 queue/write_zeroes_max_bytes 0
 fails dd if=/dev/zero of="$DEV" bs=4k count=1 oflag=direct
 over
 
 nbdkit_start map unix memory 1M
 ublk_start disk --read-only "$URI"
-args='--read-only'
+asked_for='--read-only'
 shows ro 1
 over
 
-asked --filter=blocksize-policy memory 16M blocksize-minimum=4096 blocksize-preferred=64K \
+mapped --filter=blocksize-policy memory 16M blocksize-minimum=4096 blocksize-preferred=64K \
 	blocksize-maximum=256K blocksize-error-policy=error
 shows queue/logical_block_size 4096 queue/minimum_io_size 65536 queue/max_hw_sectors_kb 256
 random_file full 16M
@@ -74,11 +65,11 @@ nbdkit_start map unix --filter=blocksize-policy memory 16M blocksize-minimum=819
 refuses 1 'block' run "$URI"
 server_stop map
 
-asked --filter=fua memory 1M
+mapped --filter=fua memory 1M
 shows queue/write_cache 'write back' queue/fua 0
 over
 
-asked --filter=nozero memory 1M
+mapped --filter=nozero memory 1M
 shows queue/write_zeroes_max_bytes 0
 offers queue/discard_max_bytes
 over
@@ -88,13 +79,13 @@ truncate -s 4M plain
 read_it="dd if='$PWD/plain' bs=64k iflag=skip_bytes,count_bytes skip=\$4 count=\$3 status=none"
 write_it="dd of='$PWD/plain' bs=64k oflag=seek_bytes seek=\$4 conv=notrunc status=none"
 
-asked eval get_size='echo 4M' pread="$read_it" pwrite="$write_it" flush='exit 0' \
+mapped eval get_size='echo 4M' pread="$read_it" pwrite="$write_it" flush='exit 0' \
 	is_rotational='exit 0'
 shows queue/rotational 1 queue/write_cache 'write back' queue/discard_max_bytes 0
 over
 
 # No flush: no cache that the kernel could have flushed, and it is said.
-asked eval get_size='echo 4M' pread="$read_it" pwrite="$write_it"
+mapped eval get_size='echo 4M' pread="$read_it" pwrite="$write_it"
 shows queue/write_cache 'write through' queue/fua 0 queue/rotational 0
 expect 1 "$(grep -c 'warning: .*flush' disk.err)" "warnings of a server without flush"
 random_file one 64K
