@@ -810,6 +810,7 @@ static int file_queue_open(struct queue *queue, struct error *err)
 
 static void transfer(struct io *io);
 
+/* A sparse file that is full takes some writes and refuses others. */
 static void note_full(struct instance *instance)
 {
 	struct file *f = instance->private;
@@ -819,28 +820,17 @@ static void note_full(struct instance *instance)
 			f->path);
 }
 
-/* A write has found space; a sparse file that is full takes some, and refuses others. */
-static void note_space(struct instance *instance)
-{
-	struct file *f = instance->private;
-
-	if (clock_ms() - atomic_load(&f->full_ms) < HEALTH_SETTLE_MS)
-		return;
-	atomic_store(&f->full_ms, 0);
-	instance_resolve(instance, CAUSE_NO_SPACE);
-}
-
 static void transferred(struct io *io, int result)
 {
 	struct instance *instance = queue_instance(io->queue);
-	const struct file *f = instance->private;
+	struct file *f = instance->private;
 	struct file_io *fio = io_private(io);
 	uint32_t left = io->length - fio->done;
 
 	if (__builtin_expect(result == (int)left, 1)) {
 		if (__builtin_expect(atomic_load_explicit(&f->full_ms, memory_order_relaxed), 0) &&
 		    io->op != IO_READ)
-			note_space(instance);
+			instance_settle(instance, CAUSE_NO_SPACE, &f->full_ms);
 		io_complete(io, (int)io->length);
 		return;
 	}

@@ -369,18 +369,6 @@ static void note_full(struct instance *instance)
 				     : "the limit is reached: writes fail with ENOSPC");
 }
 
-/* Memory was found, or given back; at the limit that comes and goes. */
-static void note_room(struct instance *instance)
-{
-	struct memory *m = instance->private;
-	uint64_t full_ms = atomic_load(&m->full_ms);
-
-	if (!full_ms || clock_ms() - full_ms < HEALTH_SETTLE_MS)
-		return;
-	atomic_store(&m->full_ms, 0);
-	instance_resolve(instance, CAUSE_MEMORY_FULL);
-}
-
 /* A huge page that is not there is an error here, and a SIGBUS when first touched. */
 static int populate(const struct memory *m, uint64_t shard)
 {
@@ -437,7 +425,7 @@ static int make_live(struct instance *instance, uint64_t shard)
 	if (ret == -ENOSPC)
 		note_full(instance);
 	else if (!ret)
-		note_room(instance);
+		instance_settle(instance, CAUSE_MEMORY_FULL, &m->full_ms);
 unclaim:
 	atomic_fetch_and(state, ~SHARD_CLAIMING);
 	return ret;
@@ -542,7 +530,7 @@ static void end_free(struct io *io, int result)
 		if (!(old & (SHARD_EMPTY | SHARD_LIVE)))
 			count_shards(instance, -1);
 	}
-	note_room(instance);
+	instance_settle(instance, CAUSE_MEMORY_FULL, &m->full_ms);
 }
 
 static void punched(struct io *io, int result)

@@ -304,6 +304,12 @@ void instance_report(struct instance *instance, enum health_cause cause, const c
 	__attribute__((format(printf, 3, 4)));
 void instance_resolve(struct instance *instance, enum health_cause cause);
 
+/*
+ * A cause that comes and goes with requests, last at *last_ms (clock_ms(); 0: it is not there),
+ * did not come with this one: it is over once it has not come for HEALTH_SETTLE_MS.
+ */
+void instance_settle(struct instance *instance, enum health_cause cause, _Atomic uint64_t *last_ms);
+
 /* The value of one of the backend's options, by name. */
 const struct option_value *instance_option(const struct instance *instance, const char *name);
 

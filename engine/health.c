@@ -4,6 +4,10 @@
  */
 #include "engine/health.h"
 
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
 const struct health_cause_def health_causes[CAUSES] = {
 	[CAUSE_CONNECTIONS] = { "connections", HEALTH_DEGRADED,
 				"nothing to do: lost connections are made again" },
@@ -41,6 +45,19 @@ const char *health_name(enum health health)
 	};
 
 	return names[health];
+}
+
+bool health_set(struct health_condition *condition, const char *detail)
+{
+	bool changed =
+		detail ? !condition->set || strcmp(condition->detail, detail) != 0 : condition->set;
+
+	if (detail && !condition->set)
+		condition->since_s = time(NULL);
+	if (detail && changed)
+		snprintf(condition->detail, sizeof(condition->detail), "%s", detail);
+	condition->set = detail;
+	return changed;
 }
 
 enum health_cause health_worst(const struct health_condition conditions[CAUSES])

@@ -60,6 +60,9 @@ struct health_condition {
 	char detail[256]; /* what is wrong: one sentence, no full stop */
 };
 
+/* Sets the condition (detail) or ends it (NULL). Returns whether that changes something. */
+bool health_set(struct health_condition *condition, const char *detail);
+
 /* The worst of the conditions, of equals the oldest; CAUSES: there is none. */
 enum health_cause health_worst(const struct health_condition conditions[CAUSES]);
 

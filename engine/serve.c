@@ -15,16 +15,17 @@
  * instance_grow(), called by the backend, and serving_grown(), called by the owner.
  */
 #include "engine/serve.h"
+#include "common/clock.h"
 #include "engine/params.h"
 #include "engine/queue.h"
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 static int open_backend(struct instance *e, struct error *err)
@@ -154,19 +155,11 @@ void instance_grow(struct instance *instance, uint64_t size)
 static bool set_condition(struct conditions *conditions, enum health_cause cause,
 			  const char *detail)
 {
-	struct health_condition *c = &conditions->list[cause];
 	bool changed;
 
 	pthread_mutex_lock(&conditions->lock);
-	changed = detail ? !c->set || strcmp(c->detail, detail) != 0 : c->set;
-	if (changed) {
-		if (detail && !c->set)
-			c->since_s = time(NULL);
-		if (detail)
-			snprintf(c->detail, sizeof(c->detail), "%s", detail);
-		c->set = detail;
-		conditions->changed = true;
-	}
+	changed = health_set(&conditions->list[cause], detail);
+	conditions->changed |= changed;
 	pthread_mutex_unlock(&conditions->lock);
 	return changed;
 }
@@ -195,6 +188,16 @@ void instance_report(struct instance *instance, enum health_cause cause, const c
 void instance_resolve(struct instance *instance, enum health_cause cause)
 {
 	change_condition(instance, cause, NULL);
+}
+
+void instance_settle(struct instance *instance, enum health_cause cause, _Atomic uint64_t *last_ms)
+{
+	uint64_t last = atomic_load(last_ms);
+
+	if (!last || clock_ms() - last < HEALTH_SETTLE_MS)
+		return;
+	atomic_store(last_ms, 0);
+	instance_resolve(instance, cause);
 }
 
 bool serving_conditions(struct serving *s, struct health_condition list[CAUSES])

@@ -118,12 +118,6 @@ void export_take_conditions(struct export *export, const json_t *conditions)
 
 void export_set_condition(struct export *export, enum health_cause cause, const char *detail)
 {
-	struct health_condition *c = &export->conditions[cause];
-
-	if (detail && !c->set)
-		c->since_s = time(NULL);
-	if (detail)
-		snprintf(c->detail, sizeof(c->detail), "%s", detail);
-	c->set = detail;
+	health_set(&export->conditions[cause], detail);
 	export_note_health(export);
 }

@@ -176,6 +176,13 @@ void instance_resolve(struct instance *instance, enum health_cause cause)
 	(void)cause;
 }
 
+void instance_settle(struct instance *instance, enum health_cause cause, _Atomic uint64_t *last_ms)
+{
+	(void)instance;
+	(void)cause;
+	(void)last_ms;
+}
+
 void instance_grow(struct instance *instance, uint64_t size)
 {
 	size -= size % instance->limits.logical_block;
