@@ -6,6 +6,7 @@
 #include "tools/verbs.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -42,16 +43,21 @@ static void print_help(void)
 	printf("\n'ublkctl VERB --help' tells more; --version prints the version.\n");
 }
 
+/* A pipe or socket that nobody reads any more; poll(2) reports that as an error of ours. */
+static bool reader_has_gone(void)
+{
+	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+	return poll(&out, 1, 0) == 1 && (out.revents & POLLERR);
+}
+
 /* At each exit: what was printed has to arrive, unless its reader has gone. */
 static void check_output(void)
 {
-	bool lost = ferror(stdout);
 	struct error err;
 
 	errno = 0;
-	if (fflush(stdout))
-		lost = errno != EPIPE;
-	if (!lost)
+	if ((!fflush(stdout) && !ferror(stdout)) || reader_has_gone())
 		return;
 	/* Of an earlier write that failed stdio keeps no reason. */
 	error_set(&err, EIO, "writing the output%s%s", errno ? ": " : " has failed",

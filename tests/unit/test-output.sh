@@ -18,4 +18,14 @@ for words in backends 'backends --json' --help 'run --help' --version; do
 	[[ $(<"$tmp/err") == 'ublkctl: error: writing the output'* && $(wc -l <"$tmp/err") == 1 ]] ||
 		{ echo "$words >/dev/full: $(<"$tmp/err")"; exit 1; }
 done
-"$ublkctl" backends --json | head -c 1 >/dev/null || { echo "a reader that has gone: status $?"; exit 1; }
+# The reader of a FIFO that is opened and closed has surely gone when the verb writes.
+mkfifo "$tmp/fifo"
+for words in backends 'backends --json' --help; do
+	exec 4<>"$tmp/fifo" 5>"$tmp/fifo" 4>&-
+	status=0
+	# shellcheck disable=SC2086 # words are meant
+	"$ublkctl" $words >&5 2>"$tmp/err" || status=$?
+	exec 5>&-
+	[[ $status == 0 && ! -s $tmp/err ]] ||
+		{ echo "$words, whose reader has gone: status $status, $(<"$tmp/err")"; exit 1; }
+done
