@@ -90,6 +90,10 @@ int name_check(const char *name, struct error *err)
 	if (*name == '.' || *name == '-')
 		return error_set(err, EINVAL, "'%s' is no name: it may not begin with '%c'", shown,
 				 *name);
+	if (is_number(name))
+		return error_set(err, EINVAL,
+				 "'%s' is a device's number: give the export a name with a letter",
+				 shown);
 	if (is_block_name(name) || is_char_name(name) ||
 	    !strcmp(name, last_component(UBLK_CONTROL_PATH)))
 		return error_set(err, EINVAL,

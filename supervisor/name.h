@@ -17,7 +17,7 @@ struct error;
 
 /*
  * A name has letters, digits and . - _ only, at most NAME_MAX_LENGTH; it begins with
- * none of . and -, looks like no device (ublkb0, ublkc0, ublk-control), and not like the
+ * none of . and -, looks like no device (0, ublkb0, ublkc0, ublk-control), and not like the
  * link of a partition (NAME-part1).  Returns 0, or -EINVAL with err filled.
  */
 int name_check(const char *name, struct error *err);

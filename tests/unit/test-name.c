@@ -54,13 +54,14 @@ static unsigned files_in(const char *path)
 
 static void names_are_checked(void **state)
 {
-	static const char *const good[] = { "a",     "A.b-c_9",  "0",       "_x",
+	static const char *const good[] = { "a",     "A.b-c_9",  "0a",      "_x",
 					    "ublkb", "ublkbx",   "ublkb0a", "a-part",
 					    "part1", "disk.img", "a..b" };
 	static const char *const bad[] = {
-		"",       ".",       "..",           ".a",      "-a",      "a/b", "/a",
-		"a b",    "a\n",     "\xc3\xa4",     "a:b",     "a=b",     "a*",  "a\\",
-		"ublkb0", "ublkc12", "ublk-control", "a-part1", "\x1b[1m", "a%s"
+		"0",   "123", "",       ".",       "..",           ".a",      "-a",
+		"a/b", "/a",  "a b",    "a\n",     "\xc3\xa4",     "a:b",     "a=b",
+		"a*",  "a\\", "ublkb0", "ublkc12", "ublk-control", "a-part1", "\x1b[1m",
+		"a%s"
 	};
 	char name[NAME_MAX_LENGTH + 2];
 
