@@ -17,7 +17,10 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "engine/holders.h"
+#include "supervisor/blocking.h"
+#include "supervisor/control_async.h"
 #include "supervisor/describe.h"
+#include "supervisor/describe_device.h"
 #include "supervisor/interfaces.h"
 #include "supervisor/reconcile.h"
 #include "supervisor/request.h"
@@ -26,6 +29,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,9 +206,47 @@ static void list(struct api_task *task)
 	varlink_reply(task->call, json_pack("{s:o}", "exports", describe_all()));
 }
 
+/* The number of the device that text names ("/dev/ublkb3", "ublkb3"); false: it names none. */
+static bool device_id(const char *text, uint32_t *id)
+{
+	const char *block = strncmp(text, "/dev/", 5) ? text : text + 5;
+	char rest;
+
+	return sscanf(block, "ublkb%" SCNu32 "%c", id, &rest) == 1;
+}
+
+/* The device of another program has no export, but the kernel describes it. */
+static bool show_foreign(struct api_task *task)
+{
+	const char *name = text(task, "name");
+	struct holders holders;
+	struct control control;
+	char block[32];
+	json_t *details;
+	uint32_t id;
+
+	if (supervisor_find(name) || !device_id(name, &id))
+		return false;
+	control_async_init(&control, NULL);
+	details = describe_device_details(&control, id);
+	if (!details)
+		return false;
+	snprintf(block, sizeof(block), "ublkb%u", id);
+	holders = (struct holders){ 0 };
+	blocking_find_holders(block, block, &holders, EXPORT_HOLDERS_MS);
+	json_object_set_new(details, "holders", describe_holders(&holders));
+	holders_close(&holders);
+	varlink_reply(task->call, json_pack("{s:o}", "details", details));
+	return true;
+}
+
 static void show(struct api_task *task)
 {
-	struct export *export = named(task);
+	struct export *export;
+
+	if (show_foreign(task))
+		return;
+	export = named(task);
 
 	if (!export)
 		return;
@@ -328,11 +370,39 @@ static void withdraw(struct export *export)
 	supervisor_settle(export);
 }
 
+/* An Export with "more", which is told of each change on the way. */
+static struct progress {
+	struct progress *next;
+	struct varlink_call *call;
+	const struct export *export;
+} * in_progress;
+
+static void report_progress(struct export *export)
+{
+	for (struct progress *p = in_progress; p; p = p->next)
+		if (p->export == export)
+			varlink_reply_more(p->call,
+					   json_pack("{s:o}", "export", describe_export(export)));
+}
+
+static void settle_with_progress(struct api_task *task, struct export *export)
+{
+	struct progress own = { in_progress, task->call, export }, **at = &in_progress;
+
+	if (varlink_wants_more(task->call))
+		in_progress = &own;
+	supervisor_settle(export);
+	while (*at && *at != &own)
+		at = &(*at)->next;
+	if (*at)
+		*at = own.next;
+}
+
 static void answer_export(struct api_task *task, struct export *export, bool made)
 {
 	struct error err = { 0 };
 
-	supervisor_settle(export);
+	settle_with_progress(task, export);
 	if (export->state != EXPORT_LIVE) {
 		why(export, &err);
 		/* Another client may have suspended or removed it by now. */
@@ -416,18 +486,49 @@ static bool is_held(const struct export *export)
 	return held;
 }
 
+/* A persistent export that could not be made has its file alone. */
+static void remove_declaration(struct api_task *task)
+{
+	const char *name = text(task, "name");
+	struct error err;
+	int ret = settings_remove_export(supervisor_paths.settings, name, &err);
+
+	if (ret > 0)
+		varlink_reply(task->call, NULL);
+	else if (!ret || ret == -EINVAL)
+		no_such_export(task->call, name);
+	else
+		fail(task->call, &err);
+}
+
+static void answer_removed(struct api_task *task, const struct export *export)
+{
+	const struct settings_export *declared = settings_find(&supervisor_settings, export->name);
+	struct error err;
+
+	/* An export that was declared meanwhile has its file for that. */
+	if (export->origin == ORIGIN_PERSISTENT && !export->wanted.recreate) {
+		if (settings_remove_export(supervisor_paths.settings, export->name, &err) < 0) {
+			error_prefix(&err, "it is removed, but will come up again at boot");
+			fail(task->call, &err);
+			return;
+		}
+		declared = NULL;
+	}
+	/* The configuration may have changed since it was read. */
+	if (declared && access(declared->file, F_OK))
+		declared = NULL;
+	varlink_reply(task->call,
+		      declared ? json_pack("{s:s}", "declaredIn", declared->file) : NULL);
+}
+
 static void remove_it(struct api_task *task)
 {
 	struct export *export = supervisor_find(text(task, "name"));
 	struct error err = { 0 };
 
-	/* Removing an export twice is no error. */
 	if (!export) {
-		if (settings_remove_export(supervisor_paths.settings, text(task, "name"), &err) &&
-		    err.code != EINVAL && err.code != EEXIST)
-			fail(task->call, &err);
-		else
-			varlink_reply(task->call, NULL);
+		remove_declaration(task);
 		return;
 	}
 	supervisor_hold(export);
@@ -446,14 +547,7 @@ static void remove_it(struct api_task *task)
 		fiber_sleep(HELD_POLL_MS);
 	}
 	if (export->state == EXPORT_GONE) {
-		/* An export that was declared meanwhile has its file for that. */
-		if (export->origin == ORIGIN_PERSISTENT && !export->wanted.recreate &&
-		    settings_remove_export(supervisor_paths.settings, export->name, &err)) {
-			error_prefix(&err, "it is removed, but will come up again at boot");
-			fail(task->call, &err);
-		} else {
-			varlink_reply(task->call, NULL);
-		}
+		answer_removed(task, export);
 	} else {
 		why(export, &err);
 		if (err.code == EBUSY)
@@ -731,6 +825,7 @@ void api_tell_change(struct export *export)
 	if (export->nr_reported == export->nr_changes)
 		return;
 	export->nr_reported = export->nr_changes;
+	report_progress(export);
 	for (struct monitor *monitor = monitors; monitor; monitor = monitor->next)
 		report_change(monitor, export);
 }

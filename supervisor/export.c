@@ -182,9 +182,56 @@ int export_record_option(struct export *export, const char *option, const char *
 	return ret;
 }
 
+static struct export_change *change_at(struct export *export, unsigned at)
+{
+	return &export->history[at % EXPORT_HISTORY];
+}
+
+static bool changes_match(const struct export_change *a, const struct export_change *b)
+{
+	if (a->state != b->state || !a->reason != !b->reason)
+		return false;
+	return !a->reason || !strcmp(a->reason, b->reason);
+}
+
+/* Whether the last `length` changes are those before them once more. */
+static bool repeats(struct export *export, unsigned length)
+{
+	unsigned end = export->nr_changes;
+
+	if (end - export->first_change < 2 * length)
+		return false;
+	for (unsigned i = 1; i <= length; i++)
+		if (!changes_match(change_at(export, end - i), change_at(export, end - i - length)))
+			return false;
+	return true;
+}
+
+static void fold_history(struct export *export)
+{
+	unsigned length = 1, end = export->nr_changes;
+
+	while (length <= EXPORT_CYCLE && !repeats(export, length))
+		length++;
+	if (length > EXPORT_CYCLE)
+		return;
+	for (unsigned i = 1; i <= length; i++) {
+		struct export_change *again = change_at(export, end - i);
+		struct export_change *kept = change_at(export, end - i - length);
+
+		kept->repeated += again->repeated + 1;
+		kept->last_us = again->last_us ? again->last_us : again->time_us;
+		free(again->reason);
+		*again = (struct export_change){ 0 };
+	}
+	export->nr_changes -= length;
+	/* All had been reported as they came. */
+	export->nr_reported = export->nr_changes;
+}
+
 void export_note(struct export *export, const char *reason)
 {
-	struct export_change *change = &export->history[export->nr_changes % EXPORT_HISTORY];
+	struct export_change *change = change_at(export, export->nr_changes);
 	struct timeval now;
 
 	gettimeofday(&now, NULL);
@@ -195,7 +242,10 @@ void export_note(struct export *export, const char *reason)
 		.reason = reason ? strdup(reason) : NULL,
 	};
 	export->nr_changes++;
+	if (export->nr_changes - export->first_change > EXPORT_HISTORY)
+		export->first_change++;
 	export_changed(export);
+	fold_history(export);
 	fiber_raise(&export->changed);
 }
 
@@ -248,6 +298,13 @@ bool export_check_lost(struct export *export)
 	export->storage.lost = lost < 0 && lost >= -4095 ? lost : -EIO;
 	export_note_health(export);
 	return true;
+}
+
+unsigned export_nr_queues(const struct export *export)
+{
+	unsigned nr = export->worker.counters ? counters_nr_queues(export->worker.counters) : 0;
+
+	return export->device.info.nr_hw_queues < nr ? export->device.info.nr_hw_queues : nr;
 }
 
 uint64_t export_served(const struct export *export)

@@ -24,6 +24,7 @@
 #include "supervisor/fence.h"
 #include "supervisor/fiber.h"
 #include "supervisor/name.h"
+#include "supervisor/rates.h"
 #include "supervisor/worker.h"
 #include "worker/owner.h"
 
@@ -45,13 +46,9 @@ enum export_goal {
 struct export_change {
 	int64_t time_us; /* since 1970 */
 	enum export_state state;
-	char *reason; /* or NULL */
-};
-
-/* Counters at the last query, for rates. */
-struct export_rates {
-	uint64_t at_ms, reads, writes, read_bytes, written_bytes;
-	double reads_s, writes_s, read_bytes_s, written_bytes_s;
+	char *reason;      /* or NULL */
+	unsigned repeated; /* how often it came again, see export_note() */
+	int64_t last_us;   /* when that was last */
 };
 
 /* The goal of an export. Writers: clients' calls and the configuration; the reconciler, which
@@ -121,7 +118,8 @@ struct export
 	enum export_state state;
 	struct export_change history[EXPORT_HISTORY]; /* of nr_changes the last */
 	unsigned nr_changes;
-	unsigned nr_reported; /* of them, to monitors; api.c writes it */
+	unsigned first_change; /* the oldest that is kept */
+	unsigned nr_reported;  /* of them, to monitors; api.c writes it, too */
 	struct error *fault;  /* the last failure; NULL: all is well */
 	/* Conditions of a live device: its worker's, and CAUSE_UPGRADE. See export_health(). */
 	struct health_condition conditions[CAUSES];
@@ -142,7 +140,7 @@ struct export
 		uint64_t rounds; /* of all queues, at the last beat */
 		unsigned silent; /* beats in a row without a round, requests being there */
 	} heartbeat;
-	struct export_rates rates; /* describe_export()'s */
+	struct rates rates; /* the heartbeat's */
 
 	bool dropped;   /* gone from the table; destroyed when its last user lets go */
 	unsigned users; /* fibers that have it in their hands */
@@ -183,7 +181,12 @@ const char *export_origin_name(enum export_origin origin);
 /* A legal transition; reason (may be NULL) is copied. */
 void export_move(struct export *export, enum export_state to, const char *reason);
 
-/* Notes in the history, and tells, that it is in its state for that reason. */
+/*
+ * Notes in the history, and reports, that it is in its state for that reason. A sequence of up to
+ * EXPORT_CYCLE changes that comes again at once is kept once, with how often it came: an export
+ * whose start is tried for hours keeps what was before.
+ */
+#define EXPORT_CYCLE 4u
 void export_note(struct export *export, const char *reason);
 
 /* Keeps why it is not as it should be; NULL: it is. */
@@ -218,6 +221,9 @@ int export_find_holders(const struct export *export, struct holders *holders, un
 
 /* Looks whether a flush has failed, which no later server may forget.  Whether that is news. */
 bool export_check_lost(struct export *export);
+
+/* Queues of the device that the counters have, too; 0 where there are none. */
+unsigned export_nr_queues(const struct export *export);
 
 /* Requests that its workers have answered so far, by their counters. */
 uint64_t export_served(const struct export *export);

@@ -40,6 +40,7 @@ static void check_all(uv_timer_t *timer)
 	for (struct export *export = *exports; export; export = export->next) {
 		uint64_t rounds;
 
+		rates_sample(export);
 		if (export->state != EXPORT_LIVE || !export->worker.counters ||
 		    export->reconciler.busy)
 			continue;

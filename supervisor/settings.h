@@ -115,7 +115,7 @@ int settings_check_export(const char *directory, const char *name, const char *u
 			  struct error *err);
 
 /*
- * Removes what settings_write_export() wrote; 0 where there is none.  Returns 0, or with
+ * Removes what settings_write_export() wrote.  Returns 1, 0 where there is none, or with
  * err filled: -EEXIST (the file is somebody else's), or what the system said.
  */
 int settings_remove_export(const char *directory, const char *name, struct error *err);

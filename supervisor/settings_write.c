@@ -274,5 +274,6 @@ int settings_remove_export(const char *directory, const char *name, struct error
 		return ret;
 	if (unlink(path) && errno != ENOENT)
 		return error_set(err, errno, "%s: it cannot be removed: %m", path);
-	return directory_sync(exports, err);
+	ret = directory_sync(exports, err);
+	return ret ? ret : 1;
 }

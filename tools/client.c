@@ -14,8 +14,10 @@
  */
 #include "tools/client.h"
 #include "common/clock.h"
+#include "common/log.h"
 #include "engine/control.h"
 #include "engine/ublk_abi.h"
+#include "supervisor/describe_offline.h"
 #include "tools/verbs.h"
 
 #include <errno.h>
@@ -379,28 +381,30 @@ static bool has_id(const json_t *export, uint32_t id)
 	return json_is_integer(value) && json_integer_value(value) == id;
 }
 
-int client_find(struct client *client, const char *text, json_t **export, struct error *err)
+json_t *client_match(const json_t *exports, const char *text)
 {
 	struct error ignored;
-	json_t *reply, *found = NULL, *exports;
 	uint32_t id;
 	bool is_device = !cli_device_id(text, &id, &ignored);
+
+	for (size_t i = 0; i < json_array_size(exports); i++) {
+		json_t *one = json_array_get(exports, i);
+
+		if (is_called(one, "name", text) || is_called(one, "device", text) ||
+		    is_called(one, "link", text) || (is_device && has_id(one, id)))
+			return one;
+	}
+	return NULL;
+}
+
+int client_find(struct client *client, const char *text, json_t **export, struct error *err)
+{
+	json_t *reply, *found;
 	int ret = client_call(client, "List", NULL, CLIENT_PROMPT_MS, &reply, err);
 
 	if (ret)
 		return ret;
-	exports = json_object_get(reply, "exports");
-	/* A name comes first: it may be a number. */
-	for (size_t i = 0; i < json_array_size(exports) && !found; i++)
-		if (is_called(json_array_get(exports, i), "name", text))
-			found = json_array_get(exports, i);
-	for (size_t i = 0; i < json_array_size(exports) && !found; i++) {
-		json_t *one = json_array_get(exports, i);
-
-		if (is_called(one, "device", text) || is_called(one, "link", text) ||
-		    (is_device && has_id(one, id)))
-			found = one;
-	}
+	found = client_match(json_object_get(reply, "exports"), text);
 	if (found)
 		*export = json_incref(found);
 	else
@@ -541,6 +545,35 @@ int client_open_driver(const char *operand, struct control *control, uint32_t *i
 	return EXIT_DONE;
 }
 
+bool client_finds_ublkd(void)
+{
+	struct client client;
+	struct error ignored;
+	int ret = client_open(&client, NULL, &ignored);
+
+	if (!ret)
+		client_close(&client);
+	return !client_is_absent(ret);
+}
+
+int client_offline(json_t **exports)
+{
+	struct control control;
+	struct error err;
+	int ret;
+
+	if (control_open(&control, CONTROL_DEADLINE_MS, &err))
+		return cli_fail(EXIT_FAILED, &err);
+	ret = describe_offline(&control, exports, &err);
+	control_close(&control);
+	if (ret)
+		return cli_fail(EXIT_FAILED, &err);
+	log_line(LOG_LEVEL_WARNING, NULL, "%s",
+		 "ublkd is not running: this is what the kernel and ublkd's records say; "
+		 "'systemctl start ublkd' starts it");
+	return EXIT_DONE;
+}
+
 int client_print_results(json_t *reply, bool json)
 {
 	const json_t *results = json_object_get(reply, "results");
@@ -592,6 +625,21 @@ const char *client_size(const json_t *object, const char *key, char *out, size_t
 	return out;
 }
 
+void client_print_trouble(const json_t *e)
+{
+	char name[256], health[32], reason[MESSAGE_SIZE], cure[MESSAGE_SIZE], since[64];
+
+	if (!json_is_string(json_object_get(e, "reason")))
+		return;
+	printf("\n%s: ", client_text(e, "name", "?", name, sizeof(name)));
+	if (json_is_string(json_object_get(e, "cure")))
+		printf("%s since %s: ", client_text(e, "health", "", health, sizeof(health)),
+		       client_time(client_number(e, "healthSinceUsec"), since, sizeof(since)));
+	printf("%s\n", client_text(e, "reason", "?", reason, sizeof(reason)));
+	if (*client_text(e, "cure", "", cure, sizeof(cure)))
+		printf("  %s\n", cure);
+}
+
 void client_print_numbers(const char *title, json_t *numbers)
 {
 	const char *key;
@@ -602,7 +650,7 @@ void client_print_numbers(const char *title, json_t *numbers)
 		return;
 	printf("\n%s\n", title);
 	json_object_foreach(numbers, key, value) {
-		printf("  %s: %lld\n", text_escape(key, text, sizeof(text)),
+		printf("  %-18s %lld\n", text_escape(key, text, sizeof(text)),
 		       (long long)json_integer_value(value));
 	}
 }
@@ -627,9 +675,9 @@ const char *client_holder(const json_t *holder, char *out, size_t size)
 	return out;
 }
 
-const char *client_time(json_int_t seconds, char *out, size_t size)
+const char *client_time(json_int_t usec, char *out, size_t size)
 {
-	time_t time = (time_t)seconds;
+	time_t time = (time_t)(usec / 1000000);
 	struct tm local;
 
 	if (!localtime_r(&time, &local) || !strftime(out, size, "%Y-%m-%dT%H:%M:%S%z", &local))

@@ -63,7 +63,10 @@ int client_stream(struct client *client, const char *method, json_t *parameters,
  */
 int client_find(struct client *client, const char *text, json_t **export, struct error *err);
 
-/* Whether that is another server's device, and no export. */
+/* The same in a list of ExportInfo; the list's, or NULL. */
+json_t *client_match(const json_t *exports, const char *text);
+
+/* Whether that is the device of another program, and no export. */
 bool client_is_foreign(const json_t *export);
 
 /* Prints err and returns the exit status that the last call's failure means. */
@@ -124,6 +127,16 @@ int client_ask_about(const char *socket, const char *method, const char *operand
  */
 int client_open_driver(const char *operand, struct control *control, uint32_t *id);
 
+/* Whether there is an ublkd at the default socket, well or not. */
+bool client_finds_ublkd(void);
+
+/*
+ * Without ublkd: *exports is List's answer as far as the kernel and ublkd's records know it
+ * (the caller's), and a warning says so.  Returns EXIT_DONE, or the exit status when it has
+ * reported the error.
+ */
+int client_offline(json_t **exports);
+
 /*
  * Prints the results of a method that deals with many: what was not done on
  * stderr, the rest on stdout, or all as JSON.  Releases reply.  Returns the exit
@@ -143,13 +156,16 @@ json_int_t client_number(const json_t *object, const char *key);
 /* A size as people write it; "-" where it is missing or null. */
 const char *client_size(const json_t *object, const char *key, char *out, size_t size);
 
+/* The trouble of an ExportInfo, since when, and what to do; nothing where there is none. */
+void client_print_trouble(const json_t *e);
+
 /* The numbers of an object under a title; nothing where there are none. */
 void client_print_numbers(const char *title, json_t *numbers);
 
 /* Names a holder of a device: "process 12 (fio)", "mount /mnt". */
 const char *client_holder(const json_t *holder, char *out, size_t size);
 
-/* A time, in local ISO 8601 with its offset. */
-const char *client_time(json_int_t seconds, char *out, size_t size);
+/* A time in microseconds since 1970, as local ISO 8601 with its offset. */
+const char *client_time(json_int_t usec, char *out, size_t size);
 
 #endif

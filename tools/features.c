@@ -70,7 +70,7 @@ static void print_json(uint64_t features, const char *release)
 					      reason));
 	}
 	cli_print_json(json_pack("{s:s, s:s, s:o, s:o, s:o}", "kernel", release, "driver",
-				 "ublk_drv", "features", list, "unknown-bits", unknown, "io-paths",
+				 "ublk_drv", "features", list, "unknownBits", unknown, "ioPaths",
 				 paths),
 		       false);
 }

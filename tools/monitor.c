@@ -20,7 +20,7 @@ static int print_change(void *context, json_t *reply)
 	} else {
 		client_text(change, "reason", "", reason, sizeof(reason));
 		printf("%s %s: %s%s%s\n",
-		       client_time(client_number(change, "time") / 1000000, time, sizeof(time)),
+		       client_time(client_number(change, "timeUsec"), time, sizeof(time)),
 		       client_text(export, "name", "?", name, sizeof(name)),
 		       client_text(change, "state", "?", state, sizeof(state)), *reason ? ": " : "",
 		       reason);

@@ -2,8 +2,10 @@
 /*
  * ublkctl nbd-list: the exports that a server has, and what each can do.
  */
+#include "common/json_set.h"
 #include "engine/host_local.h"
 #include "engine/spec.h"
+#include "tools/table.h"
 #include "tools/verbs.h"
 
 #include <errno.h>
@@ -14,23 +16,23 @@ struct nbd_listing {
 	struct cli_uri uri;
 	bool json;
 	json_t *array;
+	struct table table;
 };
 
-/* A server's words are whatever bytes it likes. */
-static json_t *json_of(const char *text)
+/* A server's words are whatever bytes it likes, and JSON takes UTF-8 alone. */
+static void set_text(json_t *json, const char *key, const char *text)
 {
 	char escaped[4096];
-	json_t *string;
 
-	if (!text)
-		return json_null();
-	string = json_string(text);
-	return string ? string : json_string(text_escape(text, escaped, sizeof(escaped)));
+	if (text && json_object_set_new(json, key, json_string(text)))
+		json_object_set_new(json, key,
+				    json_string(text_escape(text, escaped, sizeof(escaped))));
 }
 
-static json_t *block_json(uint32_t bytes)
+static void set_known(json_t *json, const char *key, uint64_t number)
 {
-	return bytes ? json_integer(bytes) : json_null();
+	if (number)
+		json_set_number(json, key, number);
 }
 
 static void found_json(struct nbd_listing *l, const struct backend_found *f)
@@ -39,56 +41,69 @@ static void found_json(struct nbd_listing *l, const struct backend_found *f)
 
 	for (const char *const *a = f->abilities; *a; a++)
 		json_array_append_new(abilities, json_string(*a));
-	json_object_set_new(one, "name", json_of(f->name));
-	json_object_set_new(one, "description", json_of(f->description));
-	json_object_set_new(one, "refused", json_of(f->refused));
-	json_object_set_new(one, "size", f->size ? json_integer((json_int_t)f->size) : json_null());
-	json_object_set_new(one, "min-block", block_json(f->min_block));
-	json_object_set_new(one, "preferred-block", block_json(f->preferred_block));
-	json_object_set_new(one, "max-block", block_json(f->max_block));
+	set_text(one, "name", f->name);
+	set_text(one, "description", f->description);
+	set_text(one, "refused", f->refused);
+	set_known(one, "size", f->size);
+	set_known(one, "minBlock", f->min_block);
+	set_known(one, "preferredBlock", f->preferred_block);
+	set_known(one, "maxBlock", f->max_block);
 	json_object_set_new(one, "abilities", abilities);
 	json_array_append_new(l->array, one);
 }
 
-static void print_block(const char *what, uint32_t bytes)
+static void add_block(char *out, size_t size, const char *what, uint32_t bytes)
 {
-	char size[24];
+	size_t used = strlen(out);
+	char text[24];
 
 	if (bytes)
-		printf(" %s %s", what, size_format(bytes, size, sizeof(size)));
+		snprintf(out + used, size - used, "%s%s %s", used ? ", " : "", what,
+			 size_format(bytes, text, sizeof(text)));
+}
+
+/* "min 512, best 4K, max 32M", as far as the server says it. */
+static void add_blocks(struct table *table, const struct backend_found *f)
+{
+	char text[100] = "";
+
+	add_block(text, sizeof(text), "min", f->min_block);
+	add_block(text, sizeof(text), "best", f->preferred_block);
+	add_block(text, sizeof(text), "max", f->max_block);
+	table_add(table, *text ? text : "-");
+}
+
+static void found_text(struct nbd_listing *l, const struct backend_found *f)
+{
+	char text[4096], words[4096] = "";
+
+	table_add(&l->table, *f->name ? text_escape(f->name, text, sizeof(text)) : "(default)");
+	/* nbd-server says how large an export is only to a client that opens it. */
+	table_add(&l->table, f->size ? size_format(f->size, text, sizeof(text)) : "-");
+	add_blocks(&l->table, f);
+	for (const char *const *a = f->abilities; !f->refused && *a; a++)
+		snprintf(words + strlen(words), sizeof(words) - strlen(words), "%s%s",
+			 *words ? " " : "", *a);
+	table_add(&l->table, f->refused ? text_escape(f->refused, text, sizeof(text)) : words);
+	table_add(&l->table, f->description ? text_escape(f->description, text, sizeof(text)) : "");
 }
 
 static void found(void *context, const struct backend_found *f)
 {
 	struct nbd_listing *l = context;
-	char text[4096], size[24];
 
-	if (l->array) {
+	if (l->array)
 		found_json(l, f);
-		return;
-	}
-	printf("'%s'", text_escape(f->name, text, sizeof(text)));
-	if (f->description)
-		printf(" (%s)", text_escape(f->description, text, sizeof(text)));
-	if (f->refused) {
-		printf(": %s\n", text_escape(f->refused, text, sizeof(text)));
-		return;
-	}
-	/* nbd-server only says how big an export is to who opens it. */
-	printf(": %s,", f->size ? size_format(f->size, size, sizeof(size)) : "size not said");
-	for (const char *const *a = f->abilities; *a; a++)
-		printf(" %s", *a);
-	if (f->min_block || f->preferred_block || f->max_block) {
-		printf(", blocks:");
-		print_block("least", f->min_block);
-		print_block("preferred", f->preferred_block);
-		print_block("most", f->max_block);
-	}
-	putchar('\n');
+	else
+		found_text(l, f);
 }
 
 static int list(struct nbd_listing *l, struct error *err)
 {
+	static const struct table_column columns[] = {
+		{ "EXPORT", TABLE_LEFT },    { "SIZE", TABLE_RIGHT },      { "BLOCKS", TABLE_LEFT },
+		{ "ABILITIES", TABLE_LEFT }, { "DESCRIPTION", TABLE_CUT }, { .title = NULL }
+	};
 	const struct backend *backend = l->uri.spec.backend;
 	struct instance instance;
 	int ret;
@@ -100,11 +115,17 @@ static int list(struct nbd_listing *l, struct error *err)
 	instance.host = &host_here;
 	if (l->json)
 		l->array = json_array();
+	table_begin(&l->table, columns);
 	ret = backend->list(&instance, found, l, err);
-	if (ret)
+	if (ret) {
 		json_decref(l->array);
-	else if (l->json)
+		table_drop(&l->table);
+	} else if (l->json) {
+		table_drop(&l->table);
 		cli_print_json(l->array, false);
+	} else {
+		table_end(&l->table, "");
+	}
 	return ret;
 }
 

@@ -42,8 +42,10 @@
 
 static const struct option_def remove_options[] = {
 	{ "force", OPTION_FLAG, NULL, "off", 0, 0,
-	  "even if it is mounted or held by another device" },
-	{ "wait", OPTION_FLAG, NULL, "off", 0, 0, "wait until it is not, and then do it" },
+	  "remove the device even while it is in use: all I/O to it then fails with EIO, and "
+	  "unwritten data is lost" },
+	{ "wait", OPTION_FLAG, NULL, "off", 0, 0,
+	  "wait until the device is no longer in use, then remove it" },
 	{ .name = NULL },
 };
 
@@ -139,6 +141,8 @@ static int stop_when_unused(struct target *t, bool wait, struct error *err)
 	while ((ret = stop_unused(t, err)) == -EBUSY) {
 		if (!wait && (!t->brief || ++tries > BRIEF_STEPS))
 			return ret;
+		if (wait && !tries++)
+			log_info(NULL, "waiting: %s", err->text);
 		usleep((wait ? WAIT_STEP_MS : BRIEF_STEP_MS) * 1000);
 		ret = control_get_info(&t->control, t->id, &info, err);
 		if (ret)
@@ -253,27 +257,48 @@ static json_t *find_name(struct client *client, const char *text, bool *device, 
 	return name;
 }
 
+static int call_remove(struct client *client, json_t *name, bool force, bool wait,
+		       struct error *err)
+{
+	json_t *parameters =
+		json_pack("{s:O, s:b, s:b}", "name", name, "force", (int)force, "wait", (int)wait);
+	char shown[256], file[1000];
+	json_t *reply;
+	int ret = client_call(client, "Remove", parameters, CLIENT_FOR_EVER, &reply, err);
+
+	if (ret)
+		return ret;
+	if (*client_text(reply, "declaredIn", "", file, sizeof(file)))
+		log_warning(NULL,
+			    "%s declares %s: the next start or reload of ublkd makes it again, "
+			    "unless you remove that file",
+			    file, text_escape(json_string_value(name), shown, sizeof(shown)));
+	json_decref(reply);
+	return 0;
+}
+
+/* With wait: tells first whom it waits for. */
 static int remove_export(struct client *client, const char *text, bool force, bool wait)
 {
 	struct error err;
 	bool device;
+	int ret, status = EXIT_DONE;
 	json_t *name = find_name(client, text, &device, &err);
-	int status = EXIT_DONE;
 
-	if (!name) {
-		/* A path that is not there is removed already; a path of something else is a mistake. */
-		if (err.code != ENOENT || (strchr(text, '/') && !access(text, F_OK)))
-			status = client_fail(client, &err);
-	} else if (device) {
+	if (!name)
+		return client_fail(client, &err);
+	if (device) {
 		status = remove_device(json_string_value(name), force, wait);
 		json_decref(name);
-	} else if (client_call(client, "Remove",
-			       json_pack("{s:o, s:b, s:b}", "name", name, "force", (int)force,
-					 "wait", (int)wait),
-			       CLIENT_FOR_EVER, NULL, &err)) {
-		status = client_fail(client, &err);
+		return status;
 	}
-	return status;
+	ret = call_remove(client, name, force, false, &err);
+	if (ret == -EBUSY && wait) {
+		log_info(NULL, "waiting: %s", err.text);
+		ret = call_remove(client, name, force, true, &err);
+	}
+	json_decref(name);
+	return ret ? client_fail(client, &err) : status;
 }
 
 static int remove_main(const struct verb *verb, int argc, char **argv)

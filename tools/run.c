@@ -15,6 +15,7 @@
 #include "engine/attribute.h"
 #include "engine/standalone.h"
 #include "engine/host_local.h"
+#include "supervisor/describe_counters.h"
 #include "tools/verbs.h"
 
 #include <errno.h>
@@ -178,10 +179,10 @@ static void print_live(const struct standalone *s, bool json)
 			json_pack("{s:s, s:s, s:i, s:s, s:I, s:i, s:i, s:i, s:b, s:s, s:s, s:i}",
 				  "event", "live", "device", s->path_name, "id",
 				  (int)s->device.info.dev_id, "backend", e->backend->scheme, "size",
-				  (json_int_t)e->limits.size, "block-size",
-				  (int)e->limits.logical_block, "queues", (int)e->nr_queues,
-				  "depth", (int)e->depth, "read-only", (int)e->limits.read_only,
-				  "io-path", io_path_name(s->device.path), "io-path-reason",
+				  (json_int_t)e->limits.size, "logicalBlock",
+				  (int)e->limits.logical_block, "nrQueues", (int)e->nr_queues,
+				  "depth", (int)e->depth, "readOnly", (int)e->limits.read_only,
+				  "ioPath", io_path_name(s->device.path), "ioPathReason",
 				  s->device.path_reason, "pid", (int)getpid()),
 			true);
 		return;
@@ -191,50 +192,28 @@ static void print_live(const struct standalone *s, bool json)
 		log_warning(e->name, "stdout: %s", strerror(errno));
 }
 
-static json_t *latency_json(const struct op_counters *op)
+static json_t *queues_json(struct counters *counters)
 {
-	return json_pack("{s:I, s:I, s:I, s:I}", "mean",
-			 (json_int_t)(op->completed ? op->latency_ns / op->completed : 0), "p50",
-			 (json_int_t)counters_percentile(op, 50), "p99",
-			 (json_int_t)counters_percentile(op, 99), "p99.9",
-			 (json_int_t)counters_percentile(op, 99.9));
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < counters_nr_queues(counters); i++) {
+		const struct queue_counters *c = counters_queue(counters, i);
+
+		json_array_append_new(array, json_pack("{s:i, s:I, s:I, s:I}", "index", (int)i,
+						       "requests", (json_int_t)c->completed,
+						       "rounds", (json_int_t)c->rounds, "copied",
+						       (json_int_t)c->fallbacks));
+	}
+	return array;
 }
 
 static void print_summary_json(struct standalone *s)
 {
-	json_t *ops = json_object(), *errors = json_object(), *gauges = json_object();
-	json_t *queues = json_array();
-	struct op_counters sum;
-
-	for (unsigned op = 0; op < IO_OPS; op++) {
-		counters_sum(s->counters, op, &sum);
-		json_object_set_new(
-			ops, counters_op_name(op),
-			json_pack("{s:I, s:I, s:I, s:o}", "completed", (json_int_t)sum.completed,
-				  "bytes", (json_int_t)sum.bytes, "failed", (json_int_t)sum.failed,
-				  "latency-ns", latency_json(&sum)));
-	}
-	for (unsigned kind = 0; kind < COUNTERS_ERRORS; kind++) {
-		uint64_t n = counters_sum_errors(s->counters, kind);
-
-		if (n)
-			json_object_set_new(errors, counters_error_name(kind),
-					    json_integer((json_int_t)n));
-	}
-	for (unsigned i = 0; i < INSTANCE_GAUGES && s->counters->gauge_names[i][0]; i++)
-		json_object_set_new(gauges, s->counters->gauge_names[i],
-				    json_integer((json_int_t)s->counters->gauges[i]));
-	for (unsigned i = 0; i < counters_nr_queues(s->counters); i++) {
-		const struct queue_counters *c = counters_queue(s->counters, i);
-
-		json_array_append_new(queues, json_pack("{s:I, s:I, s:I}", "requests",
-							(json_int_t)c->completed, "rounds",
-							(json_int_t)c->rounds, "fallbacks",
-							(json_int_t)c->fallbacks));
-	}
 	cli_print_json(json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "event", "end", "device",
-				 s->path_name, "operations", ops, "queues", queues, "errors",
-				 errors, "gauges", gauges),
+				 s->path_name, "operations", describe_operations(s->counters),
+				 "queues", queues_json(s->counters), "errors",
+				 describe_errors(s->counters), "facts",
+				 describe_facts(s->counters)),
 		       true);
 }
 

@@ -1,35 +1,61 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl show: everything about one export.
+ * ublkctl show: everything about one export, by topic; what matters at night comes first: how
+ * it fares and what to do, then storage, device and users, then how it works inside.
  */
+#include "engine/control.h"
+#include "supervisor/describe_device.h"
 #include "tools/client.h"
 #include "tools/table.h"
 #include "tools/verbs.h"
 
+#include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
-#define TEXT_SIZE 4096
+#define TEXT_SIZE  4096
+#define TITLE      18 /* width of a line's title */
+#define LINE_WIDTH 80
+
+static void print_line(const char *title, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void print_line(const char *title, const char *fmt, ...)
+{
+	va_list args;
+
+	printf("  %-*s ", TITLE, title);
+	va_start(args, fmt);
+	vprintf(fmt, args);
+	va_end(args);
+	putchar('\n');
+}
 
 static void print_text(const char *title, const json_t *object, const char *key)
 {
 	char text[TEXT_SIZE];
 
 	if (json_is_string(json_object_get(object, key)))
-		printf("%s: %s\n", title, client_text(object, key, "", text, sizeof(text)));
+		print_line(title, "%s", client_text(object, key, "", text, sizeof(text)));
 }
 
 static void print_number(const char *title, const json_t *object, const char *key)
 {
 	if (json_is_integer(json_object_get(object, key)))
-		printf("%s: %lld\n", title, (long long)client_number(object, key));
+		print_line(title, "%lld", (long long)client_number(object, key));
 }
 
-static void print_size(const char *title, const json_t *object, const char *key)
+/* zero: the meaning of 0. */
+static void print_size(const char *title, const json_t *object, const char *key, const char *zero)
 {
 	char text[24];
 
-	if (json_is_integer(json_object_get(object, key)))
-		printf("%s: %s\n", title, client_size(object, key, text, sizeof(text)));
+	if (!json_is_integer(json_object_get(object, key)))
+		return;
+	print_line(title, "%s",
+		   client_number(object, key) ? client_size(object, key, text, sizeof(text))
+					      : zero);
 }
 
 static void print_flag(const char *title, const json_t *object, const char *key)
@@ -37,106 +63,83 @@ static void print_flag(const char *title, const json_t *object, const char *key)
 	const json_t *value = json_object_get(object, key);
 
 	if (json_is_boolean(value))
-		printf("%s: %s\n", title, json_is_true(value) ? "yes" : "no");
+		print_line(title, "%s", json_is_true(value) ? "yes" : "no");
 }
 
-static void print_rate(const char *title, const json_t *object, const char *requests,
-		       const char *bytes)
+static void print_health(const json_t *e)
 {
-	double per_second = json_number_value(json_object_get(object, bytes));
-	char text[24];
+	char name[256], state[64], health[64], since[64];
 
-	if (json_is_number(json_object_get(object, requests)))
-		printf("%s: %.0f/s, %s/s\n", title,
-		       json_number_value(json_object_get(object, requests)),
-		       size_format(per_second > 0 ? (uint64_t)per_second : 0, text, sizeof(text)));
-}
-
-static void print_export(const json_t *details)
-{
-	const json_t *e = json_object_get(details, "export");
-	char since[64];
-
-	print_text("name", e, "name");
-	print_text("uri", e, "uri");
-	print_text("origin", e, "origin");
-	print_text("state", e, "state");
-	print_text("health", e, "health");
+	client_text(e, "state", "?", state, sizeof(state));
+	printf("%s: %s", client_text(e, "name", "?", name, sizeof(name)), state);
+	if (json_is_string(json_object_get(e, "health")))
+		printf(", %s since %s", client_text(e, "health", "?", health, sizeof(health)),
+		       client_time(client_number(e, "healthSinceUsec"), since, sizeof(since)));
+	putchar('\n');
 	print_text("reason", e, "reason");
 	print_text("cure", e, "cure");
-	if (json_is_string(json_object_get(e, "cure")))
-		printf("since: %s\n",
-		       client_time(client_number(e, "healthSince"), since, sizeof(since)));
+}
+
+static void print_storage(const json_t *e)
+{
+	printf("\nstorage\n");
+	print_text("URI", e, "uri");
 	print_text("backend", e, "backend");
-	print_text("device", e, "device");
-	print_text("link", e, "link");
-	print_size("size", e, "size");
+	print_text("program", e, "program");
+	print_size("size", e, "size", "0");
 	print_flag("read-only", e, "readOnly");
-	print_number("pid", e, "pid");
-	print_number("recoveries", details, "recoveries");
-	print_rate("reads", e, "readsPerSecond", "readBytesPerSecond");
-	print_rate("writes", e, "writesPerSecond", "writtenBytesPerSecond");
+	print_text("origin", e, "origin");
 }
 
-static void print_limits(const json_t *limits)
+static void print_holders(const json_t *holders)
 {
-	if (!json_is_object(limits))
-		return;
-	printf("\nlimits\n");
-	print_size("  logical block", limits, "logicalBlock");
-	print_size("  physical block", limits, "physicalBlock");
-	print_size("  least I/O", limits, "minIo");
-	print_size("  best I/O", limits, "optimalIo");
-	print_size("  most I/O", limits, "maxIo");
-	print_size("  discard granularity", limits, "discardGranularity");
-	print_size("  most discarded", limits, "maxDiscard");
-	print_size("  most zeroed", limits, "maxWriteZeroes");
-	print_flag("  read-only", limits, "readOnly");
-	print_flag("  rotational", limits, "rotational");
-	print_flag("  write cache", limits, "volatileCache");
-	print_flag("  FUA", limits, "fua");
-}
-
-static void print_kernel(const json_t *details)
-{
-	const json_t *flags = json_object_get(details, "kernelFlags");
-	char text[256];
-
-	printf("\nkernel\n");
-	print_text("  state", details, "kernelState");
-	print_number("  depth", details, "depth");
-	printf("  flags:");
-	for (size_t i = 0; i < json_array_size(flags); i++) {
-		const char *flag = json_string_value(json_array_get(flags, i));
-
-		printf(" %s", text_escape(flag ? flag : "?", text, sizeof(text)));
-	}
-	putchar('\n');
-	print_text("  I/O path", details, "ioPath");
-	print_text("  because", details, "ioPathReason");
-}
-
-static void print_options(const json_t *options)
-{
-	static const struct table_column columns[] = { { "OPTION", TABLE_LEFT },
-						       { "VALUE", TABLE_LEFT },
-						       { "", TABLE_LEFT },
-						       { .title = NULL } };
-	struct table table;
 	char text[TEXT_SIZE];
 
-	if (!json_array_size(options))
-		return;
-	printf("\noptions\n");
-	table_begin(&table, columns);
-	for (size_t i = 0; i < json_array_size(options); i++) {
-		const json_t *o = json_array_get(options, i);
+	if (!json_array_size(holders))
+		print_line("in use by", "nobody");
+	for (size_t i = 0; i < json_array_size(holders); i++)
+		print_line(i ? "" : "in use by", "%s",
+			   client_holder(json_array_get(holders, i), text, sizeof(text)));
+}
 
-		table_add(&table, client_text(o, "name", "?", text, sizeof(text)));
-		table_add(&table, client_text(o, "value", "", text, sizeof(text)));
-		table_add(&table, json_is_true(json_object_get(o, "given")) ? "" : "default");
-	}
-	table_end(&table, "  ");
+static void print_device(const json_t *details, const json_t *e)
+{
+	if (!json_is_string(json_object_get(e, "device")))
+		return;
+	printf("\ndevice\n");
+	print_text("path", e, "device");
+	print_text("link", e, "link");
+	print_text("kernel's state", details, "kernelState");
+	print_holders(json_object_get(details, "holders"));
+}
+
+static void print_moved(const char *title, const json_t *e, const char *requests, const char *bytes,
+			const char *requests_rate, const char *bytes_rate)
+{
+	double per_second = json_number_value(json_object_get(e, bytes_rate));
+	char total[24], rate[24];
+
+	if (!json_is_integer(json_object_get(e, requests)))
+		return;
+	print_line(title, "%.0f/s, %s/s; %lld requests, %s in all",
+		   json_number_value(json_object_get(e, requests_rate)),
+		   size_format(per_second > 0 ? (uint64_t)per_second : 0, rate, sizeof(rate)),
+		   (long long)client_number(e, requests),
+		   client_size(e, bytes, total, sizeof(total)));
+}
+
+static void print_activity(const json_t *details, const json_t *e)
+{
+	if (!json_is_integer(json_object_get(e, "reads")))
+		return;
+	printf("\nI/O\n");
+	print_moved("reads", e, "reads", "readBytes", "readsPerSecond", "readBytesPerSecond");
+	print_moved("writes", e, "writes", "writtenBytes", "writesPerSecond",
+		    "writtenBytesPerSecond");
+	print_text("path", details, "ioPath");
+	print_text("reason", details, "ioPathReason");
+	print_number("worker's PID", e, "pid");
+	print_number("recoveries", details, "recoveries");
 }
 
 static void print_queues(const json_t *queues)
@@ -167,71 +170,177 @@ static void print_queues(const json_t *queues)
 		table_addf(&table, "%lld", (long long)client_number(q, "inFlight"));
 		table_addf(&table, "%lld", (long long)client_number(q, "requests"));
 		table_addf(&table, "%lld", (long long)client_number(q, "rounds"));
-		table_addf(&table, "%lld", (long long)client_number(q, "fallbacks"));
+		table_addf(&table, "%lld", (long long)client_number(q, "copied"));
 	}
 	table_end(&table, "  ");
 }
 
-static void print_holders(const json_t *holders)
+static void print_change(const json_t *c)
 {
-	char text[TEXT_SIZE];
+	char time[40], last[40], state[64], reason[TEXT_SIZE];
 
-	printf("\nheld open by\n");
-	if (!json_array_size(holders))
-		printf("  nobody\n");
-	for (size_t i = 0; i < json_array_size(holders); i++)
-		printf("  %s\n", client_holder(json_array_get(holders, i), text, sizeof(text)));
+	client_text(c, "reason", "", reason, sizeof(reason));
+	printf("  %s  %s%s%s", client_time(client_number(c, "timeUsec"), time, sizeof(time)),
+	       client_text(c, "state", "?", state, sizeof(state)), *reason ? ": " : "", reason);
+	if (client_number(c, "repeated"))
+		printf(" (%lld times, last at %s)", (long long)client_number(c, "repeated"),
+		       client_time(client_number(c, "lastUsec"), last, sizeof(last)));
+	putchar('\n');
 }
 
 static void print_history(const json_t *history)
 {
-	char time[40], state[64], reason[TEXT_SIZE];
+	if (json_array_size(history))
+		printf("\nhistory\n");
+	for (size_t i = 0; i < json_array_size(history); i++)
+		print_change(json_array_get(history, i));
+}
 
-	printf("\nhistory\n");
-	for (size_t i = 0; i < json_array_size(history); i++) {
-		const json_t *c = json_array_get(history, i);
+static void print_options(const json_t *options)
+{
+	char name[256], value[TEXT_SIZE];
 
-		client_text(c, "reason", "", reason, sizeof(reason));
-		printf("  %s  %s%s%s\n",
-		       client_time(client_number(c, "time") / 1000000, time, sizeof(time)),
-		       client_text(c, "state", "?", state, sizeof(state)), *reason ? ": " : "",
-		       reason);
+	if (json_array_size(options))
+		printf("\noptions\n");
+	for (size_t i = 0; i < json_array_size(options); i++) {
+		const json_t *o = json_array_get(options, i);
+		bool given = json_is_true(json_object_get(o, "given"));
+
+		print_line(client_text(o, "name", "?", name, sizeof(name)), "%s%s",
+			   client_text(o, "value", "", value, sizeof(value)),
+			   given ? "" : " (default)");
 	}
+}
+
+static void print_limits(const json_t *limits)
+{
+	bool discards =
+		client_number(limits, "maxDiscard") || client_number(limits, "maxWriteZeroes");
+
+	if (!json_is_object(limits))
+		return;
+	printf("\nlimits\n");
+	print_size("logical block", limits, "logicalBlock", "0");
+	print_size("physical block", limits, "physicalBlock", "0");
+	print_size("minimum I/O", limits, "minIo", "logical block");
+	print_size("optimal I/O", limits, "optimalIo", "unknown");
+	print_size("maximum I/O", limits, "maxIo", "no limit");
+	print_size("discard", limits, "maxDiscard", "not supported");
+	print_size("write zeroes", limits, "maxWriteZeroes", "not supported");
+	if (discards)
+		print_size("discard granule", limits, "discardGranularity", "logical block");
+	print_flag("rotational", limits, "rotational");
+	print_flag("write cache", limits, "volatileCache");
+	print_flag("FUA", limits, "fua");
+}
+
+static void print_flags(const json_t *flags)
+{
+	char text[256];
+	size_t at = 0;
+
+	if (!json_array_size(flags))
+		return;
+	printf("\nkernel's flags\n");
+	for (size_t i = 0; i < json_array_size(flags); i++) {
+		const char *flag = json_string_value(json_array_get(flags, i));
+		size_t length = strlen(text_escape(flag ? flag : "?", text, sizeof(text)));
+
+		if (at && at + 1 + length > LINE_WIDTH) {
+			putchar('\n');
+			at = 0;
+		}
+		at += (size_t)printf("%s%s", at ? " " : "  ", text);
+	}
+	putchar('\n');
+}
+
+static void print_details(const json_t *details)
+{
+	const json_t *e = json_object_get(details, "export");
+
+	print_health(e);
+	print_storage(e);
+	print_device(details, e);
+	print_activity(details, e);
+	client_print_numbers("facts", json_object_get(details, "facts"));
+	print_history(json_object_get(details, "history"));
+	print_queues(json_object_get(details, "queues"));
+	print_options(json_object_get(details, "options"));
+	print_limits(json_object_get(details, "limits"));
+	print_flags(json_object_get(details, "kernelFlags"));
+}
+
+/* Without ublkd: by the kernel and by ublkd's records. */
+static int get_offline(const char *operand, json_t **details)
+{
+	json_t *exports, *export;
+	struct control control;
+	struct error err;
+	int status = client_offline(&exports);
+
+	if (status)
+		return status;
+	export = client_match(exports, operand);
+	if (!export) {
+		error_set(&err, ENOENT, "there is no export '%s' with a device: start ublkd",
+			  operand);
+		status = cli_fail(EXIT_FAILED, &err);
+	} else if (control_open(&control, CONTROL_DEADLINE_MS, &err)) {
+		status = cli_fail(EXIT_FAILED, &err);
+	} else {
+		*details = describe_device_details(&control, (uint32_t)client_number(export, "id"));
+		control_close(&control);
+		if (*details) {
+			json_object_set(*details, "export", export);
+		} else {
+			error_set(&err, ENODEV, "'%s' has been removed meanwhile", operand);
+			status = cli_fail(EXIT_FAILED, &err);
+		}
+	}
+	json_decref(exports);
+	return status;
+}
+
+static int get_details(const char *socket, const char *operand, json_t **details)
+{
+	json_t *reply;
+	int status;
+
+	if (!socket && !client_finds_ublkd())
+		return get_offline(operand, details);
+	status = client_ask_about(socket, "Show", operand, NULL, CLIENT_PROMPT_MS, &reply);
+	if (status)
+		return status;
+	*details = json_incref(json_object_get(reply, "details"));
+	json_decref(reply);
+	return EXIT_DONE;
 }
 
 static int show_main(const struct verb *verb, int argc, char **argv)
 {
 	const char *socket;
-	json_t *reply, *details;
+	json_t *details;
 	int operand, status;
 	bool json;
 
 	status = client_parse_json(verb, argc, argv, 1, 1, "one export", &operand, &json, &socket);
 	if (!status)
-		status = client_ask_about(socket, "Show", argv[operand], NULL, CLIENT_PROMPT_MS,
-					  &reply);
+		status = get_details(socket, argv[operand], &details);
 	if (status)
 		return status;
-	details = json_object_get(reply, "details");
 	if (json) {
-		cli_print_json(json_incref(details), false);
+		cli_print_json(details, false);
 	} else {
-		print_export(details);
-		print_kernel(details);
-		print_limits(json_object_get(details, "limits"));
-		print_options(json_object_get(details, "options"));
-		print_queues(json_object_get(details, "queues"));
-		client_print_numbers("facts", json_object_get(details, "facts"));
-		print_holders(json_object_get(details, "holders"));
-		print_history(json_object_get(details, "history"));
+		print_details(details);
+		json_decref(details);
 	}
-	json_decref(reply);
 	return EXIT_DONE;
 }
 
 const struct verb verb_show = {
 	.name = "show",
 	.arguments = "[--json] NAME|DEVICE",
-	.summary = "show everything about an export",
+	.summary = "show everything about an export, or about another ublk device",
 	.main = show_main,
 };

@@ -33,11 +33,11 @@ static void print_operations(const json_t *operations)
 		table_addf(&table, "%lld", (long long)client_number(o, "completed"));
 		table_addf(&table, "%lld", (long long)client_number(o, "failed"));
 		table_add(&table, client_size(o, "bytes", text, sizeof(text)));
-		add_time(&table, o, "mean");
-		add_time(&table, o, "p50");
-		add_time(&table, o, "p90");
-		add_time(&table, o, "p99");
-		add_time(&table, o, "p999");
+		add_time(&table, o, "meanNsec");
+		add_time(&table, o, "p50Nsec");
+		add_time(&table, o, "p90Nsec");
+		add_time(&table, o, "p99Nsec");
+		add_time(&table, o, "p999Nsec");
 	}
 	table_end(&table, "");
 }
@@ -48,7 +48,7 @@ static void print_stats(const json_t *stats)
 
 	printf("name: %s\n", client_text(stats, "name", "?", text, sizeof(text)));
 	printf("device: %s\n", client_text(stats, "device", "-", text, sizeof(text)));
-	printf("since: %s\n", client_time(client_number(stats, "since"), time, sizeof(time)));
+	printf("since: %s\n", client_time(client_number(stats, "sinceUsec"), time, sizeof(time)));
 	printf("in flight: %lld\n\n", (long long)client_number(stats, "inFlight"));
 	print_operations(json_object_get(stats, "operations"));
 	client_print_numbers("failed requests", json_object_get(stats, "errors"));

@@ -5,6 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define CUT_MARK "..."
+#define CUT_MIN  8u /* columns that a cell keeps, on however narrow a terminal */
 
 /* Characters, not bytes: those that do not continue one. */
 static unsigned width_of(const char *text)
@@ -69,6 +74,29 @@ static unsigned widest(const struct table *table, unsigned column)
 	return most;
 }
 
+/* Columns of the terminal that stdout is; 0: it is none. */
+static unsigned terminal_width(void)
+{
+	struct winsize size;
+
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) ? 0 : size.ws_col;
+}
+
+/* Cuts the last cell of a row whose other cells take that many columns of the terminal. */
+static void cut_cell(char *text, unsigned taken, unsigned terminal)
+{
+	unsigned room = terminal > taken + CUT_MIN ? terminal - taken : CUT_MIN, width = 0;
+
+	if (width_of(text) <= room)
+		return;
+	for (; *text && width + strlen(CUT_MARK) < room; width++)
+		do
+			text++;
+		while ((*text & 0xc0) == 0x80);
+	/* What is cut off is at least as long. */
+	strcpy(text, CUT_MARK);
+}
+
 /* Nothing follows the last cell that has text, not even blanks. */
 static void print_row(const struct table *table, char **cells, const unsigned *widths,
 		      const char *indent)
@@ -94,14 +122,26 @@ static void print_row(const struct table *table, char **cells, const unsigned *w
 void table_end(struct table *table, const char *indent)
 {
 	unsigned *widths = calloc(table->nr_columns + 1, sizeof(*widths));
+	unsigned terminal = terminal_width(), taken = (unsigned)strlen(indent);
+	unsigned last = table->nr_columns - 1;
 
-	for (unsigned i = 0; widths && i < table->nr_columns; i++)
+	for (unsigned i = 0; widths && i < table->nr_columns; i++) {
 		widths[i] = widest(table, i);
+		taken += i < last ? widths[i] + 2 : 0;
+	}
+	if (terminal && table->columns[last].side == TABLE_CUT)
+		for (unsigned i = last; i < table->nr_cells; i += table->nr_columns)
+			cut_cell(table->cells[i], taken, terminal);
 	for (unsigned i = 0; widths && i + table->nr_columns <= table->nr_cells;
 	     i += table->nr_columns)
 		print_row(table, &table->cells[i], widths, indent);
+	table_drop(table);
+	free(widths);
+}
+
+void table_drop(struct table *table)
+{
 	for (unsigned i = 0; i < table->nr_cells; i++)
 		free(table->cells[i]);
 	free(table->cells);
-	free(widths);
 }

@@ -9,7 +9,8 @@ struct table_column {
 	const char *title; /* NULL ends the columns */
 	enum {
 		TABLE_LEFT,
-		TABLE_RIGHT
+		TABLE_RIGHT,
+		TABLE_CUT, /* left, and cut where the terminal ends; the last column only */
 	} side;
 };
 
@@ -28,5 +29,8 @@ void table_addf(struct table *table, const char *fmt, ...) __attribute__((format
 
 /* Prints all with `indent` before each row, and releases it. */
 void table_end(struct table *table, const char *indent);
+
+/* Releases it without printing. */
+void table_drop(struct table *table);
 
 #endif

@@ -115,6 +115,11 @@ void varlink_reply(struct varlink_call *call, json_t *parameters)
 	end_call(call);
 }
 
+bool varlink_wants_more(const struct varlink_call *call)
+{
+	return call->more;
+}
+
 int varlink_reply_more(struct varlink_call *call, json_t *parameters)
 {
 	struct connection *c = call->connection;

@@ -137,8 +137,11 @@ void varlink_close(struct varlink *server, void (*closed)(void *context), void *
  */
 void varlink_reply(struct varlink_call *call, json_t *parameters);
 
+/* Whether the call has "more": the client takes several replies. */
+bool varlink_wants_more(const struct varlink_call *call);
+
 /*
- * A reply with others to come, of a method that streams.  Returns 0, or -EPIPE
+ * A reply with others to come, of a call with "more".  Returns 0, or -EPIPE
  * where the peer is gone; so it is when too much waits for it to be read.
  * parameters is the server's from now on.
  */

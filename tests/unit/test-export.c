@@ -246,19 +246,60 @@ static void test_history_and_fault(void **state)
 {
 	struct export *export = make("null:4M", json_object());
 	struct error err = { .code = EIO, .text = "why" };
+	char reason[16];
 
 	(void)state;
-	for (unsigned i = 0; i < 3 * EXPORT_HISTORY; i++)
-		export_note(export, i & 1 ? "odd" : NULL);
+	for (unsigned i = 0; i < 3 * EXPORT_HISTORY; i++) {
+		snprintf(reason, sizeof(reason), "%u", i);
+		export_note(export, i ? reason : NULL);
+	}
 	assert_int_equal(export->nr_changes, 3 * EXPORT_HISTORY);
+	assert_int_equal(export->first_change, 2 * EXPORT_HISTORY);
 	assert_string_equal(export->history[(export->nr_changes - 1) % EXPORT_HISTORY].reason,
-			    "odd");
+			    reason);
 	export_set_fault(export, &err);
 	export_set_fault(export, &err);
 	assert_string_equal(export->fault->text, "why");
 	export_set_fault(export, NULL);
 	assert_null(export->fault);
 	assert_int_equal(nr_told, 3 * EXPORT_HISTORY + 3);
+	export_destroy(export);
+}
+
+/* Hours of attempts must not push out what was before them. */
+static void test_attempts_that_repeat_are_kept_once(void **state)
+{
+	struct export *export = make("null:4M", json_object());
+	const struct export_change *changes = export->history;
+
+	(void)state;
+	export_note(export, "before");
+	for (unsigned i = 0; i < 100; i++) {
+		export_note(export, "tried");
+		export_note(export, NULL);
+		export_note(export, "failed");
+	}
+	assert_int_equal(export->nr_changes, 4);
+	assert_int_equal(nr_told, 301);
+	assert_string_equal(changes[0].reason, "before");
+	assert_int_equal(changes[0].repeated, 0);
+	assert_string_equal(changes[1].reason, "tried");
+	assert_null(changes[2].reason);
+	assert_string_equal(changes[3].reason, "failed");
+	for (unsigned i = 1; i < 4; i++) {
+		assert_int_equal(changes[i].repeated, 99);
+		assert_true(changes[i].last_us >= changes[i].time_us);
+	}
+	/* Another outcome is a change of its own. */
+	export_note(export, "tried");
+	export_note(export, "live");
+	assert_int_equal(export->nr_changes, 6);
+	assert_string_equal(changes[5].reason, "live");
+	/* With the ring full as well. */
+	for (unsigned i = 0; i < 2 * EXPORT_HISTORY; i++)
+		export_note(export, i & 1 ? "a" : "b");
+	assert_int_equal(export->nr_changes, 8);
+	assert_string_equal(changes[0].reason, "before");
 	export_destroy(export);
 }
 
@@ -297,6 +338,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_hostile_records, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refuses_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_history_and_fault, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_attempts_that_repeat_are_kept_once, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_failed_flush_is_kept, setup, teardown),
 	};
 

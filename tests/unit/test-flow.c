@@ -703,7 +703,8 @@ static unsigned openings(void)
 	unsigned nr = 0;
 
 	for (unsigned i = 0; i < EXPORT_HISTORY && i < export->nr_changes; i++)
-		nr += export->history[i].state == EXPORT_OPENING;
+		if (export->history[i].state == EXPORT_OPENING)
+			nr += 1 + export->history[i].repeated;
 	return nr;
 }
 

@@ -69,7 +69,8 @@ may_include() { # DIRECTORY FILE NAME
 	"\"$directory/"*'.h"') return 0 ;;
 	'"worker/conditions.h"' | '"worker/link.h"' | '"worker/limits.h"' | '"worker/owner.h"') [[ $directory == supervisor ]] && return 0 || return 1 ;;
 	'"varlink/varlink.h"' | '"varlink/idl.h"') [[ $directory == supervisor ]] && return 0 || return 1 ;;
-	'"supervisor/settings.h"' | '"supervisor/name.h"')
+	'"supervisor/settings.h"' | '"supervisor/name.h"' | '"supervisor/describe_counters.h"' | \
+		'"supervisor/describe_device.h"' | '"supervisor/describe_offline.h"')
 		[[ $directory == tools ]] && return 0 || return 1
 		;;
 	*) return 1 ;;

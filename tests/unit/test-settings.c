@@ -449,7 +449,7 @@ static void an_export_is_written_and_removed(void **state)
 	load();
 	assert_string_equal(settings.exports[0].uri, "/b.img");
 	assert_int_equal(settings.exports[0].nr_options, 0);
-	assert_int_equal(settings_remove_export(directory, "disk", &err), 0);
+	assert_int_equal(settings_remove_export(directory, "disk", &err), 1);
 	assert_int_equal(settings_remove_export(directory, "disk", &err), 0);
 	load();
 	assert_int_equal(settings.nr_exports, 0);

@@ -71,11 +71,12 @@ static bool fails(struct varlink_call *call, const json_t *parameters)
 
 static json_t *export_of(const char *name, const char *uri, const char *reason)
 {
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:I, s:b, s:i, s:f, s:f, "
-			 "s:f, s:f}",
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:I, s:b, s:i, s:i, s:i, "
+			 "s:i, s:i, s:f, s:f, s:f, s:f}",
 			 "name", name, "uri", uri, "origin", "requested", "state", "live", "reason",
 			 reason, "backend", "file", "device", "/dev/ublkb3", "id", 3, "link",
 			 "/dev/ublk/data", "size", (json_int_t)3 << 30, "readOnly", 0, "pid", 77,
+			 "reads", 100, "writes", 3, "readBytes", 1 << 20, "writtenBytes", 0,
 			 "readsPerSecond", 12.0, "writesPerSecond", 3.4, "readBytesPerSecond",
 			 2097152.0, "writtenBytesPerSecond", 0.0);
 }
@@ -88,15 +89,15 @@ static void run_list(struct varlink_call *call, json_t *parameters, void *contex
 		      json_pack("{s:[o, {s:s, s:s, s:s, s:s, s:i}, {s:s, s:s, s:s}]}", "exports",
 				export_of("data", "/var/data", "a\x1b[31mb"), "name", "/dev/ublkb9",
 				"origin", "foreign", "state", "foreign", "device", "/dev/ublkb9",
-				"id", 9, "name", "7", "origin", "declared", "state", "failed"));
+				"id", 9, "name", "bad", "origin", "declared", "state", "failed"));
 }
 
 static json_t *queues(void)
 {
 	return json_pack("[{s:i, s:i, s:s, s:i, s:I, s:i, s:i}, {s:i, s:s, s:i, s:i, s:i, s:i}]",
 			 "index", 0, "thread", 4711, "cpus", "0-3,8", "inFlight", 5, "requests",
-			 (json_int_t)12345678901, "rounds", 9, "fallbacks", 1, "index", 1, "cpus",
-			 "", "inFlight", 0, "requests", 0, "rounds", 0, "fallbacks", 0);
+			 (json_int_t)12345678901, "rounds", 9, "copied", 1, "index", 1, "cpus", "",
+			 "inFlight", 0, "requests", 0, "rounds", 0, "copied", 0);
 }
 
 static void run_show(struct varlink_call *call, json_t *parameters, void *context)
@@ -122,10 +123,11 @@ static void run_show(struct varlink_call *call, json_t *parameters, void *contex
 			  "maxWriteZeroes", 0, "readOnly", 0, "rotational", 0, "volatileCache", 1,
 			  "fua", 1));
 	json_object_set_new(details, "history",
-			    json_pack("[{s:I, s:s}, {s:I, s:s, s:s}]", "time",
-				      (json_int_t)1000000000000000, "state", "opening", "time",
+			    json_pack("[{s:I, s:s}, {s:I, s:s, s:s, s:i, s:I}]", "timeUsec",
+				      (json_int_t)1000000000000000, "state", "opening", "timeUsec",
 				      (json_int_t)1000000001500000, "state", "live", "reason",
-				      "its worker was new"));
+				      "its worker was new", "repeated", 7, "lastUsec",
+				      (json_int_t)1000000002000000));
 	json_object_set_new(details, "holders",
 			    json_pack("[{s:s, s:i, s:s}]", "kind", "process", "pid", 12, "command",
 				      "fio"));
@@ -140,14 +142,14 @@ static void run_stats(struct varlink_call *call, json_t *parameters, void *conte
 	if (fails(call, parameters))
 		return;
 	stats = json_pack("{s:s, s:s, s:I, s:i, s:{s:i}, s:{s:i}, s:o}", "name",
-			  name_of(parameters), "device", "/dev/ublkb3", "since",
-			  (json_int_t)1000000000, "inFlight", 6, "errors", "EIO", 3, "facts",
+			  name_of(parameters), "device", "/dev/ublkb3", "sinceUsec",
+			  (json_int_t)1000000000000000, "inFlight", 6, "errors", "EIO", 3, "facts",
 			  "connections", 2, "queues", queues());
 	json_object_set_new(stats, "operations",
 			    json_pack("[{s:s, s:i, s:i, s:I, s:i, s:i, s:i, s:i, s:i}]", "name",
 				      "read", "completed", 1000, "failed", 3, "bytes",
-				      (json_int_t)4096000, "mean", 15500, "p50", 14000, "p90",
-				      20000, "p99", 90100, "p999", 1000000));
+				      (json_int_t)4096000, "meanNsec", 15500, "p50Nsec", 14000,
+				      "p90Nsec", 20000, "p99Nsec", 90100, "p999Nsec", 1000000));
 	varlink_reply(call, json_pack("{s:o}", "stats", stats));
 }
 
@@ -172,11 +174,20 @@ static void run_export(struct varlink_call *call, json_t *parameters, void *cont
 /* Parameters come back where there is room for them. */
 static void run_remove(struct varlink_call *call, json_t *parameters, void *context)
 {
+	bool wait = json_is_true(json_object_get(parameters, "wait"));
+
 	(void)context;
+	if (wait && !strcmp(name_of(parameters), "busy")) {
+		varlink_reply(call, NULL);
+		return;
+	}
 	if (fails(call, parameters))
 		return;
-	if (!strcmp(name_of(parameters), "data") &&
-	    !json_is_true(json_object_get(parameters, "wait")))
+	if (!strcmp(name_of(parameters), "declared")) {
+		varlink_reply(call, json_pack("{s:s}", "declaredIn", "/etc/declared.conf"));
+		return;
+	}
+	if (!strcmp(name_of(parameters), "data") && !wait)
 		varlink_error(call, "Failed",
 			      json_pack("{s:s, s:i}", "message", "removed data, without a wait",
 					"errno", EIO));
@@ -224,7 +235,7 @@ static void run_monitor(struct varlink_call *call, json_t *parameters, void *con
 	(void)context;
 	for (unsigned i = 0; i < 3; i++) {
 		json_t *reply = json_pack("{s:o, s:{s:I, s:s, s:s?}}", "export",
-					  export_of("data", "/var/data", "x"), "change", "time",
+					  export_of("data", "/var/data", "x"), "change", "timeUsec",
 					  (json_int_t)1000000000000000 + i * 1000000, "state",
 					  i == 1 ? "recovering" : "live", "reason",
 					  i == 1 ? "its worker died" : NULL);
@@ -448,9 +459,12 @@ static void test_list(void **state)
 
 	(void)state;
 	expect_done(o);
-	EXPECT_IN(o->out, "NAME", "DEVICE", "STATE", "SIZE", "\ndata ", "/dev/ublkb3", "live", "3G",
-		  "file", "77", "12", "2M", "3", "0", "/dev/ublkb9", "foreign", "-", "\n7 ",
-		  "failed", "\n\ndata: a\\x1b[31mb\n");
+	EXPECT_IN(o->out,
+		  "NAME         DEVICE       STATE    HEALTH  SIZE  RO  ORIGIN     STORAGE\n",
+		  "data         /dev/ublkb3  live     -         3G  no  requested  /var/data\n",
+		  "/dev/ublkb9  /dev/ublkb9  foreign  -          -  -   foreign    -\n",
+		  "bad          -            failed   -          -  -   declared   -\n",
+		  "\ndata: a\\x1b[31mb\n");
 	json = json_of(RUN(&verb_list, "--json"));
 	assert_int_equal(json_array_size(json), 3);
 	assert_string_equal(string_in(json_array_get(json, 0), "uri"), "/var/data");
@@ -464,23 +478,28 @@ static void test_show(void **state)
 
 	(void)state;
 	expect_done(o);
-	EXPECT_IN(o->out, "name: data\n", "uri: /var/data\n", "state: live\n", "reason: as it is\n",
-		  "device: /dev/ublkb3\n", "size: 3G\n", "recoveries: 2\n", "reads: 12/s, 2M/s\n",
-		  "\nkernel\n", "  depth: 128\n", "  flags: recovery user-copy\n",
-		  "  I/O path: user-copy\n", "  because: it is cheapest\n", "\nlimits\n",
-		  "  logical block: 512\n", "  write cache: yes\n", "\noptions\n", "queues", "2\n",
-		  "depth", "128", "default\n", "\nqueues\n", "4711", "0-3,8", "12345678901", "-",
-		  "any", "\nfacts\n", "  reconnects: 4\n", "\nheld open by\n",
-		  "  process 12 (fio)\n", "\nhistory\n", "  2001-09-09T01:46:40+0000  opening\n",
-		  "  2001-09-09T01:46:41+0000  live: its worker was new\n");
+	EXPECT_IN(o->out, "data: live\n", "  reason             as it is\n", "\nstorage\n",
+		  "  URI                /var/data\n", "  size               3G\n", "\ndevice\n",
+		  "  path               /dev/ublkb3\n", "  in use by          process 12 (fio)\n",
+		  "\nI/O\n", "  reads              12/s, 2M/s; 100 requests, 1M in all\n",
+		  "  path               user-copy\n", "  reason             it is cheapest\n",
+		  "  recoveries         2\n", "\nfacts\n", "  reconnects         4\n",
+		  "\nhistory\n", "  2001-09-09T01:46:40+0000  opening\n",
+		  "  2001-09-09T01:46:41+0000  live: its worker was new (7 times, last at "
+		  "2001-09-09T01:46:42+0000)\n",
+		  "\nqueues\n", "4711", "0-3,8", "12345678901", "-", "any", "\noptions\n",
+		  "  queues             2\n", "  depth              128 (default)\n", "\nlimits\n",
+		  "  logical block      512\n", "  optimal I/O        unknown\n",
+		  "  write zeroes       not supported\n", "  write cache        yes\n",
+		  "\nkernel's flags\n  recovery user-copy\n");
 	json = json_of(RUN(&verb_show, "--json", "data"));
 	assert_int_equal(json_array_size(json_object_get(json, "queues")), 2);
 	json_decref(json);
 	/* By its device, and by its link. */
-	EXPECT_IN(RUN(&verb_show, "/dev/ublkb3")->out, "name: data\n");
-	EXPECT_IN(RUN(&verb_show, "3")->out, "name: data\n");
-	EXPECT_IN(RUN(&verb_show, "/dev/ublk/data")->out, "name: data\n");
-	EXPECT_IN(RUN(&verb_show, "7")->out, "name: 7\n");
+	EXPECT_IN(RUN(&verb_show, "/dev/ublkb3")->out, "data: live\n");
+	EXPECT_IN(RUN(&verb_show, "3")->out, "data: live\n");
+	EXPECT_IN(RUN(&verb_show, "/dev/ublk/data")->out, "data: live\n");
+	EXPECT_IN(RUN(&verb_show, "9")->out, "/dev/ublkb9: live\n");
 	expect_failure(RUN(&verb_show, "/dev/ublkb5"), EXIT_FAILED, "no export '/dev/ublkb5'");
 	expect_failure(RUN(&verb_show, "nosuch"), EXIT_FAILED, "there is no nosuch");
 	expect_failure(RUN_ALONE(&verb_show), EXIT_USAGE, "give one export");
@@ -495,8 +514,8 @@ static void test_stats(void **state)
 	expect_done(o);
 	EXPECT_IN(o->out, "name: data\n", "since: 2001-09-09T01:46:40+0000\n", "in flight: 6\n",
 		  "OPERATION", "p99.9\n", "read", "1000", "3", "3.9M", "15.5", "14.0", "20.0",
-		  "90.1", "1000.0\n", "failed requests\n", "  EIO: 3\n", "facts\n",
-		  "  connections: 2\n");
+		  "90.1", "1000.0\n", "failed requests\n", "  EIO                3\n", "facts\n",
+		  "  connections        2\n");
 	json = json_of(RUN(&verb_stats, "--json", "data"));
 	assert_string_equal(string_in(json, "device"), "/dev/ublkb3");
 	json_decref(json);
@@ -617,10 +636,11 @@ static void test_remove(void **state)
 	expect_failure(RUN(&verb_remove, "/dev/ublkb3"), EXIT_FAILED,
 		       "removed data, without a wait");
 	expect_failure(RUN(&verb_remove, "/dev/ublk/data"), EXIT_FAILED, "removed data");
-	expect_done(RUN(&verb_remove, "--wait", "ublkb3"));
-	/* A device that is not there has gone already; a path of something else is a mistake. */
-	expect_done(RUN(&verb_remove, "/dev/ublkb5"));
-	expect_done(RUN(&verb_remove, "/dev/ublk/nothing"));
+	EXPECT_IN(RUN(&verb_remove, "declared")->err, "/etc/declared.conf declares declared");
+	EXPECT_IN(RUN(&verb_remove, "--wait", "busy")->err, "waiting: busy is in use");
+	expect_failure(RUN(&verb_remove, "nosuch"), EXIT_FAILED, "there is no nosuch");
+	expect_failure(RUN(&verb_remove, "/dev/ublkb5"), EXIT_FAILED, "no export '/dev/ublkb5'");
+	expect_failure(RUN(&verb_remove, "/dev/ublk/nothing"), EXIT_FAILED, "no export");
 	expect_failure(RUN(&verb_remove, "/dev/null"), EXIT_FAILED, "no export '/dev/null'");
 }
 

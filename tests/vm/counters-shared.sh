@@ -50,6 +50,6 @@ done)
 wanted+=$'\n'"allocated $(counted gauge.allocated-bytes)"
 kill "$PID"
 wait "$PID" || fail "exit status $?"
-expect "$wanted" "$(jq -r 'select(.event == "end") | (.operations | to_entries[] |
-	"\(.key) \(.value.completed) \(.value.bytes) \(.value.failed)"),
-	"allocated \(.gauges."allocated-bytes")"' json.out)" "the summary"
+expect "$wanted" "$(jq -r 'select(.event == "end") | (.operations | sort_by(.name)[] |
+	"\(.name) \(.completed) \(.bytes) \(.failed)"),
+	"allocated \(.facts."allocated-bytes")"' json.out)" "the summary"

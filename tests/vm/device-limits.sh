@@ -67,7 +67,7 @@ pid=$!
 defer "kill $pid 2>/dev/null"
 retry 30 grep -q '"event":"live"' json.out || fail "no JSON line: $(cat json.out)"
 expect "/dev/ublkb3 3 memory $((3 << 20)) 512 2 32 false $pid" "$(jq -r 'select(.event == "live") |
-	"\(.device) \(.id) \(.backend) \(.size) \(."block-size") \(.queues) \(.depth) \(."read-only") \(.pid)"' \
+	"\(.device) \(.id) \(.backend) \(.size) \(.logicalBlock) \(.nrQueues) \(.depth) \(.readOnly) \(.pid)"' \
 	json.out)" "the JSON"
 kill "$pid"
 wait "$pid" || fail "--json: exit status $?"

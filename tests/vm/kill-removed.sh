@@ -8,8 +8,8 @@
 
 at_work() { (($(counted read.completed) > 500 && $(counted write.completed) > 500)); }
 
-# state_of ID: as "list" tells it.
-state_of() { ublkctl list --json | jq -r --argjson id "$1" '.[] | select(.id == $id) | .state'; }
+# state_of ID: the kernel's, as "list" has it.
+state_of() { ublkctl list --json | jq -r --argjson id "$1" '.[] | select(.id == $id) | .kernelState'; }
 
 is_dead() { [[ $(state_of "$1") == dead ]]; }
 
@@ -25,7 +25,9 @@ dies_under_load() {
 	expect live "$(state_of 5)" "$*: state"
 	ublk_kill disk
 	retry 40 is_dead 5 || fail "$*: state $(state_of 5), not dead"
-	ublkctl list | grep -qE '^/dev/ublkb5 +dead ' || fail "$*: not listed: $(ublkctl list)"
+	ublkctl list >listed
+	grep -qE '^/dev/ublkb5 +/dev/ublkb5 +foreign ' listed || fail "$*: not listed: $(cat listed)"
+	grep -q '^/dev/ublkb5: .*its state is dead' listed || fail "$*: not said to be dead: $(cat listed)"
 	retry 40 lab_gone "$load" || fail "$*: fio still waits"
 	if wait "$load"; then fail "$*: fio heard of no error"; fi
 	ublkctl remove /dev/ublkb5

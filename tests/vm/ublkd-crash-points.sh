@@ -49,7 +49,7 @@ do_create() { request export "x=$PWD/image"; }
 done_create() { is live && has_content; }
 back_create() { ask remove x; }
 
-do_remove() { request remove x; }
+do_remove() { request remove x || [[ $(<asked) == *"no export 'x'"* ]]; }
 done_remove() { [[ -z $(exported x) ]]; }
 back_remove() { ask export "x=$PWD/image"; }
 

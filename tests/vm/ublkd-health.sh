@@ -15,12 +15,12 @@ ails() {
 	expect "$3" "$(about "$1" .export.cause)" "$1: its cause"
 	[[ $(reason_of "$1") == *"$4"* ]] || fail "$1: the reason is '$(reason_of "$1")'"
 	[[ $(about "$1" .export.cure) == ?* ]] || fail "$1: no cure"
-	(($(about "$1" .export.healthSince) >= began)) || fail "$1: since when?"
+	(($(about "$1" .export.healthSinceUsec) >= began)) || fail "$1: since when?"
 	ublkctl list >listed
 	grep -q "^$1 .* $2 " listed || fail "list has no '$2': $(cat listed)"
 	grep -q "^$1: $2 since .*$4" listed || fail "list has no reason: $(cat listed)"
 	ublkctl show "$1" >shown
-	grep -q '^cure: ' shown || fail "show has no cure: $(cat shown)"
+	grep -q '^  cure ' shown || fail "show has no cure: $(cat shown)"
 	grep -q "$1: warning: $2: .*$4" ublkd.err || fail "the log does not have it"
 	about "$1" '.history[].reason' >history
 	grep -q "$2: .*$4" history || fail "the history does not have it: $(cat history)"

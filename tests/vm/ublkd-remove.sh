@@ -3,8 +3,8 @@
 # vm: timeout=240
 #
 # An export in use is not removed, and who uses it is named; by force it is, and with
-# --wait as soon as it can be. What is gone can be removed once more. A device that
-# another program serves is listed, and left alone.
+# --wait as soon as it can be. What is gone cannot be removed once more. A
+# device that another program serves is listed, described, and left alone.
 . /lab/lib.sh disks ublkd
 
 # is_busy WORDS: refused, with these words, and it serves on.
@@ -19,8 +19,8 @@ is_busy() {
 is_gone() {
 	[[ ! -e $dev && ! -e ${dev/ublkb/ublkc} && ! -e /dev/ublk/disk ]] || fail "$dev is left"
 	refuses 1 'no export' show disk
-	timeout -k 5 30 ublkctl remove disk || fail "removed once more"
-	timeout -k 5 30 ublkctl remove "$dev" || fail "removed once more, by its path"
+	refuses 1 "no export 'disk'" remove disk
+	refuses 1 "no export '$dev'" remove "$dev"
 }
 
 disk() {
@@ -39,6 +39,11 @@ foreign=$DEV
 expect "foreign $(ublk_pid foreign)" \
 	"$(ublkctl list --json | jq -r --arg dev "$foreign" '.[] | select(.device == $dev) | "\(.origin) \(.pid)"')" \
 	"the foreign one"
+ublkctl show "$foreign" >shown
+for words in "$foreign: foreign" 'program            ublkctl' 'size               64M' \
+	"in use by          nobody" "kernel's state     live"; do
+	grep -qF -- "$words" shown || fail "show of a foreign device lacks '$words': $(cat shown)"
+done
 disk
 
 echo "at $SECONDS s: open"
@@ -79,6 +84,7 @@ timeout -k 5 100 ublkctl remove disk --wait 2>wait.out 5<&- &
 waits=$!
 sleep 2
 kill -0 "$waits" || fail "it did not wait: $(cat wait.out)"
+grep -q "waiting: .*process $$" wait.out || fail "it does not say what it waits for: $(cat wait.out)"
 state_is disk live || fail "state $(state_of disk)"
 exec 5<&-
 retry 30 lab_gone "$waits" || fail "it waits for ever"
