@@ -138,19 +138,19 @@ same() { # PROGRAM MANUAL
 
 failed=0
 program_says >"$tmp/program"
-manual_says "$source/man/ublkctl.1" >"$tmp/manual"
+manual_says "$build/man/ublkctl.1" >"$tmp/manual"
 same "$tmp/program" "$tmp/manual" || failed=1
 settings_say >"$tmp/settings"
-manual_settings "$source/man/ublkd.conf.5" >"$tmp/manual-settings"
+manual_settings "$build/man/ublkd.conf.5" >"$tmp/manual-settings"
 same "$tmp/settings" "$tmp/manual-settings" || failed=1
 health_says >"$tmp/health"
 [[ $(wc -l <"$tmp/health") -gt 9 ]] || { echo "the table of causes is not found"; failed=1; }
-manual_health "$source/man/ublkd.8" >"$tmp/manual-health"
+manual_health "$build/man/ublkd.8" >"$tmp/manual-health"
 same "$tmp/health" "$tmp/manual-health" || failed=1
 document_health "$source/docs/operations.md" >"$tmp/document-health"
 same "$tmp/health" "$tmp/document-health" || failed=1
 help_options "$build/ublkd" | grep -vE "$common" >"$tmp/daemon" || true
-sed -nE 's/^\.It Fl (-[a-z-]+)( Ar (.*))?$/-\1 \3/; s/ $//; /^--/p' "$source/man/ublkd.8" \
+sed -nE 's/^\.It Fl (-[a-z-]+)( Ar (.*))?$/-\1 \3/; s/ $//; /^--/p' "$build/man/ublkd.8" \
 	>"$tmp/manual-daemon"
 same "$tmp/daemon" "$tmp/manual-daemon" || failed=1
 
@@ -166,7 +166,7 @@ grep -qx 'worker-user ublkd' "$tmp/settings" || {
 	echo "the table of settings is not understood"
 	failed=1
 }
-grep -v '^\.It Fl -persist' "$source/man/ublkctl.1" >"$tmp/less.1"
+grep -v '^\.It Fl -persist' "$build/man/ublkctl.1" >"$tmp/less.1"
 manual_says "$tmp/less.1" >"$tmp/less"
 ! same "$tmp/program" "$tmp/less" >/dev/null || {
 	echo "an option that is missing is not seen"
@@ -176,7 +176,11 @@ manual_says "$tmp/less.1" >"$tmp/less"
 # ---- how they are written ----
 
 tools=0
-for page in "$source"/man/*.[1578]; do
+for page in "$build"/man/*.[1578] "$source"/man/*.[1578]; do
+	! grep -nE '@[a-z_]+@' "$page" || {
+		echo "${page##*/}: a name of the template is left"
+		failed=1
+	}
 	if command -v groff >/dev/null; then
 		tools=1
 		groff -mandoc -ww -Tutf8 -z "$page" >"$tmp/said" 2>&1 || true
@@ -188,7 +192,7 @@ for page in "$source"/man/*.[1578]; do
 	fi
 	# Who is named is there, or is no page of this project's.
 	while read -r name section; do
-		[[ -e $source/man/${name//\\/}.$section ]] || {
+		[[ -e $source/man/${name//\\/}.$section || -e $source/man/${name//\\/}.$section.in ]] || {
 			echo "${page##*/}: there is no $name($section)"
 			failed=1
 		}
