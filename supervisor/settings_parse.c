@@ -143,6 +143,19 @@ static int set_option(struct spec *spec, const struct settings_pair *pair, struc
 	return spec_set_backend_option(spec, pair->name, pair->value, err);
 }
 
+/* An error of an option begins with the option's name; any other error is the URI's. */
+static unsigned line_of_error(const struct settings_reader *r, const struct settings_pair *uri,
+			      const struct error *err)
+{
+	for (unsigned i = 0; i < r->nr_pairs; i++) {
+		size_t n = strlen(r->pairs[i].name);
+
+		if (!strncmp(err->text, r->pairs[i].name, n) && err->text[n] == ':')
+			return r->pairs[i].line;
+	}
+	return uri->line;
+}
+
 /* Whether all that an export's section says is accepted; errors are told. */
 static bool check_export(struct settings_reader *r, const struct settings_pair *uri)
 {
@@ -169,7 +182,7 @@ static bool check_export(struct settings_reader *r, const struct settings_pair *
 		if (&r->pairs[i] != uri && set_option(&spec, &r->pairs[i], &err))
 			refuse(r, r->pairs[i].line, "%s", err.text);
 	if (!r->bad && spec_check(&spec, &err))
-		refuse(r, r->section_line, "%s", err.text);
+		refuse(r, line_of_error(r, uri, &err), "%s", err.text);
 	spec_close(&spec);
 	return !r->bad;
 }
@@ -389,6 +402,32 @@ static char *give_piece(struct settings_reader *r, char *out, size_t room)
 	return out;
 }
 
+static bool has_flag(const struct option_def *table, const char *name)
+{
+	int option = option_find(table, name);
+
+	return option >= 0 && table[option].type == OPTION_FLAG;
+}
+
+/* Whether the word is the name of a flag, which a command line takes without a value. */
+static bool is_flag(const char *word)
+{
+	const struct backend *backend;
+	bool found = has_flag(spec_options, word);
+
+	for (unsigned i = 0; !found && (backend = backend_at(i)); i++)
+		found = backend->options && has_flag(backend->options, word);
+	return found;
+}
+
+static void refuse_line(struct settings_reader *r, const char *line)
+{
+	if (is_flag(line))
+		refuse(r, r->line, "'%s' has no value: write '%s = on'", line, line);
+	else
+		refuse(r, r->line, "this is no 'KEY = VALUE'");
+}
+
 /* inih's ini_reader: one line into out, at most size bytes with newline and NUL. */
 static char *read_line(char *out, int size, void *context)
 {
@@ -399,7 +438,7 @@ static char *read_line(char *out, int size, void *context)
 
 	for (;;) {
 		if (r->expects && !r->got && !r->ret)
-			refuse(r, r->line, "this is no 'KEY = VALUE'");
+			refuse_line(r, r->text_line);
 		r->expects = false;
 		r->got = false;
 		if (r->rest) {
