@@ -57,7 +57,8 @@ struct settings_export {
 	unsigned nr_options;
 	char *file;    /* that declares it, with its directory */
 	unsigned line; /* of its section; 1 where it has none */
-	bool written;  /* by settings_write_export() */
+	unsigned uri_line;
+	bool written; /* by settings_write_export() */
 };
 
 struct settings_error {
@@ -70,8 +71,9 @@ struct settings_error {
 /* Owner: whoever called settings_load(), with all that it points to. */
 struct settings {
 	struct option_value values[SETTINGS_OPTIONS];
-	char *texts[SETTINGS_OPTIONS];   /* what the values point into */
-	struct settings_export *exports; /* in the order of ublkd.conf, then by name */
+	char *texts[SETTINGS_OPTIONS];    /* what the values point into */
+	unsigned lines[SETTINGS_OPTIONS]; /* of ublkd.conf; 0: the value is the default */
+	struct settings_export *exports;  /* in the order of ublkd.conf, then by name */
 	unsigned nr_exports;
 	struct settings_error *errors;
 	unsigned nr_errors;
@@ -83,6 +85,15 @@ struct settings {
  * 0, however many errors were found, or -ENOMEM; settings_close() is due in any case.
  */
 int settings_load(const char *directory, struct settings *settings);
+
+/*
+ * Adds an error for each setting or export that is valid but does not fit this machine or
+ * another export: an unknown user or group, missing storage, a file in exports.d that
+ * settings_load() ignores, the same storage or device id twice.  directory and settings are
+ * those of settings_load().  All exports remain.  Returns 0 or -ENOMEM.
+ */
+int settings_check(const char *directory, struct settings *settings);
+
 void settings_close(struct settings *settings);
 
 /*

@@ -113,6 +113,7 @@ static void end_ublkd(struct settings_reader *r)
 			continue;
 		}
 		r->settings->texts[option] = pair->value;
+		r->settings->lines[option] = pair->line;
 		pair->value = NULL;
 	}
 }
@@ -208,6 +209,7 @@ static void end_export(struct settings_reader *r)
 		return;
 	}
 	at = (unsigned)(uri - r->pairs);
+	e.uri_line = uri->line;
 	e.name = r->section_name;
 	e.uri = r->pairs[at].value;
 	free(r->pairs[at].name);

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl check-config: what is wrong with the configuration; works without ublkd.
+ * ublkctl check-config: check the configuration, also against this machine; works without ublkd.
  */
 #include "supervisor/settings.h"
 #include "tools/verbs.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
-static void print_json(const struct settings *settings)
+static void print_json(const char *directory, const struct settings *settings)
 {
 	json_t *array = json_array();
 
@@ -22,11 +23,15 @@ static void print_json(const struct settings *settings)
 				  e->line ? json_integer(e->line) : json_null(), "export",
 				  e->name ? json_string(e->name) : json_null(), "reason", e->text));
 	}
-	cli_print_json(array, false);
+	cli_print_json(json_pack("{s:s, s:i, s:o}", "directory", directory, "exports",
+				 (int)settings->nr_exports, "errors", array),
+		       false);
 }
 
-static void print_text(const struct settings *settings)
+static void print_text(const char *directory, const struct settings *settings)
 {
+	char errors[24] = "no error";
+
 	for (unsigned i = 0; i < settings->nr_errors; i++) {
 		const struct settings_error *e = &settings->errors[i];
 
@@ -35,6 +40,11 @@ static void print_text(const struct settings *settings)
 		else
 			printf("%s: %s\n", e->file, e->text);
 	}
+	if (settings->nr_errors)
+		snprintf(errors, sizeof(errors), "%u error%s", settings->nr_errors,
+			 settings->nr_errors == 1 ? "" : "s");
+	printf("%s: %u export%s, %s\n", directory, settings->nr_exports,
+	       settings->nr_exports == 1 ? "" : "s", errors);
 }
 
 static int check_config_main(const struct verb *verb, int argc, char **argv)
@@ -49,20 +59,23 @@ static int check_config_main(const struct verb *verb, int argc, char **argv)
 	status = cli_parse_json(verb, argc, argv, 0, 1, &json, &operand);
 	if (status)
 		return status;
-	if (operand < argc) {
+	if (operand < argc)
 		directory = argv[operand];
-		if (stat(directory, &st) || !S_ISDIR(st.st_mode)) {
-			error_set(&err, ENOTDIR, "%s is no directory", directory);
-			return cli_fail(EXIT_FAILED, &err);
-		}
+	if (stat(directory, &st)) {
+		error_set(&err, errno, "%s: %s", directory, strerror(errno));
+		return cli_fail(EXIT_FAILED, &err);
 	}
-	if (settings_load(directory, &settings)) {
+	if (!S_ISDIR(st.st_mode)) {
+		error_set(&err, ENOTDIR, "%s is no directory", directory);
+		return cli_fail(EXIT_FAILED, &err);
+	}
+	if (settings_load(directory, &settings) || settings_check(directory, &settings)) {
 		error_set(&err, ENOMEM, "no memory");
 		status = cli_fail(EXIT_FAILED, &err);
 	} else if (json) {
-		print_json(&settings);
+		print_json(directory, &settings);
 	} else {
-		print_text(&settings);
+		print_text(directory, &settings);
 	}
 	if (settings.nr_errors)
 		status = EXIT_FAILED;

@@ -221,7 +221,7 @@ static void test_check_config_says_where_each_error_is(void **state)
 {
 	const char *words[] = { "--json", NULL, NULL };
 	char out[4096], directory[200];
-	json_t *errors, *error;
+	json_t *said, *errors, *error;
 	json_error_t parsing;
 	const char *file;
 	FILE *f;
@@ -231,14 +231,22 @@ static void test_check_config_says_where_each_error_is(void **state)
 	assert_int_equal(mkdir(directory, 0755), 0);
 	words[1] = directory;
 	assert_int_equal(output_of(&verb_check_config, words, out, sizeof(out)), EXIT_DONE);
-	assert_string_equal(out, "[]\n");
+	said = json_loads(out, 0, &parsing);
+	assert_string_equal(json_string_value(json_object_get(said, "directory")), directory);
+	assert_int_equal(json_integer_value(json_object_get(said, "exports")), 0);
+	assert_int_equal(json_array_size(json_object_get(said, "errors")), 0);
+	json_decref(said);
+	assert_int_equal(output_of(&verb_check_config, words + 1, out, sizeof(out)), EXIT_DONE);
+	assert_non_null(strstr(out, directory));
+	assert_non_null(strstr(out, ": 0 exports, no error\n"));
 	file = temp_path("config/ublkd.conf");
 	f = fopen(file, "w");
 	assert_non_null(f);
 	fputs("[ublkd]\nno-such-key = 1\n", f);
 	fclose(f);
 	assert_int_equal(output_of(&verb_check_config, words, out, sizeof(out)), EXIT_FAILED);
-	errors = json_loads(out, 0, &parsing);
+	said = json_loads(out, 0, &parsing);
+	errors = json_object_get(said, "errors");
 	assert_int_equal(json_array_size(errors), 1);
 	error = json_array_get(errors, 0);
 	assert_string_equal(json_string_value(json_object_get(error, "file")),
@@ -246,7 +254,11 @@ static void test_check_config_says_where_each_error_is(void **state)
 	assert_int_equal(json_integer_value(json_object_get(error, "line")), 2);
 	assert_true(json_is_null(json_object_get(error, "export")));
 	assert_non_null(strstr(json_string_value(json_object_get(error, "reason")), "no-such-key"));
-	json_decref(errors);
+	json_decref(said);
+	assert_int_equal(output_of(&verb_check_config, words + 1, out, sizeof(out)), EXIT_FAILED);
+	assert_non_null(strstr(out, ": 0 exports, 1 error\n"));
+	words[1] = "/nonexistent";
+	assert_int_equal(output_of(&verb_check_config, words, out, sizeof(out)), EXIT_FAILED);
 	unlink(temp_path("config/ublkd.conf"));
 	rmdir(directory);
 	temp_remove();

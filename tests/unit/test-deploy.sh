@@ -35,6 +35,10 @@ for file in "$source"/deploy/examples/*.conf; do
 	esac
 done
 chmod -R go-w "$tmp/etc"
+# What `make install` makes for them on the machine itself.
+mkdir "$tmp/images"
+sed -i "s|/var/lib/ublkd|$tmp/images|" "$tmp"/etc/exports.d/*.conf
+sed -i 's/^worker-user = ublkd$/worker-user = nobody/' "$tmp/etc/ublkd.conf"
 "$build/ublkctl" check-config "$tmp/etc" || complain "the examples are refused"
 
 # Each setting is explained in the example by its default, or is left out: none that is

@@ -588,6 +588,127 @@ static void any_path_comes_back_or_is_refused(void **state)
 	assert_true(good > 300 && good < 3000);
 }
 
+static void check(void)
+{
+	load();
+	assert_int_equal(settings_check(directory, &settings), 0);
+}
+
+/* Expects one error: in the file of that name, at that line, of that export, with that word. */
+static void finds(const char *name, unsigned line, const char *export, const char *why)
+{
+	const struct settings_error *e;
+
+	check();
+	if (settings.nr_errors != 1)
+		fail_msg("%s: %u errors, the last is '%s'", why, settings.nr_errors,
+			 settings.nr_errors ? settings.errors[settings.nr_errors - 1].text : "");
+	e = &settings.errors[0];
+	if (strcmp(e->file, temp_path(name)) != 0 || e->line != line || !strstr(e->text, why))
+		fail_msg("%s: %s:%u: %s", why, e->file, e->line, e->text);
+	assert_int_equal(!e->name, !export);
+	if (export)
+		assert_string_equal(e->name, export);
+}
+
+/* An export's file: first, the path as the URI, last. */
+static void put_export(const char *name, const char *first, const char *path, const char *last)
+{
+	char text[2 * PATH_MAX];
+
+	snprintf(text, sizeof(text), "%suri = %s\n%s", first, path, last);
+	put(name, text);
+}
+
+static void a_check_finds_unknown_users_and_groups(void **state)
+{
+	(void)state;
+	put("ublkd.conf", "[ublkd]\nworker-user = no-such-user\n");
+	finds("ublkd.conf", 2, NULL, "no-such-user");
+	put("ublkd.conf", "[ublkd]\nworker-user = root\n");
+	finds("ublkd.conf", 2, NULL, "without privileges");
+	put("ublkd.conf", "[ublkd]\n\ncontrol-group = no-such-group\n");
+	finds("ublkd.conf", 3, NULL, "control-group: there is no group 'no-such-group'");
+	put("ublkd.conf", "[ublkd]\nread-group = no-such-group\nworker-user = nobody\n");
+	finds("ublkd.conf", 2, NULL, "read-group");
+	put("ublkd.conf", "[ublkd]\nread-group = root\ncontrol-group = root\n");
+	check();
+	assert_int_equal(settings.nr_errors, 0);
+}
+
+static void a_check_finds_files_that_are_not_read(void **state)
+{
+	static const char *const fine[] = { "exports.d/.a.cfg", "exports.d/a.conf~",
+					    "exports.d/a.conf.off", "exports.d/README.txt" };
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(fine) / sizeof(*fine); i++)
+		put(fine[i], "");
+	assert_int_equal(mkdir(temp_path("exports.d/directory"), 0755), 0);
+	check();
+	assert_int_equal(settings.nr_errors, 0);
+	put("exports.d/data.cfg", "");
+	finds("exports.d/data.cfg", 0, NULL, "ends in .conf");
+}
+
+static void a_check_finds_missing_storage(void **state)
+{
+	char path[PATH_MAX];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s", temp_path("disk"));
+	put_export("exports.d/a.conf", "queues = 1\n", path, "");
+	finds("exports.d/a.conf", 2, "a", "create = SIZE");
+	/* It is for the check alone: ublkd tries the export again until the file is there. */
+	load();
+	assert_int_equal(settings.nr_errors, 0);
+	put_export("exports.d/a.conf", "", temp_path("disk/below"), "create = 1M\n");
+	finds("exports.d/a.conf", 1, "a", "no directory");
+	put_export("exports.d/a.conf", "", path, "create = 1M\n");
+	check();
+	assert_int_equal(settings.nr_errors, 0);
+	put_export("exports.d/a.conf", "", directory, "");
+	finds("exports.d/a.conf", 1, "a", "neither a regular file");
+	put_export("exports.d/a.conf", "", path, "");
+	temp_file("disk", 4096);
+	check();
+	assert_int_equal(settings.nr_errors, 0);
+}
+
+static void a_check_finds_what_two_exports_share(void **state)
+{
+	char path[PATH_MAX], other[PATH_MAX];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s", temp_file("disk", 4096));
+	snprintf(other, sizeof(other), "%s", temp_path("link"));
+	assert_int_equal(symlink("disk", other), 0);
+	put_export("exports.d/a.conf", "", path, "");
+	put_export("exports.d/b.conf", "read-only = on\n", other, "");
+	finds("exports.d/b.conf", 2, "b", "the export 'a' has the same storage");
+	put_export("exports.d/a.conf", "", path, "read-only = on\n");
+	check();
+	assert_int_equal(settings.nr_errors, 0);
+	put_export("exports.d/a.conf", "", temp_file("second", 4096), "");
+	check();
+	assert_int_equal(settings.nr_errors, 0);
+	snprintf(path, sizeof(path), "%s", temp_path("new"));
+	put_export("exports.d/a.conf", "", path, "create = 1M\n");
+	put_export("exports.d/b.conf", "", path, "create = 1M\n");
+	finds("exports.d/b.conf", 1, "b", "same storage");
+	put("exports.d/a.conf", "uri = nbd://h/x\n");
+	put("exports.d/b.conf", "uri = nbd://h/x\n");
+	finds("exports.d/b.conf", 1, "b", "same storage");
+	put("exports.d/b.conf", "uri = nbd://h/y\nid = 7\n");
+	put("exports.d/c.conf", "uri = memory:1M\n\nid = 7\n");
+	finds("exports.d/c.conf", 3, "c", "the export 'b' has the same id");
+	put("exports.d/c.conf", "uri = memory:1M\nid = 8\n");
+	put("exports.d/d.conf", "uri = memory:1M\n");
+	check();
+	assert_int_equal(settings.nr_errors, 0);
+	assert_int_equal(settings.nr_exports, 4);
+}
+
 /* A backend's option whose name is an export's option too could not be said in a file. */
 static void keys_are_no_ones_twice(void **state)
 {
@@ -625,6 +746,10 @@ int main(void)
 		WITH_DIRECTORY(a_half_written_file_is_no_hindrance),
 		WITH_DIRECTORY(what_no_file_can_hold_is_refused),
 		WITH_DIRECTORY(any_path_comes_back_or_is_refused),
+		WITH_DIRECTORY(a_check_finds_unknown_users_and_groups),
+		WITH_DIRECTORY(a_check_finds_files_that_are_not_read),
+		WITH_DIRECTORY(a_check_finds_missing_storage),
+		WITH_DIRECTORY(a_check_finds_what_two_exports_share),
 		cmocka_unit_test(keys_are_no_ones_twice),
 	};
 

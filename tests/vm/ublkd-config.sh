@@ -35,10 +35,11 @@ status=0
 ublkctl check-config config >checked 2>&1 || status=$?
 expect 1 "$status" "check-config's status"
 cat checked
-for words in 'wrong.conf:2: .*frob' 'noscheme.conf:1: .*floppy' "twice.*declared in .*ublkd.conf" 'no name'; do
+for words in 'wrong.conf:2: .*frob' 'noscheme.conf:1: .*floppy' "twice.*declared in .*ublkd.conf" 'no name' \
+	"late.conf:1: .*there is no $here/late" '^config: 6 exports, 5 errors$'; do
 	grep -q "$words" checked || fail "check-config does not say '$words'"
 done
-expect 4 "$(wc -l <checked)" "check-config's lines"
+expect 6 "$(wc -l <checked)" "check-config's lines"
 
 ublkd_start
 for name in data scratch fresh main twice; do
@@ -79,7 +80,7 @@ expect live "$(state_of late)" "one that is no longer declared and in use"
 exec 5<&-
 timeout -k 5 60 ublkctl remove late || fail "late cannot be removed"
 expect "$kept" "$(worker_of data)" "data's worker after reload"
-ublkctl check-config config || fail "now nothing is wrong"
+expect "config: 5 exports, no error" "$(ublkctl check-config config)" "check-config when all is right"
 
 # A reload with a mistake removes nothing of what was right before.
 declare_export added 'uri = memory:4M' 'depth = none'
