@@ -4,7 +4,8 @@
 # test-configure.sh BUILD SOURCE
 #
 # configure: the configuration is in /etc whatever the prefix is, unless --sysconfdir says
-# otherwise.
+# otherwise; and one run names all libraries that are missing. make install says how to go
+# on, but not into a package's directory.
 set -euo pipefail
 source=$2
 tmp=$(mktemp -d)
@@ -60,4 +61,24 @@ grep -qx '\.Pa /opt/etc/ublkd/ublkd.conf' "$tmp/given/man/ublkd.conf.5" ||
 	complain "ublkd.conf(5) does not name /opt/etc/ublkd"
 grep -qx '\.Pa /opt/ublkd/libexec/ublkd-worker \.' "$tmp/given/man/ublkd.8" ||
 	complain "ublkd(8) does not name the worker's path"
+
+# ---- what is missing ----
+
+! PKG_CONFIG_LIBDIR=$tmp PKG_CONFIG_PATH='' configure without ||
+	complain "no library is there, and configure succeeds"
+said=$(cat "$tmp/without/said")
+for package in $(sed -nE 's/^([a-z0-9.-]+-dev) +pc:.*/\1/p' "$source/tests/packages.build"); do
+	# The one that only unit tests need.
+	[[ $package != libcmocka-dev ]] || continue
+	[[ $said == *"apt install"*" $package"* ]] || complain "configure does not name $package"
+done
+
+# ---- what comes next ----
+
+steps() { # DESTDIR: what the hook prints; it runs none of it
+	make -s -C "$tmp/given" install-data-hook DESTDIR="$1"
+}
+[[ $(steps '') == *systemd-sysusers*'systemctl enable --now ublkd.socket ublkd.service'* ]] ||
+	complain "make install does not say how to go on"
+[[ -z $(steps "$tmp") ]] || complain "make install DESTDIR= tells what to do on this machine"
 exit "$failed"
