@@ -4,8 +4,9 @@
 # test-man.sh BUILD SOURCE
 #
 # The manuals have each verb, option and setting that the programs have, with its
-# value and default, and no other; and they are written without a fault. What is
-# compared are lines "WHERE --NAME VALUE", "BACKEND NAME=VALUE (default: X)".
+# value and default, and no other; io.ublkd(7) has what the interface has; and groff
+# and mandoc warn of nothing. Both sides of a comparison are lines such as
+# "WHERE --NAME VALUE" or "BACKEND NAME=VALUE (default: X)".
 set -euo pipefail
 build=$1
 source=$2
@@ -132,6 +133,110 @@ document_health() { # FILE
 	sed -nE 's/^\| `([a-z-]+)` \| (degraded|waiting|refused|failing) \| (.*) \|$/\1 \2 \3/p' "$1"
 }
 
+# An interface: "type T", "T.FIELD: TYPE", "T.FIELD = VALUE" for each value of an
+# enumeration, "method M", "M in FIELD: TYPE", "M out FIELD: TYPE", "error E".
+interface_says() { # FILE
+	sed 's/#.*//' "$1" | tr '\n\t' '  ' | awk '
+	# The position behind the parenthesis that closes the one at the beginning of text.
+	function closing(text,    i, depth, c) {
+		for (i = 1; i <= length(text); i++) {
+			c = substr(text, i, 1)
+			depth += (c == "(") - (c == ")")
+			if (!depth)
+				return i + 1
+		}
+	}
+	function values(of, text,    n, i, all) {
+		gsub(/[ ?()]/, "", text)
+		n = split(text, all, ",")
+		for (i = 1; i <= n; i++)
+			print of " = " all[i]
+	}
+	# text: "(name: type, ...)", or "(value, ...)"
+	function fields(of, text,    name, i, c, depth, type) {
+		if (text ~ /^\( *\)$/)
+			return
+		text = substr(text, 2, length(text) - 2) ","
+		if (text !~ /:/) {
+			values(of, text)
+			return
+		}
+		while (match(text, /[A-Za-z0-9_]+ *:/)) {
+			name = substr(text, RSTART, RLENGTH)
+			sub(/ *:/, "", name)
+			text = substr(text, RSTART + RLENGTH)
+			depth = 0
+			for (i = 1; i <= length(text); i++) {
+				c = substr(text, i, 1)
+				depth += (c == "(") - (c == ")")
+				if (!depth && c == ",")
+					break
+			}
+			type = substr(text, 1, i - 1)
+			text = substr(text, i + 1)
+			gsub(/^ +| +$/, "", type)
+			gsub(/ +/, " ", type)
+			print of name ": " type
+			if (type ~ /,/)
+				values(of name, type)
+		}
+	}
+	{
+		rest = $0
+		while (match(rest, /(type|method|error) +[A-Z][A-Za-z0-9]* */)) {
+			split(substr(rest, RSTART, RLENGTH), word, " ")
+			rest = substr(rest, RSTART + RLENGTH)
+			print word[1] " " word[2]
+			end = closing(rest)
+			fields(word[2] (word[1] == "method" ? " in " : "."), substr(rest, 1, end - 1))
+			rest = substr(rest, end)
+			if (word[1] == "method") {
+				sub(/^ *-> */, "", rest)
+				end = closing(rest)
+				fields(word[2] " out ", substr(rest, 1, end - 1))
+				rest = substr(rest, end)
+			}
+		}
+	}'
+}
+
+manual_interface() { # FILE
+	awk '
+	function entry(name, type) {
+		if (kind == "method" && way == "")
+			print "a field without Parameters: or Results: before it: " name
+		field = of way name
+		print field ": " type
+	}
+	/^\.Sh / { kind = $2 == "TYPES" ? "type" : $2 == "METHODS" ? "method" : \
+			   $2 == "ERROR" ? "error" : "" }
+	kind && /^\.Ss / {
+		of = $2 (kind == "method" ? "" : ".")
+		way = field = ""
+		print kind " " $2
+	}
+	kind == "method" && /^(Parameters|Results|Errors):$/ {
+		way = $0 == "Parameters:" ? " in " : $0 == "Results:" ? " out " : ""
+	}
+	kind && /^\.It Va [A-Za-z0-9_]+ : Vt / {
+		type = $0
+		sub(/^\.It Va [A-Za-z0-9_]+ : Vt /, "", type)
+		entry($3, type)
+	}
+	# The last dot of "T." belongs to a field.
+	kind && /^\.It Cm / {
+		name = field == "" ? of : field
+		print name " = " $3
+	}' "$1"
+}
+
+# Errors that the manual gives for methods.
+manual_method_errors() { # FILE
+	awk '
+	/^\.Sh / { on = $2 == "METHODS" }
+	on && /^\.It Sy / { print "error " $3 }' "$1" | sort -u
+}
+
 same() { # PROGRAM MANUAL
 	diff -u --label program --label manual <(sort "$1") <(sort "$2")
 }
@@ -149,6 +254,15 @@ manual_health "$build/man/ublkd.8" >"$tmp/manual-health"
 same "$tmp/health" "$tmp/manual-health" || failed=1
 document_health "$source/docs/operations.md" >"$tmp/document-health"
 same "$tmp/health" "$tmp/document-health" || failed=1
+interface_says "$source/supervisor/io.ublkd.varlink" >"$tmp/interface"
+manual_interface "$source/man/io.ublkd.7" >"$tmp/manual-interface"
+same "$tmp/interface" "$tmp/manual-interface" || failed=1
+comm -13 <(sort "$tmp/interface") <(manual_method_errors "$source/man/io.ublkd.7") >"$tmp/no-errors"
+[[ ! -s $tmp/no-errors ]] || {
+	echo "methods of io.ublkd(7) have errors that the interface does not have:"
+	cat "$tmp/no-errors"
+	failed=1
+}
 help_options "$build/ublkd" | grep -vE "$common" >"$tmp/daemon" || true
 sed -nE 's/^\.It Fl (-[a-z-]+)( Ar (.*))?$/-\1 \3/; s/ $//; /^--/p' "$build/man/ublkd.8" \
 	>"$tmp/manual-daemon"
@@ -159,6 +273,14 @@ for word in 'run' 'export: --persist' 'Options of an export: --queues N|auto' \
 	'nbd retain=SIZE|trust (default: 64M)' 'Options of many verbs: --json'; do
 	grep -qxF -e "$word" "$tmp/program" || {
 		echo "the programs' help is not understood: no '$word'"
+		failed=1
+	}
+done
+for word in 'type ExportInfo' 'ExportInfo.name: string' 'ExportInfo.origin = foreign' \
+	'method Remove' 'Remove in force: ?bool' 'Resize out size: int' 'error Busy' \
+	'Busy.holders: []Holder'; do
+	grep -qxF -e "$word" "$tmp/interface" || {
+		echo "the interface is not understood: no '$word'"
 		failed=1
 	}
 done
@@ -175,19 +297,20 @@ manual_says "$tmp/less.1" >"$tmp/less"
 
 # ---- how they are written ----
 
-tools=0
+missing=()
+for tool in groff mandoc; do
+	command -v "$tool" >/dev/null || missing+=("$tool")
+done
 for page in "$build"/man/*.[1578] "$source"/man/*.[1578]; do
 	! grep -nE '@[a-z_]+@' "$page" || {
 		echo "${page##*/}: a name of the template is left"
 		failed=1
 	}
 	if command -v groff >/dev/null; then
-		tools=1
 		groff -mandoc -ww -Tutf8 -z "$page" >"$tmp/said" 2>&1 || true
 		[[ ! -s $tmp/said ]] || { cat "$tmp/said" && failed=1; }
 	fi
 	if command -v mandoc >/dev/null; then
-		tools=1
 		mandoc -T lint -W warning "$page" || failed=1
 	fi
 	# Who is named is there, or is no page of this project's.
@@ -199,7 +322,7 @@ for page in "$build"/man/*.[1578] "$source"/man/*.[1578]; do
 	done < <(sed -nE 's/^\.Xr (ublk[^ ]*) ([0-9]).*/\1 \2/p' "$page")
 done
 ((failed == 0)) || exit 1
-if ((!tools)); then
-	echo "neither groff nor mandoc is here: how the manuals are written was not looked at"
+if ((${#missing[@]})); then
+	echo "not installed: ${missing[*]}: how the manuals are written was not checked with that"
 	exit 77
 fi
