@@ -25,6 +25,15 @@ for file in "$source"/deploy/*.in "$source"/deploy/*/*.in; do
 	! grep -nE '@[a-z_]+@' "$made" || complain "${made#"$build"/} has such a name left"
 done
 
+# ---- the interface ----
+
+# io.ublkd(7) names the path of the installed description.
+make -s -C "$build" install-pkgdataDATA DESTDIR="$tmp/root" >"$tmp/said" 2>&1 ||
+	complain "the interface cannot be installed: $(cat "$tmp/said")"
+path=$(sed -nE 's/^\.It Pa (.*\.varlink)$/\1/p' "$build/man/io.ublkd.7")
+cmp "$source/supervisor/io.ublkd.varlink" "$tmp/root$path" ||
+	complain "io.ublkd(7) names '$path', where no interface is installed"
+
 # ---- examples ----
 
 mkdir -p "$tmp/etc/exports.d"

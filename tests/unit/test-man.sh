@@ -255,9 +255,9 @@ same "$tmp/health" "$tmp/manual-health" || failed=1
 document_health "$source/docs/operations.md" >"$tmp/document-health"
 same "$tmp/health" "$tmp/document-health" || failed=1
 interface_says "$source/supervisor/io.ublkd.varlink" >"$tmp/interface"
-manual_interface "$source/man/io.ublkd.7" >"$tmp/manual-interface"
+manual_interface "$build/man/io.ublkd.7" >"$tmp/manual-interface"
 same "$tmp/interface" "$tmp/manual-interface" || failed=1
-comm -13 <(sort "$tmp/interface") <(manual_method_errors "$source/man/io.ublkd.7") >"$tmp/no-errors"
+comm -13 <(sort "$tmp/interface") <(manual_method_errors "$build/man/io.ublkd.7") >"$tmp/no-errors"
 [[ ! -s $tmp/no-errors ]] || {
 	echo "methods of io.ublkd(7) have errors that the interface does not have:"
 	cat "$tmp/no-errors"
