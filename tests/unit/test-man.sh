@@ -61,6 +61,24 @@ program_says() {
 		}'
 }
 
+# Facts stand in an array beside the backend that names it: "SCHEME FACT".
+facts_say() {
+	local file scheme array
+	while IFS= read -r file; do
+		scheme=$(sed -nE 's/^\t\.scheme = "([a-z]+)".*/\1/p' "$file")
+		array=$(sed -nE 's/^\t\.gauges = ([a-z_]+).*/\1/p' "$file")
+		tr '\n' ' ' <"$file" | grep -oE "[* ]${array}\[\] = \{[^}]*\}" | grep -oE '"[^"]*"' |
+			tr -d '"' | sed "s/^/$scheme /"
+	done < <(grep -lE '^\s\.gauges = ' "$source"/backends/*.c "$source"/backends/*/*.c)
+}
+
+manual_facts() { # FILE
+	awk '
+	/^\.S[hs] / { scheme = "" }
+	/^\.Ss Facts of the .* backend$/ { scheme = $5 }
+	scheme && /^\.It Cm / { print scheme " " $3 }' "$1"
+}
+
 # The settings of ublkd stand in one table.
 settings_say() {
 	tr '\n' ' ' <"$source/supervisor/settings.c" | grep -oE '= \{ "[a-z-]+", OPTION_[^}]*\}' |
@@ -243,8 +261,15 @@ same() { # PROGRAM MANUAL
 
 failed=0
 program_says >"$tmp/program"
-manual_says "$build/man/ublkctl.1" >"$tmp/manual"
+# ublkd-backend(7) has the options of backends, ublkctl(1) all others.
+{
+	manual_says "$build/man/ublkctl.1"
+	manual_says "$source/man/ublkd-backend.7"
+} >"$tmp/manual"
 same "$tmp/program" "$tmp/manual" || failed=1
+facts_say >"$tmp/facts"
+manual_facts "$source/man/ublkd-backend.7" >"$tmp/manual-facts"
+same "$tmp/facts" "$tmp/manual-facts" || failed=1
 settings_say >"$tmp/settings"
 manual_settings "$build/man/ublkd.conf.5" >"$tmp/manual-settings"
 same "$tmp/settings" "$tmp/manual-settings" || failed=1
@@ -276,6 +301,12 @@ for word in 'run' 'export: --persist' 'Options of an export: --queues N|auto' \
 		failed=1
 	}
 done
+for word in 'nbd connected' 'memory limit-bytes'; do
+	grep -qxF -e "$word" "$tmp/facts" || {
+		echo "the facts of the backends are not understood: no '$word'"
+		failed=1
+	}
+done
 for word in 'type ExportInfo' 'ExportInfo.name: string' 'ExportInfo.origin = foreign' \
 	'method Remove' 'Remove in force: ?bool' 'Resize out size: int' 'error Busy' \
 	'Busy.holders: []Holder'; do
@@ -289,7 +320,10 @@ grep -qx 'worker-user ublkd' "$tmp/settings" || {
 	failed=1
 }
 grep -v '^\.It Fl -persist' "$build/man/ublkctl.1" >"$tmp/less.1"
-manual_says "$tmp/less.1" >"$tmp/less"
+{
+	manual_says "$tmp/less.1"
+	manual_says "$source/man/ublkd-backend.7"
+} >"$tmp/less"
 ! same "$tmp/program" "$tmp/less" >/dev/null || {
 	echo "an option that is missing is not seen"
 	failed=1
