@@ -132,6 +132,18 @@ manual_settings() { # FILE
 	END { if (item != "") print item }' "$1"
 }
 
+# States of an export stand in one table, but for that of other programs' devices.
+states_say() {
+	sed -nE 's/^\t\[EXPORT_[A-Z]+\] = \{ "([a-z]+)",.*/\1/p' "$source/engine/state.c"
+	echo foreign
+}
+
+manual_states() { # FILE
+	awk '
+	/^\.S[hs] / { on = $2 == "States" }
+	on && /^\.It Cm / { print $3 }' "$1"
+}
+
 # Causes of trouble, with health and cure, stand in one table.
 health_says() {
 	tr '\n' ' ' <"$source/engine/health.c" |
@@ -275,6 +287,10 @@ manual_settings "$build/man/ublkd.conf.5" >"$tmp/manual-settings"
 same "$tmp/settings" "$tmp/manual-settings" || failed=1
 health_says >"$tmp/health"
 [[ $(wc -l <"$tmp/health") -gt 9 ]] || { echo "the table of causes is not found"; failed=1; }
+states_say >"$tmp/states"
+grep -qx live "$tmp/states" || { echo "the table of states is not understood"; failed=1; }
+manual_states "$build/man/ublkd.8" >"$tmp/manual-states"
+same "$tmp/states" "$tmp/manual-states" || failed=1
 manual_health "$build/man/ublkd.8" >"$tmp/manual-health"
 same "$tmp/health" "$tmp/manual-health" || failed=1
 document_health "$source/docs/operations.md" >"$tmp/document-health"
