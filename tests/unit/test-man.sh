@@ -267,6 +267,25 @@ manual_method_errors() { # FILE
 	on && /^\.It Sy / { print "error " $3 }' "$1" | sort -u
 }
 
+# Commands that a manual shows: their verbs, long options and the backends' options.
+manual_commands() { # FILE
+	grep -v '^\.\\"' "$1" | grep -oE "ublkctl [a-z-]+( [^'|)]*)?" | while read -r _ verb rest; do
+		echo "$verb"
+		# shellcheck disable=SC2086 # words
+		printf '%s\n' $rest | sed -nE "s/^(--[a-z-]+)\$/$verb \1/p"
+		grep -oE -- '-o [a-z-]+=' <<<"$rest" | sed 's/^/-o /; s/-o -o/-o/' || true
+	done | sort -u
+}
+
+# What there is of these: lines of program_says().
+known_commands() {
+	sed -nE 's/^([a-z-]+)$/\1/p; s/^([a-z-]+): (--[a-z-]+)( .*)?$/\1 \2/p' "$1"
+	sed -nE 's/^[a-z]+ ([a-z-]+=).*/-o \1/p' "$1"
+	verbs | while read -r verb; do
+		sed -nE "s/^(Options of many verbs|$exports): (--[a-z-]+)( .*)?\$/$verb \\2/p" "$1"
+	done
+}
+
 same() { # PROGRAM MANUAL
 	diff -u --label program --label manual <(sort "$1") <(sort "$2")
 }
@@ -363,6 +382,11 @@ for page in "$build"/man/*.[1578] "$source"/man/*.[1578]; do
 	if command -v mandoc >/dev/null; then
 		mandoc -T lint -W warning "$page" || failed=1
 	fi
+	unknown=$(comm -13 <(known_commands "$tmp/program" | sort -u) <(manual_commands "$page"))
+	[[ -z $unknown ]] || {
+		echo "${page##*/}: ublkctl does not have: $unknown"
+		failed=1
+	}
 	# Who is named is there, or is no page of this project's.
 	while read -r name section; do
 		[[ -e $source/man/${name//\\/}.$section || -e $source/man/${name//\\/}.$section.in ]] || {
