@@ -85,6 +85,10 @@ int device_add(struct device *d, uint32_t id, unsigned nr_queues, unsigned depth
 				 "%#" PRIx64 "): choose another --io-path",
 				 io_path_name(d->path), lacks);
 	}
+	if (d->info.nr_hw_queues < nr_queues)
+		log_warning(d->name,
+			    "the device has %u queues, not %u: one for each CPU is the most",
+			    d->info.nr_hw_queues, nr_queues);
 	d->exists = true;
 	return 0;
 }

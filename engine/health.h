@@ -31,12 +31,14 @@ enum health_cause {
 	CAUSE_MEMORY_FULL,    /* memory is at its limit */
 	CAUSE_NO_SPACE,       /* the file system under a file is full */
 	/* ublkd knows these. */
-	CAUSE_FLUSH_FAILED, /* a flush failed, and so does every later one */
-	CAUSE_UPGRADE,      /* an upgrade was not possible */
-	CAUSE_RECOVERING,   /* no worker serves the device */
-	CAUSE_SUSPENDED,    /* a client asked for it */
-	CAUSE_NOT_STARTED,  /* there is no device yet */
-	CAUSE_GIVEN_UP,     /* nothing is tried any more */
+	CAUSE_FLUSH_FAILED,  /* a flush failed, and so does every later one */
+	CAUSE_UPGRADE,       /* an upgrade was not possible */
+	CAUSE_DECLARATION,   /* the configuration has by now another declaration, or a wrong one */
+	CAUSE_RECOVERING,    /* no worker serves the device */
+	CAUSE_SUSPENDED,     /* a client asked for it */
+	CAUSE_NOT_STARTED,   /* there is no device yet */
+	CAUSE_CONFIGURATION, /* its declaration is wrong: nothing is made */
+	CAUSE_GIVEN_UP,      /* nothing is tried any more */
 	CAUSES
 };
 #define WORKER_CAUSES CAUSE_FLUSH_FAILED /* the first that no worker reports */

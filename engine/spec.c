@@ -108,11 +108,10 @@ int instance_size(const struct instance *instance, uint64_t *size, struct error 
 	if (size_parse(instance->locator, size))
 		return error_set(err, EINVAL, "'%s': give a size below 8E, as in %s:512M",
 				 instance->name, instance->backend->scheme);
-	*size -= *size % block;
-	if (!*size)
+	if (!*size || *size % block)
 		return error_set(err, EINVAL,
-				 "'%s': it is smaller than one block of %u bytes: give a "
-				 "size, as in %s:512M",
+				 "'%s': the size must be a multiple of the block size, %u bytes: "
+				 "give one, as in %s:512M",
 				 instance->name, block, instance->backend->scheme);
 	return 0;
 }

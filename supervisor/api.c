@@ -243,9 +243,15 @@ static bool show_foreign(struct api_task *task)
 static void show(struct api_task *task)
 {
 	struct export *export;
+	json_t *details;
 
 	if (show_foreign(task))
 		return;
+	details = supervisor_find(text(task, "name")) ? NULL : describe_refused(text(task, "name"));
+	if (details) {
+		varlink_reply(task->call, json_pack("{s:o}", "details", details));
+		return;
+	}
 	export = named(task);
 
 	if (!export)
@@ -350,15 +356,19 @@ static void owner_of(const struct varlink_call *call, struct owner *owner)
 	}
 }
 
-static void exists(struct varlink_call *call, const char *name)
+static void exists(struct varlink_call *call, const struct export *export, const char *uri,
+		   const json_t *options)
 {
-	char message[300];
+	char message[1400], difference[1024];
 
-	snprintf(message, sizeof(message),
-		 "there is an export '%s' already, with another URI or other options: remove it "
-		 "first, or give this one another name (NAME=URI)",
-		 name);
-	varlink_error(call, "Exists", json_pack("{s:s, s:s}", "name", name, "message", message));
+	export_difference(export, uri, options, difference, sizeof(difference));
+	snprintf(
+		message, sizeof(message),
+		"there is an export '%s' already, with another URI or other options (%s): remove it "
+		"first, or choose another name",
+		export->name, *difference ? difference : "it is being removed");
+	varlink_error(call, "Exists",
+		      json_pack("{s:s, s:s}", "name", export->name, "message", message));
 }
 
 /* Takes one that could not be made out of the table again. */
@@ -446,7 +456,7 @@ static void export_it(struct api_task *task)
 	if (export && strcmp(export->name, name) != 0)
 		export = NULL;
 	if (export && (!export_is_same(export, uri, options) || export->wanted.goal == GOAL_GONE)) {
-		exists(task->call, name);
+		exists(task->call, export, uri, options);
 		json_decref(options);
 		return;
 	}
@@ -661,7 +671,7 @@ static void suspend(struct api_task *task)
 static void resume(struct api_task *task)
 {
 	struct export *export = supervisor_find(text(task, "name"));
-	bool accept = export && export->state != EXPORT_LIVE && flag(task, "accept_storage");
+	bool accept = export && export->state != EXPORT_LIVE && flag(task, "acceptStorage");
 
 	/* For this try alone: nobody has seen what a later one may find. */
 	if (accept) {

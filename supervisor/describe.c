@@ -26,6 +26,7 @@
 #include "common/json_set.h"
 #include "supervisor/supervisor.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -301,6 +302,44 @@ static void add_ours(json_t *array)
 	free(all);
 }
 
+/* ExportInfo of what a wrong declaration would have made. */
+static json_t *refused_info(const struct settings_error *e)
+{
+	const struct health_cause_def *cause = &health_causes[CAUSE_CONFIGURATION];
+	json_t *json =
+		json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "name", e->name, "origin", "declared",
+			  "state", export_state_name(EXPORT_FAILED), "health",
+			  health_name(cause->health), "cause", cause->name, "cure", cause->cure);
+	char reason[PATH_MAX + 1200];
+
+	supervisor_error_text(e, reason, sizeof(reason));
+	json_set_text(json, "reason", reason);
+	json_set_number(json, "healthSinceUsec", (uint64_t)supervisor_settings_read_s * 1000000);
+	return json;
+}
+
+json_t *describe_refused(const char *name)
+{
+	const struct settings_error *e = settings_find_error(&supervisor_settings, name);
+
+	return e ? json_pack("{s:o, s:[], s:[], s:{}, s:i, s:[], s:[], s:[]}", "export",
+			     refused_info(e), "options", "queues", "facts", "recoveries", 0,
+			     "history", "holders", "kernelFlags")
+		 : NULL;
+}
+
+static void add_refused(json_t *array)
+{
+	for (unsigned i = 0; i < supervisor_settings.nr_errors; i++) {
+		const struct settings_error *e = &supervisor_settings.errors[i];
+
+		/* Once for each name, whatever else is wrong with it. */
+		if (e->name && settings_find_error(&supervisor_settings, e->name) == e &&
+		    !supervisor_find(e->name))
+			json_array_append_new(array, refused_info(e));
+	}
+}
+
 json_t *describe_all(void)
 {
 	json_t *array = json_array(), *foreign;
@@ -311,6 +350,7 @@ json_t *describe_all(void)
 	control_async_init(&control, NULL);
 	/* Without a wait in between: the table stays as it is. */
 	add_ours(array);
+	add_refused(array);
 	ours = our_devices(&nr_ours);
 	device_list_find(&all, &nr);
 	for (unsigned i = 0; ours && i < nr; i++) {

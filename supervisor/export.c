@@ -154,22 +154,66 @@ void export_destroy(struct export *export)
 	uv_close((uv_handle_t *)&export->reconciler.retry, timer_closed);
 }
 
+bool export_is_same(const struct export *export, const char *uri, const json_t *options)
+{
+	char difference[1024];
+
+	return !*export_difference(export, uri, options, difference, sizeof(difference));
+}
+
 /*
  * --persist records some defaults as options, so that boot makes the same device again. A client
  * that repeats its request without them asks for the same export.
  */
-bool export_is_same(const struct export *export, const char *uri, const json_t *options)
+static bool is_recorded(const struct export *export, const char *option)
 {
 	const char *const *recorded = export->spec.backend->recorded;
-	json_t *asked = json_copy(export->options);
-	bool same;
 
 	for (unsigned i = 0; recorded && recorded[i]; i++)
-		if (!json_object_get(options, recorded[i]))
-			json_object_del(asked, recorded[i]);
-	same = !strcmp(export->uri, uri) && json_equal(asked, options);
-	json_decref(asked);
-	return same;
+		if (!strcmp(recorded[i], option))
+			return true;
+	return false;
+}
+
+static const char *option_text(const json_t *options, const char *name)
+{
+	const json_t *value = json_object_get(options, name);
+
+	if (!value)
+		return "not set";
+	return json_is_string(value) ? json_string_value(value) : "on";
+}
+
+static void add_difference(char *out, size_t size, const char *name, const char *is,
+			   const char *asked)
+{
+	size_t used = strlen(out);
+
+	snprintf(out + used, size - used, "%s%s is %s, not %s", used ? ", " : "", name, is, asked);
+	text_make_printable(out);
+}
+
+const char *export_difference(const struct export *export, const char *uri, const json_t *options,
+			      char *out, size_t size)
+{
+	const char *name;
+	json_t *value;
+
+	*out = 0;
+	if (strcmp(export->uri, uri) != 0)
+		add_difference(out, size, "the URI", export->uri, uri);
+	json_object_foreach(export->options, name, value) {
+		const json_t *asked = json_object_get(options, name);
+
+		if (asked ? !json_equal(value, asked) : !is_recorded(export, name))
+			add_difference(out, size, name, option_text(export->options, name),
+				       option_text(options, name));
+	}
+	json_object_foreach((json_t *)options, name, value) {
+		if (!json_object_get(export->options, name))
+			add_difference(out, size, name, "not set", option_text(options, name));
+	}
+	return out;
 }
 
 int export_record_option(struct export *export, const char *option, const char *value,

@@ -120,7 +120,7 @@ struct export
 	unsigned nr_changes;
 	unsigned first_change; /* the oldest that is kept */
 	unsigned nr_reported;  /* of them, to monitors; api.c writes it, too */
-	struct error *fault;  /* the last failure; NULL: all is well */
+	struct error *fault;   /* the last failure; NULL: all is well */
 	/* Conditions of a live device: its worker's, and CAUSE_UPGRADE. See export_health(). */
 	struct health_condition conditions[CAUSES];
 	enum health_cause health_cause; /* as last reported; CAUSES: all is well */
@@ -170,6 +170,13 @@ void export_destroy(struct export *export);
  * missing among those.
  */
 bool export_is_same(const struct export *export, const char *uri, const json_t *options);
+
+/*
+ * Says what differs, as in "queues is 2, not 4" (what there is first), into out, which is returned;
+ * "" where export_is_same().
+ */
+const char *export_difference(const struct export *export, const char *uri, const json_t *options,
+			      char *out, size_t size);
 
 /* Sets an option of the backend's `recorded` ones, for later openings too.  -errno. */
 int export_record_option(struct export *export, const char *option, const char *value,

@@ -114,6 +114,14 @@ void settings_close(struct settings *settings)
 	*settings = (struct settings){ 0 };
 }
 
+const struct settings_error *settings_find_error(const struct settings *settings, const char *name)
+{
+	for (unsigned i = 0; i < settings->nr_errors; i++)
+		if (settings->errors[i].name && !strcmp(settings->errors[i].name, name))
+			return &settings->errors[i];
+	return NULL;
+}
+
 const struct settings_export *settings_find(const struct settings *settings, const char *name)
 {
 	for (unsigned i = 0; i < settings->nr_exports; i++)
@@ -194,8 +202,10 @@ int settings_load_file(struct settings *settings, const char *path, const char *
 
 	if (ret == -ENOENT && !name)
 		return 0;
-	if (ret)
+	if (ret) {
+		settings->incomplete |= !name;
 		return ret == -ENOMEM ? ret : settings_add_error(settings, path, 0, name, err.text);
+	}
 	ret = settings_parse(settings, path, name, text, size);
 	free(text);
 	return ret;
@@ -221,6 +231,7 @@ static int find_files(struct settings *settings, const char *directory, char ***
 		return 0;
 	if (!dir) {
 		error_set(&err, errno, "it cannot be read: %m");
+		settings->incomplete = true;
 		return settings_add_error(settings, directory, 0, NULL, err.text);
 	}
 	while (!ret && (entry = readdir(dir))) {
@@ -282,6 +293,7 @@ static int check_directory(struct settings *settings, const char *path, bool *us
 	struct error err;
 
 	*usable = stat(path, &status) || !S_ISDIR(status.st_mode) || !check_writers(&status, &err);
+	settings->incomplete |= !*usable;
 	return *usable ? 0 : settings_add_error(settings, path, 0, NULL, err.text);
 }
 

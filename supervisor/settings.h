@@ -77,6 +77,7 @@ struct settings {
 	unsigned nr_exports;
 	struct settings_error *errors;
 	unsigned nr_errors;
+	bool incomplete; /* an error may hide declarations: nobody knows of which exports */
 };
 
 /*
@@ -104,6 +105,9 @@ void settings_close(struct settings *settings);
 void settings_init(struct settings *settings);
 int settings_parse(struct settings *settings, const char *file, const char *name, const char *text,
 		   size_t size);
+
+/* The first error of the declaration of that name, or NULL. */
+const struct settings_error *settings_find_error(const struct settings *settings, const char *name);
 
 /* The declaration of that name, or NULL. */
 const struct settings_export *settings_find(const struct settings *settings, const char *name);

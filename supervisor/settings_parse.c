@@ -73,6 +73,9 @@ static void refuse(struct settings_reader *r, unsigned line, const char *fmt, ..
 	va_list args;
 
 	r->bad = true;
+	/* Of an export without a name, or under a heading that nobody understands. */
+	if (!r->section_name && r->kind != SECTION_UBLKD)
+		r->settings->incomplete = true;
 	if (r->nr_errors > ERRORS_PER_FILE || r->ret)
 		return;
 	va_start(args, fmt);

@@ -24,15 +24,18 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 struct supervisor_paths supervisor_paths;
 struct settings supervisor_settings;
 unsigned supervisor_settings_number = 1;
+int64_t supervisor_settings_read_s;
 struct export *supervisor_exports;
 
 /* Content that the service manager kept, until its export is found. */
@@ -263,19 +266,44 @@ static int add_declared(const struct settings_export *e, struct error *err)
 	return ret;
 }
 
+void supervisor_error_text(const struct settings_error *e, char *out, size_t size)
+{
+	if (e->line)
+		snprintf(out, size, "%s:%u: %s", e->file, e->line, e->text);
+	else
+		snprintf(out, size, "%s: %s", e->file, e->text);
+}
+
+/* The export runs on as it is; its health says that its declaration is another one. */
+static void refuse_change(struct export *export, const struct settings_export *e,
+			  const json_t *options, supervisor_result *result, void *context)
+{
+	char difference[1024], text[PATH_MAX + 1200];
+
+	export_difference(export, e->uri, options, difference, sizeof(difference));
+	snprintf(text, sizeof(text), "%s:%u differs from the running export: %s", e->file, e->line,
+		 difference);
+	export_set_condition(export, CAUSE_DECLARATION, text);
+	result(context, e->name, false, text);
+	log_warning(e->name, "%s; remove the export, then run 'ublkctl reload'", text);
+}
+
 static void declare(const struct settings_export *e, supervisor_result *result, void *context)
 {
-	static const char anew[] = "made anew, once its removal is done";
+	static const char again[] = "will be made again once it is removed";
 	struct export *export = supervisor_find(e->name);
 	enum export_origin origin = origin_of(e);
+	char text[PATH_MAX + 1200];
 	json_t *options;
 	struct error err;
 
 	if (!export) {
-		if (add_declared(e, &err))
-			result(context, e->name, false, err.text);
-		else
+		if (add_declared(e, &err)) {
+			snprintf(text, sizeof(text), "%s:%u: %s", e->file, e->line, err.text);
+			result(context, e->name, false, text);
+		} else {
 			result(context, e->name, true, "made");
+		}
 		return;
 	}
 	/* The file that a client had written goes with what that client removes. */
@@ -286,18 +314,17 @@ static void declare(const struct settings_export *e, supervisor_result *result, 
 	if (export_is_same(export, e->uri, options)) {
 		export->origin = origin;
 		export->owner = (struct owner){ 0 }; /* root says the same by now */
+		export_set_condition(export, CAUSE_DECLARATION, NULL);
 		reconcile_retry(export);
-		result(context, e->name, true, export->wanted.recreate ? anew : NULL);
+		result(context, e->name, true,
+		       export->wanted.recreate ? again
+		       : export->state == EXPORT_LIVE || export->state == EXPORT_SUSPENDED
+			       ? "unchanged"
+			       : "tried again");
 	} else if (export->wanted.recreate) {
-		result(context, e->name, true, anew);
+		result(context, e->name, true, again);
 	} else {
-		result(context, e->name, false,
-		       "it is there with another URI or other options, and stays so until it is "
-		       "removed");
-		log_warning(e->name,
-			    "%s:%u differs from the running export; remove the export, then run "
-			    "'ublkctl reload'",
-			    e->file, e->line);
+		refuse_change(export, e, options, result, context);
 	}
 	json_decref(options);
 }
@@ -314,12 +341,25 @@ static void gone(struct export *export)
 		add_declared(e, &err);
 }
 
+/*
+ * A file with an error declares what it did before, as far as anybody knows: its export stays.
+ * Where an error may hide any declaration, all stay.
+ */
 static void remove_undeclared(supervisor_result *result, void *context)
 {
+	bool incomplete = supervisor_settings.incomplete;
+
 	for (struct export *export = supervisor_exports; export; export = export->next) {
 		if (export->origin == ORIGIN_REQUESTED || export->wanted.goal == GOAL_GONE ||
-		    settings_find(&supervisor_settings, export->name))
+		    settings_find(&supervisor_settings, export->name) ||
+		    settings_find_error(&supervisor_settings, export->name))
 			continue;
+		if (incomplete) {
+			result(context, export->name, false,
+			       "declared no longer, but not removed: an error in the configuration "
+			       "may hide its declaration: correct that first");
+			continue;
+		}
 		/* A device in use stays, and belongs to its users. */
 		export->origin = ORIGIN_REQUESTED;
 		export->wanted.goal = GOAL_GONE;
@@ -327,6 +367,18 @@ static void remove_undeclared(supervisor_result *result, void *context)
 		result(context, export->name, true,
 		       "no longer declared: removed, unless it is in use");
 	}
+}
+
+static void report_error(const struct settings_error *e, supervisor_result *result, void *context)
+{
+	struct export *export = e->name ? supervisor_find(e->name) : NULL;
+	char text[PATH_MAX + 1200];
+
+	supervisor_error_text(e, text, sizeof(text));
+	log_error(e->name, "%s", text);
+	result(context, e->name ? e->name : "ublkd", false, text);
+	if (export)
+		export_set_condition(export, CAUSE_DECLARATION, text);
 }
 
 void supervisor_reload(supervisor_result *result, void *context)
@@ -341,21 +393,13 @@ void supervisor_reload(supervisor_result *result, void *context)
 	settings_close(&supervisor_settings);
 	supervisor_settings = fresh;
 	supervisor_settings_number++;
-	for (unsigned i = 0; i < fresh.nr_errors; i++) {
-		const struct settings_error *e = &fresh.errors[i];
-
-		if (e->line)
-			log_error(e->name, "%s:%u: %s", e->file, e->line, e->text);
-		else
-			log_error(e->name, "%s: %s", e->file, e->text);
-		result(context, e->name ? e->name : "ublkd", false, e->text);
-	}
+	supervisor_settings_read_s = time(NULL);
+	for (unsigned i = 0; i < fresh.nr_errors; i++)
+		report_error(&fresh.errors[i], result, context);
 	reconcile_max_jobs = (unsigned)fresh.values[SETTINGS_MAX_JOBS].number;
 	for (unsigned i = 0; i < fresh.nr_exports; i++)
 		declare(&fresh.exports[i], result, context);
-	/* A file that cannot be read declares what it did before, as far as anybody knows. */
-	if (!fresh.nr_errors)
-		remove_undeclared(result, context);
+	remove_undeclared(result, context);
 }
 
 void supervisor_setup(void)

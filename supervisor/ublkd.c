@@ -152,17 +152,24 @@ static char *path_in_state(const char *name)
 /* Of all ublkds with this state directory one is at work. */
 static int take_lock(struct error *err)
 {
-	char *path = path_in_state("lock");
+	char *path = path_in_state("lock"), pid[24] = "";
 	int ret = 0;
 
 	lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (lock < 0 || flock(lock, LOCK_EX | LOCK_NB))
-		ret = error_set(
-			err, errno,
-			errno == EWOULDBLOCK
-				? "%s: another ublkd is at work: there is one for all exports"
-				: "%s: it cannot be locked",
-			path);
+	if (lock >= 0 && !flock(lock, LOCK_EX | LOCK_NB)) {
+		/* For the message of an ublkd that comes too late. */
+		snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+		if (ftruncate(lock, 0) || pwrite(lock, pid, strlen(pid), 0) < 0)
+			log_debug(NULL, "%s: %m", path);
+	} else if (lock >= 0 && errno == EWOULDBLOCK) {
+		ret = pread(lock, pid, sizeof(pid) - 1, 0) > 0 ? atoi(pid) : 0;
+		ret = error_set(err, EWOULDBLOCK,
+				"another ublkd is running (process %d, which has %s locked): one "
+				"ublkd serves all exports",
+				ret, path);
+	} else {
+		ret = error_set(err, errno, "%s: cannot lock it: %s", path, strerror(errno));
+	}
 	free(path);
 	return ret;
 }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LONG_MAX_OPTIONS 64
 #define OPTION_COLUMN    34    /* width of an option in a help text */
@@ -213,6 +214,44 @@ int cli_parse_json(const struct verb *verb, int argc, char **argv, int least, in
 		return cli_fail(EXIT_USAGE, &err);
 	}
 	return EXIT_DONE;
+}
+
+/* "memory:" and so on; of a path alone nothing tells that it is one. */
+static bool begins_with_scheme(const char *text)
+{
+	const struct backend *b;
+
+	for (unsigned i = 0; (b = backend_at(i)); i++) {
+		size_t length = strlen(b->scheme);
+
+		/* nbd has others, as in nbd+unix and nbds. */
+		if (!strncmp(text, b->scheme, length) && strchr(":+s", text[length]) &&
+		    strchr(text, ':'))
+			return true;
+	}
+	return *text == '/';
+}
+
+bool cli_is_named(const char *operand)
+{
+	const char *equals = strchr(operand, '=');
+
+	/* The path of a file, or a URI, may have a '=', too. */
+	return equals && equals > operand && begins_with_scheme(equals + 1) &&
+	       !begins_with_scheme(operand) && access(operand, F_OK);
+}
+
+char *cli_split_name(char **operand)
+{
+	char *name = *operand, *equals = strchr(name, '=');
+	size_t valid = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				    "0123456789._-");
+
+	if (!equals || equals == name || (name + valid != equals && !cli_is_named(name)))
+		return NULL;
+	*equals = 0;
+	*operand = equals + 1;
+	return name;
 }
 
 json_t *cli_options_json(const struct option_def *table)

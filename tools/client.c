@@ -73,8 +73,9 @@ static int connect_to(int fd, const char *path, struct error *err)
 					 path);
 		if (errno == EACCES || errno == EPERM)
 			return error_set(err, errno,
-					 "%s: %s: be root, or in the group that may read it", path,
-					 strerror(errno));
+					 "%s: %s: run as root, or as a member of the group that "
+					 "read-group or control-group in ublkd.conf names",
+					 path, strerror(errno));
 		return error_set(err, errno, "%s: %s", path, strerror(errno));
 	}
 	return 0;

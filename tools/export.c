@@ -4,6 +4,7 @@
  * run', checked here as there, so that nonsense is refused before ublkd is asked.
  */
 #include "engine/spec.h"
+#include "supervisor/name.h"
 #include "tools/client.h"
 #include "tools/verbs.h"
 
@@ -163,18 +164,6 @@ static int keep_backend_option(void *context, const char *assignment, struct err
 	return i < 0 ? 0 : keep(wish, &table[i], equals ? equals + 1 : NULL, err);
 }
 
-/* "data=/var/data.img": the name in front, if it is one. */
-static char *split_name(char *operand)
-{
-	size_t length = strspn(operand, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-					"0123456789._-");
-
-	if (!length || operand[length] != '=')
-		return NULL;
-	operand[length] = 0;
-	return operand;
-}
-
 static int parse_arguments(struct export_wish *wish, const struct verb *verb, int argc, char **argv,
 			   char **name, struct error *err)
 {
@@ -192,9 +181,9 @@ static int parse_arguments(struct export_wish *wish, const struct verb *verb, in
 	if (ret)
 		return ret;
 	if (argc - operand == 1) {
-		*name = split_name(argv[operand]);
-		if (*name)
-			argv[operand] += strlen(*name) + 1;
+		*name = cli_split_name(&argv[operand]);
+		if (*name && name_check(*name, err))
+			return -EINVAL;
 	}
 	return cli_parse_uri(&cli, argc, argv, err);
 }

@@ -113,6 +113,7 @@ static int resize_device(const char *text, bool json)
 struct resize_wish {
 	const char *text, *size;
 	bool force, json;
+	bool grows; /* the size is added to what there is */
 };
 
 static int resize_export(struct client *client, const struct resize_wish *wish, uint64_t bytes,
@@ -134,6 +135,8 @@ static int resize_export(struct client *client, const struct resize_wish *wish, 
 	}
 	parameters = json_pack("{s:O, s:b}", "name", json_object_get(export, "name"), "force",
 			       (int)wish->force);
+	if (wish->grows)
+		bytes += (uint64_t)client_number(export, "size");
 	if (wish->size)
 		json_object_set_new(parameters, "size", json_integer((json_int_t)bytes));
 	client_text(export, "name", "?", name, sizeof(name));
@@ -153,7 +156,7 @@ static int resize_main(const struct verb *verb, int argc, char **argv)
 {
 	static const struct option_def options[] = {
 		{ "force", OPTION_FLAG, NULL, "off", 0, 0,
-		  "also to a smaller size: the end is lost" },
+		  "allow a smaller size: the data at the end is lost" },
 		OPTION_DEF_JSON,
 		{ .name = NULL },
 	};
@@ -173,8 +176,9 @@ static int resize_main(const struct verb *verb, int argc, char **argv)
 		return status;
 	wish.text = argv[operand];
 	wish.size = argv[operand + 1];
-	if (wish.size && (size_parse(wish.size, &bytes) || !bytes)) {
-		error_set(&err, EINVAL, "'%s' is no size: give bytes, or as in 512M or 10G",
+	wish.grows = wish.size && *wish.size == '+';
+	if (wish.size && (size_parse(wish.size + wish.grows, &bytes) || !bytes)) {
+		error_set(&err, EINVAL, "'%s' is no size: give bytes, or as in 512M, 10G or +1G",
 			  wish.size);
 		return cli_fail(EXIT_USAGE, &err);
 	}
@@ -196,7 +200,7 @@ static int resize_main(const struct verb *verb, int argc, char **argv)
 
 const struct verb verb_resize = {
 	.name = "resize",
-	.arguments = "[OPTIONS] NAME|DEVICE [SIZE]",
-	.summary = "give an export a size, or have it follow its storage that has grown",
+	.arguments = "[OPTIONS] NAME|DEVICE [[+]SIZE]",
+	.summary = "set the size of a file, or adopt the current size of the storage",
 	.main = resize_main,
 };

@@ -25,7 +25,7 @@ static int resume_main(const struct verb *verb, int argc, char **argv)
 	if (status)
 		return status;
 	/* An ublkd that does not know it is not asked for it. */
-	parameters = accept ? json_pack("{s:b}", "accept_storage", 1) : NULL;
+	parameters = accept ? json_pack("{s:b}", "acceptStorage", 1) : NULL;
 	return client_ask_about(words.socket, "Resume", argv[operand], parameters, CLIENT_FOR_EVER,
 				NULL);
 }

@@ -159,6 +159,11 @@ static int parse_arguments(struct run *run, const struct verb *verb, int argc, c
 	int ret;
 
 	ret = cli_parse_uri(&cli, argc, argv, err);
+	if (!ret && cli_is_named(run->uri.spec.uri))
+		ret = error_set(
+			err, EINVAL,
+			"'%s': run gives no names: leave 'NAME=' out, or use 'ublkctl export'",
+			run->uri.spec.uri);
 	return ret ? ret : spec_check_cpus(&run->uri.spec, err);
 }
 

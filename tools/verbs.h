@@ -17,6 +17,7 @@ enum {
 	EXIT_DONE = 0,
 	EXIT_FAILED = 1, /* the thing itself failed */
 	EXIT_USAGE = 2,  /* what was asked for makes no sense */
+	EXIT_TIMEOUT = 3 /* wait: not yet */
 };
 
 struct verb {
@@ -81,6 +82,15 @@ int cli_parse_uri(const struct cli *cli, int argc, char **argv, struct error *er
 int cli_uri_set(struct cli_uri *uri, const struct option_def *def, const char *text,
 		struct error *err);
 int cli_uri_set_backend(struct cli_uri *uri, const char *assignment, struct error *err);
+
+/*
+ * The name before a URI, as in "data=/var/data.img", which *operand is past then; NULL: there is
+ * none. It may be no valid name: "a b=memory:1M" cannot be meant otherwise.
+ */
+char *cli_split_name(char **operand);
+
+/* Whether an operand can be meant as NAME=URI alone: no such file, and a URI after '='. */
+bool cli_is_named(const char *operand);
 
 /* A struct cli's set for a verb with one flag: context is the bool that it sets. */
 int cli_set_flag(void *context, const struct option_def *def, const char *text, struct error *err);

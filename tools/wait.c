@@ -4,6 +4,7 @@
  * again, so that it also waits for an ublkd that is being started.
  */
 #include "common/clock.h"
+#include "common/log.h"
 #include "tools/client.h"
 #include "tools/verbs.h"
 
@@ -45,7 +46,7 @@ static int set(void *context, const struct option_def *def, const char *text, st
 static int look(const char *socket, const char *name, struct error *err)
 {
 	json_t *reply = NULL, *export;
-	char state[32], reason[3000], shown[200];
+	char state[32], reason[3000], cure[1000], shown[200];
 	struct client client;
 	int ret = client_open(&client, socket, err);
 
@@ -60,12 +61,16 @@ static int look(const char *socket, const char *name, struct error *err)
 	export = json_object_get(json_object_get(reply, "details"), "export");
 	client_text(export, "state", "unknown", state, sizeof(state));
 	client_text(export, "reason", "", reason, sizeof(reason));
+	client_text(export, "cure", "", cure, sizeof(cure));
+	text_escape(name, shown, sizeof(shown));
 	if (strcmp(state, "live") != 0 && strcmp(state, "suspended") != 0) {
-		ret = error_set(err, ETIMEDOUT, "the export '%s' is not live, but %s%s%s",
-				text_escape(name, shown, sizeof(shown)), state, *reason ? ": " : "",
-				reason);
+		ret = error_set(err, ETIMEDOUT, "'%s' has no device: %s%s%s", shown,
+				*reason ? reason : state, *cure ? ": " : "", cure);
 		if (strcmp(state, "failed") != 0)
 			ret = -EAGAIN;
+	} else if (*cure) {
+		log_warning(NULL, "'%s' is %s, but %s: %s: %s", shown, state,
+			    client_text(export, "health", "?", state, sizeof(state)), reason, cure);
 	}
 	json_decref(reply);
 	return ret;
@@ -90,7 +95,7 @@ static int wait_main(const struct verb *verb, int argc, char **argv)
 	}
 	while ((ret = look(w.words.socket, argv[operand], &err)) == -EAGAIN) {
 		if (clock_ms() - begin >= w.timeout_ms)
-			return cli_fail(EXIT_FAILED, &err);
+			return cli_fail(EXIT_TIMEOUT, &err);
 		nanosleep(&pause, NULL);
 	}
 	return ret ? cli_fail(EXIT_FAILED, &err) : EXIT_DONE;

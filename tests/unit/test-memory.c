@@ -176,7 +176,7 @@ static void test_sizes_that_no_shard_divides(void **state)
 	struct served s;
 
 	(void)state;
-	begin(&s, "memory:1000000 queues=1 depth=2 -oshard=64K");
+	begin(&s, "memory:999936 queues=1 depth=2 -oshard=64K");
 	assert_int_equal(s.standalone.serving.instance.limits.size, 1000000 / 512 * 512);
 	assert_int_equal(write_byte(0, 960 * KIB, 5), 0);
 	assert_int_equal(write_byte(1000000 / 512 * 512 - 512, 512, 6), 0);

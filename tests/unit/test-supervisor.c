@@ -4,6 +4,7 @@
  * its own fiber does the test plays.
  */
 #include "supervisor/api.h"
+#include "supervisor/describe.h"
 #include "supervisor/reconcile.h"
 #include "supervisor/record.h"
 #include "supervisor/supervisor.h"
@@ -14,7 +15,7 @@
 
 static char directory[64];
 static struct export *export;
-static char told[200];
+static char told[1000];
 
 static void ignore(struct export *changed)
 {
@@ -130,7 +131,7 @@ static void test_a_removal_is_only_strengthened(void **state)
 	assert_string_equal(told, "a 1 ;a 1 ;");
 }
 
-static void declare(const char *name, const char *uri)
+static void configure(const char *text)
 {
 	char path[128];
 	FILE *f;
@@ -138,11 +139,83 @@ static void declare(const char *name, const char *uri)
 	snprintf(path, sizeof(path), "%s/ublkd.conf", directory);
 	f = fopen(path, "we");
 	assert_non_null(f);
-	if (name)
-		fprintf(f, "[export %s]\nuri = %s\n", name, uri);
+	fputs(text, f);
 	assert_int_equal(fclose(f), 0);
 	supervisor_reload(note, NULL);
 	unlink(path);
+}
+
+static void declare(const char *name, const char *uri)
+{
+	char text[200] = "";
+
+	if (name)
+		snprintf(text, sizeof(text), "[export %s]\nuri = %s\n", name, uri);
+	configure(text);
+}
+
+static void test_an_error_elsewhere_does_not_stop_a_removal(void **state)
+{
+	(void)state;
+	export = make("a", ORIGIN_DECLARED);
+	configure("[export b]\nuri = tape:4M\n[ublkd]\nfrob = 1\n");
+	assert_int_equal(export->wanted.goal, GOAL_GONE);
+	end_removal(EXPORT_GONE);
+}
+
+static void test_an_error_that_may_hide_declarations_stops_removals(void **state)
+{
+	(void)state;
+	export = make("a", ORIGIN_DECLARED);
+	configure("[exprt a]\nuri = null:4M\n");
+	assert_int_equal(export->wanted.goal, GOAL_LIVE);
+	assert_non_null(strstr(told, "ublkd.conf:1: "));
+	assert_non_null(strstr(told, "a 0 declared no longer, but not removed"));
+	configure("");
+	assert_int_equal(export->wanted.goal, GOAL_GONE);
+	end_removal(EXPORT_GONE);
+}
+
+static void test_a_wrong_declaration_shows_in_the_health_of_its_export(void **state)
+{
+	const struct health_condition *condition;
+
+	(void)state;
+	export = make("a", ORIGIN_DECLARED);
+	condition = &export->conditions[CAUSE_DECLARATION];
+	configure("[export a]\nuri = null:4M\ndepth = none\n");
+	assert_int_equal(export->wanted.goal, GOAL_LIVE);
+	assert_true(condition->set);
+	assert_non_null(strstr(condition->detail, "ublkd.conf:3: "));
+	configure("[export a]\nuri = null:8M\ndepth = 7\n");
+	assert_true(condition->set);
+	assert_non_null(strstr(condition->detail,
+			       "the URI is null:4M, not null:8M, depth is not set, not 7"));
+	told[0] = 0;
+	configure("[export a]\nuri = null:4M\n");
+	assert_false(condition->set);
+	assert_string_equal(told, "a 1 tried again;");
+	configure("");
+	end_removal(EXPORT_GONE);
+}
+
+static void test_a_declaration_with_an_error_is_described_as_an_export(void **state)
+{
+	json_t *details, *info;
+
+	(void)state;
+	assert_null(describe_refused("a"));
+	configure("[export a]\nuri = tape:4M\ndepth = none\n");
+	details = describe_refused("a");
+	info = json_object_get(details, "export");
+	assert_string_equal(json_string_value(json_object_get(info, "state")), "failed");
+	assert_string_equal(json_string_value(json_object_get(info, "health")), "refused");
+	assert_string_equal(json_string_value(json_object_get(info, "cause")), "configuration");
+	assert_non_null(
+		strstr(json_string_value(json_object_get(info, "reason")), "ublkd.conf:2: "));
+	json_decref(details);
+	configure("");
+	assert_null(describe_refused("a"));
 }
 
 /* The flow that a fresh one's fiber begins needs a kernel: it waits for its turn. */
@@ -207,6 +280,16 @@ int main(void)
 		cmocka_unit_test(test_who_may_call),
 		cmocka_unit_test_setup_teardown(test_a_removal_is_only_strengthened, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_an_error_elsewhere_does_not_stop_a_removal,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_an_error_that_may_hide_declarations_stops_removals, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_wrong_declaration_shows_in_the_health_of_its_export, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_declaration_with_an_error_is_described_as_an_export, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(test_no_longer_declared_when_it_is_gone, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_declared_and_removed_by_a_client, setup,

@@ -36,7 +36,7 @@ shows size $((7 << 51)) queue/nr_requests 4096 queue/max_hw_sectors_kb 32768 \
 expect "$(nproc)" "$(nr_queues)" "$asked_for: queues"
 ublk_stop disk
 
-asked null:9223372036854775807
+asked null:9223372036854775296
 shows size $(((1 << 54) - 1))
 ublk_stop disk
 
@@ -44,13 +44,12 @@ asked --read-only null:1G
 shows ro 1 queue/discard_max_bytes 0 queue/write_zeroes_max_bytes 0
 ublk_stop disk
 
-# Blocks are counted down: what is no whole one is not there.
-asked --block-size 4096 memory:1000001
+asked --block-size 4096 memory:999424
 shows size $((244 * 8)) queue/logical_block_size 4096 queue/physical_block_size 4096
 ublk_stop disk
 
-asked memory:1000001
-shows size $((1000001 / 512)) ro 0 queue/logical_block_size 512 queue/physical_block_size 4096 \
+asked memory:1000448
+shows size $((1000448 / 512)) ro 0 queue/logical_block_size 512 queue/physical_block_size 4096 \
 	queue/write_cache 'write through' queue/fua 0 queue/rotational 0 \
 	queue/discard_max_bytes $((1 << 30)) queue/write_zeroes_max_bytes $((1 << 30)) \
 	queue/discard_granularity 4096

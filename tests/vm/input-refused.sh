@@ -143,6 +143,9 @@ done <<'TABLE'
 2 | partitions           | run --partitions maybe null:1M
 2 | partitions           | run --partitions= null:1M
 2 | read-only            | run --read-only=maybe null:1M
+2 | run gives no names   | run a=memory:1M
+2 | multiple             | run memory:1000
+2 | multiple             | run null:4097 --block-size 4096
 2 | json                 | run --json=maybe null:1M
 1 | 5                    | run --id 5 null:1M
 1 | 5                    | run --id 5 memory:1M

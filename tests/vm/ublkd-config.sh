@@ -52,7 +52,10 @@ expect 1 "$(about data '.queues | length')" "data's queues"
 expect declared "$(about data .export.origin)" "data's origin"
 ublkd_says 'wrong.conf:2'
 ublkd_says 'noscheme.conf:1'
-if names | grep -x -e wrong -e noscheme; then fail "what is declared wrongly is there"; fi
+for name in wrong noscheme; do
+	expect 'failed refused configuration null' \
+		"$(about "$name" '.export | "\(.state) \(.health) \(.cause) \(.device)"')" "$name"
+done
 
 # It says why, is tried again, and comes by itself.
 retry 20 grep -q "late: .*no such file" ublkd.err || fail "not said why 'late' is missing"
@@ -87,9 +90,26 @@ declare_export added 'uri = memory:4M' 'depth = none'
 timeout -k 5 60 ublkctl reload >reloaded 2>&1 || true
 grep -q depth reloaded || fail "reload does not say what is wrong: $(cat reloaded)"
 sleep 1
-expect live "$(state_of added)" "one that is declared wrongly now"
+expect 'live degraded declaration' "$(about added '.export | "\(.state) \(.health) \(.cause)"')" \
+	"one that is declared wrongly now"
+grep -q 'added.conf:2: .*depth' reloaded || fail "reload does not say where: $(cat reloaded)"
+grep -q '^data: unchanged$' reloaded || fail "reload does not say what it left alone: $(cat reloaded)"
+declare_export new 'uri = tape:4M'
+declare_export added 'uri = memory:8M'
+timeout -k 5 60 ublkctl reload >reloaded 2>&1 || true
+grep -q 'added.conf:1 .*the URI is memory:4M, not memory:8M' reloaded ||
+	fail "reload does not say what differs: $(cat reloaded)"
+ublkctl list >listed
+grep -Eq '^new +- +failed +refused ' listed || fail "a wrong declaration is not listed: $(cat listed)"
+grep -q '^new: refused since .*new.conf:1: ' listed || fail "its error is not listed: $(cat listed)"
+refuses 1 'new.conf:1: ' wait new
+ublkctl show new >shown
+grep -q 'new.conf:1: ' shown || fail "its error is not shown: $(cat shown)"
+rm config/exports.d/new.conf
 declare_export added 'uri = memory:4M'
-kill -HUP "$UBLKD"
+timeout -k 5 60 ublkctl reload >reloaded || fail "reload: $(cat reloaded)"
+expect ok "$(about added .export.health)" "one that is declared rightly again"
+refuses 1 "no export 'new'" show new
 
 # Persistent, and requested.
 export_start stays "$here/stays" --persist --create 4M
