@@ -878,8 +878,9 @@ static void log_request(const struct varlink_call *call, const char *what, const
 {
 	const struct varlink_peer *peer = varlink_peer(call);
 
-	log_info(json_string_value(json_object_get(parameters, "name")),
-		 "user %u (process %d) asks to %s", (unsigned)peer->uid, (int)peer->pid, what);
+	log_event(LOG_EVENT_REQUEST, LOG_LEVEL_INFO,
+		  json_string_value(json_object_get(parameters, "name")),
+		  "user %u (process %d) asks to %s", (unsigned)peer->uid, (int)peer->pid, what);
 }
 
 #define METHOD(name)                                                                          \

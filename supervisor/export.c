@@ -299,6 +299,11 @@ void export_move(struct export *export, enum export_state to, const char *reason
 	log_debug(export->name, "%s -> %s%s%s", export_state_name(export->state),
 		  export_state_name(to), reason ? ": " : "", reason ? reason : "");
 	export->state = to;
+	if (to == EXPORT_SUSPENDED)
+		log_event(LOG_EVENT_STATE, LOG_LEVEL_INFO, export->name,
+			  "suspended: I/O is blocked");
+	if (to == EXPORT_GONE)
+		log_event(LOG_EVENT_STATE, LOG_LEVEL_INFO, export->name, "removed");
 	export_note_health(export);
 	export_note(export, reason);
 }

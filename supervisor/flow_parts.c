@@ -351,5 +351,5 @@ void flow_finish_start(struct export *export)
 	flow_finish(export, is_new);
 	/* On record when it is done: an ublkd that dies over it leaves it to the next. */
 	flow_record(export);
-	log_info(export->name, "%s is live", device);
+	log_event(LOG_EVENT_STATE, LOG_LEVEL_INFO, export->name, "%s is live", device);
 }

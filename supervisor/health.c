@@ -99,12 +99,13 @@ void export_note_health(struct export *export)
 		return;
 	export_health(export, &health);
 	if (cause != CAUSES) {
-		log_warning(export->name, "%s: %s: %s", health_name(health.health), health.reason,
-			    health.cure);
+		log_event(LOG_EVENT_TROUBLE, LOG_LEVEL_WARNING, export->name, "%s: %s: %s",
+			  health_name(health.health), health.reason, health.cure);
 		snprintf(line, sizeof(line), "%s: %s", health_name(health.health), health.reason);
 		export_note(export, line);
 	} else if (before < CAUSE_RECOVERING) {
-		log_info(export->name, "ok again after %lld s", (long long)(now - since));
+		log_event(LOG_EVENT_WELL, LOG_LEVEL_INFO, export->name, "ok again after %lld s",
+			  (long long)(now - since));
 		export_note(export, "ok again");
 	}
 }

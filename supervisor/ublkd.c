@@ -31,6 +31,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
+#include <pthread.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -73,6 +74,7 @@ enum {
 
 static struct option_value values[OPTIONS];
 static uv_loop_t *loop;
+static pthread_t loop_thread;
 static struct varlink *server;
 static uv_signal_t signals[3];
 static uv_timer_t watchdog;
@@ -323,6 +325,7 @@ static void stop_loop(void)
 	if (ending)
 		return;
 	ending = true;
+	log_info(NULL, supervisor_exports ? "ublkd stops; its exports stay live" : "ublkd stops");
 	sd_notify(0, "STOPPING=1");
 	api_end_monitors();
 	uv_stop(loop);
@@ -385,6 +388,15 @@ static void warn_of_policy(void)
 		log_warning(NULL, "no export can be served: %s", err.text);
 }
 
+/* The table of exports is the loop's; what runs elsewhere names its device by itself. */
+static const char *device_of(const char *about, char *out, size_t size)
+{
+	const struct export *export =
+		pthread_equal(pthread_self(), loop_thread) ? supervisor_find(about) : NULL;
+
+	return export && *device_path(&export->device, out, size) ? out : NULL;
+}
+
 int main(int argc, char **argv)
 {
 	struct error err;
@@ -393,6 +405,8 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_IGN); /* nobody has to wait for a child that does not end soon */
 	log_setup("ublkd", LOG_LEVEL_INFO);
+	loop_thread = pthread_self();
+	log_set_device_of(device_of);
 	if (parse(argc, argv, &err)) {
 		log_error(NULL, "%s", err.text);
 		return EXIT_USAGE;

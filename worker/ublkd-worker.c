@@ -33,6 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,6 +52,9 @@ enum worker_state {
 	WORKER_HOLDING, /* it serves no more, and only keeps the memory for the next one */
 	WORKER_ENDING   /* nothing is held any more; the process is to end */
 };
+
+/* Of log lines; -1: not known yet.  Atomic: queues' threads log, too. */
+static long log_device = -1;
 
 /* This process. */
 struct self {
@@ -163,6 +167,8 @@ static int do_setup(struct self *w, const json_t *request, struct link_fds *fds,
 		return ret;
 	spec_to_instance(&w->spec, &instance);
 	ring_policy_read(NULL);
+	/* In `systemctl status`; its socket is not to be seen from the new root directory. */
+	sd_notifyf(0, "STATUS=serves the export %s", w->name);
 	ret = sandbox_enter(&sandbox, err);
 	keep_signals_away();
 	if (!ret)
@@ -252,6 +258,7 @@ static int do_serve(struct self *w, const json_t *request, struct link_fds *fds,
 	if (ret)
 		return ret;
 	w->device = json_integer_value(json_object_get(request, "device"));
+	__atomic_store_n(&log_device, (long)w->device, __ATOMIC_RELAXED);
 	setup.nr_queues = (unsigned)json_integer_value(json_object_get(request, "queues"));
 	setup.depth = (unsigned)json_integer_value(json_object_get(request, "depth"));
 	setup.path = (enum io_path)json_integer_value(json_object_get(request, "path"));
@@ -712,11 +719,21 @@ static int begin_process(struct self *w)
 	return 0;
 }
 
+static const char *device_of(const char *about, char *out, size_t size)
+{
+	long device = __atomic_load_n(&log_device, __ATOMIC_RELAXED);
+
+	(void)about;
+	snprintf(out, size, UBLK_BLOCK_PREFIX "%ld", device);
+	return device < 0 ? NULL : out;
+}
+
 int main(void)
 {
 	struct self w = { .start = WORKER_START_FD, .link = -1, .counters_fd = -1, .char_fd = -1 };
 
 	log_setup("ublkd-worker", getenv("UBLKD_VERBOSE") ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	log_set_device_of(device_of);
 	keep_signals_away();
 	if (begin_process(&w)) {
 		log_error(NULL, "ublkd-worker is started by ublkd and cannot be run by hand");

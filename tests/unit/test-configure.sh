@@ -67,11 +67,11 @@ grep -qx '\.Pa /opt/ublkd/libexec/ublkd-worker \.' "$tmp/given/man/ublkd.8" ||
 ! PKG_CONFIG_LIBDIR=$tmp PKG_CONFIG_PATH='' configure without ||
 	complain "no library is there, and configure succeeds"
 said=$(cat "$tmp/without/said")
-for package in $(sed -nE 's/^([a-z0-9.-]+-dev) +pc:.*/\1/p' "$source/tests/packages.build"); do
+while read -r package; do
 	# The one that only unit tests need.
 	[[ $package != libcmocka-dev ]] || continue
 	[[ $said == *"apt install"*" $package"* ]] || complain "configure does not name $package"
-done
+done < <(sed -nE 's/^([a-z0-9.-]+-dev) +pc:.*/\1/p' "$source/tests/packages.build")
 
 # ---- what comes next ----
 

@@ -364,6 +364,12 @@ grep -v '^\.It Fl -persist' "$build/man/ublkctl.1" >"$tmp/less.1"
 	failed=1
 }
 
+# ---- MESSAGE_IDs ----
+
+sed -nE 's/^#define LOG_EVENT_[A-Z]+ *"([0-9a-f]{32})".*/\1/p' "$source/common/log.h" | sort >"$tmp/ids"
+sed -nE 's/^\.It ([0-9a-f]{32})$/\1/p' "$build/man/ublkd.8" | sort >"$tmp/listed"
+same "$tmp/ids" "$tmp/listed" || failed=1
+
 # ---- how they are written ----
 
 missing=()

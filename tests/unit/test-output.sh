@@ -21,6 +21,7 @@ done
 # The reader of a FIFO that is opened and closed has surely gone when the verb writes.
 mkfifo "$tmp/fifo"
 for words in backends 'backends --json' --help; do
+	# shellcheck disable=SC2094 # that is how the end that reads goes away
 	exec 4<>"$tmp/fifo" 5>"$tmp/fifo" 4>&-
 	status=0
 	# shellcheck disable=SC2086 # words are meant
