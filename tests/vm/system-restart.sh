@@ -6,7 +6,7 @@
 # Exports go on while ublkd is restarted, replaced and killed, alone, with its workers
 # and in turn with them: no error under a writer, and what a memory export holds is held
 # by the service manager.
-worker=/usr/libexec/ublkd-worker
+worker=/usr/local/libexec/ublkd-worker
 [[ -x $worker ]] || fail "there is no $worker"
 service_start
 DEV=$(realpath "$(ublkctl export disk=file:/srv/restart.img --create 64M)")

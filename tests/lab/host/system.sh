@@ -26,8 +26,9 @@ system_disk() {
 	echo "$image"
 }
 
-# system_build SUITE TREE: build what this checkout has for the suite, and put what
-# `make install` puts in place into TREE/install, the lab's helpers into TREE/lab/bin.
+# system_build SUITE TREE: build what this checkout has for the suite, as a user does, by
+# configure without options; and put what `make install` puts in place into TREE/install,
+# what it prints at its end into TREE/lab/next-steps, the lab's helpers into TREE/lab/bin.
 system_build() (
 	suite=$1 tree=$2
 	top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
@@ -55,10 +56,10 @@ system_build() (
 		set -eu
 		cd "$1/build"
 		shift
-		[ Makefile -nt ../source/configure ] || ../source/configure --quiet \
-			--prefix=/usr --sysconfdir=/etc --localstatedir=/var
+		[ Makefile -nt ../source/configure ] || ../source/configure --quiet
 		make -s -j"$(nproc)" all "$@"
 		make -s install DESTDIR="$(cd ../installed && pwd)"
+		make -s install-data-hook >../next-steps
 	' build "${work#"$root"}" "${helpers[@]%.c}" >"$work/log" 2>&1 9>&- || {
 		cat "$work/log" >&2
 		echo "lab: building for $suite failed" >&2
@@ -66,6 +67,7 @@ system_build() (
 	}
 	mkdir -p "$tree/install" "$tree/lab/bin"
 	cp -a "$work/installed/." "$tree/install/"
+	cp "$work/next-steps" "$tree/lab/"
 	for helper in "${helpers[@]%.c}"; do
 		cp "$work/build/$helper" "$tree/lab/bin/"
 	done
