@@ -49,7 +49,8 @@ static int make_device(struct export *export, unsigned nr_queues, unsigned depth
 		return ret;
 	device_path(&export->device, device, sizeof(device));
 	/* Before the device is there, so that udev finds it. */
-	ret = name_record(NAME_RECORDS, device, export->name, export->spec.backend->scheme, err);
+	ret = name_record(NAME_RECORDS, device, export->name, export->spec.backend->scheme,
+			  export->device.partitions, err);
 	if (ret)
 		return ret;
 	ret = flow_publish(export, NULL, err);

@@ -258,6 +258,7 @@ int name_unlink(const char *name, const char *device, struct error *err)
 
 /* The properties that udev takes from there. */
 static const char record_key[] = "UBLKD_NAME=", backend_key[] = "UBLKD_BACKEND=";
+static const char partitions_key[] = "UBLKD_PARTITIONS=";
 
 static int record_path(char path[PATH_MAX], const char *directory, const char *device,
 		       struct error *err)
@@ -272,10 +273,11 @@ static int record_path(char path[PATH_MAX], const char *directory, const char *d
 }
 
 int name_record(const char *directory, const char *device, const char *name, const char *backend,
-		struct error *err)
+		bool partitions, struct error *err)
 {
 	char path[PATH_MAX], temporary[PATH_MAX + 16],
-		line[sizeof(record_key) + NAME_MAX_LENGTH + sizeof(backend_key) + 32];
+		line[sizeof(record_key) + NAME_MAX_LENGTH + sizeof(backend_key) +
+		     sizeof(partitions_key) + 32];
 	int fd, length, ret = name_check(name, err);
 	ssize_t n;
 
@@ -285,8 +287,8 @@ int name_record(const char *directory, const char *device, const char *name, con
 		ret = directory_make(directory, 0755, err);
 	if (ret)
 		return ret;
-	length = snprintf(line, sizeof(line), "%s%s\n%s%.24s\n", record_key, name, backend_key,
-			  backend);
+	length = snprintf(line, sizeof(line), "%s%s\n%s%.24s\n%s%d\n", record_key, name,
+			  backend_key, backend, partitions_key, partitions);
 	snprintf(temporary, sizeof(temporary), "%s/.%s", directory, last_component(device));
 	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0)

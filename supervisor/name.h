@@ -2,12 +2,14 @@
 /*
  * Names of exports, and the links /dev/ublk/NAME to their devices.
  *
- * A udev makes the same links by deploy/60-ublkd.rules, from what stands in
+ * A udev makes the same links by deploy/60-ublkd.rules.in, from what stands in
  * NAME_RECORDS; making one twice is harmless.
  * Any thread.
  */
 #ifndef UBLKD_NAME_H
 #define UBLKD_NAME_H
+
+#include <stdbool.h>
 
 struct error;
 
@@ -46,11 +48,11 @@ int name_unlink_in(const char *directory, const char *name, const char *device, 
 /*
  * Puts name and backend (a scheme of at most 24 characters) on record as those of device,
  * for udev: before the device is started, and for as long as it is there, or else udev
- * would take its links away.
+ * would take its links away.  partitions: udev has the kernel follow the partition table.
  * directory: NAME_RECORDS but in tests.  Returns 0, or what the system said with err filled.
  */
 int name_record(const char *directory, const char *device, const char *name, const char *backend,
-		struct error *err);
+		bool partitions, struct error *err);
 
 /* Removes that record; 0 where there is none. */
 int name_forget(const char *directory, const char *device, struct error *err);

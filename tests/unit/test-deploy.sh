@@ -60,9 +60,15 @@ echo 'nonsense = 1' >>"$tmp/etc/ublkd.conf"
 # As udev's rules cannot be tried without udev: names and directories are those of the code.
 records=$(sed -nE 's/^#define NAME_RECORDS +"(.*)".*/\1/p' "$source/supervisor/name.h")
 links=$(sed -nE 's/^#define NAME_DIRECTORY +"\/dev\/(.*)".*/\1/p' "$source/supervisor/name.h")
-rules=$source/deploy/60-ublkd.rules
+rules=$build/deploy/60-ublkd.rules
 grep -qF "IMPORT{file}=\"$records/%k\"" "$rules" || complain "the rule reads no $records"
 grep -qF "SYMLINK+=\"$links/\$env{UBLKD_NAME}\"" "$rules" || complain "the rule makes no $links"
+
+while read -r key; do
+	grep -qF "$key" "$rules" || complain "the rule ignores $key"
+done < <(grep -oE 'UBLKD_[A-Z]+=' "$source/supervisor/name.c" | tr -d =)
+program=$(sed -nE 's/.*RUN\+="([^ "]*).*/\1/p' "$rules")
+[[ -x $source/deploy/${program##*/} ]] || complain "the rule runs $program, which is not there"
 
 # Programs that a unit starts are installed where it says.
 for program in ublkd ublkctl ublkd-worker; do

@@ -207,15 +207,15 @@ static void a_name_is_on_record(void **state)
 
 	(void)state;
 	assert_int_equal(name_lookup(records, "ublkb0", name, &err), -ENOENT);
-	assert_int_equal(name_record(records, "/dev/ublkb0", "data", "file", &err), 0);
+	assert_int_equal(name_record(records, "/dev/ublkb0", "data", "file", true, &err), 0);
 	assert_int_equal(name_lookup(records, "ublkb0", name, &err), 0);
 	assert_string_equal(name, "data");
-	assert_int_equal(name_record(records, "/dev/ublkb0", "other", "file", &err), 0);
+	assert_int_equal(name_record(records, "/dev/ublkb0", "other", "file", true, &err), 0);
 	assert_int_equal(name_lookup(records, "/dev/ublkb0", name, &err), 0);
 	assert_string_equal(name, "other");
 	assert_int_equal(files_in(records), 1);
-	assert_int_equal(name_record(records, "/dev/ublkb0", "a/b", "file", &err), -EINVAL);
-	assert_int_equal(name_record(records, "../x", "a", "file", &err), -EINVAL);
+	assert_int_equal(name_record(records, "/dev/ublkb0", "a/b", "file", true, &err), -EINVAL);
+	assert_int_equal(name_record(records, "../x", "a", "file", true, &err), -EINVAL);
 	assert_int_equal(name_lookup(records, "../passwd", name, &err), -EINVAL);
 	assert_int_equal(name_forget(records, "/dev/ublkb0", &err), 0);
 	assert_int_equal(name_forget(records, "/dev/ublkb0", &err), 0);
