@@ -40,7 +40,7 @@ static int open_backend(struct instance *e, struct error *err)
 		goto free_private;
 	ret = params_complete_limits(&e->limits, err);
 	if (ret) {
-		error_prefix(err, "%s", e->name);
+		error_prefix(err, "%s", e->uri);
 		goto close;
 	}
 	if (e->limits.max_queues && e->limits.max_queues < e->nr_queues)

@@ -10,6 +10,7 @@
  * one after the other, on the resolver's thread (needs_libnbd()).
  */
 #include "backends/nbd/connect.h"
+#include "backends/nbd/explain.h"
 #include "backends/nbd/server.h"
 #include "backends/nbd/tls.h"
 #include "backends/nbd/uri.h"
@@ -54,7 +55,9 @@ static int begin_unix(struct nbd_connect *c, const struct nbd_uri *uri, struct e
 		return nbd_dial_error(err, uri->socket, -fd);
 	c->has_sock = true;
 	/* libnbd takes the descriptor in either case. */
-	return nbd_aio_connect_socket(c->handle, fd) ? nbd_error(err, "cannot connect") : 0;
+	return nbd_aio_connect_socket(c->handle, fd)
+		       ? nbd_explain_last(err, c->instance, uri->socket)
+		       : 0;
 }
 
 static bool needs_libnbd(const struct instance *instance, const struct nbd_uri *uri)
@@ -79,13 +82,13 @@ static int begin_tcp(struct nbd_connect *c, const struct nbd_uri *uri,
 		return ret;
 #ifdef LIBNBD_HAVE_NBD_SET_TLS_HOSTNAME
 	if (!uri->tls_hostname && nbd_set_tls_hostname(c->handle, host))
-		return nbd_error(err, "cannot connect");
+		return nbd_error(err, host);
 #endif
 	if (nbd_uri_has_address(uri)) {
 		if (needs_libnbd(c->instance, uri)) {
 			c->has_sock = true;
 			return nbd_aio_connect_tcp(c->handle, host, port)
-				       ? nbd_error(err, "cannot connect")
+				       ? nbd_explain_last(err, c->instance, uri->host)
 				       : 0;
 		}
 		ret = nbd_resolve_numeric(host, port, &addresses, err);
@@ -110,7 +113,7 @@ static int make_handle(struct nbd_connect *c, const struct nbd_uri *uri, struct 
 	if (!c->handle)
 		return -err->code;
 	if (nbd_server_set_uri(c->handle, uri) || (c->lists && nbd_set_opt_mode(c->handle, true)))
-		return nbd_error(err, "cannot connect");
+		return nbd_error(err, c->instance->uri);
 	return 0;
 }
 
@@ -139,7 +142,7 @@ int nbd_connect_begin(struct nbd_connect *c, const struct instance *instance,
 	else if (!uri.vsock)
 		ret = begin_tcp(c, &uri, resolver, wake, err);
 	else if (nbd_aio_connect_uri(c->handle, instance->uri))
-		ret = nbd_error(err, "cannot connect");
+		ret = nbd_explain_last(err, instance, uri.host);
 	else
 		c->has_sock = true;
 	if (ret)
@@ -156,6 +159,10 @@ static int take_lookup(struct nbd_connect *c, struct error *err)
 	if (ret == -EAGAIN)
 		return ret;
 	if (!c->handle) {
+		/* libnbd looked up and connected, and the text is its own. */
+		if (ret)
+			ret = nbd_explain(err, c->instance, nbd_lookup_host(c->lookup), -ret,
+					  err->text);
 		c->handle = nbd_lookup_take(c->lookup);
 		c->has_sock = true;
 	} else if (!ret) {
@@ -180,6 +187,7 @@ static void set_share(struct nbd_connect *c, uint64_t now)
 int nbd_connect_step(struct nbd_connect *c, struct error *err)
 {
 	uint64_t now = clock_ms();
+	char place[NBD_PLACE_TEXT];
 	int fd;
 
 	if (c->lookup) {
@@ -196,7 +204,7 @@ int nbd_connect_step(struct nbd_connect *c, struct error *err)
 	set_share(c, now);
 	c->has_sock = true;
 	if (nbd_aio_connect_socket(c->handle, fd)) {
-		nbd_error(err, "cannot connect");
+		nbd_explain_last(err, c->instance, nbd_connect_where(c, place, sizeof(place)));
 		return nbd_connect_next(c) ? -err->code : -EAGAIN;
 	}
 	return 0;
@@ -223,6 +231,13 @@ int nbd_connect_next(struct nbd_connect *c)
 	return ret ? -ENOENT : 0;
 }
 
+const char *nbd_connect_where(const struct nbd_connect *c, char *out, size_t size)
+{
+	if (c->address.length)
+		return nbd_address_format(&c->address.at, out, size);
+	return nbd_place(c->instance, -1, out, size);
+}
+
 bool nbd_connect_is_overdue(const struct nbd_connect *c)
 {
 	return c->dials && c->has_sock && nbd_dial_left(&c->dial) && clock_ms() >= c->share_ms;
@@ -230,18 +245,15 @@ bool nbd_connect_is_overdue(const struct nbd_connect *c)
 
 bool nbd_connect_is_late(const struct nbd_connect *c, struct error *err)
 {
-	char text[NBD_ADDRESS_TEXT];
+	char place[NBD_PLACE_TEXT];
 
 	if (clock_ms() < c->until_ms)
 		return false;
 	if (c->lookup)
-		error_set(err, ETIMEDOUT, "cannot resolve '%s': no answer yet",
-			  nbd_lookup_host(c->lookup));
-	else if (c->address.length && c->has_sock)
-		error_set(err, ETIMEDOUT, "the server does not answer, at %s",
-			  nbd_address_format(&c->address.at, text, sizeof(text)));
+		nbd_resolve_error(err, ETIMEDOUT, nbd_lookup_host(c->lookup), "no answer yet");
 	else
-		error_set(err, ETIMEDOUT, "the server does not answer");
+		error_set(err, ETIMEDOUT, "%s does not answer" NBD_SILENT_CURE,
+			  nbd_connect_where(c, place, sizeof(place)));
 	return true;
 }
 
@@ -279,20 +291,18 @@ static unsigned left_ms(const struct nbd_connect *c)
 }
 
 /* Until libnbd has a socket. */
-static int wait_for_socket(struct nbd_connect *c, unsigned ms, struct error *err)
+static int wait_for_socket(struct nbd_connect *c, struct error *err)
 {
 	int ret;
 
 	while ((ret = nbd_connect_step(c, err)) == -EAGAIN) {
 		if (c->lookup && !nbd_lookup_wait(c->lookup, NBD_RESOLVE_MS))
-			return error_set(err, ETIMEDOUT,
-					 "cannot resolve '%s': no answer within %u s",
-					 nbd_lookup_host(c->lookup), NBD_RESOLVE_MS / 1000);
+			return nbd_resolve_error(err, ETIMEDOUT, nbd_lookup_host(c->lookup),
+						 "no answer yet");
 		if (c->lookup)
 			continue;
 		if (nbd_connect_is_late(c, err))
-			return error_set(err, ETIMEDOUT, "the server does not answer within %u s",
-					 (ms + 999) / 1000);
+			return -ETIMEDOUT;
 		nbd_dial_wait(&c->dial, left_ms(c));
 	}
 	return ret;
@@ -301,16 +311,18 @@ static int wait_for_socket(struct nbd_connect *c, unsigned ms, struct error *err
 static int negotiate(struct nbd_connect *c, unsigned ms, int (*done)(struct nbd_handle *h),
 		     struct error *err)
 {
+	char place[NBD_PLACE_TEXT];
 	uint64_t now = clock_ms();
 	bool shares = c->dials && nbd_dial_left(&c->dial);
 	unsigned left = !shares             ? left_ms(c)
 			: c->share_ms > now ? (unsigned)(c->share_ms - now)
 					    : 0;
-	int ret = nbd_server_run(c->handle, left, done, err);
+	int ret = nbd_server_run(c->handle, c->instance, left, done, err);
 
-	if (ret == -ETIMEDOUT)
-		error_set(err, ETIMEDOUT, "the server does not answer within %u s",
-			  (ms + 999) / 1000);
+	/* Of all the time, not of the share that the last address had. */
+	if (ret == -ETIMEDOUT && clock_ms() >= c->until_ms)
+		error_set(err, ETIMEDOUT, "%s does not answer within %u s" NBD_SILENT_CURE,
+			  nbd_connect_where(c, place, sizeof(place)), (ms + 999) / 1000);
 	return ret;
 }
 
@@ -323,54 +335,26 @@ struct nbd_handle *nbd_connect_now(const struct instance *instance, struct nbd_r
 	struct nbd_handle *handle = NULL;
 	int ret = nbd_tls_check(instance, err);
 
-	if (ret) {
-		error_prefix(err, "%s", instance->name);
+	if (ret)
 		return NULL;
-	}
 	if (!resolver && nbd_connect_resolves(instance)) {
 		resolver = own = nbd_resolver_create(err);
 		if (!own)
 			return NULL;
 	}
 	ret = nbd_connect_begin(&c, instance, resolver, NULL, lists, ms, err);
-	if (ret) {
-		error_prefix(err, "%s", instance->name);
+	if (ret)
 		goto release;
-	}
 	do {
-		ret = wait_for_socket(&c, ms, err);
+		ret = wait_for_socket(&c, err);
 		if (!ret)
 			ret = negotiate(&c, ms, done, err);
 	} while (ret && !nbd_connect_next(&c));
 	if (!ret)
 		handle = nbd_connect_take(&c);
-	else
-		error_prefix(err, "%s", instance->name);
 	nbd_connect_end(&c);
 
 release:
 	nbd_resolver_release(own);
 	return handle;
-}
-
-/* ---- where it leads ---- */
-
-const char *nbd_connect_place(const struct instance *instance, int fd, char *out, size_t size)
-{
-	struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
-	socklen_t length = sizeof(peer);
-	struct nbd_uri uri;
-
-	*out = 0;
-	if (!getpeername(fd, (struct sockaddr *)&peer, &length) &&
-	    *nbd_address_format(&peer, out, size))
-		return out;
-	if (nbd_uri_parse(instance->uri, &uri, NULL))
-		return out;
-	if (uri.socket)
-		text_escape(uri.socket, out, size);
-	else
-		text_escape(uri.host, out, size);
-	nbd_uri_free(&uri);
-	return out;
 }

@@ -76,14 +76,13 @@ void nbd_connect_end(struct nbd_connect *connect);
 /*
  * Connects, and waits until `done` is true of the handle, for NBD_RESOLVE_MS and then ms
  * milliseconds at the most.  resolver: NULL: one is made where it is needed.  NULL with
- * err filled, its text with the export's name.
+ * err filled: its text names the server's place, and not the export.
  */
 struct nbd_handle *nbd_connect_now(const struct instance *instance, struct nbd_resolver *resolver,
 				   bool lists, unsigned ms, int (*done)(struct nbd_handle *h),
 				   struct error *err);
 
-/* Where a connection leads: "192.0.2.1:10809", or a socket's path.  Printable; returns out. */
-const char *nbd_connect_place(const struct instance *instance, int fd, char *out, size_t size);
-#define NBD_PLACE_TEXT 160
+/* The place of the attempt, as nbd_place() has it, also once its socket is closed. */
+const char *nbd_connect_where(const struct nbd_connect *connect, char *out, size_t size);
 
 #endif

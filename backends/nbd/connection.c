@@ -13,6 +13,7 @@
  * connections need not wait for its end: only requests that overlap those writes do.
  */
 #include "backends/nbd/connection.h"
+#include "backends/nbd/explain.h"
 #include "backends/nbd/ghost.h"
 #include "backends/nbd/loss.h"
 #include "backends/nbd/outage.h"
@@ -286,7 +287,10 @@ static void watch_connecting(struct nbd_connection *conn)
 		else
 			connect_failed(conn, &err);
 	} else if (nbd_connect_is_overdue(&conn->connect)) {
-		error_set(&err, ETIMEDOUT, "the server does not answer");
+		char place[NBD_PLACE_TEXT];
+
+		error_set(&err, ETIMEDOUT, "%s does not answer" NBD_SILENT_CURE,
+			  nbd_connect_where(&conn->connect, place, sizeof(place)));
 		connect_next(conn, &err);
 	}
 	if (conn->state == NBD_CONNECTION_CONNECTING && !conn->handle)
@@ -310,7 +314,7 @@ static void settle(struct nbd_connection *conn)
 	}
 	keep_socket(conn);
 	if (conn->fd < 0) {
-		error_set(&err, errno, "no descriptor: %s", strerror(errno));
+		error_set(&err, errno, "no descriptor for the connection: %s", strerror(errno));
 		report_refusal(conn, &err, false);
 		back_off(conn);
 		return;
@@ -367,10 +371,23 @@ void nbd_connection_ready(struct nbd_connection *conn)
 	nbd_saw_size(nbd, conn->facts.size);
 	log_info(name_of(conn), "connection %u is back after %.1f s, at %s", conn->number,
 		 (double)(now_of(conn) - conn->lost_ns) / 1e9,
-		 nbd_connect_place(nbd->instance, conn->fd, place, sizeof(place)));
+		 nbd_place(nbd->instance, conn->fd, place, sizeof(place)));
 }
 
 /* ---- libnbd's calls ---- */
+
+/* Why a handshake has failed, before connect_next() forgets the address that it was with. */
+static void explain_refusal(const struct nbd_connection *conn, struct error *err)
+{
+	char place[NBD_PLACE_TEXT];
+
+	nbd_connect_where(&conn->connect, place, sizeof(place));
+	if (conn->explained)
+		nbd_explain_last(err, conn->connect.instance, place);
+	else
+		nbd_explain(err, conn->connect.instance, place, ECONNRESET,
+			    "server disconnected unexpectedly");
+}
 
 void nbd_connection_look(struct nbd_connection *conn)
 {
@@ -379,14 +396,16 @@ void nbd_connection_look(struct nbd_connection *conn)
 	if (!conn->handle)
 		return;
 	if (nbd_connection_is_dead(conn->handle)) {
-		if (conn->explained)
-			nbd_error(&err, "the connection has ended");
-		else
-			error_set(&err, ECONNRESET, "the server has ended the connection");
-		if (conn->state == NBD_CONNECTION_CONNECTING)
+		if (conn->state == NBD_CONNECTION_CONNECTING) {
+			explain_refusal(conn, &err);
 			connect_next(conn, &err);
+			return;
+		}
+		if (conn->explained)
+			nbd_explain_loss(&err);
 		else
-			nbd_connection_lost(conn, err.text);
+			error_set(&err, ECONNRESET, "the server closed the connection");
+		nbd_connection_lost(conn, err.text);
 	} else if (conn->state == NBD_CONNECTION_CONNECTING) {
 		if (nbd_aio_is_ready(conn->handle))
 			settle(conn);
@@ -593,7 +612,7 @@ int nbd_connection_start(struct nbd_connection *conn, struct nbd_queue *owner, u
 	nbd_gauge_add(owner->nbd, NBD_GAUGE_CONNECTED, 1);
 	keep_socket(conn);
 	if (conn->fd < 0)
-		return error_set(err, errno, "a descriptor for connection %u: %s", number,
+		return error_set(err, errno, "no descriptor for connection %u: %s", number,
 				 strerror(errno));
 	return 0;
 }
@@ -617,7 +636,7 @@ void nbd_connection_end(struct nbd_connection *conn, uint64_t until_ms)
 		end_connecting(conn);
 	if (conn->handle) {
 		if (may_leave(conn))
-			nbd_server_run(conn->handle,
+			nbd_server_run(conn->handle, NULL,
 				       until_ms > now ? (unsigned)(until_ms - now) : 0,
 				       nbd_aio_is_closed, NULL);
 		if (conn->state >= NBD_CONNECTION_JOINING)

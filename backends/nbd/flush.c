@@ -12,6 +12,7 @@
  */
 #include "backends/nbd/flush.h"
 #include "backends/nbd/connection.h"
+#include "backends/nbd/explain.h"
 #include "backends/nbd/loss.h"
 #include "backends/nbd/queues.h"
 #include "backends/nbd/request.h"
@@ -46,8 +47,8 @@ static int flush_now(struct nbd_handle *h, int *result, struct error *err)
 
 	*result = EINPROGRESS;
 	if (nbd_aio_flush(h, done, 0) < 0)
-		return nbd_error(err, "the server");
-	ret = nbd_server_run(h, FLUSH_NOW_MS, nothing_in_flight, err);
+		return nbd_explain_loss(err);
+	ret = nbd_server_run(h, NULL, FLUSH_NOW_MS, nothing_in_flight, err);
 	if (!*result)
 		return 0;
 	return ret ? -err->code : error_set(err, *result, "%s", strerror(*result));

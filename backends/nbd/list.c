@@ -4,6 +4,7 @@
  */
 #include "backends/nbd/list.h"
 #include "backends/nbd/connect.h"
+#include "backends/nbd/explain.h"
 #include "backends/nbd/server.h"
 
 #include <errno.h>
@@ -58,10 +59,13 @@ static struct nbd_handle *negotiate(const struct instance *instance, struct erro
 	struct nbd_handle *h =
 		nbd_connect_now(instance, NULL, true, NBD_CONNECT_MS, at_options, err);
 
+	char place[NBD_PLACE_TEXT];
+
 	if (!h || !nbd_aio_is_ready(h))
 		return h;
-	error_set(err, EOPNOTSUPP, "%s: the server is of the old style, and cannot list",
-		  instance->name);
+	error_set(err, EOPNOTSUPP,
+		  "%s speaks the protocol's old style, which has a single export and no list",
+		  nbd_place(instance, nbd_aio_get_fd(h), place, sizeof(place)));
 	nbd_close(h);
 	return NULL;
 }
@@ -108,8 +112,8 @@ static int option_done(void *user_data, int *error)
 	return 1;
 }
 
-static void look_at_one(struct nbd_handle *h, const char *name, const char *description,
-			backend_found_callback *found, void *context)
+static void describe_one(struct nbd_handle *h, const struct instance *instance, const char *name,
+			 const char *description, backend_found_callback *found, void *context)
 {
 	struct nbd_facts facts = { 0 };
 	struct error err = { 0 };
@@ -117,13 +121,11 @@ static void look_at_one(struct nbd_handle *h, const char *name, const char *desc
 	nbd_completion_callback completion = { .callback = option_done, .user_data = &refused };
 
 	if (nbd_set_export_name(h, name) || nbd_aio_opt_info(h, completion))
-		nbd_error(&err, "it cannot be asked for");
-	else if (nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, &err))
-		error_prefix(&err, "it cannot be asked for");
-	else if (refused)
-		error_set(&err, refused, "the server refuses it: %s", strerror(refused));
-	else
-		nbd_server_facts(h, &facts, &err);
+		nbd_error(&err, "cannot ask for it");
+	else if (!nbd_server_run(h, instance, NBD_CONNECT_MS, nbd_aio_is_negotiating, &err))
+		refused ? error_set(&err, refused, "the server refuses access: %s",
+				    strerror(refused))
+			: nbd_server_facts(h, &facts, &err);
 	report_export(name, description, &facts, err.code ? err.text : NULL, found, context);
 }
 
@@ -135,21 +137,31 @@ int nbd_list(const struct instance *instance, backend_found_callback *found, voi
 	int refused = 0;
 	nbd_list_callback each = { .callback = listed, .user_data = &listing };
 	nbd_completion_callback completion = { .callback = option_done, .user_data = &refused };
+	char place[NBD_PLACE_TEXT];
 	int ret = 0;
 
 	if (!h)
 		return -err->code;
+	nbd_place(instance, nbd_aio_get_fd(h), place, sizeof(place));
 	if (nbd_aio_opt_list(h, each, completion))
-		ret = nbd_error(err, instance->name);
+		ret = nbd_explain_last(err, instance, place);
 	else
-		ret = nbd_server_run(h, NBD_CONNECT_MS, nbd_aio_is_negotiating, err);
-	if (!ret && refused)
-		ret = error_set(err, refused, "%s: the server does not list its exports: %s",
-				instance->name, strerror(refused));
+		ret = nbd_server_run(h, instance, NBD_CONNECT_MS, nbd_aio_is_negotiating, err);
+	/* libnbd has one errno for a server that wants TLS first and for one that has no list. */
+	if (!ret && refused == ENOTSUP && !nbd_get_tls_negotiated(h))
+		ret = error_set(
+			err, refused,
+			"%s does not list its exports: it cannot, or it requires TLS (write "
+			"nbds:// for nbd://)",
+			place);
+	else if (!ret && refused)
+		ret = error_set(err, refused, "%s does not list its exports: %s", place,
+				strerror(refused));
 	if (!ret && listing.no_memory)
 		ret = error_set(err, ENOMEM, "no memory for the server's list");
 	for (unsigned i = 0; !ret && i < listing.nr; i++)
-		look_at_one(h, listing.names[i], listing.descriptions[i], found, context);
+		describe_one(h, instance, listing.names[i], listing.descriptions[i], found,
+			     context);
 	free_listing(&listing);
 	nbd_close(h);
 	return ret;

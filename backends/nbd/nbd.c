@@ -499,9 +499,9 @@ static int nbd_resize(struct instance *instance, struct error *err)
 	if (facts.size < instance->limits.size) {
 		ret = error_set(
 			err, ESTALE,
-			"%s: the server's export has shrunk to %llu bytes: the device stays as "
-			"it is, and I/O past that end will fail",
-			instance->name, (unsigned long long)facts.size);
+			"the server's export has shrunk to %llu bytes: the device keeps its size, "
+			"and I/O past that end will fail",
+			(unsigned long long)facts.size);
 	} else {
 		nbd_aio_disconnect(h, 0);
 		nbd_saw_size(nbd, facts.size);
@@ -518,17 +518,18 @@ static int nbd_settled(struct instance *instance, struct error *err)
 	/* The next process would not know which requests have to wait for that. */
 	if (atomic_load(&nbd->ghosts))
 		return error_set(err, EAGAIN,
-				 "%s: the server may still carry out writes of a connection that "
-				 "was given up: try again once the server has ended it",
-				 instance->name);
+				 "the server may still carry out writes of a connection that was "
+				 "given up: try again once the server has closed it");
 	if (!nbd_flush_matters(nbd) || !nbd_journal_has_unflushed(&nbd->journal))
 		return 0;
 	atomic_store(&nbd->flush_soon, true);
 	nbd_queues_wake(nbd);
 	return error_set(
 		err, EAGAIN,
-		"%s: what its server has not flushed is kept here, and %s: try again later",
-		instance->name, atomic_load(&nbd->nr_up) ? "it does not flush" : "it is away");
+		"the worker keeps writes that the server has not flushed, and %s: try again later",
+		atomic_load(&nbd->nr_up) ? "the flush is not over"
+					 : "there is no connection to the "
+					   "server");
 }
 
 static void nbd_close_export(struct instance *instance)

@@ -6,6 +6,7 @@
  *   uri           the parts of its URI
  *   resolve       host names, looked up on a thread of their own
  *   dial          several addresses, tried side by side
+ *   explain       libnbd's errors in the user's terms
  *   server        libnbd's set-up for a server, and what the server says of its export
  *   tls           key and certificate files, checked
  *   connect       an attempt to connect: name, addresses, negotiation

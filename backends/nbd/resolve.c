@@ -109,6 +109,14 @@ static int code_of(int answer)
 	return ENOENT;
 }
 
+int nbd_resolve_error(struct error *err, int code, const char *host, const char *reason)
+{
+	return error_set(err, code, "cannot resolve '%s': %s: %s", host, reason,
+			 code == ETIMEDOUT
+				 ? "check the name servers (/etc/resolv.conf) and the network"
+				 : "check the name, or write the server's IP address");
+}
+
 static int resolve(const char *host, const char *port, int flags, struct nbd_addresses *found,
 		   struct error *err)
 {
@@ -116,11 +124,12 @@ static int resolve(const char *host, const char *port, int flags, struct nbd_add
 	int answer = getaddrinfo(host, port, &hints, &all);
 
 	if (answer)
-		return error_set(err, code_of(answer), "cannot resolve '%s': %s", host,
-				 answer == EAI_SYSTEM ? strerror(errno) : gai_strerror(answer));
+		return nbd_resolve_error(err, code_of(answer), host,
+					 answer == EAI_SYSTEM ? strerror(errno)
+							      : gai_strerror(answer));
 	take_in_turns(all, found);
 	freeaddrinfo(all);
-	return found->nr ? 0 : error_set(err, ENOENT, "'%s' has no address", host);
+	return found->nr ? 0 : nbd_resolve_error(err, ENOENT, host, "the name has no address");
 }
 
 int nbd_resolve_numeric(const char *host, const char *port, struct nbd_addresses *found,
@@ -206,7 +215,8 @@ static void answer_first(struct nbd_resolver *r)
 	if (!l->handle)
 		resolve(host, port, AI_NUMERICSERV, &found, &err);
 	else if (nbd_aio_connect_tcp(l->handle, host, port))
-		error_set(&err, nbd_get_errno() ? nbd_get_errno() : EIO, "cannot connect: %s",
+		/* connect.c, which knows the server, explains it. */
+		error_set(&err, nbd_get_errno() ? nbd_get_errno() : EIO, "%s",
 			  nbd_get_error() ? nbd_get_error() : "no reason given");
 	pthread_mutex_lock(&r->mutex);
 	if (l->handle) {

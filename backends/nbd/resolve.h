@@ -39,6 +39,9 @@ struct nbd_addresses {
 int nbd_resolve_numeric(const char *host, const char *port, struct nbd_addresses *found,
 			struct error *err);
 
+/* That host cannot be resolved (code: an errno), with reason and a cure, in err.  Returns -code. */
+int nbd_resolve_error(struct error *err, int code, const char *host, const char *reason);
+
 /* "192.0.2.1:10809", "[2001:db8::1]:10809"; "" where it is no IP address.  Returns out. */
 const char *nbd_address_format(const struct sockaddr_storage *at, char *out, size_t size);
 #define NBD_ADDRESS_TEXT 80

@@ -14,6 +14,7 @@
  * is connected, since libnbd reports a missing key as a failed handshake.
  */
 #include "backends/nbd/server.h"
+#include "backends/nbd/explain.h"
 #include "backends/nbd/resolve.h"
 #include "backends/nbd/uri.h"
 #include "common/clock.h"
@@ -104,29 +105,34 @@ static int check_tls(const struct instance *instance, const struct nbd_uri *uri,
 {
 	const struct option_value *mode = instance_option(instance, "tls");
 	bool uses = uses_tls(instance);
+	char scheme[NBD_SCHEME_TEXT];
 
 	if (scheme_is_tls(instance) && mode->given && mode->word != TLS_REQUIRE)
 		return error_set(err, EINVAL,
-				 "tls: nbds means that TLS is required: write nbd for a connection "
-				 "without, or leave -o tls=%s out",
-				 tls_modes[mode->word]);
+				 "tls: %.*s:// means that TLS is required: leave -o tls=%s out, or "
+				 "write %s:// for a connection without TLS",
+				 (int)strcspn(instance->uri, ":"), instance->uri,
+				 tls_modes[mode->word],
+				 nbd_other_scheme(instance, scheme, sizeof(scheme)));
 	for (const struct option_def *def = nbd_options; def->name; def++)
 		if (!uses && !strncmp(def->name, "tls-", 4) &&
 		    instance_option(instance, def->name)->given)
 			return error_set(
 				err, EINVAL,
-				"%s: this connection has no TLS: write nbds for nbd in the "
-				"URI, or leave it out",
-				def->name);
+				"%s: this connection has no TLS: write %s:// for %.*s://, or "
+				"leave the option out",
+				def->name, nbd_other_scheme(instance, scheme, sizeof(scheme)),
+				(int)strcspn(instance->uri, ":"), instance->uri);
 	if (!uses || psk_file(instance, uri) || !instance_option(instance, "tls-verify")->number ||
 	    nbd_uri_trusts_any_peer(uri) ||
 	    instance_option(instance, "tls-allow-unfixed")->number || certificates_are_checked())
 		return 0;
-	return error_set(err, EINVAL,
-			 "TLS with certificates: this libnbd accepts servers that it must not "
-			 "(CVE-2024-7383): take libnbd 1.18.5, 1.20.2, 1.22 or later, or a "
-			 "pre-shared key (-o tls-psk-file=FILE), or take the risk with "
-			 "-o tls-allow-unfixed");
+	return error_set(
+		err, EINVAL,
+		"TLS with certificates: this libnbd accepts servers whose certificate is "
+		"wrong (CVE-2024-7383): install libnbd 1.18.5, 1.20.2, 1.22 or later, use a "
+		"pre-shared key (-o tls-psk-file=FILE), or accept the risk with "
+		"-o tls-allow-unfixed");
 }
 
 int nbd_server_check(const struct instance *instance, struct error *err)
@@ -139,19 +145,19 @@ int nbd_server_check(const struct instance *instance, struct error *err)
 		return error_set(err, EINVAL,
 				 "'%s': write it as in nbd://HOST/EXPORT, or "
 				 "nbd+unix:///EXPORT?socket=PATH",
-				 instance->name);
+				 instance->uri);
 	ret = nbd_uri_parse(instance->uri, &uri, err);
 	if (ret)
 		return ret;
 	if (uri.unix_socket && (!uri.socket || !*uri.socket))
 		ret = error_set(err, EINVAL,
-				"'%s': its socket is missing: write it as in "
+				"'%s': the socket is missing: write it as in "
 				"nbd+unix:///EXPORT?socket=PATH",
-				instance->name);
+				instance->uri);
 	else if (!uri.unix_socket && !*uri.host)
 		ret = error_set(err, EINVAL,
-				"'%s': its host is missing: write it as in nbd://HOST/EXPORT",
-				instance->name);
+				"'%s': the host is missing: write it as in nbd://HOST/EXPORT",
+				instance->uri);
 	else if (!uri.unix_socket && !uri.vsock)
 		ret = nbd_uri_host(&uri, host, sizeof(host), port, sizeof(port), err);
 	if (!ret)
@@ -208,28 +214,11 @@ void nbd_server_needs(const struct instance *instance, backend_need_callback *ne
 	nbd_uri_free(&uri);
 }
 
-/* The TLS library tells what it saw, and not what that comes of. */
-static const char *tls_hint(const char *text)
-{
-	if (!text || !strstr(text, "gnutls"))
-		return "";
-	if (strstr(text, "certificate"))
-		return ": the server's certificate is expired, or for another name, or of an authority "
-		       "that is not trusted here";
-	return ": a wrong key, user name or certificate, or a server without TLS, ends so";
-}
-
 int nbd_error(struct error *err, const char *what)
 {
-	const char *text = nbd_get_error();
 	int code = nbd_get_errno();
-	const char *colon;
 
-	/* "nbd_connect_uri: …": which of its functions it was helps nobody. */
-	if (text && !strncmp(text, "nbd_", 4) && (colon = strstr(text, ": ")))
-		text = colon + 2;
-	return error_set(err, code ? code : EIO, "%s: %s%s", what, text ? text : "no reason given",
-			 tls_hint(text));
+	return error_set(err, code ? code : EIO, "%s: %s", what, nbd_last_text());
 }
 
 static int set_tls(struct nbd_handle *h, const struct instance *instance)
@@ -260,7 +249,7 @@ struct nbd_handle *nbd_server_handle(const struct instance *instance, struct err
 	struct nbd_handle *h = nbd_create();
 
 	if (!h) {
-		nbd_error(err, "libnbd");
+		nbd_error(err, "cannot set libnbd up");
 		return NULL;
 	}
 	/* Files that the URI itself names (keys) may be read: the user wrote it. */
@@ -273,27 +262,33 @@ struct nbd_handle *nbd_server_handle(const struct instance *instance, struct err
 	    nbd_set_pread_initialize(h, false) ||
 	    nbd_set_request_structured_replies(h,
 					       instance_option(instance, "structured")->number)) {
-		nbd_error(err, instance->name);
+		nbd_error(err, instance->uri);
 		nbd_close(h);
 		return NULL;
 	}
 	return h;
 }
 
-int nbd_server_run(struct nbd_handle *h, unsigned timeout_ms, int (*done)(struct nbd_handle *h),
-		   struct error *err)
+int nbd_server_run(struct nbd_handle *h, const struct instance *negotiates, unsigned timeout_ms,
+		   int (*done)(struct nbd_handle *h), struct error *err)
 {
 	uint64_t until = clock_ms() + timeout_ms, now;
+	char place[NBD_PLACE_TEXT] = "the server";
+	bool failed = false;
 
+	/* libnbd closes the socket of a handshake that fails: nothing leads to the address then. */
+	if (negotiates)
+		nbd_place(negotiates, nbd_aio_get_fd(h), place, sizeof(place));
 	while (!done(h)) {
-		if (nbd_aio_is_dead(h) || nbd_aio_is_closed(h))
-			return nbd_error(err, "the connection has ended");
+		if (failed || nbd_aio_is_dead(h) || nbd_aio_is_closed(h))
+			return negotiates ? nbd_explain_last(err, negotiates, place)
+					  : nbd_explain_loss(err);
 		now = clock_ms();
 		if (now >= until)
-			return error_set(err, ETIMEDOUT, "the server does not answer within %u s",
+			return error_set(err, ETIMEDOUT,
+					 "%s does not answer within %u s" NBD_SILENT_CURE, place,
 					 (timeout_ms + 999) / 1000);
-		if (nbd_poll(h, (int)(until - now)) < 0)
-			return nbd_error(err, "the server");
+		failed = nbd_poll(h, (int)(until - now)) < 0;
 	}
 	return 0;
 }
@@ -345,7 +340,7 @@ int nbd_server_facts(struct nbd_handle *h, struct nbd_facts *facts, struct error
 	int64_t size = nbd_get_size(h);
 
 	if (size < 0)
-		return nbd_error(err, "its size");
+		return nbd_error(err, "cannot determine the size of the server's export");
 	*facts = (struct nbd_facts){
 		.size = (uint64_t)size,
 		.min_block = block_size(h, LIBNBD_SIZE_MINIMUM),
@@ -380,24 +375,25 @@ int nbd_facts_to_limits(const struct nbd_facts *f, const struct instance *instan
 
 	if (!power_of_2(least) || least > PAGE)
 		return error_set(err, EINVAL,
-				 "%s: the server takes only requests of whole blocks of %u bytes: "
-				 "the kernel has block devices of 512 to %u",
-				 instance->name, f->min_block, PAGE);
+				 "%s: the server's smallest block is %u bytes, and a Linux block "
+				 "device has blocks of 512 to %u: have it offer smaller ones",
+				 instance->uri, f->min_block, PAGE);
 	if (instance->block_size && instance->block_size < least)
 		return error_set(err, EINVAL,
 				 "%s: --block-size %u: the server's smallest block is %u bytes: "
-				 "give that, or leave it out",
-				 instance->name, instance->block_size, least);
+				 "use that, or leave --block-size out",
+				 instance->uri, instance->block_size, least);
 	if (most < PAGE)
 		return error_set(err, EINVAL,
-				 "%s: the server takes at most %u bytes at a time: the kernel "
-				 "sends up to %u",
-				 instance->name, most, PAGE);
+				 "%s: the server takes at most %u bytes a request, and the kernel "
+				 "sends up to %u: raise the server's limit",
+				 instance->uri, most, PAGE);
 	l->logical_block = instance->block_size ? instance->block_size : least;
 	l->size = f->size - f->size % l->logical_block;
 	if (l->size && l->size < f->size)
 		log_warning(instance->name,
-			    "the last %u bytes cannot be reached: they are no whole block of %u",
+			    "the device lacks the last %u bytes of the export: they are less than "
+			    "a block of %u",
 			    (unsigned)(f->size - l->size), l->logical_block);
 	if (power_of_2(f->preferred_block) && f->preferred_block >= l->logical_block) {
 		l->min_io = f->preferred_block;
@@ -407,6 +403,10 @@ int nbd_facts_to_limits(const struct nbd_facts *f, const struct instance *instan
 	}
 	l->max_io = most < instance->max_io ? most : instance->max_io;
 	l->read_only = !writable;
+	if (f->read_only && !instance->read_only)
+		log_warning(instance->name,
+			    "the server offers the export read-only, so the device is read-only, "
+			    "too: make it writable there, or set read-only");
 	l->rotational = f->rotational;
 	/* FLUSH and FUA reach only a device that says it has a cache. */
 	l->volatile_cache = writable && (f->flush || f->fua);

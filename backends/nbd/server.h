@@ -53,16 +53,22 @@ void nbd_server_tls_files(const struct instance *instance, const struct nbd_uri 
 			  const char **keys, const char **directory);
 
 /*
- * Runs the handle until `done` is true of it, for timeout_ms at the most.  Returns
- * 0, or -errno with err filled (may be NULL).
+ * Runs the handle until `done` is true of it, for timeout_ms at most. negotiates: the instance
+ * whose connection is being made; NULL: the connection is in use. Returns 0, or -errno with err
+ * filled (may be NULL).
  */
-int nbd_server_run(struct nbd_handle *h, unsigned timeout_ms, int (*done)(struct nbd_handle *h),
-		   struct error *err);
+int nbd_server_run(struct nbd_handle *h, const struct instance *negotiates, unsigned timeout_ms,
+		   int (*done)(struct nbd_handle *h), struct error *err);
+/* What to do about a server that accepts connections and says nothing. */
+#define NBD_SILENT_CURE ": check that the NBD server runs there and is not stopped"
 
 /* Reads the facts that were negotiated.  Returns 0, or -errno with err filled. */
 int nbd_server_facts(struct nbd_handle *h, struct nbd_facts *facts, struct error *err);
 
-/* libnbd's last error on this thread, in err: "WHAT: …".  Returns -errno. */
+/*
+ * libnbd's last error on this thread, in err: "WHAT: …". For calls that reach no server; the
+ * others have explain.h. Returns -errno.
+ */
 int nbd_error(struct error *err, const char *what);
 
 /* The device that such an export makes.  Returns 0, or -errno with err filled. */

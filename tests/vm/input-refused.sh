@@ -203,6 +203,7 @@ done <<'TABLE'
 2 | create               | run --create 1M nbd://localhost
 1 | is the port right    | run nbd://127.0.0.1:9/
 1 | no such socket       | run nbd+unix:///?socket=nothing
+1 | cannot resolve       | run nbd://nosuchhost.invalid/
 1 | exists               | run -o request-timeout=1s nbd+unix:///?socket=exists
 2 | the URI is missing   | nbd-list
 2 | no server to ask     | nbd-list file

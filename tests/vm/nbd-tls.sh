@@ -72,10 +72,10 @@ writer_start --blocks 2000 --threads 4 --ops 100 --flush 3 --fua 3
 writer_ends
 promises_kept "$DEV"
 ublk_stop disk
-refused_soon TLS -o tls-psk-file="$PWD/wrong.psk" "$URI"
-refused_soon TLS -o tls-psk-file="$PWD/unknown.psk" nbds://nobody@localhost:10810
+refused_soon 'TLS handshake' -o tls-psk-file="$PWD/wrong.psk" "$URI"
+refused_soon 'TLS handshake' -o tls-psk-file="$PWD/unknown.psk" nbds://nobody@localhost:10810
 # A server that insists, and a client without.
-refused_soon TLS nbd://localhost:10810
+refused_soon 'write nbds://' nbd://localhost:10810
 server_stop psk
 
 # --- a certificate ---
@@ -88,22 +88,22 @@ ublk_stop disk
 # That is not even tried.
 REFUSED_WITH=2 refused_soon 'CVE-2024-7383' -o tls-certificates="$PWD/client" "$URI"
 # The same server by an address that its certificate does not have.
-refused_soon certificate "${by_certificate[@]}" nbds://127.0.0.1:10811
+refused_soon 'certificate of' "${by_certificate[@]}" nbds://127.0.0.1:10811
 server_stop good
 
 nbdkit_start old 10812 --tls=require --tls-certificates="$PWD/old" memory 16M
-refused_soon certificate "${by_certificate[@]}" nbds://localhost:10812
+refused_soon 'certificate of' "${by_certificate[@]}" nbds://localhost:10812
 server_stop old
 
 nbdkit_start other 10813 --tls=require --tls-certificates="$PWD/other" memory 16M
-refused_soon certificate "${by_certificate[@]}" nbds://localhost:10813
+refused_soon 'certificate of' "${by_certificate[@]}" nbds://localhost:10813
 server_stop other
 
 # --- a server without TLS ---
 nbdkit_start plain 10814 --filter=log memory 16M logfile="$PWD/plain.log"
-refused_soon TLS -o tls-psk-file="$PWD/right.psk" nbds://lab@localhost:10814
-refused_soon TLS "${by_certificate[@]}" nbds://localhost:10814
-refused_soon TLS -o tls=require -o tls-psk-file="$PWD/right.psk" nbd://lab@localhost:10814
+refused_soon 'offers no TLS' -o tls-psk-file="$PWD/right.psk" nbds://lab@localhost:10814
+refused_soon 'offers no TLS' "${by_certificate[@]}" nbds://localhost:10814
+refused_soon 'offers no TLS' -o tls=require -o tls-psk-file="$PWD/right.psk" nbd://lab@localhost:10814
 # tls=on takes TLS where it is offered.
 served_well -o tls=on -o tls-psk-file="$PWD/right.psk" nbd://lab@localhost:10814
 ublk_stop disk

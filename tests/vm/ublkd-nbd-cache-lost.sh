@@ -52,8 +52,8 @@ content_is "after an upgrade"
 written C
 server_kill main
 pid=$(worker_of remote)
-fails_with 'it is away' timeout -k 5 60 ublkctl upgrade remote
-fails_with 'it is away' timeout -k 5 60 ublkctl suspend remote
+fails_with 'no connection to the server' timeout -k 5 60 ublkctl upgrade remote
+fails_with 'no connection to the server' timeout -k 5 60 ublkctl suspend remote
 expect "$pid" "$(worker_of remote)" "the worker"
 server_start main
 content_is "after an upgrade that was refused"
