@@ -46,13 +46,13 @@ enum direct {
 };
 
 static const struct option_def file_options[] = {
-	{ "create", OPTION_SIZE, NULL, NULL, 512, 0, "make a new, sparse file of this size" },
+	{ "create", OPTION_SIZE, NULL, NULL, 512, 0, "create a sparse file of this size" },
 	{ "direct", OPTION_CHOICE, "auto|on|off", "auto", 0, 0,
-	  "bypass the page cache; auto: where the file system can" },
+	  "bypass the page cache; auto: where the file system supports it" },
 	{ "discard", OPTION_CHOICE, "on|off", "on", 0, 0,
 	  "off: refuse discards and never punch holes, so that allocated space stays allocated" },
 	{ "disk", OPTION_TEXT, NULL, NULL, 0, 0,
-	  "refuse a block device that has not this identifier (--persist records it)" },
+	  "refuse a block device with another identifier (--persist records it)" },
 	{ .name = NULL },
 };
 
@@ -95,16 +95,17 @@ static int file_check(const struct instance *instance, struct error *err)
 	if (!strncmp(instance->locator, "//", 2) && instance->locator[2] != '/')
 		return error_set(
 			err, EINVAL,
-			"'%s': a file is on this host: write file:PATH, or file:///PATH with "
-			"three slashes",
+			"'%s' names a host: write file:PATH, or file:///PATH with three slashes",
 			instance->name);
 	if (!*path_of(instance))
-		return error_set(err, EINVAL, "'%s': give a path, as in file:/var/lib/disk.img",
+		return error_set(err, EINVAL,
+				 "'%s': the path is missing: give a path, as in "
+				 "file:/var/lib/disk.img",
 				 instance->name);
 	if (instance_option(instance, "create")->set && instance->read_only)
 		return error_set(err, EINVAL,
-				 "create: a new file that is read-only stays empty for ever: "
-				 "leave one of the two out");
+				 "create: a new file that is read-only would stay empty: leave "
+				 "out create or read-only");
 	return 0;
 }
 
@@ -131,18 +132,18 @@ static int open_failed(const struct instance *instance, const char *path, int co
 	switch (code) {
 	case -ENOENT:
 		if (instance->reason == OPEN_TAKEOVER)
-			return error_set(err, code, "%s: the file is gone: bring it back", path);
+			return error_set(err, code, "%s: the file is gone: restore it", path);
 		if (instance_option(instance, "create")->set)
 			return error_set(err, code,
-					 "%s: its directory is not there: make that first", path);
+					 "%s: the directory does not exist: create it first", path);
 		return error_set(err, code,
-				 "%s: there is no such file: check the path, or make one with "
-				 "--create SIZE",
+				 "%s: no such file: check the path, or create one with --create "
+				 "SIZE",
 				 path);
 	case -EEXIST:
 		return error_set(err, code,
-				 "%s: it exists, and --create never touches what exists: leave "
-				 "--create out, or give another path",
+				 "%s exists, and --create never touches an existing file: leave "
+				 "--create out, or use another path",
 				 path);
 	case -EACCES:
 	case -EPERM:
@@ -150,17 +151,17 @@ static int open_failed(const struct instance *instance, const char *path, int co
 				 instance->read_only ? "reading"
 						     : "writing (--read-only needs less)");
 	case -EROFS:
-		return error_set(err, code, "%s: its file system is read-only: give --read-only",
+		return error_set(err, code, "%s: the file system is read-only: use --read-only",
 				 path);
 	case -ETXTBSY:
-		return error_set(err, code, "%s: it is a running program or active swap", path);
+		return error_set(err, code, "%s is a running program or active swap", path);
 	case -EBUSY:
 		return error_set(err, code,
-				 "%s: it is in use: mounted, or held by another program: "
-				 "unmount it, or give --read-only",
+				 "%s is in use, mounted or opened by another program: unmount it, "
+				 "or use --read-only",
 				 path);
 	}
-	return error_set(err, code, "%s: cannot open it: %s", path, strerror(-code));
+	return error_set(err, code, "cannot open %s: %s", path, strerror(-code));
 }
 
 static int look_at_type(struct instance *instance, struct error *err)
@@ -174,13 +175,11 @@ static int look_at_type(struct instance *instance, struct error *err)
 	if (fstat(fd, &f->stat))
 		ret = error_set(err, errno, "%s: %s", f->path, strerror(errno));
 	else if (S_ISDIR(f->stat.st_mode))
-		ret = error_set(err, EISDIR, "%s: it is a directory: give a file or a block device",
+		ret = error_set(err, EISDIR, "%s is a directory: use a file or a block device",
 				f->path);
 	else if (!S_ISREG(f->stat.st_mode) && !S_ISBLK(f->stat.st_mode))
-		ret = error_set(
-			err, ENOTBLK,
-			"%s: it is neither a regular file nor a block device: give one of these",
-			f->path);
+		ret = error_set(err, ENOTBLK, "%s is neither a regular file nor a block device",
+				f->path);
 	close(fd);
 	return ret;
 }
@@ -197,7 +196,8 @@ static void sync_directory(struct instance *instance, const char *path)
 				       0);
 	if (fd < 0 || fsync(fd))
 		log_warning(instance->name,
-			    "its name is not yet durable: fsync of its directory: %s",
+			    "the new file's name may be lost in a crash: fsync of the directory: "
+			    "%s",
 			    strerror(fd < 0 ? -fd : errno));
 	if (fd >= 0)
 		close(fd);
@@ -216,7 +216,7 @@ static int make_file(struct instance *instance, struct error *err)
 		return open_failed(instance, f->path, fd, err);
 	f->created = true;
 	if (ftruncate(fd, (off_t)size))
-		ret = error_set(err, errno, "%s: cannot make it %llu bytes long: %s", f->path,
+		ret = error_set(err, errno, "cannot resize %s to %llu bytes: %s", f->path,
 				(unsigned long long)size, strerror(errno));
 	else if (fsync(fd))
 		ret = error_set(err, errno, "%s: %s", f->path, strerror(errno));
@@ -239,8 +239,7 @@ static int check_same_file(struct file *f, int fd, struct error *err)
 	if (was.st_dev != f->stat.st_dev || was.st_ino != f->stat.st_ino ||
 	    was.st_rdev != f->stat.st_rdev || (was.st_mode & S_IFMT) != (f->stat.st_mode & S_IFMT))
 		return error_set(err, ESTALE,
-				 "%s: it was replaced while it was being opened: try again",
-				 f->path);
+				 "%s was replaced while it was being opened: try again", f->path);
 	return 0;
 }
 
@@ -253,7 +252,7 @@ static int check_writable(const struct instance *instance, struct error *err)
 	if (instance->read_only || !S_ISBLK(f->stat.st_mode) ||
 	    ioctl(f->fd, BLKROGET, &read_only) || !read_only)
 		return 0;
-	return error_set(err, EROFS, "%s: it is a read-only device: give --read-only", f->path);
+	return error_set(err, EROFS, "%s is a read-only device: use --read-only", f->path);
 }
 
 static int access_mode(const struct instance *instance)
@@ -274,12 +273,12 @@ static int lock_file(struct instance *instance, struct error *err)
 		f->created = false; /* who was faster owns it now */
 		return error_set(
 			err, EBUSY,
-			"%s: another program has it locked (is it exported already?): stop that "
-			"first",
+			"%s is locked by another program (is it already exported?): stop that "
+			"program first",
 			f->path);
 	}
 	log_warning(instance->name,
-		    "cannot be locked, so nothing keeps it from being exported twice: %s",
+		    "cannot lock the file: %s: nothing prevents a second export of it",
 		    strerror(errno));
 	return 0;
 }
@@ -331,14 +330,14 @@ static int learn_content(struct instance *instance, int fd, struct error *err)
 		n = pread(fd, head, CONTENT_HEAD, 0);
 	while (n < 0 && errno == EINTR);
 	if (n < 0) {
-		error_set(err, errno, "%s: cannot read its first %u bytes: %s", f->path,
-			  CONTENT_HEAD, strerror(errno));
+		error_set(err, errno, "cannot read the first %u bytes of %s: %s", CONTENT_HEAD,
+			  f->path, strerror(errno));
 		free(head);
 		return -err->code;
 	}
 	f->block = content_block_size(head, (size_t)n, &reason);
 	if (reason)
-		log_info(instance->name, "has blocks of %u bytes: its content is %s", f->block,
+		log_info(instance->name, "blocks of %u bytes, because the content is %s", f->block,
 			 reason);
 	free(head);
 	return 0;
@@ -353,7 +352,7 @@ static int choose_block(struct instance *instance, int fd, struct error *err)
 	f->block = instance->block_size;
 	if (S_ISBLK(f->stat.st_mode)) {
 		if (ioctl(fd, BLKSSZGET, &logical))
-			return error_set(err, errno, "%s: cannot determine its block size: %s",
+			return error_set(err, errno, "cannot determine the block size of %s: %s",
 					 f->path, strerror(errno));
 		f->device_block = logical;
 		if (!f->block)
@@ -391,12 +390,12 @@ static void tell_of_page_cache(const struct instance *instance, const char *refu
 	const struct file *f = instance->private;
 
 	if (instance->block_size || instance->reason == OPEN_TAKEOVER || f->block >= offset_align)
-		log_info(instance->name, "goes through the page cache: %s", refusal);
+		log_info(instance->name, "using the page cache: %s", refusal);
 	else
 		log_warning(instance->name,
-			    "goes through the page cache: direct I/O needs blocks of %u bytes "
-			    "here, and the device has %u, as images have by default; if the "
-			    "content was made for blocks of %u, give --block-size %u",
+			    "using the page cache: direct I/O needs blocks of %u bytes here, and "
+			    "the device has %u, the default of images; if the content was made "
+			    "for blocks of %u, use --block-size %u",
 			    offset_align, f->block, offset_align, offset_align);
 }
 
@@ -427,8 +426,8 @@ static int open_data(struct instance *instance, struct error *err)
 		if (refusal && wanted == DIRECT_ON)
 			return error_set(err, EINVAL, "%s: direct=on: %s: %s", f->path, refusal,
 					 offset_align > 512
-						 ? "give a larger --block-size, or direct=off"
-						 : "give direct=auto or off");
+						 ? "use a larger --block-size, or direct=off"
+						 : "use direct=auto or off");
 	}
 	f->direct = wanted != DIRECT_OFF && !refusal;
 	if (!f->direct) {
@@ -530,8 +529,8 @@ static void learn_file_operations(struct instance *instance)
 	/* ext4 punches nothing behind the end; cutting there frees what the try allocated. */
 	if ((f->zeroes_kept || allocates) && cut_behind(f->fd, behind))
 		log_warning(instance->name,
-			    "a block was allocated behind its end, to see whether that works, "
-			    "and cannot be given back: %s",
+			    "cannot free the block that was allocated past the end of the file "
+			    "for a test: %s",
 			    strerror(errno));
 	l->max_discard = f->punches ? 1u << 30 : 0;
 	l->max_write_zeroes = f->zeroes_kept || allocates ? 1u << 30 : 0;
@@ -575,7 +574,7 @@ static int learn_size(struct instance *instance, struct error *err)
 	uint64_t tail;
 
 	if (size < 0)
-		return error_set(err, errno, "%s: its size is not to be had: %s", f->path,
+		return error_set(err, errno, "cannot determine the size of %s: %s", f->path,
 				 strerror(errno));
 	if (S_ISBLK(f->stat.st_mode)) {
 		physical = 0;
@@ -589,7 +588,7 @@ static int learn_size(struct instance *instance, struct error *err)
 	l->size = (uint64_t)size - tail;
 	if (l->size && tail)
 		log_info(instance->name,
-			 "its last %llu bytes are no whole block of %u and not exported",
+			 "the last %llu bytes are not exported: they are less than a block of %u",
 			 (unsigned long long)tail, l->logical_block);
 	return 0;
 }
@@ -600,12 +599,12 @@ static int file_resize(struct instance *instance, struct error *err)
 	off_t size = lseek(f->fd, 0, SEEK_END);
 
 	if (size < 0)
-		return error_set(err, errno, "%s: its size is not to be had: %s", f->path,
+		return error_set(err, errno, "cannot determine the size of %s: %s", f->path,
 				 strerror(errno));
 	if ((uint64_t)size < instance->limits.size)
 		return error_set(err, ESTALE,
-				 "%s: it has shrunk to %lld bytes: the device stays as it is, and "
-				 "I/O past that end fails",
+				 "%s has shrunk to %lld bytes: the device keeps its size, and I/O "
+				 "past that end fails",
 				 f->path, (long long)size);
 	instance_grow(instance, (uint64_t)size);
 	return 0;
@@ -617,11 +616,11 @@ static int file_set_size(struct instance *instance, uint64_t size, struct error 
 
 	if (!S_ISREG(f->stat.st_mode))
 		return error_set(err, EOPNOTSUPP,
-				 "%s: a block device is resized where it comes from; then give no "
-				 "size",
+				 "%s is a block device: resize it with its own tools, then run "
+				 "'ublkctl resize' without a size",
 				 f->path);
 	if (size && (ftruncate(f->fd, (off_t)size) || fsync(f->fd)))
-		return error_set(err, errno, "%s: it cannot be made %llu bytes long: %s", f->path,
+		return error_set(err, errno, "cannot resize %s to %llu bytes: %s", f->path,
 				 (unsigned long long)size, strerror(errno));
 	return 0;
 }
@@ -705,14 +704,14 @@ static int check_disk(const struct instance *instance, struct error *err)
 	if (!wanted->set)
 		return 0;
 	if (!S_ISBLK(f->stat.st_mode))
-		return error_set(err, EINVAL, "%s: disk=%s: it is no block device: leave disk= out",
+		return error_set(err, EINVAL, "%s: disk=%s: not a block device: leave disk= out",
 				 f->path, wanted->text);
 	file_identity_fact(instance->identity, "disk", disk, sizeof(disk));
 	if (!strcmp(disk, wanted->text))
 		return 0;
 	return error_set(err, ESTALE,
-			 "%s: it is another disk (%s) than the export is for (disk=%s): name it by "
-			 "its path in /dev/disk/by-id, or remove the export and make it anew",
+			 "%s is another disk (%s) than the export's (disk=%s): name the disk by "
+			 "its path in /dev/disk/by-id, or remove the export and create it again",
 			 f->path, *disk ? disk : "without an identifier", wanted->text);
 }
 
@@ -788,7 +787,7 @@ static int add_file(struct queue *queue, int fd, const char *path, struct error 
 {
 	int file = queue_add_file(queue, fd);
 
-	return file < 0 ? error_set(err, file, "%s: registering it with io_uring: %s", path,
+	return file < 0 ? error_set(err, file, "registering %s with io_uring: %s", path,
 				    strerror(-file))
 			: file;
 }
@@ -869,11 +868,10 @@ static void flushed(struct io *io, int result)
 	struct instance *instance = queue_instance(io->queue);
 
 	if (result < 0 && instance_set_lost(instance, result))
-		log_error(
-			instance->name,
-			"a flush failed: %s: what was written since the last one may be lost; flushes "
-			"fail until it is exported anew",
-			strerror(-result));
+		log_error(instance->name,
+			  "a flush failed: %s: data written since the previous flush may be lost; "
+			  "every flush fails until the export is removed and created again",
+			  strerror(-result));
 	/* Lost by another queue's flush while this one ran. */
 	if (result >= 0)
 		result = instance_lost(instance);

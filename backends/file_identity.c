@@ -244,8 +244,8 @@ static const char *device_differs(const char *was, const struct numbers *w, cons
 		return NULL;
 	/* A number of the kernel's, which no other disk gets until the next boot. */
 	if (!holds(was, now, "seq"))
-		return "it is another disk, or was taken away and came back, and has no identifier "
-		       "that would tell";
+		return "it is another disk, or was removed and came back, and has no identifier "
+		       "to prove that it is the same";
 	if (w->rdev != n->rdev || (!has(was, "seq") && (w->dev != n->dev || w->ino != n->ino)))
 		return "it is another disk";
 	return NULL;
@@ -261,12 +261,12 @@ static const char *file_differs(const char *was, const struct numbers *w, const 
 	/* Anonymous device numbers (major 0) change with each mount. */
 	if (w->dev != n->dev &&
 	    (!told || !major(w->dev) != !major(n->dev) || !has(was, major(w->dev) ? "disk" : "fs")))
-		return "its file system is another, or was mounted anew, and nothing shows that it "
-		       "is the same file";
+		return "it is on another file system, or that was mounted again, and nothing "
+		       "proves that it is the same file";
 	if (w->ino != n->ino && !(has(was, "renumbers") && has(was, "born")))
 		return "it is another file";
 	if (!holds(was, now, "handle") || !holds(was, now, "born"))
-		return "it is another file, made since";
+		return "it is another file, created later";
 	return NULL;
 }
 
@@ -275,12 +275,13 @@ const char *file_identity_differs(const char *was, const char *now)
 	struct numbers w, n;
 
 	if (!read_numbers(was, &w) || !read_numbers(now, &n))
-		return strcmp(was, now) ? "it is something else" : NULL;
+		return strcmp(was, now) ? "it is another kind of storage" : NULL;
 	if (w.device != n.device)
 		return n.device ? "it is a block device" : "it is a file";
 	/* A record of the first version. */
 	if (!w.has_facts)
 		return w.dev == n.dev && w.ino == n.ino && w.rdev == n.rdev ? NULL
-									    : "it is another one";
+									    : "it is another file "
+									      "or disk";
 	return w.device ? device_differs(was, &w, now, &n) : file_differs(was, &w, now, &n);
 }

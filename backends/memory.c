@@ -53,12 +53,13 @@ static const char *const memory_gauges[] = { "allocated-bytes", "limit-bytes", N
 
 static const struct option_def memory_options[] = {
 	{ "shard", OPTION_SIZE, NULL, "2M", 4096, 1ull << 40,
-	  "memory is allocated and given back in pieces of this size, a power of 2" },
+	  "memory is allocated and freed in pieces of this size, a power of 2" },
 	{ "limit", OPTION_SIZE, "none", "none", 1, 0,
-	  "the most memory to use: beyond it writes fail with ENOSPC" },
-	{ "hugepages", OPTION_CHOICE, "off|2M|1G", "off", 0, 0, "pages to allocate from" },
+	  "limit on memory: writes beyond it fail with ENOSPC" },
+	{ "hugepages", OPTION_CHOICE, "off|2M|1G", "off", 0, 0, "use huge pages of this size" },
 	{ "numa", OPTION_CHOICE, "default|interleave|local", "default", 0, 0,
-	  "where pages go: spread over all nodes, or to the node of the queue that first writes" },
+	  "NUMA placement: interleave: over all nodes; local: on the node of the queue that "
+	  "writes first" },
 	{ .name = NULL },
 };
 
@@ -105,21 +106,21 @@ static int memory_check(const struct instance *instance, struct error *err)
 	if (instance_size(instance, &size, err))
 		return -EINVAL;
 	if (shard & (shard - 1))
-		return error_set(err, EINVAL, "shard: '%s' does not fit: give a power of 2",
+		return error_set(err, EINVAL, "shard: '%s' is not valid: use a power of 2",
 				 instance_option(instance, "shard")->text);
 	/* The memory consists of whole shards, and is a file of the kernel's. */
 	if (size > INT64_MAX - (shard - 1))
 		return error_set(err, EINVAL,
-				 "'%s': in whole shards of %s it is too large: give a size below "
-				 "8E, as in %s:512M",
+				 "'%s': too large in whole shards of %s: use a size below 8E, as "
+				 "in %s:512M",
 				 instance->name, size_format(shard, text, sizeof(text)),
 				 instance->backend->scheme);
 	if (instance_option(instance, "limit")->word < 0 &&
 	    instance_option(instance, "limit")->number < shard)
 		return error_set(
 			err, EINVAL,
-			"limit: '%s' is less than one shard (%s): give a larger limit, or a smaller "
-			"shard=",
+			"limit: '%s' is less than one shard (%s): use a larger limit, or a "
+			"smaller shard=",
 			instance_option(instance, "limit")->text,
 			size_format(shard, text, sizeof(text)));
 	if (shard < page_bytes(instance))
@@ -196,17 +197,17 @@ static int open_memfd(struct instance *instance, struct error *err)
 
 	if (instance->reason == OPEN_TAKEOVER && fd < 0)
 		return error_set(err, fd,
-				 "its content was lost with the process that held it (%s): remove "
-				 "the export, and make it anew",
+				 "the content was lost with the process that held it (%s): remove "
+				 "the export and create it again",
 				 strerror(-fd));
 	if (fd < 0 && huge)
-		return error_set(err, fd, "hugepages=%s: this machine does not have them: %s",
+		return error_set(err, fd, "hugepages=%s: this machine does not support them: %s",
 				 instance_option(instance, "hugepages")->text, strerror(-fd));
 	if (huge && instance->reason != OPEN_TAKEOVER && !free_hugepages(instance)) {
 		close(fd);
 		return error_set(
 			err, ENOSPC,
-			"hugepages=%s: none are free: set some aside (sysctl vm.nr_hugepages for "
+			"hugepages=%s: none are free: reserve some (sysctl vm.nr_hugepages for "
 			"2M, hugepagesz= and hugepages= at boot for 1G)",
 			instance_option(instance, "hugepages")->text);
 	}
@@ -270,11 +271,15 @@ static int memory_open(struct instance *instance, struct error *err)
 	if (m->fd < 0)
 		return m->fd;
 	if (instance->reason == OPEN_TAKEOVER && lseek(m->fd, 0, SEEK_END) != (off_t)m->size) {
-		ret = error_set(err, ESTALE, "the memory that was kept is not this export's");
+		ret = error_set(err, ESTALE,
+				"the memory of the previous worker is not this "
+				"export's");
 		goto close_fd;
 	}
 	if (instance->reason != OPEN_TAKEOVER && ftruncate(m->fd, (off_t)m->size)) {
-		ret = error_set(err, errno, "a memory of %llu bytes: %s: give a smaller size",
+		ret = error_set(err, errno,
+				"cannot create a memory file of %llu bytes: %s: use a "
+				"smaller size",
 				(unsigned long long)m->size, strerror(errno));
 		goto close_fd;
 	}
@@ -285,7 +290,7 @@ static int memory_open(struct instance *instance, struct error *err)
 	m->base = mmap(NULL, m->size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, m->fd, 0);
 	if (m->base == MAP_FAILED || mprotect(m->base, m->size, PROT_READ | PROT_WRITE)) {
 		ret = error_set(err, errno,
-				"mapping a memory of %llu bytes: %s: give a smaller size",
+				"cannot map %llu bytes of memory: %s: use a smaller size",
 				(unsigned long long)m->size, strerror(errno));
 		if (m->base != MAP_FAILED)
 			munmap(m->base, m->size);
@@ -295,7 +300,9 @@ static int memory_open(struct instance *instance, struct error *err)
 	m->shards = mmap(NULL, nr_shards * sizeof(*m->shards), PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (m->shards == MAP_FAILED) {
-		ret = error_set(err, errno, "a table of %llu shards: %s: give a larger shard=",
+		ret = error_set(err, errno,
+				"cannot allocate a table of %llu shards: %s: use a "
+				"larger shard=",
 				(unsigned long long)nr_shards, strerror(errno));
 		goto unmap;
 	}
@@ -330,7 +337,9 @@ static int memory_queue_open(struct queue *queue, struct error *err)
 
 	mq->file = queue_add_file(queue, m->fd);
 	if (mq->file < 0)
-		return error_set(err, mq->file, "the memory's descriptor: %s", strerror(-mq->file));
+		return error_set(err, mq->file,
+				 "registering the memory's descriptor with io_uring: %s",
+				 strerror(-mq->file));
 	return 0;
 }
 

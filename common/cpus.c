@@ -73,7 +73,7 @@ int cpus_parse(const char *list, struct cpus *cpus, struct error *err)
 		return 0;
 bad:
 	return error_set(err, EINVAL,
-			 "'%s' is no list of CPUs: give numbers and ranges, as in 0-3,8", list);
+			 "'%s' is not a list of CPUs: use numbers and ranges, as in 0-3,8", list);
 }
 
 static bool has(const struct cpus *cpus, unsigned cpu)

@@ -20,20 +20,19 @@ int directory_make(const char *path, mode_t mode, struct error *err)
 
 	if (!mkdir(path, mode)) {
 		if (chmod(path, mode))
-			return error_set(err, errno, "%s: its mode cannot be set: %m", path);
+			return error_set(err, errno, "cannot set the mode of %s: %m", path);
 	} else if (errno != EEXIST) {
-		return error_set(err, errno, "%s: it cannot be made: %m", path);
+		return error_set(err, errno, "cannot create the directory %s: %m", path);
 	}
 	/* A directory that was there may be anybody's. */
 	if (stat(path, &status))
 		return error_set(err, errno, "%s: %m", path);
 	if (!S_ISDIR(status.st_mode))
-		return error_set(err, ENOTDIR, "%s: it is no directory: move it away", path);
+		return error_set(err, ENOTDIR, "%s is not a directory: move it away", path);
 	if (!directory_only_root_writes(&status))
 		return error_set(err, EPERM,
-				 "%s: others than root can write it: look at what is in it, then "
-				 "give it to root, and take that right from the group and from "
-				 "others (chown root, chmod go-w)",
+				 "%s is writable by users other than root: check its contents, "
+				 "then make it root's alone (chown root, chmod go-w)",
 				 path);
 	return 0;
 }
@@ -43,7 +42,7 @@ int directory_sync(const char *path, struct error *err)
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), ret = 0;
 
 	if (fd < 0 || fsync(fd))
-		ret = error_set(err, errno, "%s: it cannot be written to disk: %m", path);
+		ret = error_set(err, errno, "cannot sync the directory %s: %m", path);
 	if (fd >= 0)
 		close(fd);
 	return ret;

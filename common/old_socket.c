@@ -128,13 +128,13 @@ const char *old_socket_state_text(enum old_socket_state state)
 {
 	switch (state) {
 	case OLD_SOCKET_THERE:
-		return "the server has not ended the old connection";
+		return "the server has not closed the old connection";
 	case OLD_SOCKET_SILENT:
 		return "the server's host does not answer on the old connection";
 	case OLD_SOCKET_ENDED:
-		return "the server has ended the old connection";
+		return "the server has closed the old connection";
 	case OLD_SOCKET_RESET:
-		return "the server's host does not know the old connection any more";
+		return "the server's host no longer knows the old connection";
 	case OLD_SOCKET_UNREACHABLE:
 		return "the server answers, but not on the old connection";
 	}

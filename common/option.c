@@ -183,19 +183,19 @@ static int bad_value(const struct option_def *def, const char *text, struct erro
 
 	option_syntax(def, syntax, sizeof(syntax));
 	if (def->type == OPTION_SIZE && (def->min || def->max))
-		return error_set(err, EINVAL, "%s: '%s' does not fit: give %s, from %s to %s",
+		return error_set(err, EINVAL, "%s: '%s' is not valid: use %s, from %s to %s",
 				 def->name, text, syntax, size_format(def->min, low, sizeof(low)),
 				 def->max ? size_format(def->max, high, sizeof(high)) : "below 8E");
 	if (def->type == OPTION_TIME)
 		return error_set(err, EINVAL,
-				 "%s: '%s' does not fit: give %s, as in 500ms, 30s or 5m, at least "
+				 "%s: '%s' is not valid: use %s, as in 500ms, 30s or 5m, at least "
 				 "%" PRIu64 "ms",
 				 def->name, text, syntax, def->min);
 	if (def->type == OPTION_COUNT && def->max)
 		return error_set(err, EINVAL,
-				 "%s: '%s' does not fit: give %s, from %" PRIu64 " to %" PRIu64,
+				 "%s: '%s' is not valid: use %s, from %" PRIu64 " to %" PRIu64,
 				 def->name, text, syntax, def->min, def->max);
-	return error_set(err, EINVAL, "%s: '%s' does not fit: give %s", def->name, text, syntax);
+	return error_set(err, EINVAL, "%s: '%s' is not valid: use %s", def->name, text, syntax);
 }
 
 int option_parse(const struct option_def *def, const char *text, struct option_value *value,
@@ -207,7 +207,7 @@ int option_parse(const struct option_def *def, const char *text, struct option_v
 
 	if (!text) {
 		if (def->type != OPTION_FLAG)
-			return error_set(err, EINVAL, "%s: needs a value: %s=…", def->name,
+			return error_set(err, EINVAL, "%s needs a value: %s=…", def->name,
 					 def->name);
 		v.number = 1;
 		*value = v;
@@ -262,7 +262,7 @@ int option_assign(const struct option_def *table, struct option_value *values, c
 		return error_set(err, EINVAL, "'%s': %s has no options", assignment, of);
 	if (i < 0)
 		return error_set(err, EINVAL,
-				 "'%s' is no option of %s: 'ublkctl backends' lists them",
+				 "'%s' is not an option of %s: 'ublkctl backends' lists them",
 				 assignment, of);
 	return option_parse(&table[i], equals ? equals + 1 : NULL, &values[i], err);
 }

@@ -33,7 +33,7 @@ static void lock_memory(const char *about)
 	if (setrlimit(RLIMIT_MEMLOCK, &all) && getrlimit(RLIMIT_MEMLOCK, &now) == 0 &&
 	    now.rlim_cur != RLIM_INFINITY) {
 		log_info(about,
-			 "memory is not locked: the limit of locked memory is finite (ulimit -l)");
+			 "memory is not locked: the limit on locked memory is finite (ulimit -l)");
 		return;
 	}
 	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
@@ -50,11 +50,10 @@ void process_prepare_for_io(const char *about)
 	}
 	/* Threads inherit it. */
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
-		log_info(
-			about,
-			"reclaim may wait for this device's own I/O: PR_SET_IO_FLUSHER: %s (it needs "
-			"CAP_SYS_RESOURCE)",
-			strerror(errno));
+		log_info(about,
+			 "cannot set PR_SET_IO_FLUSHER: %s (it needs CAP_SYS_RESOURCE): memory "
+			 "reclaim may block on this device's own I/O",
+			 strerror(errno));
 	lock_memory(about);
 }
 

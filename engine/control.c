@@ -223,7 +223,7 @@ static int wait_answer(struct control *control, uint64_t number, unsigned ms, bo
 		if (waited >= ms)
 			return ret;
 		if (progress && total == CONTROL_PATIENT_MS)
-			log_info(NULL, "still writing back; another signal gives that up");
+			log_info(NULL, "still flushing the device; another signal ends it without");
 	}
 }
 
@@ -261,14 +261,14 @@ static int explain(enum command command, uint32_t id, int code, unsigned ms, str
 					   sizeof(limit)));
 		if (command == CMD_SET_PARAMS)
 			return error_set(err, code,
-					 "%s: device %u is started already: its parameters stay",
+					 "%s: device %u is already started: its parameters cannot "
+					 "change",
 					 def->name, id);
 		break;
 	case EEXIST:
 		if (command == CMD_ADD && id == UINT32_MAX)
 			return error_set(err, code,
-					 "%s: the kernel is not done yet with a device that was "
-					 "removed: try again",
+					 "%s: the kernel is still removing a device: try again",
 					 def->name);
 		if (command == CMD_ADD)
 			return error_set(
@@ -282,13 +282,13 @@ static int explain(enum command command, uint32_t id, int code, unsigned ms, str
 		if (command == CMD_ADD)
 			break;
 		return error_set(err, code,
-				 "there is no ublk device %u: 'ublkctl list' shows those there are",
+				 "there is no ublk device %u: 'ublkctl list' shows the devices",
 				 id);
 	case EOPNOTSUPP:
 	case 524: /* ENOTSUPP, which 6.8 and older let out */
 		return error_set(err, EOPNOTSUPP,
-				 "%s: this kernel's ublk driver does not have it: "
-				 "Linux %s or later is needed",
+				 "%s: this kernel's ublk driver does not support it: Linux %s or "
+				 "later is needed",
 				 def->name, def->since);
 	case EBUSY:
 		if (command == CMD_START_RECOVERY)
@@ -301,14 +301,14 @@ static int explain(enum command command, uint32_t id, int code, unsigned ms, str
 		if (command == CMD_START || command == CMD_END_RECOVERY)
 			return error_set(
 				err, code,
-				"%s: device %u: the kernel refuses this server: its parameters are "
-				"missing, or it runs in a PID namespace (Linux 6.17 cannot serve "
-				"ublk from one)",
+				"%s: device %u: the kernel refuses this process as its server: "
+				"the device lacks parameters, or the process runs in a PID "
+				"namespace (Linux 6.17 cannot serve ublk from one)",
 				def->name, id);
 		if (command == CMD_ADD)
 			return error_set(err, code,
-					 "%s: the kernel refuses these queues, depth, size of "
-					 "I/O or features together",
+					 "%s: the kernel refuses this combination of queues, "
+					 "depth, max-io and features: leave some of them out",
 					 def->name);
 		break;
 	case ETIMEDOUT:

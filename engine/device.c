@@ -81,7 +81,7 @@ int device_add(struct device *d, uint32_t id, unsigned nr_queues, unsigned depth
 	if (lacks) {
 		control_delete(d->control, d->info.dev_id, err);
 		return error_set(err, EOPNOTSUPP,
-				 "the kernel has not granted what I/O path %s needs (it lacks "
+				 "the kernel did not grant the features of I/O path %s (it lacks "
 				 "%#" PRIx64 "): choose another --io-path",
 				 io_path_name(d->path), lacks);
 	}
@@ -131,7 +131,7 @@ int device_open_char(const struct device *d, unsigned ms, struct error *err)
 		control_pause(d->control, OPEN_POLL_MS);
 	}
 	if (errno == ENOENT)
-		return error_set(err, ENOENT, "%s has not appeared: is devtmpfs mounted on /dev?",
+		return error_set(err, ENOENT, "%s did not appear: is devtmpfs mounted on /dev?",
 				 path);
 	return error_set(err, errno, "%s: %s", path, strerror(errno));
 }
@@ -189,7 +189,7 @@ int device_find(struct device *d, struct error *err)
 	else
 		ours = info.server_pid <= 0 || info.server_pid == getpid();
 	if (!ours)
-		return error_set(err, ENODEV, "device %u is not this export's any more",
+		return error_set(err, ENODEV, "device %u no longer belongs to this export",
 				 d->info.dev_id);
 	d->info = info;
 	return 0;

@@ -40,8 +40,8 @@ int io_path_choose(enum io_path wanted, enum backend_access access, uint64_t fea
 		if (!path_possible(wanted, features))
 			return error_set(
 				err, EOPNOTSUPP,
-				"--io-path %s: this kernel's ublk driver does not have it (Linux %s "
-				"or later is needed): leave --io-path out",
+				"--io-path %s: this kernel's ublk driver does not support it "
+				"(Linux %s or later is needed): leave --io-path out",
 				paths[wanted].name, paths[wanted].since);
 		*path = wanted;
 		*reason = "asked for";
@@ -50,11 +50,11 @@ int io_path_choose(enum io_path wanted, enum backend_access access, uint64_t fea
 	*path = IO_PATH_COPY;
 	switch (access) {
 	case ACCESS_NONE:
-		*reason = "no data is looked at: the driver copies zeroes from a buffer";
+		*reason = "the backend reads no data: the driver copies zeroes from a buffer";
 		if (path_possible(IO_PATH_ZERO_COPY, features)) {
 			*path = IO_PATH_ZERO_COPY;
-			*reason =
-				"no data is looked at: the kernel itself zeroes the request's pages";
+			*reason = "the backend reads no data: the kernel itself zeroes the "
+				  "request's pages";
 		}
 		break;
 	case ACCESS_RING:
@@ -68,8 +68,8 @@ int io_path_choose(enum io_path wanted, enum backend_access access, uint64_t fea
 		*reason = "the kernel has no user copy (Linux 6.5 or later would)";
 		if (path_possible(IO_PATH_USER_COPY, features)) {
 			*path = IO_PATH_USER_COPY;
-			*reason =
-				"the backend is memory: one copy between it and the request's pages";
+			*reason = "the backend is memory: one copy between it and the request's "
+				  "pages";
 		}
 		break;
 	case ACCESS_POINTER:

@@ -23,7 +23,7 @@ int params_complete_limits(struct backend_limits *l, struct error *err)
 	if (!power_of_2(l->logical_block) || l->logical_block < PARAMS_BLOCK_MIN ||
 	    l->logical_block > PARAMS_BLOCK_MAX)
 		return error_set(err, EINVAL,
-				 "block size %u: the kernel takes 512, 1024, 2048 and 4096",
+				 "block size %u: the kernel accepts 512, 1024, 2048 and 4096",
 				 l->logical_block);
 	if (!l->physical_block)
 		l->physical_block = l->logical_block;
@@ -34,8 +34,8 @@ int params_complete_limits(struct backend_limits *l, struct error *err)
 			l->physical_block, l->logical_block);
 	if (!l->size)
 		return error_set(err, EINVAL,
-				 "it is empty, or smaller than one block of %u bytes: nothing "
-				 "to export",
+				 "the storage is empty, or smaller than one block of %u bytes: "
+				 "nothing to export",
 				 l->logical_block);
 	if (l->size % l->logical_block || l->size > INT64_MAX)
 		return error_set(err, EINVAL,

@@ -85,7 +85,7 @@ void queue_wake(struct queue *q)
 	uint64_t one = 1;
 
 	if (write(q->wake, &one, sizeof(one)) < 0)
-		log_error(q->setup.instance->name, "queue %u: cannot be woken: %s", q->setup.index,
+		log_error(q->setup.instance->name, "cannot wake queue %u: %s", q->setup.index,
 			  strerror(errno));
 }
 

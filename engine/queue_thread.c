@@ -33,8 +33,8 @@ static int drop_sys_admin(struct error *err)
 	    capng_update(CAPNG_DROP, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_ADMIN) ||
 	    capng_apply(CAPNG_SELECT_CAPS))
 		return error_set(err, EPERM,
-				 "--partitions off: CAP_SYS_ADMIN cannot be dropped, so the "
-				 "kernel would look for partitions: leave it out");
+				 "--partitions off: cannot drop CAP_SYS_ADMIN, so the kernel "
+				 "would scan for partitions: leave the option out");
 	return 0;
 }
 
@@ -297,7 +297,7 @@ static void *queue_main(void *arg)
 		move_to(q, QUEUE_ENDED, NULL);
 	}
 	if (write(q->setup.end_event, &one, sizeof(one)) < 0)
-		log_error(q->setup.instance->name, "queue %u: its end cannot be told: %s",
+		log_error(q->setup.instance->name, "cannot report the end of queue %u: %s",
 			  q->setup.index, strerror(errno));
 	return NULL;
 }

@@ -95,7 +95,7 @@ int ring_open(struct ring *ring, unsigned entries, uint64_t ops, struct error *e
 	ret = restrict_to(ring, ops);
 	if (ret < 0) {
 		io_uring_queue_exit(&ring->uring);
-		return error_set(err, ret, "an io_uring cannot be restricted: %s", strerror(-ret));
+		return error_set(err, ret, "cannot restrict the io_uring: %s", strerror(-ret));
 	}
 	/* Without it (before 5.18) each round looks the descriptor up again. */
 	io_uring_register_ring_fd(&ring->uring);

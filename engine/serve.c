@@ -148,7 +148,10 @@ void instance_grow(struct instance *instance, uint64_t size)
 		return;
 	__atomic_store_n(&instance->grown, size, __ATOMIC_RELAXED);
 	if (write(instance->grown_event, &one, sizeof(one)) < 0)
-		log_error(instance->name, "its growth cannot be told: %s", strerror(errno));
+		log_error(instance->name,
+			  "cannot report that the storage has grown: "
+			  "%s",
+			  strerror(errno));
 }
 
 /* Returns true for a change. */
@@ -170,8 +173,7 @@ static void change_condition(struct instance *instance, enum health_cause cause,
 
 	if (instance->conditions && set_condition(instance->conditions, cause, detail) &&
 	    write(instance->grown_event, &one, sizeof(one)) < 0)
-		log_error(instance->name, "a change of health cannot be reported: %s",
-			  strerror(errno));
+		log_error(instance->name, "cannot report a change of health: %s", strerror(errno));
 }
 
 void instance_report(struct instance *instance, enum health_cause cause, const char *fmt, ...)
@@ -282,9 +284,9 @@ int serving_join(struct serving *s, struct error *err)
 		/* Queues share a backend: after one time-out the others get no time of their own. */
 		if (queue_join(&s->queues[i], s->stuck ? 0 : SERVING_QUEUE_MS, &fault)) {
 			if (!s->stuck)
-				ret = error_set(
-					err, ETIMEDOUT,
-					"queue %u does not end: its backend does not answer", i);
+				ret = error_set(err, ETIMEDOUT,
+						"queue %u did not end: the backend does not answer",
+						i);
 			/* The thread's memory must stay; only the end of the process frees it. */
 			s->stuck = true;
 		} else if (fault.code && !ret) {

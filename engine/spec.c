@@ -31,23 +31,25 @@
 
 const struct option_def spec_options[] = {
 	[SPEC_ID] = { "id", OPTION_COUNT, NULL, NULL, 0, 1u << 20,
-		      "the N of /dev/ublkbN (default: the first that is free)" },
+		      "the N of /dev/ublkbN (default: the lowest free number)" },
 	[SPEC_QUEUES] = { "queues", OPTION_COUNT, "auto", "auto", 1, UBLK_QUEUES_MAX,
 			  "queues, one thread each; auto: one for each CPU" },
 	[SPEC_DEPTH] = { "depth", OPTION_COUNT, NULL, "128", 1, UBLK_DEPTH_MAX,
 			 "requests in flight, for each queue" },
 	[SPEC_BLOCK_SIZE] = { "block-size", OPTION_SIZE, NULL, NULL, 512, 4096,
-			      "logical block size: 512, 1024, 2048 or 4096 (default: the backend's)" },
+			      "logical block size: 512, 1024, 2048 or 4096 (default: the "
+			      "backend's)" },
 	[SPEC_MAX_IO] = { "max-io", OPTION_SIZE, NULL, "1M", 4096, UBLK_IO_MAX,
-			  "the largest request, a multiple of 4096" },
+			  "largest request, a multiple of 4096" },
 	[SPEC_READ_ONLY] = { "read-only", OPTION_FLAG, NULL, "off", 0, 0, "refuse writes" },
 	[SPEC_IO_PATH] = { "io-path", OPTION_CHOICE, "copy|user-copy|zero-copy|auto", "auto", 0, 0,
-			   "how data crosses between kernel and server; auto: the cheapest there is" },
+			   "how data is moved between kernel and process; auto: the cheapest that "
+			   "works" },
 	[SPEC_CPUS] = { "cpus", OPTION_TEXT, NULL, NULL, 0, 0,
-			"CPUs for the queues' threads, as in 0-3,8 (default: those of the node that "
-			"submits to the queue)" },
+			"CPUs for the queues' threads, as in 0-3,8 (default: those of the NUMA "
+			"node that submits to the queue)" },
 	[SPEC_PARTITIONS] = { "partitions", OPTION_CHOICE, "on|off", NULL, 0, 0,
-			      "look for partitions on the device (default: as suits the backend)" },
+			      "scan the device for partitions (default: depends on the backend)" },
 	[SPEC_OPTIONS] = { .name = NULL },
 };
 
@@ -106,12 +108,12 @@ int instance_size(const struct instance *instance, uint64_t *size, struct error 
 	uint32_t block = instance->block_size ? instance->block_size : 512;
 
 	if (size_parse(instance->locator, size))
-		return error_set(err, EINVAL, "'%s': give a size below 8E, as in %s:512M",
+		return error_set(err, EINVAL, "'%s': use a size below 8E, as in %s:512M",
 				 instance->name, instance->backend->scheme);
 	if (!*size || *size % block)
 		return error_set(err, EINVAL,
 				 "'%s': the size must be a multiple of the block size, %u bytes: "
-				 "give one, as in %s:512M",
+				 "use one as in %s:512M",
 				 instance->name, block, instance->backend->scheme);
 	return 0;
 }
@@ -149,9 +151,8 @@ static int unknown_scheme(const char *scheme, const char *uri, struct error *err
 			 "%s%s:", i ? ", " : "", backend->scheme);
 	return error_set(
 		err, EINVAL,
-		"'%s': no backend has the scheme '%s:' (there are %s); for a file of that name "
-		"write ./%s",
-		uri, scheme, known, uri);
+		"'%s': there is no scheme '%s:' (only %s); for a file of that name write ./%s", uri,
+		scheme, known, uri);
 }
 
 /* A copy of text that lives as long as the spec. */
@@ -179,9 +180,9 @@ int spec_open(struct spec *spec, const char *uri, struct error *err)
 	/* A URI is in messages, in records and in what `show` and `ps` tell.  Not in this one. */
 	if (scheme && has_password(uri + strlen(scheme) + 1)) {
 		ret = error_set(err, EINVAL,
-				"a password in a URI could be read by others: give none, as in "
-				"nbds://USER@HOST/EXPORT, and the key in a file, with "
-				"-o tls-psk-file=FILE");
+				"other users could read a password in a URI: leave it out, as in "
+				"nbds://USER@HOST/EXPORT, and put the key into a file, with -o "
+				"tls-psk-file=FILE");
 		goto close;
 	}
 	spec->uri = keep_value(spec, uri);
@@ -224,7 +225,7 @@ int spec_set(struct spec *spec, const char *name, const char *text, struct error
 	int i = option_find(spec_options, name);
 
 	if (i < 0)
-		return error_set(err, EINVAL, "'%s' is no option of an export", name);
+		return error_set(err, EINVAL, "'%s' is not an option of an export", name);
 	if (text) {
 		text = keep_value(spec, text);
 		if (!text)
@@ -274,10 +275,10 @@ int spec_check(const struct spec *spec, struct error *err)
 
 	if (block->set && block->number & (block->number - 1))
 		return error_set(err, EINVAL,
-				 "block-size: '%s' does not fit: give 512, 1024, 2048 or 4096",
+				 "block-size: '%s' is not valid: use 512, 1024, 2048 or 4096",
 				 block->text);
 	if (max_io->number % 4096)
-		return error_set(err, EINVAL, "max-io: '%s' does not fit: give a multiple of 4096",
+		return error_set(err, EINVAL, "max-io: '%s' is not valid: use a multiple of 4096",
 				 max_io->text);
 	if (cpu_list->set && cpus_parse(cpu_list->text, &cpus, err))
 		return error_prefix(err, "cpus");
@@ -295,8 +296,8 @@ int spec_check_cpus(const struct spec *spec, struct error *err)
 	if (!list->set || (!cpus_parse(list->text, &cpus, err) && cpus_usable(&cpus)))
 		return 0;
 	return error_set(err, EINVAL,
-			 "cpus: '%s': this process may run on none of them: give others, or leave "
-			 "--cpus out",
+			 "cpus: '%s': this process may not run on any of these CPUs: use others, "
+			 "or leave --cpus out",
 			 list->text);
 }
 

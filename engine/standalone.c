@@ -82,7 +82,7 @@ void standalone_follow_size(struct standalone *s)
 	if (!device_can_resize(&s->device)) {
 		log_warning(e->name,
 			    "the storage has grown to %s, the device stays at %s: this kernel "
-			    "cannot resize a live one (Linux 6.16 can): export it anew",
+			    "cannot resize a live device (Linux 6.16 can): restart 'ublkctl run'",
 			    now, then);
 		return;
 	}
@@ -101,7 +101,7 @@ int standalone_resize(struct standalone *s, struct error *err)
 	struct instance *e = &s->serving.instance;
 
 	if (!e->backend->resize)
-		return error_set(err, EOPNOTSUPP, "%s: storage of this kind does not grow",
+		return error_set(err, EOPNOTSUPP, "%s: this kind of storage does not grow",
 				 e->name);
 	return e->backend->resize(e, err);
 }
@@ -116,8 +116,8 @@ static void abandon_device(struct standalone *s)
 	/* The deletion may not even begin before the process ends: no use to wait for it. */
 	s->device.control->abort = 1;
 	if (control_delete_async(s->device.control, s->device.info.dev_id, &err))
-		log_error(s->serving.instance.name, "device %u is left behind: %s",
-			  s->device.info.dev_id, err.text);
+		log_error(s->serving.instance.name, "device %u is left: %s", s->device.info.dev_id,
+			  err.text);
 }
 
 /* Closes ublkcN and deletes the device.  idle: nothing is in flight. */
@@ -221,8 +221,8 @@ stop_queues:
 	}
 remove:
 	if (delete (s, s->state != EXPORT_STARTING, &later))
-		log_error(s->serving.instance.name, "device %u is left behind: %s",
-			  s->device.info.dev_id, later.text);
+		log_error(s->serving.instance.name, "device %u is left: %s", s->device.info.dev_id,
+			  later.text);
 close_serving:
 	serving_close(&s->serving);
 forget:

@@ -110,7 +110,10 @@ static void ask_remove(struct instance *instance, const char *path)
 	int ret = ask(json_pack("{s:s, s:s}", "ask", "remove", "path", path), ASK_MS);
 
 	if (ret < 0)
-		log_warning(instance->name, "%s was made, and is left behind", path);
+		log_warning(instance->name,
+			    "cannot remove %s, which was created for this "
+			    "export",
+			    path);
 }
 
 static int ask_connect(const struct instance *instance, const char *path)
@@ -139,7 +142,8 @@ static void ask_keep_connection(const struct instance *instance, unsigned slot, 
 	int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
 	if (fd >= 0 && copy < 0) {
-		log_warning(instance->name, "a connection cannot be kept: no descriptor is left");
+		log_warning(instance->name, "cannot hand a connection to ublkd: no descriptor is "
+					    "left");
 		return;
 	}
 	pthread_mutex_lock(&gate);

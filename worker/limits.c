@@ -95,8 +95,8 @@ int limits_from_json(const json_t *json, struct backend_limits *limits)
 static int differs(struct error *err, const char *what)
 {
 	return error_set(err, ESTALE,
-			 "the storage is not what the device was made for: %s: bring the right one "
-			 "back, or remove the export and make it anew",
+			 "the storage does not match the device: %s: restore the right storage, "
+			 "or remove the export and create it again",
 			 what);
 }
 
@@ -112,19 +112,18 @@ int limits_fit(const struct backend_limits *made, const struct backend_limits *n
 		return differs(err, text);
 	}
 	if (now->read_only && !made->read_only)
-		return differs(err, "it can only be read by now");
+		return differs(err, "it is read-only now");
 	if (made->logical_block % now->logical_block)
 		return differs(err, "its blocks are larger");
 	if (now->volatile_cache && !made->volatile_cache)
-		return differs(err,
-			       "it has a write cache by now, which the device would not flush");
+		return differs(err, "it has a write cache now, which the device would not flush");
 	if (made->fua && !now->fua)
-		return differs(err, "it has no FUA any more");
+		return differs(err, "it no longer supports FUA");
 	if (now->max_discard < made->max_discard || now->max_write_zeroes < made->max_write_zeroes)
-		return differs(err, "it takes only smaller discards or write-zeroes, or none");
+		return differs(err, "it supports only smaller discards or write-zeroes, or none");
 	if (now->max_io && (!made->max_io || made->max_io > now->max_io))
-		return differs(err, "it takes only smaller requests");
+		return differs(err, "it supports only smaller requests");
 	if (made->dma_align < now->dma_align)
-		return differs(err, "it asks for a larger alignment");
+		return differs(err, "it requires a larger alignment");
 	return 0;
 }

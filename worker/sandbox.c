@@ -149,7 +149,7 @@ static int hide_memory(struct error *err)
 {
 	int ret = process_hide_memory();
 
-	return ret ? error_set(err, ret, "core dumps cannot be forbidden: %s", strerror(-ret)) : 0;
+	return ret ? error_set(err, ret, "cannot disable core dumps: %s", strerror(-ret)) : 0;
 }
 
 static int drop_privilege(uid_t uid, gid_t gid, struct error *err)
@@ -166,7 +166,7 @@ static int drop_privilege(uid_t uid, gid_t gid, struct error *err)
 				 strerror(errno));
 	if (syscall(SYS_capset, &header, none) || !has_no_capability() ||
 	    prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN, 0, 0, 0) != 0)
-		return error_set(err, EPERM, "capabilities cannot be dropped");
+		return error_set(err, EPERM, "cannot drop capabilities");
 	/* The worker outlives the ublkd that started it. */
 	prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -187,9 +187,9 @@ int sandbox_enter(const struct sandbox *sandbox, struct error *err)
 	int ret;
 
 	if (!sandbox->uid || !sandbox->gid)
-		return error_set(err, EINVAL, "a worker runs as neither user nor group 0");
+		return error_set(err, EINVAL, "a worker must not run as user or group 0");
 	if (geteuid())
-		return error_set(err, EPERM, "only root can confine a worker");
+		return error_set(err, EPERM, "confining a worker needs root");
 	/* Keys are copied below. */
 	ret = hide_memory(err);
 	if (ret)

@@ -234,7 +234,7 @@ static int load(struct rules *r, struct error *err)
 	if (!r->error)
 		r->error = seccomp_load(r->filter);
 	seccomp_release(r->filter);
-	return r->error ? error_set(err, r->error, "the system calls cannot be limited: %s",
+	return r->error ? error_set(err, r->error, "cannot install the seccomp filter: %s",
 				    strerror(-r->error))
 			: 0;
 }

@@ -87,7 +87,7 @@ static int bind_directory(const char *path, struct error *err)
 	ret = make_directories("", to);
 	if (!ret)
 		ret = bind(path, to);
-	return ret ? error_set(err, ret, "%s: cannot be shown to the worker: %s", path,
+	return ret ? error_set(err, ret, "cannot bind-mount %s for the worker: %s", path,
 			       strerror(-ret))
 		   : 0;
 }
@@ -104,7 +104,7 @@ static int bind_mounted_file(const char *path, struct error *err)
 		return 0;
 	snprintf(to, sizeof(to), BUILD "%s", path);
 	ret = bind(path, to);
-	return ret ? error_set(err, ret, "%s: cannot be shown to the worker: %s", path,
+	return ret ? error_set(err, ret, "cannot bind-mount %s for the worker: %s", path,
 			       strerror(-ret))
 		   : 0;
 }
@@ -168,7 +168,7 @@ static int show_devices(struct error *err)
 		snprintf(to, sizeof(to), BUILD "%s", devices[i]);
 		fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 		if (fd < 0 || mount(devices[i], to, NULL, MS_BIND, NULL))
-			return error_set(err, errno, "%s: cannot be shown to the worker: %s",
+			return error_set(err, errno, "cannot bind-mount %s for the worker: %s",
 					 devices[i], strerror(errno));
 		close(fd);
 	}
@@ -181,8 +181,8 @@ static int too_much(const char *path, struct error *err)
 {
 	return error_set(
 		err, EFBIG,
-		"%s: it is more than %u files or %u MiB to give to a worker: give a directory "
-		"with nothing else in it",
+		"%s has more than %u files or %u MiB, too much to copy for a worker: use a "
+		"directory of its own",
 		path, COPIES_MAX, BYTES_MAX >> 20);
 }
 
@@ -196,7 +196,7 @@ static int copy_bytes(struct root *root, int from, int to, const char *path, str
 		if (root->bytes > BYTES_MAX)
 			return too_much(path, err);
 		if (write(to, buffer, (size_t)n) != n)
-			return error_set(err, EIO, "%s: cannot be copied for the worker", path);
+			return error_set(err, EIO, "cannot copy %s for the worker", path);
 	}
 	return n < 0 ? error_set(err, errno, "%s: %s", path, strerror(errno)) : 0;
 }
@@ -228,7 +228,7 @@ static int copy_file(struct root *root, const char *path, struct error *err)
 	snprintf(stage, sizeof(stage), BUILD STAGE "/%u", root->nr_copies);
 	to = open(stage, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400);
 	if (to < 0 || fchown(to, root->uid, root->gid) || fchmod(to, 0400)) {
-		ret = error_set(err, errno, "%s: cannot be copied for the worker: %s", path,
+		ret = error_set(err, errno, "cannot copy %s for the worker: %s", path,
 				strerror(errno));
 		goto close;
 	}
@@ -294,7 +294,7 @@ static int place_copies(struct root *root, struct error *err)
 		snprintf(stage, sizeof(stage), STAGE "/%u", i);
 		ret = place_copy(stage, root->targets[i]);
 		if (ret)
-			return error_set(err, ret, "%s: cannot be shown to the worker: %s",
+			return error_set(err, ret, "cannot bind-mount %s for the worker: %s",
 					 root->targets[i], strerror(-ret));
 	}
 	return 0;
@@ -373,8 +373,8 @@ static int become_root(struct error *err)
 		ret = -errno;
 	return ret ? error_set(
 			     err, ret,
-			     "the root directory cannot be exchanged for a worker's (%s): a chroot's "
-			     "cannot, a mount namespace's can",
+			     "cannot change the worker's root directory (%s): pivot_root fails in "
+			     "a chroot, so run ublkd in a mount namespace",
 			     strerror(-ret))
 		   : 0;
 }
@@ -382,7 +382,7 @@ static int become_root(struct error *err)
 static int begin_root(struct error *err)
 {
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
-		return error_set(err, errno, "a mount namespace for the worker: %s",
+		return error_set(err, errno, "cannot create a mount namespace for the worker: %s",
 				 strerror(errno));
 	/* Onto the root itself, where that is possible. */
 	while (!umount2(BUILD, MNT_DETACH))
@@ -390,7 +390,7 @@ static int begin_root(struct error *err)
 	if (mount("ublkd-worker", BUILD, "tmpfs", MS_NOSUID | MS_NOEXEC,
 		  "mode=0755,size=8m,nr_inodes=2k") ||
 	    mkdir(BUILD STAGE, 0755))
-		return error_set(err, errno, "a file system for the worker's root: %s",
+		return error_set(err, errno, "cannot mount a file system for the worker's root: %s",
 				 strerror(errno));
 	return 0;
 }
@@ -427,7 +427,7 @@ int sandbox_change_root(const struct sandbox_needs *needs, const struct sandbox 
 	/* Where nothing has stayed in it. */
 	rmdir(STAGE);
 	if (!ret && mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL))
-		ret = error_set(err, errno, "the worker's root directory, read-only: %s",
+		ret = error_set(err, errno, "cannot make the worker's root directory read-only: %s",
 				strerror(errno));
 	for (unsigned i = 0; i < root.nr_copies; i++)
 		free(root.targets[i]);

@@ -153,7 +153,7 @@ static int do_setup(struct self *w, const json_t *request, struct link_fds *fds,
 
 	(void)reply;
 	if (!ret && owner_from_json(json_object_get(request, "owner"), &sandbox.owner))
-		ret = error_set(err, EPROTO, "the owner is no such thing");
+		ret = error_set(err, EPROTO, "invalid owner");
 	if (ret)
 		return ret;
 	snprintf(w->name, sizeof(w->name), "%s", name ? name : "?");
@@ -201,7 +201,7 @@ static int do_open(struct self *w, const json_t *request, struct link_fds *fds, 
 		return ret;
 	ret = read_shape(request, &shape);
 	if (ret)
-		return error_set(err, EPROTO, "no device has this shape");
+		return error_set(err, EPROTO, "invalid shape of the device");
 	if (w->counters)
 		counters_destroy(w->counters);
 	if (w->counters_fd >= 0)
@@ -268,7 +268,7 @@ static int do_serve(struct self *w, const json_t *request, struct link_fds *fds,
 	w->char_fd = setup.char_fd = link_take_fd(fds, 0);
 	if (setup.char_fd < 0 || !setup.nr_queues ||
 	    setup.nr_queues > w->serving.instance.nr_queues || !setup.depth)
-		return error_set(err, EPROTO, "the device does not fit");
+		return error_set(err, EPROTO, "the device does not match");
 	setup.cpus = cpus = read_cpus(json_object_get(request, "cpus"), setup.nr_queues);
 	w->serving.instance.was_live = w->reason == OPEN_TAKEOVER;
 	ret = serving_start(&w->serving, &setup, err);
@@ -369,8 +369,8 @@ static int check_resize(const struct instance *e, bool sized, struct error *err)
 {
 	if (e->backend->resize && (!sized || e->backend->set_size))
 		return 0;
-	return error_set(err, EOPNOTSUPP, "%s: storage of this kind is not resized from here%s",
-			 e->name, e->backend->resize ? ": give no size" : "");
+	return error_set(err, EOPNOTSUPP, "this kind of storage cannot be resized here%s",
+			 e->backend->resize ? ": leave the size out" : "");
 }
 
 static int do_can_resize(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
@@ -428,8 +428,8 @@ static int drain(struct self *w, struct error *err)
 	while (ret == -EAGAIN && clock_ms() <= end) {
 		if (!serving_is_drained(&w->serving))
 			error_set(err, EAGAIN,
-				  "%s: requests in service are not answered within %d s: the "
-				  "server stays as it is",
+				  "%s: requests in flight were not answered within %d s: the "
+				  "worker keeps serving",
 				  w->name, DRAIN_MS / 1000);
 		else
 			ret = e->backend->settled ? e->backend->settled(e, err) : 0;
@@ -505,7 +505,7 @@ static int report(struct self *w, json_t *message, const int *fds, unsigned nr)
 	}
 	ret = link_send(w->link, message, fds, nr);
 	if (ret && ret != -EPIPE)
-		log_warning(w->name, "ublkd cannot be told: %s", strerror(-ret));
+		log_warning(w->name, "cannot send a message to ublkd: %s", strerror(-ret));
 	return ret;
 }
 
@@ -522,7 +522,8 @@ static void obey(struct self *w, json_t *request, struct link_fds *fds)
 		if (!strcmp(name, verbs[i].name))
 			ret = verbs[i].run(w, request, fds, reply, &err);
 	if (ret == -ENOSYS)
-		error_set(&err, ENOSYS, "this worker does not know '%s'", name ? name : "?");
+		error_set(&err, ENOSYS, "this worker does not know the request '%s'",
+			  name ? name : "?");
 	if (ret) {
 		json_decref(reply);
 		report(w, link_failure(id, &err), NULL, 0);

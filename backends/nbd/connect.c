@@ -40,7 +40,9 @@ static int begin_unix(struct nbd_connect *c, const struct nbd_uri *uri, struct e
 	int fd = c->instance->host->connect_unix(c->instance, uri->socket);
 
 	if (fd == -ENAMETOOLONG)
-		return error_set(err, EINVAL, "%s: too long a path for a socket: at most %zu bytes",
+		return error_set(err, EINVAL,
+				 "%s is too long for a socket's path: at most %zu "
+				 "bytes",
 				 uri->socket, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
 	if (fd == -EAGAIN)
 		return error_set(err, EBUSY,
@@ -49,7 +51,8 @@ static int begin_unix(struct nbd_connect *c, const struct nbd_uri *uri, struct e
 				 uri->socket);
 	if (fd == -ENOTCONN)
 		return error_set(err, ENOTCONN,
-				 "%s: ublkd makes the connection, and is not running: start it",
+				 "%s: ublkd makes connections to sockets, and is not running: "
+				 "start ublkd",
 				 uri->socket);
 	if (fd < 0)
 		return nbd_dial_error(err, uri->socket, -fd);

@@ -67,11 +67,14 @@ void nbd_flush_last(struct nbd_queue *q)
 	/* A flush of our own may be in flight: it covers less, and is not waited for first. */
 	if (!conn)
 		log_warning(nbd->instance->name,
-			    "queue %u ends without its server: what was not flushed may be lost",
+			    "queue %u ends without a connection to the server: unflushed writes "
+			    "may be lost",
 			    q->index);
 	else if (flush_now(conn->handle, &q->last_flush, &err))
 		log_error(nbd->instance->name,
-			  "the last flush failed: %s: what it covers may be lost", err.text);
+			  "the last flush failed: %s: the writes since the previous flush may be "
+			  "lost",
+			  err.text);
 	else
 		nbd_flushed(nbd, covers);
 }
@@ -91,8 +94,8 @@ void nbd_flush_first(struct nbd *nbd)
 		return;
 	if (__atomic_exchange_n(nbd_suspect_gauge(nbd), 0, __ATOMIC_RELAXED)) {
 		nbd_set_lost(nbd, EIO,
-			     "a connection was lost, and then the process that kept what the "
-			     "server may have lost with it");
+			     "a connection was lost, then the worker that kept the unflushed "
+			     "writes");
 		return;
 	}
 	nbd->has_predecessor = true;

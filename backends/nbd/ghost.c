@@ -305,8 +305,8 @@ void nbd_ghost_leave(struct nbd_connection *conn)
 		if (g->polls)
 			queue_cancel(conn->owner->queue, &g->readable);
 		log_warning(conn->owner->nbd->instance->name,
-			    "connection %u: it ends here, and the server may still carry out %u "
-			    "old writes of a connection that was given up",
+			    "connection %u: closing; the server may still carry out %u old writes "
+			    "of a connection that was given up",
 			    conn->number, g->nr_ranges);
 	}
 }

@@ -8,7 +8,7 @@ void nbd_set_lost(struct nbd *nbd, int code, const char *what)
 	if (instance_set_lost(nbd->instance, -code))
 		log_error(nbd->instance->name,
 			  "%s: %s: acknowledged writes may be lost, so every flush fails from now "
-			  "on: export it anew",
+			  "on: check the data, then remove the export and create it again",
 			  what, strerror(code));
 }
 

@@ -33,32 +33,34 @@
 
 const struct option_def nbd_options[] = {
 	{ "connections", OPTION_COUNT, "auto", "auto", 1, NBD_LINKS_MAX,
-	  "connections to the server; auto: one a queue, at most 8, where the server allows several" },
+	  "connections to the server; auto: one for each queue, at most 8, if the server allows "
+	  "several" },
 	{ "reconnect-deadline", OPTION_TIME, "forever", "forever", 0, 0,
-	  "how long I/O waits for a lost server before it fails" },
+	  "how long I/O waits for the server to come back before it fails with EIO" },
 	{ "request-timeout", OPTION_TIME, NULL, "30s", 100, 0,
-	  "a server that is silent for so long, and does not negotiate a new connection either, is "
-	  "a lost one; one that does has ten times as long for a request" },
+	  "reconnect if the server neither answers nor accepts a new connection for this long; a "
+	  "server that accepts one has ten times as long for a request" },
 	{ "retain", OPTION_SIZE, "trust", "64M", 0, 0,
 	  "memory for acknowledged but unflushed writes, replayed if the server restarts; 0: none, "
 	  "then the next flush fails; trust: none, the server never loses them" },
 	{ "ghost-wait", OPTION_TIME, "forever", "forever", 0, 0,
-	  "how long I/O waits for the end of a connection that was given up, where it overlaps "
-	  "writes that the server may still carry out; after a TIME old data may overwrite new" },
+	  "how long I/O waits for the server to close a lost connection, if it overlaps writes "
+	  "that the server may still carry out; after TIME old data may overwrite new data" },
 	{ "keepalive", OPTION_FLAG, NULL, "on", 0, 0, "probe idle TCP connections" },
 	{ "structured", OPTION_FLAG, NULL, "off", 0, 0,
-	  "structured replies: holes are not sent as zeroes, but each read costs more" },
+	  "use structured replies: holes are not sent as zeroes, but each read costs more" },
 	{ "fast-zero", OPTION_FLAG, NULL, "off", 0, 0,
-	  "zeroes are refused where the server cannot write them fast; the kernel then sends data" },
+	  "refuse to write zeroes if the server cannot do it fast; the kernel then writes them as "
+	  "data" },
 	{ "tls", OPTION_CHOICE, "off|on|require", "off", 0, 0,
-	  "TLS; on: where the server has it; nbds in the URI means require" },
+	  "use TLS; on: if the server offers it; nbds:// means require" },
 	{ "tls-certificates", OPTION_PATH, NULL, NULL, 0, 0,
-	  "directory with ca-cert.pem, client-cert.pem and client-key.pem" },
-	{ "tls-psk-file", OPTION_PATH, NULL, NULL, 0, 0, "file with pre-shared keys" },
-	{ "tls-username", OPTION_TEXT, NULL, NULL, 0, 0, "whose pre-shared key it is" },
+	  "directory of ca-cert.pem, client-cert.pem and client-key.pem" },
+	{ "tls-psk-file", OPTION_PATH, NULL, NULL, 0, 0, "file of pre-shared keys" },
+	{ "tls-username", OPTION_TEXT, NULL, NULL, 0, 0, "user name of the pre-shared key" },
 	{ "tls-verify", OPTION_FLAG, NULL, "on", 0, 0, "check the server's certificate" },
 	{ "tls-allow-unfixed", OPTION_FLAG, NULL, "off", 0, 0,
-	  "use certificates even with a libnbd that does not check them well (CVE-2024-7383)" },
+	  "use certificates even if libnbd does not check them properly (CVE-2024-7383)" },
 	{ .name = NULL },
 };
 
@@ -153,8 +155,8 @@ static void look_at_deadline(struct nbd_queue *q)
 		return;
 	if (!q->failing) {
 		log_error(q->nbd->instance->name,
-			  "queue %u: the server is not back within reconnect-deadline: I/O fails "
-			  "until it is",
+			  "queue %u: the server did not come back within reconnect-deadline: I/O "
+			  "fails until it does",
 			  q->index);
 	}
 	set_failing(q, true);
@@ -327,7 +329,9 @@ static void connect_more(struct nbd *nbd)
 		h = connect_one(nbd, &facts, &err);
 		if (!h)
 			break;
-		error_set(&err, ESTALE, "the server says something else of its export each time");
+		error_set(&err, ESTALE,
+			  "the server describes its export differently on each "
+			  "connection");
 		if (facts.size == nbd->facts.size &&
 		    !nbd_facts_match(&nbd->facts, &facts, &nbd->instance->limits,
 				     !nbd->instance->limits.read_only, &err)) {
@@ -387,8 +391,8 @@ static int open_logs(struct nbd *nbd, struct error *err)
 		if (nbd_segment_open(&nbd->segments[i], &nbd->journal, instance->limits.max_io,
 				     nbd->nr_segments))
 			return error_set(err, ENOMEM,
-					 "no memory to keep unflushed writes in: give a smaller "
-					 "-o retain");
+					 "no memory to keep unflushed writes: use a smaller -o "
+					 "retain");
 	return 0;
 }
 
@@ -407,9 +411,9 @@ static void tell_what_is_missing(const struct nbd *nbd)
 	const char *name = nbd->instance->name;
 
 	if (!nbd->instance->limits.read_only && !nbd->facts.flush && !nbd->facts.fua)
-		log_warning(name,
-			    "the server has no flush: the device has no write cache, and whether a "
-			    "completed write survives the server's crash is the server's affair");
+		log_warning(name, "the server does not support flush: the device reports no write "
+				  "cache, and only the server decides whether a completed write "
+				  "survives its crash");
 }
 
 static int nbd_check(const struct instance *instance, struct error *err)
@@ -419,7 +423,7 @@ static int nbd_check(const struct instance *instance, struct error *err)
 	/* A few requests must fit, or there is nothing to wait for when there is no room. */
 	if (retain->word < 0 && retain->number && retain->number < RETAIN_MIN)
 		return error_set(err, EINVAL,
-				 "retain: '%s' does not fit: give 0, trust, or from 64K on",
+				 "retain: '%s' is not valid: use 0, trust, or at least 64K",
 				 retain->text);
 	return nbd_server_check(instance, err);
 }
@@ -554,7 +558,7 @@ static const struct backend nbd_backend = {
 	.scheme = "nbd",
 	.aliases = nbd_aliases,
 	.syntax = "nbd://HOST[:PORT]/EXPORT",
-	.summary = "a remote export, as libnbd's URIs name it; survives its server's restarts",
+	.summary = "a remote NBD export; survives restarts of the server",
 	.access = ACCESS_POINTER,
 	.options = nbd_options,
 	.gauges = nbd_gauges,

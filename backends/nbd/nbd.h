@@ -60,7 +60,7 @@
 /* The sequence number of all writes that the previous worker left unflushed. */
 #define NBD_INHERITED 0u
 #define NBD_HERITAGE_LOST \
-	"the connection was lost before the server had flushed what was written before"
+	"the connection was lost before the server had flushed the previous worker's writes"
 
 enum nbd_gauge {
 	NBD_GAUGE_CONNECTIONS,

@@ -89,7 +89,7 @@ void nbd_outage_fails(struct nbd *nbd, bool fails)
 	nbd->nr_failing += fails ? 1 : -1;
 	if (nbd->nr_failing)
 		instance_report(nbd->instance, CAUSE_DEADLINE,
-				"I/O fails with EIO: the server is away for longer than "
+				"I/O fails with EIO: the server has been away for longer than "
 				"reconnect-deadline");
 	else
 		instance_resolve(nbd->instance, CAUSE_DEADLINE);
@@ -99,9 +99,10 @@ void nbd_outage_fails(struct nbd *nbd, bool fails)
 void nbd_outage_ghost(struct nbd *nbd, bool waits)
 {
 	if (waits)
-		instance_report(nbd->instance, CAUSE_OLD_CONNECTION,
-				"the server has not ended a connection that was given up with "
-				"writes in flight: I/O that overlaps them waits");
+		instance_report(
+			nbd->instance, CAUSE_OLD_CONNECTION,
+			"the server has not closed a connection that was given up with writes in "
+			"flight: I/O that overlaps them waits");
 	else
 		instance_resolve(nbd->instance, CAUSE_OLD_CONNECTION);
 }

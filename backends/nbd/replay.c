@@ -54,8 +54,8 @@ static void tell_loss(struct nbd *nbd)
 		nbd_journal_flushed(&nbd->journal, atomic_load(&nbd->journal.order));
 		atomic_store(&nbd->pending_error, -EIO);
 		log_error(nbd->instance->name,
-			  "the server may have lost writes that it acknowledged, and none are kept "
-			  "(retain=0): the next flush fails");
+			  "the server may have lost writes that it acknowledged, and no copy is "
+			  "kept (retain=0): the next flush fails");
 	}
 	pthread_mutex_unlock(&nbd->gate);
 }
@@ -137,7 +137,9 @@ static int sent_again(void *user_data, int *error)
 		return 1; /* it is lost, and all this with it */
 	slot->kept = NULL;
 	if (*error)
-		nbd_set_lost(nbd, *error, "the server refuses a write that it acknowledged before");
+		nbd_set_lost(nbd, *error,
+			     "the server refuses to repeat a write that it "
+			     "acknowledged before");
 	nbd->replayed++;
 	nbd_gauge_add(nbd, NBD_GAUGE_REPLAYED, 1);
 	return 1;
@@ -170,7 +172,7 @@ static void finish_replay(struct nbd_queue *q)
 	atomic_store(&nbd->flush_soon, nbd->replayed > 0);
 	if (nbd->replayed)
 		log_info(nbd->instance->name,
-			 "%llu acknowledged writes that no flush had covered were sent again",
+			 "resent %llu acknowledged writes that no flush had covered",
 			 (unsigned long long)nbd->replayed);
 	pthread_mutex_lock(&nbd->gate);
 	nbd->replays_done = nbd->replays_begun;
@@ -203,7 +205,7 @@ static void send_kept(struct nbd_queue *q)
 			slot->kept = NULL;
 			conn->in_flight--;
 			if (!nbd_aio_is_dead(conn->handle))
-				nbd_set_lost(nbd, nbd_get_errno(), "a write cannot be sent again");
+				nbd_set_lost(nbd, nbd_get_errno(), "cannot resend a write");
 		}
 		nbd_connection_look(conn);
 		if (nbd->leader != q)

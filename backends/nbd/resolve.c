@@ -264,7 +264,7 @@ struct nbd_resolver *nbd_resolver_create(struct error *err)
 	ret = pthread_create(&thread, NULL, resolver_main, r);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (ret) {
-		error_set(err, ret, "a thread that resolves host names: %s", strerror(ret));
+		error_set(err, ret, "cannot start the resolver's thread: %s", strerror(ret));
 		r->users = 1;
 		pthread_mutex_lock(&r->mutex);
 		leave(r);

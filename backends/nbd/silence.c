@@ -224,8 +224,8 @@ static void tell_slow(struct nbd_connection *conn, uint64_t age)
 {
 	if (!conn->told_slow)
 		log_info(conn->owner->nbd->instance->name,
-			 "connection %u: a request is not answered for %.0f s, and the server is "
-			 "there: waiting for it",
+			 "connection %u: a request has waited for an answer for %.0f s; the "
+			 "server is alive: waiting on",
 			 conn->number, (double)age / 1e9);
 	conn->told_slow = true;
 }
@@ -250,7 +250,7 @@ static const char *fault_of(struct nbd_connection *conn)
 	if (now - oldest >= patience &&
 	    (now - conn->answered_ns >= patience ||
 	     (conn->overtaken_ns > oldest && conn->overtaken_ns - oldest >= patience)))
-		return "the server is there, and does not answer a request (request-timeout)";
+		return "the server is alive, but does not answer a request (request-timeout)";
 	silent = now - later(oldest, conn->answered_ns);
 	if (silent < wait / 2) {
 		calm_down(conn);
@@ -267,7 +267,7 @@ static const char *fault_of(struct nbd_connection *conn)
 	if (silent < wait)
 		return NULL;
 	if (is_cut_off(conn, wait))
-		return "nothing that is sent is acknowledged (request-timeout)";
+		return "the server's host acknowledges no data (request-timeout)";
 	if (now - atomic_load(&nbd->alive_ns) < wait) {
 		tell_slow(conn, silent);
 		return NULL;

@@ -40,8 +40,8 @@ int nbd_tls_check_directory(const char *about, const char *path, struct error *e
 				 errno == ENOENT ? "no such directory" : strerror(errno));
 	if (!S_ISDIR(st.st_mode))
 		return error_set(err, ENOTDIR,
-				 "tls-certificates: '%s': it is no directory: give "
-				 "the one that has ca-cert.pem",
+				 "tls-certificates: '%s' is not a directory: use the directory of "
+				 "ca-cert.pem",
 				 path);
 	for (unsigned i = 0; i < 3; i++) {
 		int ret = check_file(path, names[i], err);
@@ -57,13 +57,13 @@ int nbd_tls_check_directory(const char *about, const char *path, struct error *e
 				 path);
 	if (has[1] != has[2])
 		return error_set(err, ENOENT,
-				 "tls-certificates: '%s' has %s and no %s: put both "
-				 "there, or neither",
+				 "tls-certificates: '%s' has %s and no %s: put both there, or "
+				 "neither",
 				 path, has[1] ? names[1] : names[2], has[1] ? names[2] : names[1]);
 	if (!has[0])
 		log_warning(about,
-			    "tls-certificates: '%s' has no ca-cert.pem: the system's "
-			    "authorities are trusted",
+			    "tls-certificates: '%s' has no ca-cert.pem: trusting the system's "
+			    "certificate authorities",
 			    path);
 	return 0;
 }
@@ -85,7 +85,7 @@ int nbd_tls_check_keys(const char *path, const char *user, struct error *err)
 	}
 	if (S_ISDIR(st.st_mode)) {
 		fclose(f);
-		return error_set(err, EISDIR, "tls-psk-file: '%s': it is a directory", path);
+		return error_set(err, EISDIR, "tls-psk-file: '%s' is a directory", path);
 	}
 	while (!found && fgets(line, sizeof(line), f)) {
 		const char *colon = strchr(line, ':');
@@ -98,13 +98,13 @@ int nbd_tls_check_keys(const char *path, const char *user, struct error *err)
 	fclose(f);
 	if (!any)
 		return error_set(err, EINVAL,
-				 "tls-psk-file: '%s' has no key: it is made of lines USER:KEY, as "
+				 "tls-psk-file: '%s' has no key: it needs lines of USER:KEY, as "
 				 "psktool writes them",
 				 path);
 	if (!found)
 		return error_set(err, EINVAL,
-				 "tls-psk-file: '%s' has no key for user '%s': give another "
-				 "-o tls-username",
+				 "tls-psk-file: '%s' has no key for user '%s': use another -o "
+				 "tls-username",
 				 path, user);
 	return 0;
 }

@@ -135,7 +135,7 @@ int nbd_uri_parse(const char *uri, struct nbd_uri *u, struct error *err)
 	*u = (struct nbd_uri){ .name = "" };
 	if (!is_uri_text(uri))
 		return error_set(err, EINVAL,
-				 "'%s': it has characters that no URI may have: write each as %% "
+				 "'%s' has characters that a URI may not have: write each as %% "
 				 "and two hex digits",
 				 uri);
 	u->text = strdup(uri);
@@ -203,7 +203,7 @@ int nbd_uri_host(const struct nbd_uri *u, char *host, size_t host_size, char *po
 		behind = from + length;
 	}
 	if (!length || length >= host_size)
-		return error_set(err, EINVAL, "'%s': invalid host: give a name or an IP address",
+		return error_set(err, EINVAL, "'%s': invalid host: use a name or an IP address",
 				 u->host);
 	memcpy(host, from, length);
 	host[length] = 0;
@@ -211,7 +211,7 @@ int nbd_uri_host(const struct nbd_uri *u, char *host, size_t host_size, char *po
 	if (*behind)
 		number = *behind == ':' ? port_of(behind + 1) : -1;
 	if (number < 0)
-		return error_set(err, EINVAL, "'%s': invalid port: give a number from 1 to 65535",
+		return error_set(err, EINVAL, "'%s': invalid port: use a number from 1 to 65535",
 				 u->host);
 	snprintf(port, port_size, "%ld", number ? number : DEFAULT_PORT);
 	return 0;

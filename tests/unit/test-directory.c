@@ -49,7 +49,7 @@ static void test_refuses_a_directory_that_others_can_write(void **state)
 	(void)state;
 	assert_int_equal(mkdir(path, 0700), 0);
 	assert_int_equal(chmod(path, 01777), 0);
-	refused(path, EPERM, "others than root can write it");
+	refused(path, EPERM, "writable by users other than root");
 	assert_int_equal(chmod(path, 0757), 0);
 	refused(path, EPERM, "chmod go-w");
 	assert_int_equal(chmod(path, 0755), 0);
@@ -65,7 +65,7 @@ static void test_refuses_a_directory_that_others_can_write(void **state)
 	assert_int_equal(directory_make(path, 0755, &err), 0);
 	assert_int_equal(chown(path, 0, 12345), 0);
 	assert_int_equal(chmod(path, 0775), 0);
-	refused(path, EPERM, "others than root can write it");
+	refused(path, EPERM, "writable by users other than root");
 	assert_int_equal(chmod(path, 0700), 0);
 	assert_int_equal(chown(path, 12345, 0), 0);
 	refused(path, EPERM, "chown root");
@@ -77,7 +77,7 @@ static void test_refuses_other_files(void **state)
 	struct error err;
 
 	(void)state;
-	refused(temp_file("file", 1), ENOTDIR, "it is no directory");
+	refused(temp_file("file", 1), ENOTDIR, "is not a directory");
 	assert_int_equal(directory_make(temp_path("none/below"), 0755, &err), -ENOENT);
 	temp_remove();
 }

@@ -40,18 +40,18 @@ static void test_another_file_with_the_same_inode_number(void **state)
 
 	(void)state;
 	same(was, was);
-	other(was, "file " REAL ":12:0 fs=01 handle=ab born=5.000000001", "made since");
-	other(was, "file " REAL ":12:0 fs=01 handle=aa born=5.000000002", "made since");
+	other(was, "file " REAL ":12:0 fs=01 handle=ab born=5.000000001", "created later");
+	other(was, "file " REAL ":12:0 fs=01 handle=aa born=5.000000002", "created later");
 	other(was, "file " REAL ":13:0 fs=01 handle=aa born=5.000000001", "another file");
 	other(was, "file " REAL ":12:0 fs=02 handle=aa born=5.000000001", "file system");
 	/* A fact that was known and is not any more shows nothing. */
-	other(was, "file " REAL ":12:0 fs=01 born=5.000000001", "made since");
-	other(was, "file " REAL ":12:0 fs=01 handle=aa", "made since");
+	other(was, "file " REAL ":12:0 fs=01 born=5.000000001", "created later");
+	other(was, "file " REAL ":12:0 fs=01 handle=aa", "created later");
 	other(was, "file " REAL ":12:0", "file system");
 	/* A newer version may know more. */
 	same(was, "file " REAL ":12:0 fs=01 handle=aa born=5.000000001 colour=red");
 	/* A value is compared whole. */
-	other("file " REAL ":12:0 born=5.1", "file " REAL ":12:0 born=5.12", "made since");
+	other("file " REAL ":12:0 born=5.1", "file " REAL ":12:0 born=5.12", "created later");
 }
 
 static void test_a_file_system_that_is_mounted_again(void **state)
@@ -62,24 +62,24 @@ static void test_a_file_system_that_is_mounted_again(void **state)
 	same(was, "file " MOUNTED ":12:0 fs=01 handle=aa born=5.1");
 	/* A snapshot of the subvolume has its numbers and times. */
 	other(was, "file " MOUNTED ":12:0 fs=02 handle=aa born=5.1", "file system");
-	other(was, "file " MOUNTED ":12:0 fs=01 handle=ab born=5.1", "made since");
+	other(was, "file " MOUNTED ":12:0 fs=01 handle=ab born=5.1", "created later");
 	/* Nothing tells: FUSE. */
 	same("file " ANONYMOUS ":12:0", "file " ANONYMOUS ":12:0");
 	other("file " ANONYMOUS ":12:0 born=5.1", "file " MOUNTED ":12:0 born=5.1",
-	      "nothing shows");
-	other("file " ANONYMOUS ":12:0 fs=01", "file " MOUNTED ":12:0 fs=01", "nothing shows");
+	      "nothing proves");
+	other("file " ANONYMOUS ":12:0 fs=01", "file " MOUNTED ":12:0 fs=01", "nothing proves");
 	/* A clone on another disk has all facts of the file. */
 	other("file " REAL ":12:0 fs=01 handle=aa", "file " OTHER ":12:0 fs=01 handle=aa",
-	      "nothing shows");
+	      "nothing proves");
 	other("file " REAL ":12:0 fs=01 handle=aa disk=x",
 	      "file " REAL ":12:0 fs=01 handle=aa disk=y", "file system");
 	/* The same disk has got another number. */
 	same("file " REAL ":12:0 fs=01 handle=aa disk=x",
 	     "file " OTHER ":12:0 fs=01 handle=aa disk=x");
 	other("file " REAL ":12:0 fs=01 disk=x", "file " OTHER ":12:0 fs=01 disk=x",
-	      "nothing shows");
+	      "nothing proves");
 	other("file " REAL ":12:0 fs=01 handle=aa", "file " ANONYMOUS ":12:0 fs=01 handle=aa",
-	      "nothing shows");
+	      "nothing proves");
 }
 
 static void test_a_file_system_that_renumbers_its_files(void **state)
@@ -88,9 +88,9 @@ static void test_a_file_system_that_renumbers_its_files(void **state)
 
 	(void)state;
 	same(was, "file " REAL ":99:0 renumbers born=5.1");
-	other(was, "file " REAL ":99:0 renumbers born=5.2", "made since");
-	other(was, "file " REAL ":12:0 renumbers born=5.2", "made since");
-	other(was, "file " OTHER ":12:0 renumbers born=5.1", "nothing shows");
+	other(was, "file " REAL ":99:0 renumbers born=5.2", "created later");
+	other(was, "file " REAL ":12:0 renumbers born=5.2", "created later");
+	other(was, "file " OTHER ":12:0 renumbers born=5.1", "nothing proves");
 	/* Without a birth time the number is all that there is. */
 	same("file " REAL ":12:0 renumbers", "file " REAL ":12:0 renumbers");
 	other("file " REAL ":12:0 renumbers", "file " REAL ":13:0 renumbers", "another file");
@@ -128,11 +128,14 @@ static void test_identities_of_older_versions(void **state)
 {
 	(void)state;
 	same("file " REAL ":12:0", "file " REAL ":12:0 fs=01 handle=aa born=5.1");
-	other("file " REAL ":12:0", "file " REAL ":13:0 fs=01 handle=aa born=5.1", "another one");
-	other("file " REAL ":12:0", "file " OTHER ":12:0 fs=01 handle=aa", "another one");
-	other("file " ANONYMOUS ":12:0", "file " MOUNTED ":12:0 fs=01 handle=aa", "another one");
+	other("file " REAL ":12:0", "file " REAL ":13:0 fs=01 handle=aa born=5.1",
+	      "another file or disk");
+	other("file " REAL ":12:0", "file " OTHER ":12:0 fs=01 handle=aa", "another file or disk");
+	other("file " ANONYMOUS ":12:0", "file " MOUNTED ":12:0 fs=01 handle=aa",
+	      "another file or disk");
 	same("block device 5:8:" REAL, "block device 5:8:" REAL " disk=x seq=9");
-	other("block device 5:8:" REAL, "block device 5:8:" OTHER " disk=x seq=9", "another one");
+	other("block device 5:8:" REAL, "block device 5:8:" OTHER " disk=x seq=9",
+	      "another file or disk");
 }
 
 static void test_refuses_bad_identities(void **state)
@@ -143,9 +146,9 @@ static void test_refuses_bad_identities(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
-		other("file " REAL ":12:0", bad[i], "something else");
+		other("file " REAL ":12:0", bad[i], "another kind");
 		if (*bad[i])
-			other(bad[i], "file " REAL ":12:0", "something else");
+			other(bad[i], "file " REAL ":12:0", "another kind");
 		same(bad[i], bad[i]);
 	}
 }
@@ -218,7 +221,7 @@ static void test_a_removed_file_differs_from_its_successor(void **state)
 	assert_int_equal(unlink(path), 0);
 	again = make_again(path, &st);
 	identity_of(path, now);
-	other(was, now, again ? "made since" : "another file");
+	other(was, now, again ? "created later" : "another file");
 }
 
 int main(void)

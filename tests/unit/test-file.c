@@ -481,7 +481,7 @@ static void test_refuses_other_kinds_of_files(void **state)
 	snprintf(words, sizeof(words), "%s queues=1 -ocreate=1M", temp_file("disk.img", MIB));
 	refused(words, EEXIST, "--create");
 	snprintf(words, sizeof(words), "%s/no/directory queues=1 -ocreate=1M", temp_path("none"));
-	refused(words, ENOENT, "directory is not there");
+	refused(words, ENOENT, "directory does not exist");
 }
 
 static void test_one_writer_or_many_readers(void **state)

@@ -88,7 +88,7 @@ static int fit(const struct backend_limits *now)
 
 	if (ret) {
 		assert_int_equal(err.code, ESTALE);
-		assert_non_null(strstr(err.text, "bring the right one back"));
+		assert_non_null(strstr(err.text, "restore the right storage"));
 	}
 	return ret;
 }

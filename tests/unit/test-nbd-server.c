@@ -357,7 +357,7 @@ static void test_names_the_missing_certificate_file(void **state)
 	(void)state;
 	refused_directory(temp_path("nothere"), "no such directory");
 	write_file("file", "");
-	refused_directory(temp_path("file"), "no directory");
+	refused_directory(temp_path("file"), "not a directory");
 	snprintf(directory, sizeof(directory), "%s", temp_path("certificates"));
 	assert_int_equal(mkdir(directory, 0700), 0);
 	refused_directory(directory, "neither ca-cert.pem");

@@ -158,7 +158,7 @@ static const struct {
 	{ "a", "uri = null:1G\nqueues\n", 2, "KEY = VALUE" },
 	{ "a", "uri = \n", 1, "empty" },
 	{ "a", "uri = null:1G\nuri = null:2G\n", 2, "line 1" },
-	{ "a", "uri = tape:1\n", 1, "no backend" },
+	{ "a", "uri = tape:1\n", 1, "no scheme 'tape:'" },
 	{ "a", "uri = null:\n", 1, "size" },
 	{ "a", "uri = disk.img\n", 1, "whole path" },
 	{ "a", "uri = file:disk.img\n", 1, "whole path" },

@@ -210,7 +210,7 @@ static void test_refuses_bad_input(void **state)
 	static const struct {
 		const char *uri, *option, *text, *about;
 	} bad[] = {
-		{ "memory:9223372036854775296", NULL, NULL, "give a size below 8E" },
+		{ "memory:9223372036854775296", NULL, NULL, "use a size below 8E" },
 		{ "memory:8M", "id", "-1", "id" },
 		{ "memory:8M", "id", "x", "id" },
 		{ "memory:8M", "id", "9999999", "id" },

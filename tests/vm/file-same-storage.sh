@@ -71,7 +71,7 @@ suspend one
 cp "$image" ext4/right
 same_number "$image"
 marked "$image" other
-refuses 1 'made since' resume one
+refuses 1 'created later' resume one
 refuses 1 '--accept-storage' resume one
 ublkd_kill
 ublkd_start

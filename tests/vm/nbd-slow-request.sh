@@ -30,7 +30,7 @@ for where in unix 10809; do
 	expect 1 "$(grep -c trim requests)" "$where: discards at the server"
 	expect 0 "$(gauge reconnects)" "$where: reconnects"
 	expect 0 "$(lines 'is lost')" "$where: lines on lost connections"
-	says 'waiting for it' 1
+	says 'waiting on' 1
 	ublk_stop disk
 	server_stop slow
 done

@@ -90,11 +90,11 @@ fio_verify "$DEV"
 echo "at $SECONDS s: what cannot be"
 ram_disk=/dev/ram1
 export_start disk-of-its-own $ram_disk
-refuses 1 'where it comes from' resize disk-of-its-own 32M --force
+refuses 1 'is a block device' resize disk-of-its-own 32M --force
 ! grep -q 'disk-of-its-own: its size is' ublkd.err || fail "a block device's export was shrunk"
 export_start memory memory:64M
 refuses 1 '' resize memory 128M
-refuses 1 'not resized from here' resize memory 32M --force
+refuses 1 'cannot be resized here' resize memory 32M --force
 ! grep -q 'memory: its size is' ublkd.err || fail "a device that cannot shrink was shrunk"
 expect $((64 * MiB)) "$(blockdev --getsize64 "$DEV")" "the memory's size"
 refuses 1 'no export' resize nobody 64M
