@@ -210,7 +210,7 @@ int nbd_explain(struct error *err, const struct instance *instance, const char *
 	if (!ret)
 		ret = error_set(err, m.code,
 				"the handshake with %s failed: %s: see the server's log", where,
-				text);
+				strncmp(text, "handshake: ", 11) ? text : text + 11);
 	nbd_uri_free(&m.uri);
 	return ret;
 }
