@@ -164,7 +164,7 @@ static int open_failed(const struct instance *instance, const char *path, int co
 	return error_set(err, code, "cannot open %s: %s", path, strerror(-code));
 }
 
-static int look_at_type(struct instance *instance, struct error *err)
+static int check_type(struct instance *instance, struct error *err)
 {
 	struct file *f = instance->private;
 	/* Opening a FIFO or a tape for real can block or do things. */
@@ -384,8 +384,8 @@ static int try_direct(struct instance *instance, uint32_t *offset_align, const c
 	return ret;
 }
 
-static void tell_of_page_cache(const struct instance *instance, const char *refusal,
-			       uint32_t offset_align)
+static void log_page_cache(const struct instance *instance, const char *refusal,
+			   uint32_t offset_align)
 {
 	const struct file *f = instance->private;
 
@@ -442,7 +442,7 @@ static int open_data(struct instance *instance, struct error *err)
 			goto close;
 	}
 	if (refusal)
-		tell_of_page_cache(instance, refusal, offset_align);
+		log_page_cache(instance, refusal, offset_align);
 	return 0;
 
 close:
@@ -739,7 +739,7 @@ static int file_open(struct instance *instance, struct error *err)
 	if (ret == -EEXIST && instance->reason == OPEN_AGAIN)
 		ret = 0;
 	if (!ret)
-		ret = look_at_type(instance, err);
+		ret = check_type(instance, err);
 	if (ret)
 		goto remove;
 	ret = instance->reason == OPEN_TAKEOVER ? take_data_over(instance, err)

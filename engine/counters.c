@@ -221,7 +221,7 @@ unsigned counters_error_kind(int code)
 	return kind;
 }
 
-static uint64_t look(const uint64_t *number)
+static uint64_t read_counter(const uint64_t *number)
 {
 	return __atomic_load_n(number, __ATOMIC_RELAXED);
 }
@@ -234,12 +234,12 @@ void counters_sum(struct counters *counters, enum io_op op, struct op_counters *
 	for (unsigned q = 0; q < nr; q++) {
 		const struct op_counters *one = &counters_queue(counters, q)->op[op];
 
-		sum->completed += look(&one->completed);
-		sum->bytes += look(&one->bytes);
-		sum->failed += look(&one->failed);
-		sum->latency_ns += look(&one->latency_ns);
+		sum->completed += read_counter(&one->completed);
+		sum->bytes += read_counter(&one->bytes);
+		sum->failed += read_counter(&one->failed);
+		sum->latency_ns += read_counter(&one->latency_ns);
 		for (unsigned i = 0; i < COUNTERS_BUCKETS; i++)
-			sum->latency[i] += look(&one->latency[i]);
+			sum->latency[i] += read_counter(&one->latency[i]);
 	}
 }
 
@@ -249,7 +249,7 @@ uint64_t counters_sum_errors(struct counters *counters, unsigned kind)
 	uint64_t sum = 0;
 
 	for (unsigned q = 0; q < nr; q++)
-		sum += look(&counters_queue(counters, q)->errors[kind]);
+		sum += read_counter(&counters_queue(counters, q)->errors[kind]);
 	return sum;
 }
 
@@ -258,7 +258,7 @@ uint64_t counters_completed(struct counters *counters)
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < counters_nr_queues(counters); i++)
-		sum += look(&counters_queue(counters, i)->completed);
+		sum += read_counter(&counters_queue(counters, i)->completed);
 	return sum;
 }
 
@@ -267,6 +267,6 @@ uint64_t counters_rounds(struct counters *counters)
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < counters_nr_queues(counters); i++)
-		sum += look(&counters_queue(counters, i)->rounds);
+		sum += read_counter(&counters_queue(counters, i)->rounds);
 	return sum;
 }

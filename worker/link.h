@@ -7,29 +7,29 @@
  * connect; it speaks to one at a time.  The end of the first connection, before there
  * is another, ends it.
  *
- * ublkd asks, and the worker answers in order:
+ * ublkd sends requests, and the worker answers in order:
  *
  *   {"do": VERB, "id": N, ...}   ->  {"done": N, ...}, or
  *                                    {"failed": N, "code": ERRNO, "text": "..."}
  *
- *   setup    name, uri, options, uid, gid, owner, resumed, restored: what it is to serve;
+ *   setup    name, uri, options, uid, gid, owner, resumed, restored: the export;
  *            it gives up its privilege; +the socket to ask by
  *   open     queues, depth, max-io: of the device (0: as the options say); +counters:
  *            opens the storage                -> queues, depth, limits, identity
  *   serve    device, queues, depth, path, max-io, cpus; +/dev/ublkcN:
  *            fetches every tag
  *   hello    +the socket to ask by  -> serving, device, size, conditions; +counters +memory, if there is one
- *   look     how the queues are               -> threads, stuck (queues)
+ *   look     check that the queues react      -> threads, stuck (queues)
  *   size     size: serves up to that
  *   can-resize  whether "resize" with a size would be refused; an earlier worker does not
  *            know this verb (ENOSYS)
- *   resize   size: makes the storage so large (0: leaves it); looks how big it is
+ *   resize   size: sets the storage's size (0: only reads it)
  *   live     the device was started
  *   drain    hold: ends what is in flight, takes no more; ends then, or (hold) keeps
  *            the memory until it is killed
- *   end      ends without more ado (the device is gone)
+ *   end      ends at once (the device is gone)
  *
- * The worker tells:
+ * The worker reports:
  *
  *   {"event": "grown", "size": N}
  *   {"event": "health", "conditions": [...]}   all that are there now, see conditions.h

@@ -40,7 +40,7 @@
 #define HEALTH_EVERY_MS 200   /* at most so often */
 #define HEALTH_RETRY_MS 2000  /* where ublkd does not read */
 #define FIRST_MS        30000 /* for ublkd to connect, at the start */
-#define LOOK_MS         5000  /* for a queue to do a round */
+#define CHECK_MS        5000  /* for a queue to do a round */
 #define DRAIN_MS        10000 /* for a backend to answer what it has */
 #define NAP_NS          2000000
 
@@ -314,12 +314,16 @@ static int do_hello(struct self *w, const json_t *request, struct link_fds *fds,
 	return 0;
 }
 
-static int do_look(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
-		   struct error *err)
+/*
+ * Wakes each queue and waits for a round of it: a queue without one is stuck. The
+ * verb is "look" on the wire: an ublkd may be younger or older than its workers.
+ */
+static int do_check(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
+		    struct error *err)
 {
 	unsigned nr = w->serving.instance.nr_queues, moved = 0;
 	json_t *stuck = json_array(), *threads = json_array();
-	uint64_t *before, end = clock_ms() + LOOK_MS;
+	uint64_t *before, end = clock_ms() + CHECK_MS;
 	int ret = in_state(w, WORKER_SERVING, err);
 
 	(void)request;
@@ -428,9 +432,9 @@ static int drain(struct self *w, struct error *err)
 	while (ret == -EAGAIN && clock_ms() <= end) {
 		if (!serving_is_drained(&w->serving))
 			error_set(err, EAGAIN,
-				  "%s: requests in flight were not answered within %d s: the "
-				  "worker keeps serving",
-				  w->name, DRAIN_MS / 1000);
+				  "requests in flight were not answered within %d s: the worker "
+				  "keeps serving",
+				  DRAIN_MS / 1000);
 		else
 			ret = e->backend->settled ? e->backend->settled(e, err) : 0;
 		if (ret)
@@ -489,7 +493,7 @@ static const struct {
 } verbs[] = {
 	{ "setup", do_setup },   { "open", do_open },
 	{ "serve", do_serve },   { "live", do_live },
-	{ "hello", do_hello },   { "look", do_look },
+	{ "hello", do_hello },   { "look", do_check },
 	{ "size", do_size },     { "drain", do_drain },
 	{ "end", do_end },       { "can-resize", do_can_resize },
 	{ "resize", do_resize },

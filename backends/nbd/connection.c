@@ -147,12 +147,12 @@ static void drop_handle(struct nbd_connection *conn)
 static void report_refusal(struct nbd_connection *conn, const struct error *err, bool suspended)
 {
 	nbd_outage_refused(conn->owner->nbd, err->text, suspended);
-	if (conn->told == err->code &&
-	    !strncmp(conn->told_text, err->text, sizeof(conn->told_text) - 1))
+	if (conn->reported == err->code &&
+	    !strncmp(conn->reported_text, err->text, sizeof(conn->reported_text) - 1))
 		return;
-	conn->told = err->code;
-	snprintf(conn->told_text, sizeof(conn->told_text), "%.*s", (int)sizeof(conn->told_text) - 1,
-		 err->text);
+	conn->reported = err->code;
+	snprintf(conn->reported_text, sizeof(conn->reported_text), "%.*s",
+		 (int)sizeof(conn->reported_text) - 1, err->text);
 	if (suspended)
 		log_error(name_of(conn), "suspended: %s; I/O waits", err->text);
 	else
@@ -204,7 +204,7 @@ void nbd_connection_lost(struct nbd_connection *conn, const char *reason)
 		lasted = now_of(conn) - conn->ready_ns >= NBD_LASTED_MS * (uint64_t)NBD_NS_PER_MS;
 		if (lasted)
 			conn->trouble_ns = now_of(conn);
-		conn->told = 0;
+		conn->reported = 0;
 		nbd_gauge_add(q->nbd, NBD_GAUGE_CONNECTED, -1);
 		nbd_suspect_loss(q->nbd);
 		if (reason)
@@ -246,7 +246,7 @@ static void go_on_connecting(struct nbd_connection *conn)
 	}
 	conn->handle = conn->connect.handle;
 	/* A quick server has answered all by now, and nothing more would wake us. */
-	nbd_connection_look(conn);
+	nbd_connection_check(conn);
 }
 
 static void connect_it(struct nbd_connection *conn)
@@ -389,7 +389,7 @@ static void explain_refusal(const struct nbd_connection *conn, struct error *err
 			    "server disconnected unexpectedly");
 }
 
-void nbd_connection_look(struct nbd_connection *conn)
+void nbd_connection_check(struct nbd_connection *conn)
 {
 	struct error err;
 
@@ -494,7 +494,7 @@ static void readable(struct ring_op *op, int result)
 		conn->explained = nbd_aio_notify_read(conn->handle);
 	else
 		take_answers(conn);
-	nbd_connection_look(conn);
+	nbd_connection_check(conn);
 }
 
 static void writable(struct ring_op *op, int result)
@@ -505,7 +505,7 @@ static void writable(struct ring_op *op, int result)
 	if (!is_ready_for(conn, result) || !wants(conn, LIBNBD_AIO_DIRECTION_WRITE))
 		return;
 	conn->explained = nbd_aio_notify_write(conn->handle);
-	nbd_connection_look(conn);
+	nbd_connection_check(conn);
 }
 
 /* The export has grown, and this connection knows it as it was. */
@@ -524,7 +524,7 @@ static void retire(struct nbd_connection *conn)
 
 	/* With nothing kept, a new connection means that a flush fails. */
 	if (nbd_has_inherited(nbd) ||
-	    (nbd->retain == NBD_RETAIN_TELL && nbd_journal_has_unflushed(&nbd->journal))) {
+	    (nbd->retain == NBD_RETAIN_NONE && nbd_journal_has_unflushed(&nbd->journal))) {
 		conn->retiring = false;
 		return;
 	}

@@ -23,7 +23,7 @@ void nbd_connection_leave(struct nbd_connection *conn);
 /* Ends it; where it was left, the server is given until then (clock_ms()). */
 void nbd_connection_end(struct nbd_connection *conn, uint64_t until_ms);
 /* After libnbd was called: sees whether it has died of it. */
-void nbd_connection_look(struct nbd_connection *conn);
+void nbd_connection_check(struct nbd_connection *conn);
 /* Every so often: time-outs, and the next try. */
 void nbd_connection_tick(struct nbd_connection *conn);
 /* At the end of a round: watches what is to be watched. */
@@ -32,7 +32,7 @@ void nbd_connection_watch(struct nbd_connection *conn);
 void nbd_connection_cork(struct nbd_connection *conn, bool on);
 /* Whether it has joined, that is, takes requests. */
 void nbd_connection_ready(struct nbd_connection *conn);
-/* reason NULL: that was told already. */
+/* reason NULL: it was logged already. */
 void nbd_connection_lost(struct nbd_connection *conn, const char *reason);
 /*
  * libnbd calls back for a request that was sent at sent_ns.  Returns whether the server has

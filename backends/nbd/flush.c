@@ -107,7 +107,7 @@ void nbd_flush_first(struct nbd *nbd)
 		}
 	} while (nbd_connection_is_dead(nbd->handles[i]) && ++i < nbd->nr_connections);
 	if (i == nbd->nr_connections) {
-		nbd_set_lost(nbd, EIO, NBD_HERITAGE_LOST);
+		nbd_set_lost(nbd, EIO, NBD_INHERITED_LOST);
 	} else if (nbd->first_flush != EINPROGRESS) {
 		nbd_set_lost(nbd, nbd->first_flush, "flushing the previous worker's writes");
 	} else {
@@ -172,5 +172,5 @@ void nbd_flush_if_full(struct nbd_queue *q)
 		q->flush_connection = NULL;
 		atomic_store(&nbd->flushing, false);
 	}
-	nbd_connection_look(conn);
+	nbd_connection_check(conn);
 }

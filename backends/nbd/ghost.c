@@ -41,7 +41,7 @@
 #define NOT_ACKNOWLEDGED (UINT64_MAX - 1)
 #define ANY_ORDER        UINT64_MAX
 /* An old connection that ends by itself mostly does so at once: nothing to report. */
-#define TELL_MS 1000u
+#define REPORT_MS 1000u
 #define CURE                                                                       \
 	"restart the server if it never does, or set -o ghost-wait=TIME to go on " \
 	"after that time (older data may then overwrite newer data)"
@@ -148,7 +148,7 @@ static void report_wait(struct nbd_ghost *g, enum old_socket_state state)
 	const struct nbd *nbd = g->conn->owner->nbd;
 	char ranges[160];
 
-	g->told = true;
+	g->reported = true;
 	nbd_outage_ghost(g->conn->owner->nbd, true);
 	log_warning(nbd->instance->name,
 		    "connection %u was given up with %u writes that the server may still carry "
@@ -187,7 +187,7 @@ static void check_ghost(struct nbd_ghost *g)
 	const char *name = nbd->instance->name;
 
 	if (old_socket_is_over(state)) {
-		if (g->told || state == OLD_SOCKET_UNREACHABLE)
+		if (g->reported || state == OLD_SOCKET_UNREACHABLE)
 			log_warning(name,
 				    "connection %u: %s, %" PRIu64 ".%" PRIu64
 				    " s after it was given up: I/O that waited for it goes on",
@@ -200,7 +200,7 @@ static void check_ghost(struct nbd_ghost *g)
 			  "carries out one of the %u old writes now, it overwrites newer data",
 			  g->conn->number, old_socket_state_text(state), g->nr_ranges);
 		end_ghost(g);
-	} else if (!g->told && age_ms >= TELL_MS) {
+	} else if (!g->reported && age_ms >= REPORT_MS) {
 		report_wait(g, state);
 	}
 }
@@ -270,7 +270,7 @@ bool nbd_ghost_make(struct nbd_connection *conn)
 		g++; /* a connection without room is not connected */
 	g->conn = conn;
 	g->readable.done = readable;
-	g->told = false;
+	g->reported = false;
 	pthread_mutex_lock(&nbd->gate);
 	take_ranges(g);
 	pthread_mutex_unlock(&nbd->gate);

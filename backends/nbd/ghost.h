@@ -27,7 +27,7 @@ struct nbd_ghost {
 	struct old_socket socket;
 	unsigned slot; /* of keep_connection() */
 	uint64_t since_ms;
-	bool told; /* in the log */
+	bool reported; /* in the log */
 	struct ring_op readable;
 	bool polls; /* the op is with the ring */
 };

@@ -20,7 +20,7 @@ static inline bool nbd_has_inherited(struct nbd *nbd)
 }
 /* A connection is lost: whether with the server, only a flush will tell. */
 void nbd_suspect_loss(struct nbd *nbd);
-/* A flush has succeeded that covers so much, or an earlier loss was told. */
+/* A flush has succeeded that covers so much, or an earlier loss was reported. */
 void nbd_flushed(struct nbd *nbd, uint64_t covered);
 /* A flush or replay failed for good: what was acknowledged may be lost. */
 void nbd_set_lost(struct nbd *nbd, int code, const char *what);

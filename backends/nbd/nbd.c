@@ -130,7 +130,7 @@ static void set_failing(struct nbd_queue *q, bool failing)
 }
 
 /* Nothing can be sent: fails what waits once it has waited for too long. */
-static void look_at_deadline(struct nbd_queue *q)
+static void check_deadline(struct nbd_queue *q)
 {
 	uint64_t now = queue_now_ns(q->queue), deadline = q->nbd->deadline_ns;
 	bool server_up = atomic_load(&q->nbd->nr_up);
@@ -193,7 +193,7 @@ static void nbd_round_end(struct queue *queue)
 		nbd_send_waiting(q);
 	nbd_flush_if_full(q);
 	if (__builtin_expect(q->stalled_ns || !nbd_free_connection(q), 0))
-		look_at_deadline(q);
+		check_deadline(q);
 	for (unsigned i = 0; i < q->nr_connections; i++)
 		nbd_connection_watch(&q->connections[i]);
 	if (!q->ticks && has_work(q)) {
@@ -360,8 +360,8 @@ static void choose_retain(struct nbd *nbd)
 	else if (retain->word >= 0)
 		nbd->retain = NBD_RETAIN_TRUST;
 	else
-		nbd->retain = retain->number ? NBD_RETAIN_LOG : NBD_RETAIN_TELL;
-	if (nbd->retain != NBD_RETAIN_LOG)
+		nbd->retain = retain->number ? NBD_RETAIN_JOURNAL : NBD_RETAIN_NONE;
+	if (nbd->retain != NBD_RETAIN_JOURNAL)
 		return;
 	nbd->journal.bound = retain->number;
 	most = nbd_journal_max_io(nbd->journal.bound);
@@ -377,7 +377,7 @@ static uint64_t time_of(const struct instance *instance, const char *name)
 	return v->word < 0 ? v->number * NBD_NS_PER_MS : NBD_FOREVER;
 }
 
-static int open_logs(struct nbd *nbd, struct error *err)
+static int open_journal(struct nbd *nbd, struct error *err)
 {
 	struct instance *instance = nbd->instance;
 
@@ -396,7 +396,7 @@ static int open_logs(struct nbd *nbd, struct error *err)
 	return 0;
 }
 
-static void close_logs(struct nbd *nbd)
+static void close_journal(struct nbd *nbd)
 {
 	for (unsigned i = 0; nbd->segments && i < nbd->nr_segments; i++)
 		nbd_segment_close(&nbd->segments[i]);
@@ -406,7 +406,7 @@ static void close_logs(struct nbd *nbd)
 	nbd_ghost_close(nbd);
 }
 
-static void tell_what_is_missing(const struct nbd *nbd)
+static void warn_no_flush(const struct nbd *nbd)
 {
 	const char *name = nbd->instance->name;
 
@@ -470,9 +470,9 @@ static int nbd_open(struct instance *instance, struct error *err)
 	choose_retain(nbd);
 	connect_more(nbd);
 	instance->limits.max_queues = nbd->nr_connections;
-	ret = open_logs(nbd, err);
+	ret = open_journal(nbd, err);
 	if (ret)
-		goto close_logs;
+		goto close_journal;
 	nbd_flush_first(nbd);
 	pthread_mutex_init(&nbd->gate, NULL);
 	pthread_mutex_init(&nbd->outage_lock, NULL);
@@ -480,11 +480,11 @@ static int nbd_open(struct instance *instance, struct error *err)
 	for (unsigned i = 0; i < nbd->nr_connections; i++)
 		nbd->connection_sizes[i] = nbd->facts.size;
 	nbd_gauge_add(nbd, NBD_GAUGE_CONNECTIONS, nbd->nr_connections);
-	tell_what_is_missing(nbd);
+	warn_no_flush(nbd);
 	return 0;
 
-close_logs:
-	close_logs(nbd);
+close_journal:
+	close_journal(nbd);
 close_handles:
 	close_handles(nbd);
 	nbd_resolver_release(nbd->resolver);
@@ -545,7 +545,7 @@ static void nbd_close_export(struct instance *instance)
 	    (nbd_journal_has_unflushed(&nbd->journal) || atomic_load(&nbd->pending_error)))
 		instance_set_lost(instance, -EIO);
 	close_handles(nbd);
-	close_logs(nbd);
+	close_journal(nbd);
 	nbd_resolver_release(nbd->resolver);
 	pthread_mutex_destroy(&nbd->outage_lock);
 	pthread_mutex_destroy(&nbd->gate);

@@ -59,7 +59,7 @@
 
 /* The sequence number of all writes that the previous worker left unflushed. */
 #define NBD_INHERITED 0u
-#define NBD_HERITAGE_LOST \
+#define NBD_INHERITED_LOST \
 	"the connection was lost before the server had flushed the previous worker's writes"
 
 enum nbd_gauge {
@@ -79,9 +79,9 @@ enum nbd_gauge {
 };
 
 enum nbd_retain {
-	NBD_RETAIN_LOG,   /* keep, and send again */
-	NBD_RETAIN_TELL,  /* keep nothing; the next flush fails */
-	NBD_RETAIN_TRUST, /* the server's acknowledgement is durable */
+	NBD_RETAIN_JOURNAL, /* keep, and send again */
+	NBD_RETAIN_NONE,    /* keep nothing; the next flush fails */
+	NBD_RETAIN_TRUST,   /* the server's acknowledgement is durable */
 };
 
 enum nbd_connection_state {
@@ -120,8 +120,8 @@ struct nbd_connection {
 	bool explained;        /* libnbd's last error on this thread is about it */
 	const char *fault;     /* why it is to be given up; NULL: nothing */
 
-	bool suspected, told_slow; /* it is silent; and that was told */
-	bool probes;               /* probe is begun: a connection that shows if the server lives */
+	bool suspected, logged_slow; /* it is silent; and that was logged */
+	bool probes; /* probe is begun: a connection that shows if the server lives */
 	struct nbd_connect probe;
 	uint64_t probe_ns; /* when to begin the next one */
 
@@ -140,8 +140,8 @@ struct nbd_connection {
 	bool retiring;         /* it gets no more requests, and is created again when it has none */
 	uint64_t size_tried;   /* the export's size for which it was made again */
 	uint64_t joins;        /* JOINING: the first replay that counts for it */
-	int told;              /* errno of the last refusal that was told */
-	char told_text[256];
+	int reported;          /* errno of the last refusal that was reported */
+	char reported_text[256];
 };
 
 /* The backend's part of a request.  Owner: its queue. */
@@ -214,8 +214,8 @@ struct nbd {
 	atomic_int pending_error;   /* -errno that the next flush ends with; 0: none */
 	atomic_bool flush_soon;     /* much was sent again: better not to keep it any longer */
 	atomic_bool flushing;       /* a queue has a flush of our own under way */
-	_Atomic uint64_t seen_size; /* the largest that a connection was told of */
-	_Atomic uint64_t connection_sizes[NBD_LINKS_MAX]; /* that each connection was told of */
+	_Atomic uint64_t seen_size; /* the largest that the server stated on any connection */
+	_Atomic uint64_t connection_sizes[NBD_LINKS_MAX]; /* stated on each connection */
 	atomic_uint returns;     /* how often a connection was made again */
 	atomic_uint nr_up;       /* connections that are connected: JOINING, READY */
 	atomic_uint ghosts;      /* old connections that are not over */

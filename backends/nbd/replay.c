@@ -47,7 +47,7 @@ void nbd_replay_close_queue(struct nbd_queue *q)
  * What was acknowledged may be lost, and nobody has it: the next flush tells.  On
  * whichever connection that was: its loss need not have been noticed yet.
  */
-static void tell_loss(struct nbd *nbd)
+static void report_loss(struct nbd *nbd)
 {
 	pthread_mutex_lock(&nbd->gate);
 	if (nbd_journal_has_unflushed(&nbd->journal)) {
@@ -75,10 +75,11 @@ void nbd_replay_join(struct nbd_queue *q, struct nbd_connection *conn)
 
 	/* Unless it is flushed by now, the server may have lost that too. */
 	if (nbd_has_inherited(nbd))
-		nbd_set_lost(nbd, EIO, NBD_HERITAGE_LOST);
-	else if (nbd->retain == NBD_RETAIN_TELL)
-		tell_loss(nbd);
-	if (nbd->retain != NBD_RETAIN_LOG || !__atomic_load_n(nbd->journal.bytes, __ATOMIC_SEQ_CST))
+		nbd_set_lost(nbd, EIO, NBD_INHERITED_LOST);
+	else if (nbd->retain == NBD_RETAIN_NONE)
+		report_loss(nbd);
+	if (nbd->retain != NBD_RETAIN_JOURNAL ||
+	    !__atomic_load_n(nbd->journal.bytes, __ATOMIC_SEQ_CST))
 		nbd_connection_ready(conn);
 	else
 		ask_for_replay(nbd, conn);
@@ -207,7 +208,7 @@ static void send_kept(struct nbd_queue *q)
 			if (!nbd_aio_is_dead(conn->handle))
 				nbd_set_lost(nbd, nbd_get_errno(), "cannot resend a write");
 		}
-		nbd_connection_look(conn);
+		nbd_connection_check(conn);
 		if (nbd->leader != q)
 			return; /* it was lost over it */
 	}

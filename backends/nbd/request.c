@@ -133,7 +133,7 @@ static int answered(void *user_data, int *error)
 		nbd_flushed(nbd, n->covers);
 	else if (io->op != IO_READ)
 		acknowledged(q, n);
-	/* The server may have told of a loss only to a flush that ended before this one. */
+	/* The server may have reported a loss only to a flush that ended before this one. */
 	end_request(q, n, io->op == IO_FLUSH ? instance_lost(nbd->instance) : (int)io->length);
 	return 1;
 }
@@ -253,7 +253,7 @@ static bool send_request(struct nbd_queue *q, struct nbd_io *n)
 		}
 		list_add(&q->again, n);
 	}
-	nbd_connection_look(conn);
+	nbd_connection_check(conn);
 	return true;
 }
 

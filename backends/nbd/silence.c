@@ -216,18 +216,18 @@ static void calm_down(struct nbd_connection *conn)
 {
 	if (conn->suspected)
 		set_quick_keepalive(conn, false);
-	conn->told_slow = false;
+	conn->logged_slow = false;
 	stop_probing(conn);
 }
 
-static void tell_slow(struct nbd_connection *conn, uint64_t age)
+static void log_slow(struct nbd_connection *conn, uint64_t age)
 {
-	if (!conn->told_slow)
+	if (!conn->logged_slow)
 		log_info(conn->owner->nbd->instance->name,
 			 "connection %u: a request has waited for an answer for %.0f s; the "
 			 "server is alive: waiting on",
 			 conn->number, (double)age / 1e9);
-	conn->told_slow = true;
+	conn->logged_slow = true;
 }
 
 /* Why the connection is to be given up; NULL: it is not. */
@@ -269,7 +269,7 @@ static const char *fault_of(struct nbd_connection *conn)
 	if (is_cut_off(conn, wait))
 		return "the server's host acknowledges no data (request-timeout)";
 	if (now - atomic_load(&nbd->alive_ns) < wait) {
-		tell_slow(conn, silent);
+		log_slow(conn, silent);
 		return NULL;
 	}
 	if (probed <= atomic_load(&nbd->alive_ns) || now - probed < PROBE_MIN_NS)
@@ -304,5 +304,5 @@ void nbd_silence_tick(struct nbd_connection *conn)
 void nbd_silence_end(struct nbd_connection *conn)
 {
 	stop_probing(conn);
-	conn->suspected = conn->told_slow = false;
+	conn->suspected = conn->logged_slow = false;
 }
