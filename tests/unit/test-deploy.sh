@@ -48,7 +48,7 @@ chmod -R go-w "$tmp/etc"
 mkdir "$tmp/images"
 sed -i "s|/var/lib/ublkd|$tmp/images|" "$tmp"/etc/exports.d/*.conf
 sed -i 's/^worker-user = ublkd$/worker-user = nobody/' "$tmp/etc/ublkd.conf"
-"$build/ublkctl" check-config "$tmp/etc" || complain "the examples are refused"
+"$build/ublkctl" check-config "$tmp/etc" >/dev/null || complain "the examples are refused"
 
 # Each setting is explained in the example by its default, or is left out: none that is
 # not there any more.
@@ -82,37 +82,25 @@ if ! command -v systemd-analyze >/dev/null; then
 	exit 77
 fi
 # systemd reads these settings in [Unit] only, and ignores them elsewhere with a warning.
-unit_of() { sed -n "/^\\[$1\\]/,/^\\[/p" "$build/deploy/ublkd-worker@.service"; }
+unit_of() { sed -n "/^\\[$1\\]/,/^\\[/p" "$source/deploy/ublkd-worker@.service.in"; }
 for setting in SurviveFinalKillSignal IgnoreOnIsolate; do
 	unit_of Unit | grep -qx "$setting=yes" ||
 		complain "ublkd-worker@.service: no $setting in [Unit]"
 done
 
-# Programs that are there; words that an older systemd has not learnt yet are no fault.
+# Programs that are there. The units are made for the systemd of this machine: none of its
+# complaints is about what it has not learnt yet.
 mkdir "$tmp/units"
-for unit in "$build"/deploy/*.service "$source"/deploy/*.socket; do
+for unit in "$build"/deploy/*.service "$source"/deploy/*.socket "$build"/deploy/*.socket; do
 	sed -E 's#=(-?)/[^ ]*/(ublkctl|ublkd|ublkd-worker)( |$)#=\1/bin/true\3#' "$unit" \
 		>"$tmp/units/${unit##*/}"
 done
-# Each with the version that brought it, and the section that it belongs to.
-newer=$(
-	version=$(systemd-analyze --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
-	while read -r since section name; do
-		((version >= since)) || echo "Unknown key (name )?'$name' in section .?$section"
-	done <<-'END'
-		254 Service FileDescriptorStorePreserve
-		255 Unit SurviveFinalKillSignal
-		255 Socket PollLimitIntervalSec
-		255 Socket PollLimitBurst
-	END
-	((version >= 253)) || echo 'notify-reload'
-)
 for unit in "$tmp"/units/*; do
 	name=${unit/@./@1.}
 	[[ $name == "$unit" ]] || cp "$unit" "$name"
 	SYSTEMD_UNIT_PATH=$tmp/units: timeout 60 systemd-analyze verify --man=no "$name" \
 		>"$tmp/said" 2>&1 || true
-	! grep -F "$tmp/units/" "$tmp/said" | grep -vE -f <(echo "${newer:-nothing is newer}") || complain "${unit##*/}: see above"
+	! grep -F "$tmp/units/" "$tmp/said" || complain "${unit##*/}: see above"
 done
 level=$(timeout 60 systemd-analyze security --offline=yes --no-pager "$tmp/units/ublkd.service" \
 	2>/dev/null | sed -nE 's/.*Overall exposure level.*: ([0-9.]+) .*/\1/p')
