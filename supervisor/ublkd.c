@@ -425,7 +425,7 @@ int main(int argc, char **argv)
 	socket = take_descriptors();
 	if (make_state(&err) || find_worker_user(&err) ||
 	    control_async_open(loop, CONTROL_DEADLINE_MS, &err)) {
-		log_error(NULL, "%s", err.text);
+		log_error(NULL, "%s%s", err.text, geteuid() ? ": run ublkd as root" : "");
 		return EXIT_FAILED;
 	}
 	process_prepare_for_io(NULL);

@@ -6,33 +6,6 @@
 # say since when, why and what to do, for each kind of trouble, and that it is over.
 . /lab/lib.sh disks nbd ublkd
 
-health_of() { about "$1" .export.health; }
-is_health() { [[ $(health_of "$1") == "$2" ]]; }
-
-# ails NAME HEALTH CAUSE WORDS: that comes, with a reason and a cure, in every place.
-ails() {
-	retry 30 is_health "$1" "$2" || fail "$1: $(health_of "$1"), not $2: $(reason_of "$1")"
-	expect "$3" "$(about "$1" .export.cause)" "$1: its cause"
-	[[ $(reason_of "$1") == *"$4"* ]] || fail "$1: the reason is '$(reason_of "$1")'"
-	[[ $(about "$1" .export.cure) == ?* ]] || fail "$1: no cure"
-	(($(about "$1" .export.healthSinceUsec) >= began)) || fail "$1: since when?"
-	ublkctl list >listed
-	grep -q "^$1 .* $2 " listed || fail "list has no '$2': $(cat listed)"
-	grep -q "^$1: $2 since .*$4" listed || fail "list has no reason: $(cat listed)"
-	ublkctl show "$1" >shown
-	grep -q '^  cure ' shown || fail "show has no cure: $(cat shown)"
-	grep -q "$1: warning: $2: .*$4" ublkd.err || fail "the log does not have it"
-	about "$1" '.history[].reason' >history
-	grep -q "$2: .*$4" history || fail "the history does not have it: $(cat history)"
-}
-
-# is_well NAME: again, and that is said, too.
-is_well() {
-	retry 30 is_health "$1" ok || fail "$1: $(health_of "$1"): $(reason_of "$1")"
-	expect null "$(about "$1" .export.cure)" "$1: a cure"
-	grep -q "$1: ok again" ublkd.err || fail "the log does not say that it is over"
-}
-
 # writes_until_well NAME: writes some; false while that is not enough.
 writes_until_well() {
 	blkdiscard -o 0 -l 4M "$DEV"
@@ -40,7 +13,6 @@ writes_until_well() {
 	is_health "$1" ok
 }
 
-began=$(date +%s)
 ublkd_start
 nbdkit_start main unix memory 64M
 export_start remote "$URI"
@@ -66,7 +38,6 @@ ublkd_start
 retry 20 is_health remote waiting || fail "after a restart: $(health_of remote)"
 server_start main
 retry 30 is_health remote ok || fail "the server is back: $(health_of remote)"
-
 
 echo "at $SECONDS s: another export in its place"
 server_kill main

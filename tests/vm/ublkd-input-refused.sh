@@ -164,6 +164,8 @@ program_refuses 2 'takes options only' ublkd please
 program_refuses 2 'verbose' ublkd --verbose=maybe
 program_refuses 1 "another ublkd is running (process $UBLKD" ublkd
 program_refuses 1 '/nothing/state' ublkd --state /nothing/state
+program_refuses 1 'run ublkd as root' setpriv --reuid=65534 --regid=65534 --clear-groups \
+	"$(type -P ublkd)" --state /run/other
 program_refuses 1 'exists' ublkd --state "$PWD/exists"
 mkdir other
 printf '%s\n' '[ublkd]' 'worker-user = nosuchuser' >other/ublkd.conf

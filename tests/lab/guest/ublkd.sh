@@ -235,3 +235,31 @@ promise_kept() {
 	echo "$1: $(cat "$1.verified")"
 	grep -q ' 0 promises broken' "$1.verified" || fail "$1 in $2: $(cat "$1.verified")"
 }
+
+lab_began=$(date +%s)
+health_of() { about "$1" .export.health; }
+is_health() { [[ $(health_of "$1") == "$2" ]]; }
+
+# ails NAME HEALTH CAUSE WORDS: that comes, with a reason and a cure, in every place.
+ails() {
+	retry 30 is_health "$1" "$2" || fail "$1: $(health_of "$1"), not $2: $(reason_of "$1")"
+	expect "$3" "$(about "$1" .export.cause)" "$1: its cause"
+	[[ $(reason_of "$1") == *"$4"* ]] || fail "$1: the reason is '$(reason_of "$1")'"
+	[[ $(about "$1" .export.cure) == ?* ]] || fail "$1: no cure"
+	(($(about "$1" .export.healthSinceUsec) / 1000000 >= lab_began)) || fail "$1: since when?"
+	ublkctl list >listed
+	grep -q "^$1 .* $2 " listed || fail "list has no '$2': $(cat listed)"
+	grep -q "^$1: $2 since .*$4" listed || fail "list has no reason: $(cat listed)"
+	ublkctl show "$1" >shown
+	grep -q '^  cure ' shown || fail "show has no cure: $(cat shown)"
+	grep -q "$1: warning: $2: .*$4" ublkd.err || fail "the log does not have it"
+	about "$1" '.history[].reason' >history
+	grep -q "$2: .*$4" history || fail "the history does not have it: $(cat history)"
+}
+
+# is_well NAME: again, and that is said, too.
+is_well() {
+	retry 30 is_health "$1" ok || fail "$1: $(health_of "$1"): $(reason_of "$1")"
+	expect null "$(about "$1" .export.cure)" "$1: a cure"
+	grep -q "$1: ok again" ublkd.err || fail "the log does not say that it is over"
+}
