@@ -106,7 +106,7 @@ each_method() {
 	refuses_call io.ublkd.Busy Remove '{"name":"one"}'
 	exec 5<&-
 	call Remove '{"name":"one"}'
-	call Remove '{"name":"one"}' # one that is not there is no error
+	refuses_call io.ublkd.NoSuchExport Remove '{"name":"one"}'
 	refuses_call io.ublkd.NoSuchExport Show '{"name":"one"}'
 	[[ ! -e $device ]] || fail "$device is still there"
 	rm /srv/one
