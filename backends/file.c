@@ -214,6 +214,7 @@ static int make_file(struct instance *instance, struct error *err)
 				       0600);
 	if (fd < 0)
 		return open_failed(instance, f->path, fd, err);
+	/* From here on a failed open removes the file again, so that no empty image is left. */
 	f->created = true;
 	if (ftruncate(fd, (off_t)size))
 		ret = error_set(err, errno, "cannot resize %s to %llu bytes: %s", f->path,
@@ -684,6 +685,7 @@ static int take_data(struct instance *instance, struct error *err)
  */
 static int take_data_over(struct instance *instance, struct error *err)
 {
+	/* Only -EBUSY is retried: O_EXCL or the lock of the earlier worker. */
 	static const struct timespec pause = { .tv_nsec = RELEASE_PAUSE_MS * 1000000 };
 	int ret = take_data(instance, err);
 
@@ -753,6 +755,10 @@ static int file_open(struct instance *instance, struct error *err)
 	if (ret)
 		goto close;
 	l->read_only = instance->read_only;
+	/*
+	 * Data may stay in the page cache or the disk's cache until fdatasync(2), also with direct
+	 * I/O.
+	 */
 	l->volatile_cache = l->fua = !instance->read_only;
 	learn_backing_device(instance);
 	if (S_ISBLK(f->stat.st_mode))
@@ -801,6 +807,7 @@ static int file_queue_open(struct queue *queue, struct error *err)
 	fq->file = add_file(queue, f->fd, f->path, err);
 	if (fq->file < 0)
 		return fq->file;
+	/* A read-only export has no descriptor of its own for flushes, which have nothing to do. */
 	fq->flush = flush_fd < 0 ? fq->file : add_file(queue, flush_fd, f->path, err);
 	return fq->flush < 0 ? fq->flush : 0;
 }
@@ -819,6 +826,10 @@ static void note_full(struct instance *instance)
 			f->path);
 }
 
+/*
+ * The result of one transfer of the ring: all, a part, an error or an interruption. A part is
+ * continued behind what was done; only the sum completes the request.
+ */
 static void transferred(struct io *io, int result)
 {
 	struct instance *instance = queue_instance(io->queue);
@@ -905,6 +916,7 @@ static void discarded(struct io *io, int result)
 		io_complete(io, result);
 		return;
 	}
+	/* The kernel will not learn the command while we run: no queue tries it again. */
 	atomic_store(&f->discard_command, false);
 	deallocate(io);
 }
@@ -925,6 +937,10 @@ static void deallocate(struct io *io)
 {
 	struct file *f = queue_instance(io->queue)->private;
 	struct file_queue *fq = queue_private(io->queue);
+	/*
+	 * Write-zeroes may leave a hole unless IO_KEEP asks for allocated blocks, or discard=off
+	 * does.
+	 */
 	bool keep = io->op == IO_WRITE_ZEROES && (io->flags & IO_KEEP || !f->punches);
 	int mode = FALLOC_FL_PUNCH_HOLE;
 

@@ -131,6 +131,7 @@ static int memory_check(const struct instance *instance, struct error *err)
 	return 0;
 }
 
+/* Set before this process touches a page: without MPOL_MF_MOVE a policy moves none that exist. */
 static void set_policy(const struct memory *m, const struct instance *instance)
 {
 	unsigned long nodes[64] = { 0 }; /* 4096 nodes */
@@ -233,6 +234,10 @@ static void find_live_shards(struct instance *instance)
 		hole = lseek(m->fd, data, SEEK_HOLE);
 		if (hole < 0)
 			hole = end;
+		/*
+		 * A shard with several extents is counted once: next is the first that was not
+		 * counted.
+		 */
 		shard = (uint64_t)data >> m->shard_shift;
 		for (shard = shard > next ? shard : next; shard << m->shard_shift < (uint64_t)hole;
 		     shard++) {
@@ -358,6 +363,7 @@ static bool reserve_shard(struct instance *instance)
 	struct memory *m = instance->private;
 	uint64_t live = atomic_load_explicit(&m->live_shards, memory_order_relaxed);
 
+	/* Compared and counted in one step: two queues must not both take the last shard. */
 	do {
 		if (live >= m->limit_shards)
 			return false;
@@ -447,6 +453,10 @@ static int write_shard(struct io *io, uint64_t shard, uint64_t offset, uint32_t 
 	_Atomic uint32_t *state = &m->shards[shard];
 	int ret = 0;
 
+	/*
+	 * Counted as a writer first: from then on begin_free() leaves the shard alone, whose
+	 * compare-and-exchange expects no writers.
+	 */
 	if (!(atomic_fetch_add(state, 1) & SHARD_LIVE))
 		ret = make_live(instance, shard);
 	if (!ret)
@@ -459,6 +469,9 @@ static int read_shard(struct io *io, uint64_t shard, uint64_t offset, uint32_t a
 {
 	struct memory *m = queue_instance(io->queue)->private;
 
+	/*
+	 * Readers are not counted: a read that overlaps a discard in flight may see either content.
+	 */
 	if (!(atomic_load_explicit(&m->shards[shard], memory_order_acquire) & SHARD_LIVE))
 		return io_fill_zero(io, at, length);
 	return io_copy_to(io, at, m->base + offset, length);
@@ -515,6 +528,10 @@ static void begin_free(struct memory *m, struct io *io)
 	for (; mio->end < end; mio->end++) {
 		uint32_t live = SHARD_LIVE, empty = 0;
 
+		/*
+		 * Both expect a shard without writers. The first shard that has one ends the range:
+		 * what lies behind keeps its shards, and only its pages go.
+		 */
 		if (!atomic_compare_exchange_strong(&m->shards[mio->end], &live, SHARD_FREEING) &&
 		    !atomic_compare_exchange_strong(&m->shards[mio->end], &empty,
 						    SHARD_FREEING | SHARD_EMPTY))

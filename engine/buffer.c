@@ -50,10 +50,19 @@ int buffers_open(struct buffers *b, enum io_path path, enum backend_access acces
 		ret = -errno;
 		goto free_tags;
 	}
+	/*
+	 * One more stride behind the tags' buffers stays untouched: the source of zeroes for user
+	 * copy.
+	 */
 	b->zeroes = b->arena + bytes;
 	/* A huge page for a tag's first 4 KiB would make idle devices expensive. */
 	madvise(b->arena, bytes + max_io, MADV_NOHUGEPAGE);
 	if (path == IO_PATH_ZERO_COPY || access == ACCESS_RING) {
+		/*
+		 * Zero copy cannot do without the table: the driver puts the requests' pages into
+		 * it. On the other paths it only saves pinning pages for each transfer, and its
+		 * absence is no error.
+		 */
 		ret = io_uring_register_buffers_sparse(&ring->uring, depth);
 		b->can_pin = ret >= 0 && path != IO_PATH_ZERO_COPY;
 		if (ret < 0 && path == IO_PATH_ZERO_COPY)
@@ -79,6 +88,10 @@ static uint8_t *buffer_of(const struct buffers *b, unsigned tag)
 	return b->arena + (size_t)tag * b->stride;
 }
 
+/*
+ * A short copy is an error, although the driver has moved some bytes: the request would be
+ * completed with data missing.
+ */
 static int short_copy(ssize_t ret)
 {
 	return ret < 0 ? -errno : -EIO;
@@ -145,6 +158,7 @@ void buffers_prep_transfer(struct buffers *b, const struct io *io, struct io_uri
 	bool fixed = true;
 	int op;
 
+	/* A read fills the buffer behind our back: the bytes count as dirty before it starts. */
 	if (!buffers_registered(b, io)) {
 		addr = buffer_of(b, io->tag) + skip;
 		fixed = is_pinned(b, io->tag, io->length);
@@ -194,6 +208,7 @@ int buffers_fill_zero(struct buffers *b, const struct io *io, uint32_t at, uint3
 	return 0;
 }
 
+/* The backend may write anywhere in the data, so all of it counts as dirty. */
 void *buffers_data(struct buffers *b, const struct io *io)
 {
 	buffers_mark_dirty(b, io->tag, io->length);

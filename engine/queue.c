@@ -21,6 +21,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/*
+ * The first fault counts: those after it mostly follow from it. Other threads read the text under
+ * the gate.
+ */
 static void queue_fault(struct queue *q, int code, const char *what)
 {
 	if (q->fault.code)
@@ -32,6 +36,10 @@ static void queue_fault(struct queue *q, int code, const char *what)
 
 static void serve_request(struct queue *q, struct request *r)
 {
+	/*
+	 * The driver's operations may grow: an unknown number, and WRITE_SAME, which no backend
+	 * has, become IO_OPS and end with EOPNOTSUPP.
+	 */
 	static const uint8_t op_of[] = {
 		[UBLK_OP_READ] = IO_READ,      [UBLK_OP_WRITE] = IO_WRITE,
 		[UBLK_OP_FLUSH] = IO_FLUSH,    [UBLK_OP_DISCARD] = IO_DISCARD,
@@ -60,6 +68,11 @@ static void serve_request(struct queue *q, struct request *r)
 			 !(io->op == IO_DISCARD ? limits->max_discard : limits->max_write_zeroes))
 			ret = -EOPNOTSUPP;
 	}
+	/*
+	 * Atomic, because serving_set_size() changes it on the device's thread while requests
+	 * arrive. The kernel checks the range too; this check keeps a backend safe from a driver
+	 * that does not.
+	 */
 	size = __atomic_load_n(&limits->size, __ATOMIC_RELAXED);
 	if (__builtin_expect(io->offset > size || io->length > size - io->offset, 0))
 		ret = -EIO;
@@ -77,6 +90,10 @@ static void serve_request(struct queue *q, struct request *r)
 		q->backend->submit(io);
 }
 
+/*
+ * While the queue drains, new requests stay with the driver's tags: parked and not started, so that
+ * the next worker gets them as they came. serve_parked() takes them if the drain is called off.
+ */
 static void take_request(struct queue *q, struct request *r)
 {
 	if (__builtin_expect(atomic_load_explicit(&q->drain, memory_order_relaxed), 0))
@@ -108,6 +125,10 @@ void queue_command_finished(struct ring_op *op, int result)
 		queue_fault(q, result, "the kernel refused a fetch or commit");
 }
 
+/*
+ * One SQE for a fetch, or for a commit that fetches the tag's next request. The template
+ * (q->command) has what never changes.
+ */
 static void send_command(struct queue *q, struct request *r, uint32_t op, int result)
 {
 	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
@@ -156,6 +177,10 @@ static void commit_done(struct queue *q)
 	for (unsigned i = 0; i < q->nr_done; i++) {
 		struct request *r = q->done[i];
 
+		/*
+		 * Staged data of a read is copied to the kernel before the commit, after which the
+		 * tag may belong to the next request. A copy that fails changes the result.
+		 */
 		r->result = buffers_finish(&q->buffers, &r->io, r->result);
 		count(q, r, now_ns);
 		send_command(q, r, UBLK_IO_COMMIT_AND_FETCH, r->result);
@@ -163,6 +188,10 @@ static void commit_done(struct queue *q)
 	q->nr_done = 0;
 }
 
+/*
+ * A read of the eventfd waits on the ring all the time, so that queue_wake() of any thread ends the
+ * ring's wait. A read that fails, as when the ring is closed, is not repeated.
+ */
 static void wait_for_wake(struct queue *q)
 {
 	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
@@ -182,6 +211,10 @@ void queue_woken(struct ring_op *op, int result)
 /* Completions are there: takes them, and commits what was completed over them. */
 static void do_round(struct queue *q)
 {
+	/*
+	 * The order matters: round_end() may complete requests, and its SQEs and the commits leave
+	 * with the next ring_wait(), in one system call.
+	 */
 	q->now_ns = clock_ns();
 	ring_dispatch(&q->ring);
 	if (__builtin_expect(q->nr_parked && !q->drain, 0))
@@ -196,6 +229,10 @@ int queue_fetch_all(struct queue *q, struct error *err)
 	unsigned depth = q->setup.instance->depth;
 	int ret;
 
+	/*
+	 * START_DEV waits in the driver until every tag of every queue was fetched, so a tag that
+	 * cannot be fetched must fail the start here and not hang there.
+	 */
 	for (unsigned tag = 0; tag < depth; tag++) {
 		send_command(q, &q->requests[tag], UBLK_IO_FETCH, 0);
 		q->nr_serving++;

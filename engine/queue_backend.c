@@ -30,6 +30,7 @@ unsigned queue_index(const struct queue *q)
 	return q->setup.index;
 }
 
+/* Registered files spare the kernel a look-up with a reference count for each request. */
 int queue_add_file(struct queue *q, int fd)
 {
 	int ret;
@@ -50,6 +51,9 @@ void queue_poll(struct queue *q, struct ring_op *op, int fd, unsigned events)
 
 _Static_assert(sizeof(struct __kernel_timespec) == 2 * sizeof(long long), "queue_timer's");
 
+/*
+ * The time is kept in *timer, the backend's memory: the kernel may read it only at the submission.
+ */
 void queue_timer(struct queue *q, struct queue_timer *timer, uint64_t ns)
 {
 	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
@@ -68,6 +72,7 @@ static void cancelled(struct ring_op *op, int result)
 
 void queue_cancel(struct queue *q, struct ring_op *op)
 {
+	/* The cancelling SQE has a completion of its own, which nobody waits for. */
 	static struct ring_op nobody = { .done = cancelled };
 	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
 
@@ -152,6 +157,7 @@ void io_fallocate(struct io *io, int file, int mode, uint64_t offset, uint64_t l
 {
 	struct io_uring_sqe *sqe = ring_sqe(&io->queue->ring);
 
+	/* The kernel expects the length in addr and the mode in len. */
 	io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, file, NULL, (unsigned)mode, offset);
 	sqe->addr = length;
 	start_work(request_of(io), sqe, done);
@@ -190,6 +196,7 @@ void io_complete(struct io *io, int result)
 	struct request *r = request_of(io);
 	struct queue *q = io->queue;
 
+	/* A second completion would commit a tag that may have its next request by then. */
 	assert(r->in_flight);
 	r->in_flight = false;
 	r->result = legal_result(io, result);
@@ -201,6 +208,7 @@ static void zeroes_read(struct io *io, int result)
 	uint32_t done = result > 0 ? (uint32_t)result : 0;
 	int ret = 0;
 
+	/* /dev/zero gave less than was asked for, or an error: the rest is filled by a copy. */
 	if (done < io->length)
 		ret = io_fill_zero(io, done, io->length - done);
 	io_complete(io, ret ? ret : (int)io->length);

@@ -38,6 +38,10 @@ static int drop_sys_admin(struct error *err)
 	return 0;
 }
 
+/*
+ * A table of QUEUE_FILES places from the start: it cannot grow later, and backends add files one by
+ * one. Place 0 is ublkcN, which every command uses.
+ */
 static int open_files(struct queue *q)
 {
 	int files[QUEUE_FILES];
@@ -72,6 +76,10 @@ static void close_zero(struct queue *q)
 		close(q->zero);
 }
 
+/*
+ * Everything that the I/O path needs, so that it never allocates: lists with room for each tag, and
+ * the backend's memory for the queue and each of its requests.
+ */
 static int alloc_requests(struct queue *q)
 {
 	const struct backend *backend = q->backend;
@@ -127,6 +135,10 @@ static uint64_t ring_ops(enum backend_access access)
 	return ops;
 }
 
+/*
+ * Each step needs those before it: the backend's queue_open() may add files to the ring and start
+ * polls, and the fetches come last, since a request may arrive as soon as the device is started.
+ */
 static int open_queue(struct queue *q, struct error *err)
 {
 	const struct queue_setup *s = &q->setup;
@@ -244,6 +256,7 @@ static void close_queue(struct queue *q)
 		release_queue(q);
 }
 
+/* fault NULL leaves the one that queue_fault() may have set. */
 static void move_to(struct queue *q, enum queue_phase phase, const struct error *fault)
 {
 	pthread_mutex_lock(&q->gate);
@@ -280,6 +293,7 @@ static void *queue_main(void *arg)
 	char name[16];
 
 	atomic_store(&q->thread_id, gettid());
+	/* Signals are for the main thread: a handler here would interrupt the ring's wait. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	snprintf(name, sizeof(name), "ublk-queue%u", q->setup.index);
@@ -296,6 +310,7 @@ static void *queue_main(void *arg)
 		close_queue(q);
 		move_to(q, QUEUE_ENDED, NULL);
 	}
+	/* After move_to(), so that whoever is woken by the event finds the phase QUEUE_ENDED. */
 	if (write(q->setup.end_event, &one, sizeof(one)) < 0)
 		log_error(q->setup.instance->name, "cannot report the end of queue %u: %s",
 			  q->setup.index, strerror(errno));
@@ -381,6 +396,7 @@ static uint64_t rounds_of(const struct queue *q)
 	return __atomic_load_n(&q->counters->rounds, __ATOMIC_ACQUIRE);
 }
 
+/* The round's number is read before the flag is set: queue_is_drained() counts from there. */
 void queue_drain(struct queue *q, bool on)
 {
 	q->drain_round = rounds_of(q);
@@ -408,6 +424,10 @@ void queue_quit(struct queue *q)
 }
 
 /* Whether the thread is left to itself: it is not about to end. */
+/*
+ * Decided under the gate, against close_queue(): either this thread releases the queue after a
+ * join, or the queue's own thread does, never both.
+ */
 static bool abandon(struct queue *q)
 {
 	bool abandoned;

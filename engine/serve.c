@@ -28,6 +28,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/*
+ * open() before any queue: the limits decide on the device's parameters and on how many queues
+ * there are.
+ */
 static int open_backend(struct instance *e, struct error *err)
 {
 	int ret;
@@ -131,6 +135,10 @@ int serving_start(struct serving *s, const struct serving_setup *setup, struct e
 			return ret;
 		s->nr_started++;
 	}
+	/*
+	 * All threads are started before the first is waited for, since they open at the same time.
+	 * On an error the caller joins them: nr_started says how many.
+	 */
 	for (unsigned i = 0; i < s->nr_started; i++) {
 		ret = queue_wait_ready(&s->queues[i], SERVING_QUEUE_MS, err);
 		if (ret)
@@ -139,6 +147,10 @@ int serving_start(struct serving *s, const struct serving_setup *setup, struct e
 	return 0;
 }
 
+/*
+ * Any thread may call it. Only the larger size is stored and the event written; the device's thread
+ * reads both in serving_grown() and changes limits.size, in whichever order the kernel needs.
+ */
 void instance_grow(struct instance *instance, uint64_t size)
 {
 	uint64_t one = 1;
@@ -218,6 +230,10 @@ uint64_t serving_grown(struct serving *s)
 {
 	uint64_t size, events;
 
+	/*
+	 * EAGAIN: nothing was written since the last call. A change of conditions uses the same
+	 * event.
+	 */
 	if (read(s->instance.grown_event, &events, sizeof(events)) < 0)
 		return s->instance.limits.size;
 	size = __atomic_load_n(&s->instance.grown, __ATOMIC_RELAXED);

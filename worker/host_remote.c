@@ -79,6 +79,10 @@ static int wait_answer(json_int_t id, int ms)
 }
 
 /* question is released. */
+/*
+ * The gate is held until the answer is there: questions of several threads are asked one after the
+ * other, so ublkd needs no queue of them.
+ */
 static int ask(json_t *question, int ms)
 {
 	int ret = -ENOTCONN;
@@ -132,6 +136,10 @@ static int ask_keep_memory(struct instance *instance, unsigned flags)
 	/* For the next ublkd, which the service manager may not have given it to. */
 	if (memory >= 0)
 		close(memory);
+	/*
+	 * A copy of its own: the backend closes fd when it ends, and a worker that only holds the
+	 * memory must keep it.
+	 */
 	memory = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	return fd;
 }
@@ -139,6 +147,10 @@ static int ask_keep_memory(struct instance *instance, unsigned flags)
 static void ask_keep_connection(const struct instance *instance, unsigned slot, int fd,
 				uint64_t wait_ms)
 {
+	/*
+	 * Copied, since an ublkd that starts later is sent all of them (host_remote_use()), and fd
+	 * may be closed by then.
+	 */
 	int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
 	if (fd >= 0 && copy < 0) {

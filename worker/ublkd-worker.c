@@ -166,6 +166,10 @@ static int do_setup(struct self *w, const json_t *request, struct link_fds *fds,
 	if (ret)
 		return ret;
 	spec_to_instance(&w->spec, &instance);
+	/*
+	 * Read while /proc is there: in the sandbox it is not, and a refused io_uring could not be
+	 * explained.
+	 */
 	ring_policy_read(NULL);
 	/* In `systemctl status`; its socket is not to be seen from the new root directory. */
 	sd_notifyf(0, "STATUS=serves the export %s", w->name);
@@ -271,6 +275,10 @@ static int do_serve(struct self *w, const json_t *request, struct link_fds *fds,
 		return error_set(err, EPROTO, "the device does not match");
 	setup.cpus = cpus = read_cpus(json_object_get(request, "cpus"), setup.nr_queues);
 	w->serving.instance.was_live = w->reason == OPEN_TAKEOVER;
+	/*
+	 * Sealed only after the queues have started: each makes its io_uring and its thread on the
+	 * way.
+	 */
 	ret = serving_start(&w->serving, &setup, err);
 	if (!ret)
 		ret = sandbox_seal(err);
@@ -513,6 +521,7 @@ static int report(struct self *w, json_t *message, const int *fds, unsigned nr)
 	return ret;
 }
 
+/* An unknown verb is answered with ENOSYS, which a younger ublkd takes for "this worker cannot". */
 static void obey(struct self *w, json_t *request, struct link_fds *fds)
 {
 	const char *name = json_string_value(json_object_get(request, "do"));
@@ -542,6 +551,10 @@ static void obey(struct self *w, json_t *request, struct link_fds *fds)
 
 /* ---- the loop ---- */
 
+/*
+ * A worker that serves goes on without ublkd, and so does one that alone holds a memory export's
+ * content. Any other is half set up and ends.
+ */
 static void lose_link(struct self *w)
 {
 	close(w->link);
@@ -686,6 +699,9 @@ static void serve_ublkd(struct self *w)
 			report_health(w);
 		if (ret < 0)
 			continue;
+		/*
+		 * Before requests are read: an answer must not come from a device that has ended.
+		 */
 		if (fds[2].revents) {
 			queue_ended(w);
 			return;

@@ -154,6 +154,10 @@ int nbd_connect_begin(struct nbd_connect *c, const struct instance *instance,
 	return ret;
 }
 
+/*
+ * The resolver's thread has either the addresses, or, where libnbd connects by itself, the handle
+ * that it began to connect with.
+ */
 static int take_lookup(struct nbd_connect *c, struct error *err)
 {
 	struct nbd_addresses found;
@@ -213,6 +217,7 @@ int nbd_connect_step(struct nbd_connect *c, struct error *err)
 	return 0;
 }
 
+/* A libnbd handle connects once in its life, so the next address needs a new one. */
 int nbd_connect_next(struct nbd_connect *c)
 {
 	struct nbd_uri uri;
@@ -260,6 +265,7 @@ bool nbd_connect_is_late(const struct nbd_connect *c, struct error *err)
 	return true;
 }
 
+/* The address has served: it is not tried last the next time (refused). */
 struct nbd_handle *nbd_connect_take(struct nbd_connect *c)
 {
 	struct nbd_handle *handle = c->handle;
@@ -311,6 +317,7 @@ static int wait_for_socket(struct nbd_connect *c, struct error *err)
 	return ret;
 }
 
+/* Where other addresses are left, this one has only its share of the time. */
 static int negotiate(struct nbd_connect *c, unsigned ms, int (*done)(struct nbd_handle *h),
 		     struct error *err)
 {

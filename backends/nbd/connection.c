@@ -100,6 +100,10 @@ static void keep_socket(struct nbd_connection *conn)
 						nbd_ghost_wait_ms(conn->owner->nbd));
 }
 
+/*
+ * The polls hold the socket's file in the kernel until they are cancelled, and come back with
+ * -ECANCELED later: is_ready_for() ignores those.
+ */
 static void drop_polls(struct nbd_connection *conn)
 {
 	if (conn->polls_read)
@@ -134,6 +138,10 @@ static void end_connecting(struct nbd_connection *conn)
 static void drop_handle(struct nbd_connection *conn)
 {
 	drop_polls(conn);
+	/*
+	 * The ghost takes our copy of the socket over, with the ranges in flight, before libnbd
+	 * forgets both.
+	 */
 	if (conn->state >= NBD_CONNECTION_JOINING)
 		atomic_fetch_sub(&conn->owner->nbd->nr_up, 1);
 	if (conn->fd >= 0 && !nbd_ghost_make(conn))
@@ -303,6 +311,10 @@ static void settle(struct nbd_connection *conn)
 	struct nbd *nbd = conn->owner->nbd;
 	struct error err;
 
+	/*
+	 * Checked on every connection, not only on the first: the server behind the address may be
+	 * another by now, and must never get the device's writes.
+	 */
 	nbd_connect_take(&conn->connect);
 	if (nbd_server_facts(conn->handle, &conn->facts, &err) ||
 	    nbd_facts_match(&nbd->facts, &conn->facts, &nbd->instance->limits,
@@ -346,6 +358,9 @@ static void set_size(struct nbd *nbd, unsigned conn, uint64_t size)
 {
 	uint64_t least = size;
 
+	/*
+	 * The smallest counts: a connection refuses requests behind the size that it was made with.
+	 */
 	atomic_store(&nbd->connection_sizes[conn], size);
 	for (unsigned i = 0; i < nbd->nr_connections; i++)
 		if (atomic_load(&nbd->connection_sizes[i]) < least)
@@ -483,6 +498,10 @@ static bool is_ready_for(struct nbd_connection *conn, int result)
 	return result >= 0;
 }
 
+/*
+ * A poll is one-shot: nbd_connection_watch() arms the next at the round's end, so that one poll
+ * serves all answers of a round.
+ */
 static void readable(struct ring_op *op, int result)
 {
 	struct nbd_connection *conn = container_of(op, struct nbd_connection, readable);

@@ -20,6 +20,7 @@ void nbd_dial_begin(struct nbd_dial *d, const struct nbd_addresses *addresses,
 	unsigned nr = 0;
 
 	*d = (struct nbd_dial){ .error = 0 };
+	/* Two passes keep the resolver's order and move `last` to the end. */
 	for (unsigned end = 0; end < 2; end++)
 		for (unsigned i = 0; i < addresses->nr; i++)
 			if ((last && is_same(&addresses->list[i], last)) == (end == 1))
@@ -29,6 +30,7 @@ void nbd_dial_begin(struct nbd_dial *d, const struct nbd_addresses *addresses,
 		d->fds[i] = -1;
 }
 
+/* The last error is the one that is reported, when no address is left. */
 static void fail(struct nbd_dial *d, unsigned i, int error)
 {
 	if (d->fds[i] >= 0)
@@ -81,6 +83,7 @@ static int take(struct nbd_dial *d, unsigned i, struct nbd_address *winner)
 
 	d->fds[i] = -1;
 	*winner = d->addresses.list[i];
+	/* The others count as not tried: if the winner does not negotiate, they have their turn. */
 	for (unsigned other = 0; other < d->addresses.nr; other++)
 		if (d->fds[other] >= 0) {
 			close(d->fds[other]);

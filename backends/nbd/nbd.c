@@ -185,6 +185,10 @@ static void nbd_round_end(struct queue *queue)
 {
 	struct nbd_queue *q = queue_private(queue);
 
+	/*
+	 * The replay goes first: it may make connections ready, which the waiting requests then
+	 * use.
+	 */
 	nbd_replay_round(q);
 	/* While queues hold still one of them reads all segments. */
 	if (!atomic_load(&q->nbd->halt))
@@ -241,6 +245,10 @@ static int nbd_queue_open(struct queue *queue, struct error *err)
 		ret = error_set(err, ENOMEM, "no memory for %u connections", nbd->nr_connections);
 		goto end_connections;
 	}
+	/*
+	 * Connections are dealt out round robin, and a queue keeps its own: libnbd's handles need
+	 * no lock.
+	 */
 	for (unsigned i = index; i < nbd->nr_connections; i += instance->nr_queues) {
 		struct nbd_handle *handle = nbd->handles[i];
 
@@ -259,6 +267,10 @@ end_connections:
 	return ret;
 }
 
+/*
+ * The replay first: the other queues need not wait for this one to hold still. The flush needs the
+ * connections, which end last.
+ */
 static void nbd_queue_close(struct queue *queue)
 {
 	struct nbd_queue *q = queue_private(queue);
@@ -326,6 +338,7 @@ static void connect_more(struct nbd *nbd)
 	struct error err;
 
 	while (nbd->nr_connections < wanted) {
+		/* Fewer connections than wanted are no error: the first one works. */
 		h = connect_one(nbd, &facts, &err);
 		if (!h)
 			break;
@@ -363,6 +376,10 @@ static void choose_retain(struct nbd *nbd)
 		nbd->retain = retain->number ? NBD_RETAIN_JOURNAL : NBD_RETAIN_NONE;
 	if (nbd->retain != NBD_RETAIN_JOURNAL)
 		return;
+	/*
+	 * A write that the journal has no room for could never be sent: the device is made with
+	 * smaller requests instead.
+	 */
 	nbd->journal.bound = retain->number;
 	most = nbd_journal_max_io(nbd->journal.bound);
 	most -= most % 4096;

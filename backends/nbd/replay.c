@@ -63,6 +63,10 @@ static void report_loss(struct nbd *nbd)
 static void ask_for_replay(struct nbd *nbd, struct nbd_connection *conn)
 {
 	pthread_mutex_lock(&nbd->gate);
+	/*
+	 * A replay that has begun may be on a connection to a server that is gone: only the next
+	 * one counts for this connection.
+	 */
 	conn->joins = nbd->replays_begun + 1;
 	atomic_store(&nbd->halt, true);
 	nbd_queues_wake_locked(nbd);
@@ -166,6 +170,10 @@ static int send_again(struct nbd_connection *conn, struct nbd_replay_slot *slot,
 	return nbd_aio_trim(conn->handle, kept->length, kept->offset, done, flags) < 0;
 }
 
+/*
+ * All queues go on together: halts changes with the same lock held, so that a queue that parked for
+ * this halt is not counted for the next one.
+ */
 static void finish_replay(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
@@ -201,6 +209,7 @@ static void send_kept(struct nbd_queue *q)
 		if (kept->op == IO_DISCARD && !conn->facts.trim)
 			continue;
 		*slot = (struct nbd_replay_slot){ nbd, kept, queue_now_ns(q->queue) };
+		/* Counted before the call: libnbd may answer from within it. */
 		conn->in_flight++;
 		if (send_again(conn, slot, kept)) {
 			slot->kept = NULL;

@@ -243,6 +243,7 @@ static bool send_request(struct nbd_queue *q, struct nbd_io *n)
 	n->conn = conn;
 	n->sent_ns = queue_now_ns(q->queue);
 	n->held_ns = 0;
+	/* Counted before the call: libnbd may answer from within it. */
 	conn->in_flight++;
 	if (call(q, conn, n) < 0) {
 		conn->in_flight--;
@@ -266,6 +267,7 @@ void nbd_submit(struct io *io)
 	n->held_ns = 0;
 	n->cuts = 0;
 	q->ios[io->tag] = n;
+	/* After reconnect-deadline errors come at once, without another wait for each request. */
 	if (q->failing)
 		end_request(q, n, -EIO);
 	else
@@ -303,6 +305,10 @@ void nbd_send_waiting(struct nbd_queue *q)
 	unsigned again = send_list(q, &q->again);
 	bool several;
 
+	/*
+	 * Corked while several are sent, so that they share TCP segments; each small request alone
+	 * would be one.
+	 */
 	several = q->waiting.first && q->waiting.first->next;
 	for (unsigned i = 0; several && i < q->nr_connections; i++)
 		nbd_connection_cork(&q->connections[i], true);
@@ -346,6 +352,10 @@ void nbd_fail_waiting(struct nbd_queue *q, int result)
 		end_request(q, list_take(&q->waiting), result);
 }
 
+/*
+ * Every request of the connection without an answer is sent again, whether the server has carried
+ * it out or not: the same write or read twice does no harm.
+ */
 void nbd_take_back(struct nbd_queue *q, struct nbd_connection *conn)
 {
 	unsigned depth = q->nbd->instance->depth;

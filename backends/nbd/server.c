@@ -326,6 +326,7 @@ static bool yes(int answer)
 	return answer > 0;
 }
 
+/* libnbd says 0 where the server states nothing, and -1 for an error: both mean unknown. */
 static uint32_t block_size(struct nbd_handle *h, int kind)
 {
 	int64_t size = nbd_get_block_size(h, kind);
@@ -389,6 +390,7 @@ int nbd_facts_to_limits(const struct nbd_facts *f, const struct instance *instan
 				 "sends up to %u: raise the server's limit",
 				 instance->uri, most, PAGE);
 	l->logical_block = instance->block_size ? instance->block_size : least;
+	/* Whole blocks only: the kernel has no partial block at a device's end. */
 	l->size = f->size - f->size % l->logical_block;
 	if (l->size && l->size < f->size)
 		log_warning(instance->name,
