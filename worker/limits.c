@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * One table of fields serves both directions. ublkd believes no worker: a field that is missing, of
+ * another type or out of range makes the message invalid.
+ */
 #include "worker/limits.h"
 
 #include <errno.h>

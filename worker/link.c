@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * A message is one packet (SOCK_SEQPACKET): there are no partial reads, and descriptors arrive with
+ * their message. Sends and receives never block: a full socket is an error that the caller handles.
+ * Descriptors may come from an untrusted worker: all are taken, and those that are too many are
+ * closed.
+ */
 #include "worker/link.h"
 #include "common/error.h"
 
@@ -39,6 +45,7 @@ int link_send(int socket, json_t *message, const int *fds, unsigned nr)
 		c->cmsg_len = CMSG_LEN(nr * sizeof(int));
 		memcpy(CMSG_DATA(c), fds, nr * sizeof(int));
 	}
+	/* A packet goes whole or not at all: no part of one is ever resent. */
 	while (sendmsg(socket, &header, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
 		if (errno == EINTR)
 			continue;

@@ -1,4 +1,10 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Each address has one non-blocking connect(2). nbd_dial_step() polls those that are under way,
+ * takes the first that is connected, and begins the next address NBD_DIAL_APART_MS after the one
+ * before, or at once when one has failed. So an address that is dead costs one interval, and not
+ * TCP's time-out of minutes.
+ */
 #include "backends/nbd/dial.h"
 #include "common/error.h"
 

@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * A table of words in libnbd's texts, each with the function that explains it; the first that is
+ * found counts. The least specific, "connect: ", is last.
+ *
+ * Each message names the server's place, then the cause, then what to do. Schemes and the URI for
+ * nbd-list are built from the export's own URI, so that they can be copied.
+ */
 #include "backends/nbd/explain.h"
 #include "backends/nbd/dial.h"
 #include "backends/nbd/resolve.h"

@@ -19,6 +19,7 @@ struct listing {
 	bool no_memory;
 };
 
+/* libnbd frees name and description after the call. */
 static int listed(void *user_data, const char *name, const char *description)
 {
 	struct listing *l = user_data;
@@ -112,6 +113,10 @@ static int option_done(void *user_data, int *error)
 	return 1;
 }
 
+/*
+ * NBD_OPT_INFO for each export on the connection that listed them: a refusal concerns that export
+ * only.
+ */
 static void describe_one(struct nbd_handle *h, const struct instance *instance, const char *name,
 			 const char *description, backend_found_callback *found, void *context)
 {

@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Three grades of a loss. Suspected: a connection is gone with unflushed writes. A flush that
+ * succeeds later ends that; until then the shared counters keep it for the next worker
+ * (NBD_GAUGE_IN_DOUBT). Reported once (nbd->pending_error): no copies are kept (retain=0), so one
+ * flush fails and later ones are normal. For good (instance_set_lost()): a flush or a replay has
+ * failed, and every flush fails from then on.
+ */
 #include "backends/nbd/loss.h"
 
 #include <string.h>

@@ -76,6 +76,7 @@ static const char *const nbd_gauges[] = {
 	NULL,
 };
 
+/* Frees the queue's records that a flush of any queue has covered; mostly there is no news. */
 static void drop_stable(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
@@ -445,7 +446,10 @@ static int nbd_check(const struct instance *instance, struct error *err)
 	return nbd_server_check(instance, err);
 }
 
-/* What tells how things stand is left as it was with an earlier server's end; see nbd_flush_first(). */
+/*
+ * The counters outlive a worker. Facts of the present start at 0; sums go on, and so does
+ * NBD_GAUGE_IN_DOUBT, which nbd_flush_first() reads.
+ */
 static void reset_gauges(struct instance *instance)
 {
 	static const enum nbd_gauge now[] = { NBD_GAUGE_CONNECTIONS, NBD_GAUGE_CONNECTED,
@@ -469,6 +473,7 @@ static int nbd_open(struct instance *instance, struct error *err)
 	nbd->timeout_ns = time_of(instance, "request-timeout");
 	nbd->ghost_wait_ns = time_of(instance, "ghost-wait");
 	nbd->fast_zero = instance_option(instance, "fast-zero")->number;
+	/* Not 0, which is q->parked of a queue that never held still. */
 	nbd->halts = 1;
 	if (nbd_connect_resolves(instance)) {
 		nbd->resolver = nbd_resolver_create(err);

@@ -25,6 +25,10 @@ void nbd_outage_connected(struct nbd *nbd)
 	unsigned nr;
 
 	pthread_mutex_lock(&nbd->outage_lock);
+	/*
+	 * One connection that works proves that the server has this export, whatever another was
+	 * told.
+	 */
 	nr = nr_connected(nbd);
 	instance_resolve(nbd->instance, CAUSE_OTHER_EXPORT);
 	if (!atomic_load(&nbd->silent))

@@ -228,6 +228,7 @@ static void answer_first(struct nbd_resolver *r)
 	pthread_cond_broadcast(&r->answered);
 }
 
+/* Ends only between two lookups: getaddrinfo(3) cannot be interrupted. */
 static void *resolver_main(void *arg)
 {
 	struct nbd_resolver *r = arg;

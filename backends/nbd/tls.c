@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Key and certificate files, checked before the server is asked: libnbd reports a file that it
+ * cannot read as a failed handshake, or does without it and trusts the system's authorities. No
+ * message shows any of a file's content.
+ */
 #include "backends/nbd/tls.h"
 #include "backends/nbd/server.h"
 #include "backends/nbd/uri.h"
@@ -20,6 +25,7 @@ static int check_file(const char *directory, const char *name, struct error *err
 	int fd, code;
 
 	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	/* O_NONBLOCK: a FIFO of that name must not stop us. */
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	code = errno;
 	if (fd >= 0)
