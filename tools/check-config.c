@@ -2,6 +2,7 @@
 /*
  * ublkctl check-config: check the configuration, also against this machine; works without ublkd.
  */
+#include "common/json_set.h"
 #include "supervisor/settings.h"
 #include "tools/verbs.h"
 
@@ -12,20 +13,23 @@
 
 static void print_json(const char *directory, const struct settings *settings)
 {
-	json_t *array = json_array();
+	json_t *json = json_object(), *array = json_array();
 
 	for (unsigned i = 0; i < settings->nr_errors; i++) {
 		const struct settings_error *e = &settings->errors[i];
+		json_t *error = json_object();
 
-		json_array_append_new(
-			array,
-			json_pack("{s:s, s:o, s:o, s:s}", "file", e->file, "line",
-				  e->line ? json_integer(e->line) : json_null(), "export",
-				  e->name ? json_string(e->name) : json_null(), "reason", e->text));
+		cli_set_text(error, "file", e->file);
+		if (e->line)
+			json_set_number(error, "line", e->line);
+		cli_set_text(error, "export", e->name);
+		cli_set_text(error, "reason", e->text);
+		json_array_append_new(array, error);
 	}
-	cli_print_json(json_pack("{s:s, s:i, s:o}", "directory", directory, "exports",
-				 (int)settings->nr_exports, "errors", array),
-		       false);
+	cli_set_text(json, "directory", directory);
+	json_set_number(json, "exports", settings->nr_exports);
+	json_object_set_new(json, "errors", array);
+	cli_print_json(json, false);
 }
 
 static void print_text(const char *directory, const struct settings *settings)

@@ -265,11 +265,19 @@ json_t *cli_options_json(const struct option_def *table)
 		option_syntax(table, syntax, sizeof(syntax));
 		option = json_pack("{s:s, s:s, s:s}", "name", table->name, "value", syntax, "help",
 				   table->help);
-		json_object_set_new(option, "default",
-				    table->dflt ? json_string(table->dflt) : json_null());
+		cli_set_text(option, "default", table->dflt);
 		json_array_append_new(array, option);
 	}
 	return array;
+}
+
+void cli_set_text(json_t *json, const char *key, const char *text)
+{
+	char escaped[4096];
+
+	if (text && json_object_set_new(json, key, json_string(text)))
+		json_object_set_new(json, key,
+				    json_string(text_escape(text, escaped, sizeof(escaped))));
 }
 
 void cli_print_json(json_t *value, bool compact)

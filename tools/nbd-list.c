@@ -19,16 +19,6 @@ struct nbd_listing {
 	struct table table;
 };
 
-/* A server's words are whatever bytes it likes, and JSON takes UTF-8 alone. */
-static void set_text(json_t *json, const char *key, const char *text)
-{
-	char escaped[4096];
-
-	if (text && json_object_set_new(json, key, json_string(text)))
-		json_object_set_new(json, key,
-				    json_string(text_escape(text, escaped, sizeof(escaped))));
-}
-
 static void set_known(json_t *json, const char *key, uint64_t number)
 {
 	if (number)
@@ -41,9 +31,9 @@ static void found_json(struct nbd_listing *l, const struct backend_found *f)
 
 	for (const char *const *a = f->abilities; *a; a++)
 		json_array_append_new(abilities, json_string(*a));
-	set_text(one, "name", f->name);
-	set_text(one, "description", f->description);
-	set_text(one, "refused", f->refused);
+	cli_set_text(one, "name", f->name);
+	cli_set_text(one, "description", f->description);
+	cli_set_text(one, "refused", f->refused);
 	set_known(one, "size", f->size);
 	set_known(one, "minBlock", f->min_block);
 	set_known(one, "preferredBlock", f->preferred_block);

@@ -110,6 +110,10 @@ void cli_print_options(const struct option_def *table, const char *prefix);
 /* An array of a table's options, as 'backends --json' shows them. */
 json_t *cli_options_json(const struct option_def *table);
 
+/* Sets a member to text; text that is not UTF-8 is escaped. Leaves the member out where text is
+   NULL. */
+void cli_set_text(json_t *json, const char *key, const char *text);
+
 /* Prints value on stdout, one line if compact, and releases it. */
 void cli_print_json(json_t *value, bool compact);
 

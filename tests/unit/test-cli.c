@@ -252,7 +252,7 @@ static void test_check_config_says_where_each_error_is(void **state)
 	assert_string_equal(json_string_value(json_object_get(error, "file")),
 			    temp_path("config/ublkd.conf"));
 	assert_int_equal(json_integer_value(json_object_get(error, "line")), 2);
-	assert_true(json_is_null(json_object_get(error, "export")));
+	assert_null(json_object_get(error, "export"));
 	assert_non_null(strstr(json_string_value(json_object_get(error, "reason")), "no-such-key"));
 	json_decref(said);
 	assert_int_equal(output_of(&verb_check_config, words + 1, out, sizeof(out)), EXIT_FAILED);
