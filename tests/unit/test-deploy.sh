@@ -34,6 +34,16 @@ path=$(sed -nE 's/^\.It Pa (.*\.varlink)$/\1/p' "$build/man/io.ublkd.7")
 cmp "$source/supervisor/io.ublkd.varlink" "$tmp/root$path" ||
 	complain "io.ublkd(7) names '$path', where no interface is installed"
 
+# ---- JSON Schemas ----
+
+make -s -C "$build" install-schemasDATA DESTDIR="$tmp/root" >"$tmp/said" 2>&1 ||
+	complain "the schemas cannot be installed: $(<"$tmp/said")"
+for page in ublkctl.1 io.ublkd.7; do
+	path=$(sed -nE 's/^\.(It )?Pa (.*\/schemas)$/\2/p' "$build/man/$page")
+	diff -r "$source/docs/schemas" "$tmp/root$path" ||
+		complain "$page names '$path', where not all schemas are installed"
+done
+
 # ---- examples ----
 
 mkdir -p "$tmp/etc/exports.d"
