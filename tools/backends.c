@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl backends: what storage there can be, with each backend's options.
+ * ublkctl backends: the kinds of storage, with the options of each backend.
  */
 #include "engine/backend.h"
 #include "tools/verbs.h"

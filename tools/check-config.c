@@ -70,7 +70,7 @@ static int check_config_main(const struct verb *verb, int argc, char **argv)
 		return cli_fail(EXIT_FAILED, &err);
 	}
 	if (!S_ISDIR(st.st_mode)) {
-		error_set(&err, ENOTDIR, "%s is no directory", directory);
+		error_set(&err, ENOTDIR, "%s is not a directory", directory);
 		return cli_fail(EXIT_FAILED, &err);
 	}
 	if (settings_load(directory, &settings) || settings_check(directory, &settings)) {
@@ -90,6 +90,6 @@ static int check_config_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_check_config = {
 	.name = "check-config",
 	.arguments = "[--json] [DIRECTORY]",
-	.summary = "say what is wrong with ublkd's configuration",
+	.summary = "check ublkd's configuration for errors",
 	.main = check_config_main,
 };

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* The process: it holds the device until the other end of its socket is closed. */
+/* Runs in the child: holds the device until the parent closes its end of the socket. */
 static void hold(const char *path, int fd)
 {
 	int device = open(path, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
@@ -58,7 +58,7 @@ int claim_take(struct claim *claim, const char *path, unsigned ms)
 	if (!result)
 		return 0;
 	close(claim->fd);
-	/* A process that waits in its open() ends when the storage answers. */
+	/* A child that is stuck in open() exits when the storage answers: do not wait for it. */
 	reap(claim, result == -ETIMEDOUT ? WNOHANG : 0);
 	return result;
 }

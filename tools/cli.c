@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The command line, made of tables of options.
+ * Parses the command line and prints help, both from tables of options.
  */
 #include "common/log.h"
 #include "config.h"
@@ -66,8 +66,8 @@ static void print_help(const struct cli *cli)
 		cli_print_options(*t, "--");
 	if (takes_backend_options(cli))
 		printf("  %-*s %s\n", OPTION_COLUMN, "-o KEY=VALUE",
-		       "an option of the backend's own: 'ublkctl backends' lists them");
-	printf("  %-*s %s\n", OPTION_COLUMN, "--help", "print this");
+		       "set an option of the backend; 'ublkctl backends' lists them");
+	printf("  %-*s %s\n", OPTION_COLUMN, "--help", "print this help");
 	printf("  %-*s %s\n", OPTION_COLUMN, "--version", "print the version");
 }
 
@@ -88,7 +88,10 @@ static const struct option_def *def_at(const struct cli *cli, int index)
 	return NULL;
 }
 
-/* getopt takes any unambiguous start of a name, which a later option may make another's. */
+/*
+ * getopt accepts any unambiguous prefix of a name. ublkctl does not: a later version may add
+ * an option that makes the prefix of a script ambiguous.
+ */
 static bool is_spelt_out(const char *argument, const struct option_def *def)
 {
 	size_t length = strlen(def->name);
@@ -135,8 +138,7 @@ int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct
 					 argv[optind - 1], name);
 		if (c >= LONG_BASE && !is_spelt_out(argv[optind - 1 - (optarg == argv[optind - 1])],
 						    def_at(cli, c - LONG_BASE)))
-			return error_set(err, EINVAL,
-					 "unknown option '%s': --%s is written in full",
+			return error_set(err, EINVAL, "unknown option '%s': write --%s in full",
 					 argv[optind - 1 - (optarg == argv[optind - 1])],
 					 def_at(cli, c - LONG_BASE)->name);
 		if (c == 'o')
@@ -176,7 +178,7 @@ int cli_parse_uri(const struct cli *cli, int argc, char **argv, struct error *er
 		return ret;
 	if (argc - operand != 1)
 		return error_set(err, EINVAL, "%s: ublkctl %s %s",
-				 argc == operand ? "the URI is missing" : "give one URI",
+				 argc == operand ? "the URI is missing" : "expected one URI",
 				 cli->verb->name, cli->verb->arguments);
 	ret = spec_open(&uri->spec, argv[operand], err);
 	if (ret)
@@ -208,15 +210,18 @@ int cli_parse_json(const struct verb *verb, int argc, char **argv, int least, in
 	if (cli_parse(&cli, argc, argv, operand, &err))
 		return cli_fail(EXIT_USAGE, &err);
 	if (argc - *operand < least || argc - *operand > most) {
-		error_set(&err, EINVAL, "%s: it takes %s: ublkctl %s %s",
-			  argc - *operand < least ? "something is missing" : argv[*operand + most],
-			  most ? "one argument" : "no argument", verb->name, verb->arguments);
+		if (argc - *operand < least)
+			error_set(&err, EINVAL, "expected one argument: ublkctl %s %s", verb->name,
+				  verb->arguments);
+		else
+			error_set(&err, EINVAL, "unexpected argument '%s': ublkctl %s %s",
+				  argv[*operand + most], verb->name, verb->arguments);
 		return cli_fail(EXIT_USAGE, &err);
 	}
 	return EXIT_DONE;
 }
 
-/* "memory:" and so on; of a path alone nothing tells that it is one. */
+/* "memory:" and so on. A relative path has no scheme, and could be any text. */
 static bool begins_with_scheme(const char *text)
 {
 	const struct backend *b;
@@ -224,7 +229,7 @@ static bool begins_with_scheme(const char *text)
 	for (unsigned i = 0; (b = backend_at(i)); i++) {
 		size_t length = strlen(b->scheme);
 
-		/* nbd has others, as in nbd+unix and nbds. */
+		/* nbd has variants, such as nbd+unix and nbds. */
 		if (!strncmp(text, b->scheme, length) && strchr(":+s", text[length]) &&
 		    strchr(text, ':'))
 			return true;
@@ -236,7 +241,7 @@ bool cli_is_named(const char *operand)
 {
 	const char *equals = strchr(operand, '=');
 
-	/* The path of a file, or a URI, may have a '=', too. */
+	/* The path of a file, or a URI, may contain '=', too. */
 	return equals && equals > operand && begins_with_scheme(equals + 1) &&
 	       !begins_with_scheme(operand) && access(operand, F_OK);
 }
@@ -309,10 +314,11 @@ int cli_device_id(const char *text, uint32_t *id, struct error *err)
 	errno = 0;
 	n = strtoul(digits, &end, 10);
 	if (*digits < '0' || *digits > '9' || *end || errno || n >= UBLK_ID_AUTO)
-		return error_set(err, EINVAL,
-				 "'%s' is no ublk device: give its path, as in " UBLK_BLOCK_PREFIX
-				 "0, or its number",
-				 text);
+		return error_set(
+			err, EINVAL,
+			"'%s' is not a ublk device: use its path, such as " UBLK_BLOCK_PREFIX
+			"0, or its number",
+			text);
 	*id = (uint32_t)n;
 	return 0;
 }

@@ -51,9 +51,10 @@ static int connect_to(int fd, const char *path, struct error *err)
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
 	if (strlen(path) >= sizeof(address.sun_path))
-		return error_set(err, ENAMETOOLONG, "'%s': too long for a socket", path);
+		return error_set(err, ENAMETOOLONG, "'%s' is too long for the path of a socket",
+				 path);
 	strcpy(address.sun_path, path);
-	/* EAGAIN: as many are waiting as ublkd lets wait. */
+	/* EAGAIN: the backlog of ublkd's socket is full. */
 	for (unsigned ms = 0; connect(fd, (struct sockaddr *)&address, sizeof(address));
 	     ms += STEP_MS) {
 		if (errno == EINTR)
@@ -63,13 +64,14 @@ static int connect_to(int fd, const char *path, struct error *err)
 			continue;
 		}
 		if (errno == EAGAIN)
-			return error_set(err, ETIMEDOUT,
-					 "ublkd does not answer at %s: 'systemctl status ublkd'",
-					 path);
+			return error_set(
+				err, ETIMEDOUT,
+				"ublkd does not answer at %s: see 'systemctl status ublkd'", path);
 		if (client_is_absent(-errno))
 			return error_set(err, errno,
-					 "ublkd is not running (no one answers at %s): 'systemctl "
-					 "start ublkd', or 'ublkctl run' without it",
+					 "ublkd is not running (nothing listens at %s): run "
+					 "'systemctl start ublkd', or use 'ublkctl run', which "
+					 "needs no ublkd",
 					 path);
 		if (errno == EACCES || errno == EPERM)
 			return error_set(err, errno,
@@ -119,7 +121,7 @@ static int wait_for(struct client *client, short events, int64_t until, struct e
 		return error_set(err, errno, "poll: %s", strerror(errno));
 	return n ? 0
 		 : error_set(err, ETIMEDOUT,
-			     "ublkd has not answered in time: 'systemctl status ublkd'");
+			     "ublkd did not answer in time: see 'systemctl status ublkd'");
 }
 
 static int64_t time_in(int wait_ms)
@@ -140,7 +142,7 @@ static int send_all(struct client *client, const char *text, size_t length, int6
 			continue;
 		}
 		if (errno == EPIPE)
-			return 0; /* why, it may have said */
+			return 0; /* ublkd may have sent the reason: receive() reads it */
 		if (errno != EAGAIN && errno != EINTR)
 			return error_set(err, errno, "ublkd: %s", strerror(errno));
 		ret = wait_for(client, POLLOUT, until, err);
@@ -191,8 +193,7 @@ static int receive(struct client *client, size_t *length, int64_t until, struct 
 		}
 		if (!n)
 			return error_set(err, ECONNRESET,
-					 "ublkd has hung up: its log ('journalctl -u ublkd') may "
-					 "tell why");
+					 "ublkd closed the connection: see 'journalctl -u ublkd'");
 		if (errno != EAGAIN && errno != EINTR)
 			return error_set(err, errno, "ublkd: %s", strerror(errno));
 		ret = wait_for(client, POLLIN, until, err);
@@ -215,7 +216,8 @@ static int receive_json(struct client *client, json_t **answer, int64_t until, s
 	if (json_is_object(*answer))
 		return 0;
 	json_decref(*answer);
-	return error_set(err, EBADMSG, "what answers is not ublkd: %s", error.text);
+	return error_set(err, EBADMSG, "malformed answer (is this ublkd's socket?): %s",
+			 error.text);
 }
 
 static int send_call(struct client *client, const char *method, json_t *parameters, bool more,
@@ -231,7 +233,7 @@ static int send_call(struct client *client, const char *method, json_t *paramete
 	text = request ? json_dumps(request, JSON_COMPACT) : NULL;
 	json_decref(request);
 	if (!text)
-		return error_set(err, EINVAL, "what was given is no UTF-8 text");
+		return error_set(err, EINVAL, "an argument is not valid UTF-8");
 	ret = send_all(client, text, strlen(text) + 1, until, err);
 	free(text);
 	return ret;
@@ -258,21 +260,23 @@ static void add_holders(const json_t *parameters, char *out, size_t size)
 	}
 }
 
-/* An error of org.varlink.service: the two programs do not fit, or are kept apart. */
+/* An error of org.varlink.service: the two programs differ in version, or access is denied. */
 static int service_error(const char *name, const json_t *parameters, struct error *err)
 {
 	char text[256];
 
 	if (!strcmp(name, "PermissionDenied"))
 		return error_set(err, EACCES,
-				 "ublkd does not let you: be root, or in the group that ublkd.conf "
-				 "names");
+				 "permission denied: run as root, or as a member of the group that "
+				 "control-group in ublkd.conf names");
 	if (!strcmp(name, "InvalidParameter"))
-		return error_set(err, EINVAL, "ublkd does not take '%s'",
-				 client_text(parameters, "parameter", "?", text, sizeof(text)));
+		return error_set(
+			err, EINVAL,
+			"ublkd does not accept this '%s': it may be older than this ublkctl",
+			client_text(parameters, "parameter", "?", text, sizeof(text)));
 	return error_set(err, EOPNOTSUPP,
-			 "this ublkd does not know what it is asked for (%s): it is older than "
-			 "this ublkctl",
+			 "ublkd does not support this call (%s): it is older than this ublkctl: "
+			 "upgrade ublkd",
 			 name);
 }
 
@@ -308,7 +312,7 @@ static int answer_error(struct client *client, const char *name, const json_t *p
 			 "%s", message);
 }
 
-/* Takes an answer apart; *continues: others follow. */
+/* Splits an answer into error and reply. *continues: more answers follow. */
 static int take_answer(struct client *client, json_t *answer, json_t **reply, bool *continues,
 		       struct error *err)
 {
@@ -459,10 +463,10 @@ int client_parse(const struct verb *verb, const struct option_def *options,
 	if (argc - *operand >= least && argc - *operand <= most)
 		return EXIT_DONE;
 	if (most)
-		error_set(&err, EINVAL, "give %s: ublkctl %s %s", what, verb->name,
+		error_set(&err, EINVAL, "expected %s: ublkctl %s %s", what, verb->name,
 			  verb->arguments);
 	else
-		error_set(&err, EINVAL, "%s: it takes no argument: ublkctl %s %s", argv[*operand],
+		error_set(&err, EINVAL, "unexpected argument '%s': ublkctl %s %s", argv[*operand],
 			  verb->name, verb->arguments);
 	return cli_fail(EXIT_USAGE, &err);
 }
@@ -512,7 +516,7 @@ int client_ask_about(const char *socket, const char *method, const char *operand
 		json_decref(asked);
 		return cli_fail(EXIT_FAILED, &err);
 	}
-	/* Text that can only be a name goes as it is. */
+	/* Text that cannot mean a device is a name: spare ublkd the list of all exports. */
 	if (strchr(operand, '/') || !cli_device_id(operand, &id, &err)) {
 		ret = client_find(&client, operand, &export, &err);
 		if (!ret)
@@ -524,7 +528,7 @@ int client_ask_about(const char *socket, const char *method, const char *operand
 	if (!ret)
 		json_object_set_new(asked, "name", name);
 	if (!ret && !name)
-		ret = error_set(&err, EINVAL, "'%s' is no export's name", operand);
+		ret = error_set(&err, EINVAL, "'%s' is not an export", operand);
 	if (!ret)
 		ret = client_call(&client, method, json_incref(asked), wait_ms, reply, &err);
 	status = ret ? client_fail(&client, &err) : EXIT_DONE;
@@ -538,7 +542,8 @@ int client_open_driver(const char *operand, struct control *control, uint32_t *i
 	struct error err;
 
 	if (cli_device_id(operand, id, &err)) {
-		error_prefix(&err, "ublkd is not running, which knows names");
+		error_prefix(&err,
+			     "ublkd is not running, and only ublkd knows the names of exports");
 		return cli_fail(EXIT_USAGE, &err);
 	}
 	if (control_open(control, CONTROL_DEADLINE_MS, &err))
@@ -570,8 +575,8 @@ int client_offline(json_t **exports)
 	if (ret)
 		return cli_fail(EXIT_FAILED, &err);
 	log_line(LOG_LEVEL_WARNING, NULL, "%s",
-		 "ublkd is not running: this is what the kernel and ublkd's records say; "
-		 "'systemctl start ublkd' starts it");
+		 "ublkd is not running: showing what the kernel and ublkd's records say; run "
+		 "'systemctl start ublkd' to start it");
 	return EXIT_DONE;
 }
 
@@ -587,7 +592,7 @@ int client_print_results(json_t *reply, bool json)
 		bool done = json_is_true(json_object_get(r, "done"));
 
 		client_text(r, "name", "?", name, sizeof(name));
-		client_text(r, "message", done ? "done" : "not done", message, sizeof(message));
+		client_text(r, "message", done ? "done" : "failed", message, sizeof(message));
 		if (!done) {
 			error_set(&err, EIO, "%s: %s", name, message);
 			status = cli_fail(EXIT_FAILED, &err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A client of ublkd: io.ublkd's methods by its control socket, one call at a time,
- * and what the verbs that ask ublkd have in common.
+ * A client of ublkd: calls io.ublkd's methods over the control socket, one at a time; and
+ * helpers that the verbs which call ublkd share.
  */
 #ifndef UBLKD_CLIENT_H
 #define UBLKD_CLIENT_H
@@ -18,15 +18,15 @@ struct control;
 struct verb;
 
 #define CLIENT_SOCKET    "/run/ublkd/io.ublkd"
-#define CLIENT_PROMPT_MS 30000 /* for what is answered at once, when ublkd is well */
-#define CLIENT_FOR_EVER  (-1)  /* for what takes as long as it takes */
+#define CLIENT_PROMPT_MS 30000 /* for methods that a healthy ublkd answers at once */
+#define CLIENT_FOR_EVER  (-1)  /* for methods whose work may take any time */
 
 /* Owner: whoever called client_open(). */
 struct client {
 	int fd;
 	char *in;
 	size_t have, room;
-	bool refused; /* the last call made no sense to ublkd, rather than having failed */
+	bool refused; /* the last call was invalid, as opposed to failed: exit status EXIT_USAGE */
 };
 
 /*
@@ -49,9 +49,9 @@ int client_call(struct client *client, const char *method, json_t *parameters, i
 		json_t **reply, struct error *err);
 
 /*
- * Calls a method that answers again and again; each(context, reply) sees each
- * answer, which stays the client's, and ends it by returning other than 0.
- * Returns that, 0 where ublkd has ended it, or -errno with err filled.
+ * Calls a method that sends several answers. each(context, reply) is called for each answer
+ * (the client releases it), and ends the stream by returning other than 0. Returns that value,
+ * 0 if ublkd ended the stream, or -errno with err filled.
  */
 int client_stream(struct client *client, const char *method, json_t *parameters,
 		  int (*each)(void *context, json_t *reply), void *context, struct error *err);
@@ -96,7 +96,7 @@ int client_set(void *context, const struct option_def *def, const char *text, st
 /*
  * Parses the command line of a verb that takes from `least` to `most` operands
  * (called `what` in a message); options are flags, and --socket comes with them.
- * Returns EXIT_DONE, or the exit status when it has told what is wrong.
+ * Returns EXIT_DONE, or the exit status after it has printed the error.
  */
 int client_parse(const struct verb *verb, const struct option_def *options,
 		 struct client_words *words, int argc, char **argv, int least, int most,
@@ -107,7 +107,7 @@ int client_parse_json(const struct verb *verb, int argc, char **argv, int least,
 		      const char *what, int *operand, bool *json, const char **socket);
 
 /*
- * All of a verb that is one call: connect, call, tell what failed.  *reply as
+ * All of a verb that is one call: connect, call, report an error.  *reply as
  * client_call()'s.  Returns the exit status.
  */
 int client_ask(const char *socket, const char *method, json_t *parameters, int wait_ms,
@@ -123,11 +123,12 @@ int client_ask_about(const char *socket, const char *method, const char *operand
 /*
  * Without ublkd: opens the kernel's driver for a verb about one device, as in
  * cli_device_id().  Returns EXIT_DONE, and control_close() is due, or the exit status
- * when it has told what is wrong.
+ * after it has
+ * printed the error.
  */
 int client_open_driver(const char *operand, struct control *control, uint32_t *id);
 
-/* Whether there is an ublkd at the default socket, well or not. */
+/* Whether an ublkd listens at the default socket, even if it hangs. */
 bool client_finds_ublkd(void);
 
 /*
@@ -138,9 +139,9 @@ bool client_finds_ublkd(void);
 int client_offline(json_t **exports);
 
 /*
- * Prints the results of a method that deals with many: what was not done on
- * stderr, the rest on stdout, or all as JSON.  Releases reply.  Returns the exit
- * status: failed where one was not done.
+ * Prints the results of a method that handles many exports: failures on stderr, the rest on
+ * stdout, or all as JSON.  Releases reply.  Returns the exit status: EXIT_FAILED if one export
+ * failed.
  */
 int client_print_results(json_t *reply, bool json);
 

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl export: has ublkd make an export.  The command line is that of 'ublkctl
- * run', checked here as there, so that nonsense is refused before ublkd is asked.
+ * ublkctl export: asks ublkd to create an export. It takes the options of 'ublkctl run' and
+ * checks them here in the same way, so that a wrong command line fails without ublkd.
+ *
+ * ublkd has another working directory, so relative paths (of a file, of a Unix socket in a URI,
+ * of options) are made absolute before they are sent.
  */
 #include "engine/spec.h"
 #include "supervisor/name.h"
@@ -16,7 +19,7 @@
 #include <unistd.h>
 
 static const struct option_def export_options[] = {
-	{ "persist", OPTION_FLAG, NULL, "off", 0, 0, "come up again at boot" },
+	{ "persist", OPTION_FLAG, NULL, "off", 0, 0, "create the export again at boot" },
 	OPTION_DEF_CREATE,
 	OPTION_DEF_JSON,
 	OPTION_DEF_SOCKET,
@@ -32,7 +35,7 @@ struct export_wish {
 	json_t *options; /* by name, as ublkd wants them */
 };
 
-/* ---- paths: ublkd has another directory than we ---- */
+/* ---- absolute paths ---- */
 
 static char *make_absolute(const struct export_wish *wish, const char *path)
 {
@@ -46,7 +49,7 @@ static char *make_absolute(const struct export_wish *wish, const char *path)
 		       : absolute;
 }
 
-/* The directory as a URI has it, with a '/' behind. */
+/* The directory, percent-encoded for a URI, with a '/' at its end. */
 static size_t write_directory(const char *directory, char *out)
 {
 	size_t n = 0;
@@ -103,15 +106,15 @@ static char *uri_for_ublkd(const struct export_wish *wish)
 
 /* ---- the command line ---- */
 
-/* JSON has no other text. */
+/* JSON text is UTF-8, but a path may be any bytes: refuse those instead of sending nothing. */
 static int check_utf8(const char *what, const char *text, struct error *err)
 {
 	json_t *string = json_string(text);
 	char shown[1000];
 
 	if (!string)
-		return error_set(err, EINVAL, "%s: '%s' is no UTF-8 text, and ublkd takes no other",
-				 what, text_escape(text, shown, sizeof(shown)));
+		return error_set(err, EINVAL, "%s: '%s' is not valid UTF-8", what,
+				 text_escape(text, shown, sizeof(shown)));
 	json_decref(string);
 	return 0;
 }
@@ -235,7 +238,8 @@ static int export_main(const struct verb *verb, int argc, char **argv)
 	int status;
 
 	if (!wish.directory) {
-		error_set(&err, errno, "the directory that this runs in: %s", strerror(errno));
+		error_set(&err, errno, "cannot determine the current directory: %s",
+			  strerror(errno));
 		status = cli_fail(EXIT_FAILED, &err);
 	} else if (parse_arguments(&wish, verb, argc, argv, &name, &err)) {
 		status = cli_fail(EXIT_USAGE, &err);
@@ -252,6 +256,6 @@ static int export_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_export = {
 	.name = "export",
 	.arguments = "[OPTIONS] [NAME=]URI",
-	.summary = "have ublkd make an export, and keep it alive",
+	.summary = "create an export, and print the path of its device",
 	.main = export_main,
 };

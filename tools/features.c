@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl features: what this kernel's ublk can do, and what follows for each
- * kind of backend.
+ * ublkctl features: the features of the kernel's ublk driver, and the I/O path that each backend
+ * gets with them.
  */
 #include "engine/backend.h"
 #include "engine/buffer.h"
@@ -22,7 +22,7 @@ static const struct {
 	{ "need-get-data", "6.0", "a write asks for its buffer first" },
 	{ "recovery", "6.1", "a device can outlive its server" },
 	{ "recovery-reissue", "6.1", "requests in flight are sent again to the next server" },
-	{ "unprivileged", "6.3", "devices can be made without CAP_SYS_ADMIN" },
+	{ "unprivileged", "6.3", "devices can be created without CAP_SYS_ADMIN" },
 	{ "ioctl-encode", "6.4", "commands carry ioctl codes; what ublkd speaks" },
 	{ "user-copy", "6.5", "the server copies data with pread and pwrite" },
 	{ "zoned", "6.6", "zoned devices" },
@@ -30,18 +30,18 @@ static const struct {
 	{ "update-size", "6.16", "a live device can be resized" },
 	{ "auto-buffer", "6.16",
 	  "requests' pages are registered before the server sees the request" },
-	{ "quiesce", "6.16", "a server can be told to let go of a live device" },
+	{ "quiesce", "6.16", "a server can detach from a live device" },
 	{ "per-io-daemon", "6.16", "each tag may have a thread of its own" },
 	{ "buffer-off-daemon", "6.17", "any thread may register a request's pages" },
 	{ "batch", "7.0", "many commits and fetches in one command" },
 	{ "integrity", "7.0", "protection information beside the data" },
-	{ "safe-stop", "7.0", "a stop that refuses while the device is open" },
-	{ "no-partition-scan", "7.0", "the kernel can be kept from looking for partitions" },
+	{ "safe-stop", "7.0", "a stop command that fails while the device is open" },
+	{ "no-partition-scan", "7.0", "the kernel's partition scan can be turned off" },
 	{ "shared-memory", "7.1", "zero copy into memory shared with the client" },
-	{ "descriptor-size", "7.3", "descriptions of requests may be larger" },
+	{ "descriptor-size", "7.3", "request descriptors may be larger" },
 };
 
-/* A bit that a newer kernel has: its number counts. */
+/* A feature of a newer kernel, which has no name here: print the number of its bit. */
 static bool is_unknown(uint64_t features, unsigned bit)
 {
 	return bit >= UBLK_FEAT_COUNT && features >> bit & 1;
@@ -116,8 +116,8 @@ static int features_main(const struct verb *verb, int argc, char **argv)
 		return cli_fail(EXIT_FAILED, &err);
 	if (!features) {
 		error_set(&err, EOPNOTSUPP,
-			  "this kernel's ublk driver cannot say what it can do: Linux 6.5 "
-			  "or later is needed for that");
+			  "this kernel's ublk driver does not report its features: Linux 6.5 "
+			  "or later is required");
 		return cli_fail(EXIT_FAILED, &err);
 	}
 	uname(&kernel);
@@ -131,6 +131,6 @@ static int features_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_features = {
 	.name = "features",
 	.arguments = "[--json]",
-	.summary = "show what this kernel's ublk can do",
+	.summary = "show the features of the kernel's ublk driver",
 	.main = features_main,
 };

@@ -26,7 +26,7 @@ static int print_change(void *context, json_t *reply)
 		       reason);
 		fflush(stdout);
 	}
-	/* Whoever reads it is gone. */
+	/* The reader of our output is gone. */
 	return ferror(stdout);
 }
 
@@ -55,6 +55,6 @@ static int monitor_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_monitor = {
 	.name = "monitor",
 	.arguments = "[--json]",
-	.summary = "show each change of an export's state, until interrupted",
+	.summary = "print changes of state and health until interrupted",
 	.main = monitor_main,
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl nbd-list: the exports that a server has, and what each can do.
+ * ublkctl nbd-list: the exports of an NBD server, with size, block sizes and abilities.
  */
 #include "common/json_set.h"
 #include "engine/host_local.h"
@@ -52,7 +52,7 @@ static void add_block(char *out, size_t size, const char *what, uint32_t bytes)
 			 size_format(bytes, text, sizeof(text)));
 }
 
-/* "min 512, best 4K, max 32M", as far as the server says it. */
+/* "min 512, best 4K, max 32M"; the server may leave out any of the three. */
 static void add_blocks(struct table *table, const struct backend_found *f)
 {
 	char text[100] = "";
@@ -68,7 +68,7 @@ static void found_text(struct nbd_listing *l, const struct backend_found *f)
 	char text[4096], words[4096] = "";
 
 	table_add(&l->table, *f->name ? text_escape(f->name, text, sizeof(text)) : "(default)");
-	/* nbd-server says how large an export is only to a client that opens it. */
+	/* nbd-server reports an export's size only to a client that opens it. */
 	table_add(&l->table, f->size ? size_format(f->size, text, sizeof(text)) : "-");
 	add_blocks(&l->table, f);
 	for (const char *const *a = f->abilities; !f->refused && *a; a++)
@@ -99,7 +99,7 @@ static int list(struct nbd_listing *l, struct error *err)
 	int ret;
 
 	if (!backend->list)
-		return error_set(err, EINVAL, "'%s': there is no server to ask: give an NBD URI",
+		return error_set(err, EINVAL, "'%s' is not on a server: use an NBD URI",
 				 l->uri.spec.uri);
 	spec_to_instance(&l->uri.spec, &instance);
 	instance.host = &host_here;
@@ -148,6 +148,6 @@ static int nbd_list_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_nbd_list = {
 	.name = "nbd-list",
 	.arguments = "[OPTIONS] URI",
-	.summary = "list the exports of an NBD server, and what each can do",
+	.summary = "list the exports of an NBD server",
 	.main = nbd_list_main,
 };

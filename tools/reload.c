@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl reload: what is declared by now is made, what is no longer is removed.
+ * ublkctl reload: creates exports that were declared since, removes those no longer declared.
  */
 #include "tools/client.h"
 #include "tools/verbs.h"
@@ -21,6 +21,6 @@ static int reload_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_reload = {
 	.name = "reload",
 	.arguments = "[--json]",
-	.summary = "have ublkd read its configuration anew",
+	.summary = "have ublkd read its configuration again",
 	.main = reload_main,
 };

@@ -31,7 +31,7 @@
 #include <unistd.h>
 
 #define WAIT_STEP_MS 500u
-/* A process that has it open for a moment, as udev does, is waited for. */
+/* udev opens a new device for a moment: retry for BRIEF_STEPS before refusing. */
 #define BRIEF_STEP_MS 100u
 #define BRIEF_STEPS   10u
 #define CLAIM_MS      5000u
@@ -49,16 +49,16 @@ static const struct option_def remove_options[] = {
 	{ .name = NULL },
 };
 
-/* A device of the kernel's, whoever serves it. */
+/* A ublk device, whichever program serves it. */
 struct target {
 	struct control control;
 	uint64_t features; /* the driver's */
 	uint32_t id;
 	char path[32];
-	bool brief; /* it was refused over processes alone, which may let go of it */
+	bool brief; /* refused because of processes alone: they may close it soon */
 };
 
-/* Refuses with -EBUSY where somebody but this process and `own` has it open. */
+/* Fails with -EBUSY if a process other than this one and `own` uses the device. */
 static int check_holders(struct target *t, pid_t own, struct error *err)
 {
 	const pid_t ignored[] = { getpid(), own };
@@ -71,12 +71,13 @@ static int check_holders(struct target *t, pid_t own, struct error *err)
 	if (ret)
 		return error_set(
 			err, -ret,
-			"cannot determine who uses %s: %s: end its users, and give --force",
+			"cannot determine what uses %s: %s: stop its users, then use --force",
 			t->path, strerror(-ret));
 	if (holders.nr)
-		ret = error_set(err, EBUSY,
-				"%s is in use by %s: end that first, or give --force or --wait",
-				t->path, holders_text(&holders, text, sizeof(text)));
+		ret = error_set(
+			err, EBUSY,
+			"%s is in use by %s: stop or unmount that first, or use --wait or --force",
+			t->path, holders_text(&holders, text, sizeof(text)));
 	t->brief = holders_are_processes(&holders);
 	holders_close(&holders);
 	return ret;
@@ -86,8 +87,8 @@ static int refuse_unseen(struct target *t, struct error *err)
 {
 	t->brief = true;
 	return error_set(err, EBUSY,
-			 "%s is in use, by a mount or device that cannot be seen from here: let go "
-			 "of it first, or give --force or --wait",
+			 "%s is in use by a mount or device that is not visible here: stop or "
+			 "unmount that first, or use --wait or --force",
 			 t->path);
 }
 
@@ -106,8 +107,8 @@ static int stop_claimed(struct target *t, struct error *err)
 		return check_holders(t, 0, err) ? -EBUSY : refuse_unseen(t, err);
 	if (ret)
 		return error_set(err, -ret,
-				 "%s cannot be opened to keep others away: %s: give --force to "
-				 "remove it all the same",
+				 "cannot open %s for exclusive use: %s: use --force to remove it "
+				 "anyway",
 				 t->path, strerror(-ret));
 	ret = check_holders(t, claim.pid, err);
 	if (!ret)
@@ -161,7 +162,7 @@ static bool has_ended(int process, unsigned ms)
 /* Ends the server, if that is the process which has ublkcN open.  Returns whether it did. */
 static bool end_server(const struct target *t, pid_t pid)
 {
-	/* ublkctl run gives up on what is in flight with the second one. */
+	/* The second SIGTERM makes 'ublkctl run' give up on requests in flight. */
 	static const int signals[] = { SIGTERM, SIGTERM, SIGKILL };
 	char path[32];
 	int process;
@@ -171,7 +172,7 @@ static bool end_server(const struct target *t, pid_t pid)
 	process = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 	if (process < 0)
 		return false;
-	/* Asked once the descriptor is there: the number may be another process's by now. */
+	/* Check after pidfd_open(): the kernel may have reused the pid before. */
 	if (process_has_open(pid, path))
 		for (unsigned i = 0; !ended && i < sizeof(signals) / sizeof(*signals); i++) {
 			syscall(SYS_pidfd_send_signal, process, signals[i], NULL, 0);
@@ -182,8 +183,8 @@ static bool end_server(const struct target *t, pid_t pid)
 }
 
 /*
- * STOP_DEV waits for requests that the server has. Where that does not answer, only its
- * end ends them.
+ * STOP_DEV waits for the requests that the server holds. If the server does not answer, they
+ * end only with the server's process.
  */
 static int stop_forced(struct target *t, pid_t server, struct error *err)
 {
@@ -194,7 +195,7 @@ static int stop_forced(struct target *t, pid_t server, struct error *err)
 	if (ret == -ETIMEDOUT && end_server(t, server)) {
 		log_warning(
 			NULL,
-			"%s: its server, process %d, had requests that it did not answer, and was ended",
+			"%s: its server (process %d) did not answer requests in flight, and was terminated",
 			t->path, (int)server);
 		ret = control_stop(&t->control, t->id, err);
 		/* The server may have removed its device as it ended. */
@@ -216,11 +217,11 @@ static int remove_target(struct target *t, bool force, bool wait, struct error *
 		ret = force ? stop_forced(t, info.server_pid, err) : stop_when_unused(t, wait, err);
 	if (ret)
 		return ret;
-	/* By force it goes now, and the rest of it when its user lets go. */
+	/* Forced: delete without waiting for those who still have the device open. */
 	ret = force ? control_delete_async(&t->control, t->id, err) : -EOPNOTSUPP;
 	if (ret == -EOPNOTSUPP)
 		ret = control_delete(&t->control, t->id, err);
-	/* A server that sees its device stop removes it by itself, and may be first. */
+	/* 'ublkctl run' deletes its device itself when that stops, and may be faster. */
 	return ret == -ENODEV ? 0 : ret;
 }
 
@@ -238,7 +239,7 @@ static int remove_device(const char *text, bool force, bool wait)
 	return ret ? cli_fail(EXIT_FAILED, &err) : EXIT_DONE;
 }
 
-/* The meaning of text to ublkd: a name, or (*device) a device of another server; NULL: none. */
+/* The name that text means to ublkd, or (*device) the path of a foreign device; NULL: none. */
 static json_t *find_name(struct client *client, const char *text, bool *device, struct error *err)
 {
 	json_t *export, *name;
@@ -246,7 +247,7 @@ static json_t *find_name(struct client *client, const char *text, bool *device, 
 	uint32_t id;
 
 	*device = false;
-	/* Text that can only be a name goes as it is. */
+	/* Text that cannot mean a device is a name. */
 	if (!strchr(text, '/') && cli_device_id(text, &id, &ignored))
 		return json_string(text);
 	if (client_find(client, text, &export, err))
@@ -270,14 +271,14 @@ static int call_remove(struct client *client, json_t *name, bool force, bool wai
 		return ret;
 	if (*client_text(reply, "declaredIn", "", file, sizeof(file)))
 		log_warning(NULL,
-			    "%s declares %s: the next start or reload of ublkd makes it again, "
+			    "%s declares %s: the next start or reload of ublkd creates it again, "
 			    "unless you remove that file",
 			    file, text_escape(json_string_value(name), shown, sizeof(shown)));
 	json_decref(reply);
 	return 0;
 }
 
-/* With wait: tells first whom it waits for. */
+/* With wait: tries without first, to print what it waits for. */
 static int remove_export(struct client *client, const char *text, bool force, bool wait)
 {
 	struct error err;
@@ -313,11 +314,11 @@ static int remove_main(const struct verb *verb, int argc, char **argv)
 	int operand, status, ret;
 
 	status = client_parse(verb, remove_options, &words, argc, argv, 1, 1,
-			      "one device or export", &operand);
+			      "one export or device", &operand);
 	if (status)
 		return status;
 	if (force && wait) {
-		error_set(&err, EINVAL, "give --force or --wait, not both");
+		error_set(&err, EINVAL, "use --force or --wait, not both");
 		return cli_fail(EXIT_USAGE, &err);
 	}
 	ret = client_open(&client, words.socket, &err);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl resize: has ublkd give an export another size.  Of a device that is none
- * of its exports it asks the 'ublkctl run' that serves it to look again how big its
- * storage is.
+ * ublkctl resize: asks ublkd to resize an export. For a device of 'ublkctl run' it signals that
+ * process, which then adopts the current size of its storage.
  */
 #include "common/process.h"
 #include "engine/control.h"
@@ -29,23 +28,24 @@ static int size_of(struct control *control, uint32_t id, uint64_t *bytes, struct
 	return ret;
 }
 
-/* A signal to anything but 'ublkctl run' might end it. */
+/* SIGUSR1 kills a program that does not handle it: signal only 'ublkctl run'. */
 static int ask_server(int pid, struct error *err)
 {
 	char name[32];
 
 	if (pid <= 0)
-		return error_set(err, ESRCH, "nobody serves it");
+		return error_set(err, ESRCH, "no process serves it");
 	if (strcmp(process_name(pid, name, sizeof(name)), "ublkctl"))
 		return error_set(err, EOPNOTSUPP,
-				 "process %d ('%s') serves it, not ublkctl: use its own tools", pid,
-				 name);
+				 "process %d ('%s') serves it, not ublkctl: use the tools of that "
+				 "program",
+				 pid, name);
 	if (kill(pid, SIGUSR1))
 		return error_set(err, errno, "process %d: %s", pid, strerror(errno));
 	return 0;
 }
 
-/* Asks the server to find out its size; *before: the device's until then. */
+/* Asks the server to adopt the size of its storage; *before: the device's size so far. */
 static int ask_for_size(struct control *control, uint32_t id, uint64_t *before, struct error *err)
 {
 	struct ublk_dev_info info;
@@ -58,10 +58,9 @@ static int ask_for_size(struct control *control, uint32_t id, uint64_t *before, 
 	if (ret)
 		return ret;
 	if (!(features & UBLK_FEAT_UPDATE_SIZE))
-		return error_set(
-			err, EOPNOTSUPP,
-			"this kernel cannot resize a live device (Linux 6.16 can): export it "
-			"anew");
+		return error_set(err, EOPNOTSUPP,
+				 "this kernel cannot resize a live device (Linux 6.16 or later is "
+				 "required): remove the device and create it again");
 	ret = size_of(control, id, before, err);
 	return ret ? ret : ask_server(info.server_pid, err);
 }
@@ -85,7 +84,7 @@ static int resize(struct control *control, uint32_t id, bool json, struct error 
 	if (json)
 		cli_print_json(json_pack("{s:I}", "size", (json_int_t)after), false);
 	else if (after == before)
-		printf(UBLK_BLOCK_PREFIX "%u: %s as before; its server's log tells more\n", id,
+		printf(UBLK_BLOCK_PREFIX "%u: still %s; see the log of its 'ublkctl run'\n", id,
 		       was);
 	else
 		printf(UBLK_BLOCK_PREFIX "%u: %s, was %s\n", id, size_format(after, is, sizeof(is)),
@@ -113,7 +112,7 @@ static int resize_device(const char *text, bool json)
 struct resize_wish {
 	const char *text, *size;
 	bool force, json;
-	bool grows; /* the size is added to what there is */
+	bool grows; /* add the size to the current size */
 };
 
 static int resize_export(struct client *client, const struct resize_wish *wish, uint64_t bytes,
@@ -129,7 +128,8 @@ static int resize_export(struct client *client, const struct resize_wish *wish, 
 		json_decref(export);
 		if (!wish->size && !wish->force)
 			return resize_device(wish->text, wish->json);
-		error_set(err, EINVAL, "%s: another server's device only follows its storage",
+		error_set(err, EINVAL,
+			  "%s: ublkd does not serve this device: leave out the size and --force",
 			  wish->text);
 		return cli_fail(EXIT_USAGE, err);
 	}
@@ -171,14 +171,15 @@ static int resize_main(const struct verb *verb, int argc, char **argv)
 	int operand, status, ret;
 
 	status = client_parse(verb, options, &words, argc, argv, 1, 2,
-			      "one device or export, and a size", &operand);
+			      "one export or device, and a size", &operand);
 	if (status)
 		return status;
 	wish.text = argv[operand];
 	wish.size = argv[operand + 1];
 	wish.grows = wish.size && *wish.size == '+';
 	if (wish.size && (size_parse(wish.size + wish.grows, &bytes) || !bytes)) {
-		error_set(&err, EINVAL, "'%s' is no size: give bytes, or as in 512M, 10G or +1G",
+		error_set(&err, EINVAL,
+			  "'%s' is not a valid size: use bytes, or a size such as 512M, 10G or +1G",
 			  wish.size);
 		return cli_fail(EXIT_USAGE, &err);
 	}
@@ -187,8 +188,8 @@ static int resize_main(const struct verb *verb, int argc, char **argv)
 		if (!wish.size && !wish.force)
 			return resize_device(wish.text, wish.json);
 		error_set(&err, EINVAL,
-			  "ublkd is not running ('systemctl start ublkd'), and without it a device "
-			  "only follows its storage: give one device");
+			  "ublkd is not running, and only ublkd can set a size: run 'systemctl "
+			  "start ublkd', or leave out the size and --force");
 		return cli_fail(EXIT_USAGE, &err);
 	}
 	if (ret)

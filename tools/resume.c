@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl resume: a suspended export goes on, and one that failed is tried again; if
- * told so, with other storage than before.
+ * ublkctl resume: resumes a suspended export and retries a failed one; with --accept-storage
+ * also if its storage is not what the device was created for.
  */
 #include "tools/client.h"
 #include "tools/verbs.h"
 
 static const struct option_def resume_options[] = {
 	{ "accept-storage", OPTION_FLAG, NULL, "off", 0, 0,
-	  "also with storage that cannot be shown to be the same" },
+	  "accept storage that is not, or cannot be shown to be, what the device was created for" },
 	{ .name = NULL },
 };
 
@@ -24,7 +24,7 @@ static int resume_main(const struct verb *verb, int argc, char **argv)
 			      &operand);
 	if (status)
 		return status;
-	/* An ublkd that does not know it is not asked for it. */
+	/* Left out if not set: an older ublkd refuses the parameter. */
 	parameters = accept ? json_pack("{s:b}", "acceptStorage", 1) : NULL;
 	return client_ask_about(words.socket, "Resume", argv[operand], parameters, CLIENT_FOR_EVER,
 				NULL);
@@ -33,6 +33,6 @@ static int resume_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_resume = {
 	.name = "resume",
 	.arguments = "[--accept-storage] NAME",
-	.summary = "resume an export's I/O, or retry a failed export",
+	.summary = "resume I/O to a suspended export, or retry a failed export",
 	.main = resume_main,
 };

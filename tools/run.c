@@ -2,9 +2,9 @@
 /*
  * ublkctl run: one device, served from the foreground until a signal, without ublkd.
  *
- * The first signal asks for an orderly end, in which the device is stopped while it still serves;
- * the second one hurries: I/O that is in flight may fail. SIGUSR1 has the storage's size looked
- * at ('ublkctl resize' sends it).
+ * The first signal asks for an orderly end: the device is stopped while the process still serves
+ * it. The second signal gives up on requests in flight, which may then fail. SIGUSR1 has the
+ * device adopt the size of its storage ('ublkctl resize' sends it).
  *
  * The device's path is printed on stdout once it is live, and nothing else before, so that a
  * script can wait for that line. Attributes of the device are written by a process of its own
@@ -28,13 +28,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* For an attribute to be written before the device's path is printed. */
+/* How long printing the device's path waits for the write of an attribute. */
 #define ATTRIBUTE_MS 300u
 
 static const struct option_def run_options[] = {
 	OPTION_DEF_CREATE,
 	OPTION_DEF_JSON,
-	{ "verbose", OPTION_FLAG, NULL, "off", 0, 0, "tell more, on stderr" },
+	{ "verbose", OPTION_FLAG, NULL, "off", 0, 0, "print more on the standard error" },
 	{ .name = NULL },
 };
 
@@ -44,7 +44,7 @@ struct run {
 	bool json, verbose;
 };
 
-/* ---- signals: the first asks for the end, the second hurries it ---- */
+/* ---- signals: the first asks for the end, the second aborts requests in flight ---- */
 
 static struct control *stopped;
 static volatile sig_atomic_t nr_signals;
@@ -63,7 +63,7 @@ static void on_signal(int number)
 	errno = saved;
 }
 
-/* SIGUSR1: 'ublkctl resize' asks for a look at the storage's size. */
+/* SIGUSR1: 'ublkctl resize' asks the device to adopt the size of its storage. */
 static void on_resize(int number)
 {
 	uint64_t one = 1;
@@ -71,7 +71,7 @@ static void on_resize(int number)
 
 	(void)number;
 	if (write(resize_event, &one, sizeof(one)) < 0)
-		errno = saved; /* one is waiting already */
+		errno = saved; /* EAGAIN: a signal is pending already */
 	errno = saved;
 }
 
@@ -89,7 +89,7 @@ static int catch_signals(struct control *control, struct error *err)
 	for (unsigned i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
 		struct sigaction before;
 
-		/* nohup means it. */
+		/* Ignored at the start, by nohup: keep it ignored. */
 		if (numbers[i] == SIGHUP && !sigaction(SIGHUP, NULL, &before) &&
 		    before.sa_handler == SIG_IGN)
 			continue;
@@ -162,7 +162,7 @@ static int parse_arguments(struct run *run, const struct verb *verb, int argc, c
 	if (!ret && cli_is_named(run->uri.spec.uri))
 		ret = error_set(
 			err, EINVAL,
-			"'%s': run gives no names: leave 'NAME=' out, or use 'ublkctl export'",
+			"'%s': run takes no name: leave out 'NAME=', or use 'ublkctl export'",
 			run->uri.spec.uri);
 	return ret ? ret : spec_check_cpus(&run->uri.spec, err);
 }
@@ -232,23 +232,22 @@ static void print_summary(struct standalone *s)
 		counters_sum(s->counters, op, &sum);
 		if (!sum.completed)
 			continue;
-		log_info(
-			name,
-			"%s: requests %" PRIu64 ", failed %" PRIu64
-			", bytes %s; from taken to answered, in µs: mean %.1f, median %.1f, p99 %.1f, "
-			"p99.9 %.1f",
-			counters_op_name(op), sum.completed, sum.failed,
-			size_format(sum.bytes, text, sizeof(text)),
-			(double)sum.latency_ns / (double)sum.completed / 1e3,
-			(double)counters_percentile(&sum, 50) / 1e3,
-			(double)counters_percentile(&sum, 99) / 1e3,
-			(double)counters_percentile(&sum, 99.9) / 1e3);
+		log_info(name,
+			 "%s: requests %" PRIu64 ", failed %" PRIu64
+			 ", bytes %s; latency in µs: mean %.1f, median %.1f, p99 %.1f, "
+			 "p99.9 %.1f",
+			 counters_op_name(op), sum.completed, sum.failed,
+			 size_format(sum.bytes, text, sizeof(text)),
+			 (double)sum.latency_ns / (double)sum.completed / 1e3,
+			 (double)counters_percentile(&sum, 50) / 1e3,
+			 (double)counters_percentile(&sum, 99) / 1e3,
+			 (double)counters_percentile(&sum, 99.9) / 1e3);
 	}
 	for (unsigned kind = 0; kind < COUNTERS_ERRORS; kind++) {
 		uint64_t n = counters_sum_errors(s->counters, kind);
 
 		if (n)
-			log_info(name, "requests that ended with %s: %" PRIu64,
+			log_info(name, "requests that failed with %s: %" PRIu64,
 				 counters_error_name(kind), n);
 	}
 	for (unsigned i = 0; i < INSTANCE_GAUGES && s->counters->gauge_names[i][0]; i++)
@@ -275,7 +274,8 @@ static int serve_device(struct run *run, struct control *control)
 
 	ret = process_hide_memory();
 	if (ret)
-		log_warning(NULL, "core dumps would have the device's data and keys: %s",
+		log_warning(NULL,
+			    "cannot disable core dumps, which would contain data and keys: %s",
 			    strerror(-ret));
 	process_prepare_for_io(NULL);
 	if (catch_signals(control, &err) ||
@@ -308,7 +308,7 @@ static int run_main(const struct verb *verb, int argc, char **argv)
 		return cli_fail(EXIT_USAGE, &err);
 	}
 	log_setup("ublkctl", run.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
-	/* Before the control ring is there: the process that it starts must not have it. */
+	/* Before the control ring is opened: the child process must not inherit it. */
 	if (attribute_start(&attributes, &err) ||
 	    control_open(&control, CONTROL_DEADLINE_MS, &err)) {
 		status = cli_fail(EXIT_FAILED, &err);

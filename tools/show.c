@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl show: everything about one export, by topic; what matters at night comes first: how
- * it fares and what to do, then storage, device and users, then how it works inside.
+ * ublkctl show: everything about one export, by topic, in the order in which an administrator
+ * needs it: health and cure first, then storage, device and users, then internals.
  */
 #include "engine/control.h"
 #include "supervisor/describe_device.h"
@@ -271,7 +271,7 @@ static void print_details(const json_t *details)
 	print_flags(json_object_get(details, "kernelFlags"));
 }
 
-/* Without ublkd: by the kernel and by ublkd's records. */
+/* Without ublkd: from the kernel and from ublkd's records. */
 static int get_offline(const char *operand, json_t **details)
 {
 	json_t *exports, *export;
@@ -283,7 +283,8 @@ static int get_offline(const char *operand, json_t **details)
 		return status;
 	export = client_match(exports, operand);
 	if (!export) {
-		error_set(&err, ENOENT, "there is no export '%s' with a device: start ublkd",
+		error_set(&err, ENOENT,
+			  "there is no device of '%s', and ublkd is not running: start ublkd",
 			  operand);
 		status = cli_fail(EXIT_FAILED, &err);
 	} else if (control_open(&control, CONTROL_DEADLINE_MS, &err)) {
@@ -294,7 +295,7 @@ static int get_offline(const char *operand, json_t **details)
 		if (*details) {
 			json_object_set(*details, "export", export);
 		} else {
-			error_set(&err, ENODEV, "'%s' has been removed meanwhile", operand);
+			error_set(&err, ENODEV, "'%s' was removed meanwhile", operand);
 			status = cli_fail(EXIT_FAILED, &err);
 		}
 	}

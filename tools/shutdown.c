@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl shutdown: ublkd ends; its exports live on, or are removed before.
+ * ublkctl shutdown: stops ublkd; its exports stay live, or are removed first.
  */
 #include "tools/client.h"
 #include "tools/verbs.h"
@@ -11,9 +11,10 @@ static int shutdown_main(const struct verb *verb, int argc, char **argv)
 {
 	static const struct option_def options[] = {
 		{ "remove", OPTION_FLAG, NULL, "off", 0, 0,
-		  "remove every export before; else they live on" },
+		  "remove every export first; without this option they stay live" },
 		{ "force", OPTION_FLAG, NULL, "off", 0, 0,
-		  "remove those that are in use, too: their requests fail" },
+		  "also remove devices that are in use: all I/O to them then fails with EIO, and "
+		  "unwritten data is lost" },
 		OPTION_DEF_JSON,
 		{ .name = NULL },
 	};
@@ -30,7 +31,7 @@ static int shutdown_main(const struct verb *verb, int argc, char **argv)
 	if (status)
 		return status;
 	if (force && !all) {
-		error_set(&err, EINVAL, "--force is for --remove: without it nothing is removed");
+		error_set(&err, EINVAL, "--force requires --remove");
 		return cli_fail(EXIT_USAGE, &err);
 	}
 	status = client_ask(words.socket, "Shutdown",
@@ -42,6 +43,6 @@ static int shutdown_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_shutdown = {
 	.name = "shutdown",
 	.arguments = "[OPTIONS]",
-	.summary = "end ublkd",
+	.summary = "stop ublkd",
 	.main = shutdown_main,
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl stats: what an export has done, and how long that took.
+ * ublkctl stats: how many requests an export has completed, and their latencies.
  */
 #include "tools/client.h"
 #include "tools/table.h"
@@ -80,6 +80,6 @@ static int stats_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_stats = {
 	.name = "stats",
 	.arguments = "[--json] NAME|DEVICE",
-	.summary = "show what an export has done, and how long that took",
+	.summary = "show how many requests an export has completed, and their latencies",
 	.main = stats_main,
 };

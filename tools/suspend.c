@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl suspend: I/O waits until it is resumed.
+ * ublkctl suspend: pauses all I/O to a device until 'ublkctl resume'.
  */
 #include "tools/client.h"
 #include "tools/verbs.h"
@@ -20,6 +20,6 @@ static int suspend_main(const struct verb *verb, int argc, char **argv)
 const struct verb verb_suspend = {
 	.name = "suspend",
 	.arguments = "NAME",
-	.summary = "pause an export's I/O",
+	.summary = "pause all I/O to an export",
 	.main = suspend_main,
 };

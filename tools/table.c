@@ -11,7 +11,7 @@
 #define CUT_MARK "..."
 #define CUT_MIN  8u /* columns that a cell keeps, on however narrow a terminal */
 
-/* Characters, not bytes: those that do not continue one. */
+/* Counts characters: a byte 10xxxxxx continues a UTF-8 character. */
 static unsigned width_of(const char *text)
 {
 	unsigned width = 0;
@@ -21,7 +21,7 @@ static unsigned width_of(const char *text)
 	return width;
 }
 
-/* Takes text over.  Without memory there is nothing sensible to print. */
+/* Takes ownership of text. A table with missing cells would mislead, so no memory ends ublkctl. */
 static void add_cell(struct table *table, char *text)
 {
 	if (table->nr_cells == table->room) {
@@ -74,7 +74,7 @@ static unsigned widest(const struct table *table, unsigned column)
 	return most;
 }
 
-/* Columns of the terminal that stdout is; 0: it is none. */
+/* Columns of the terminal; 0: stdout is not a terminal. */
 static unsigned terminal_width(void)
 {
 	struct winsize size;
@@ -93,11 +93,11 @@ static void cut_cell(char *text, unsigned taken, unsigned terminal)
 		do
 			text++;
 		while ((*text & 0xc0) == 0x80);
-	/* What is cut off is at least as long. */
+	/* Fits: the text that is cut off is at least as long as the mark. */
 	strcpy(text, CUT_MARK);
 }
 
-/* Nothing follows the last cell that has text, not even blanks. */
+/* No trailing spaces: the row ends with its last cell that has text. */
 static void print_row(const struct table *table, char **cells, const unsigned *widths,
 		      const char *indent)
 {

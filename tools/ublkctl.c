@@ -37,13 +37,15 @@ static const struct verb *const verbs[] = { &verb_run,
 static void print_help(void)
 {
 	printf("usage: ublkctl VERB [OPTIONS] [ARGUMENTS]\n"
-	       "Storage that lives in userspace, as Linux block devices.\n\nverbs:\n");
+	       "Make block devices from files, NBD exports and memory, and manage them.\n\n"
+	       "verbs:\n");
 	for (const struct verb *const *v = verbs; *v; v++)
 		printf("  %-12s %-29s %s\n", (*v)->name, (*v)->arguments, (*v)->summary);
-	printf("\n'ublkctl VERB --help' tells more; --version prints the version.\n");
+	printf("\n'ublkctl VERB --help' prints the options of a verb; --version prints the "
+	       "version.\n");
 }
 
-/* A pipe or socket that nobody reads any more; poll(2) reports that as an error of ours. */
+/* A pipe or socket without a reader: poll(2) reports POLLERR. 'ublkctl list | head' is no error. */
 static bool reader_has_gone(void)
 {
 	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
@@ -51,7 +53,7 @@ static bool reader_has_gone(void)
 	return poll(&out, 1, 0) == 1 && (out.revents & POLLERR);
 }
 
-/* At each exit: what was printed has to arrive, unless its reader has gone. */
+/* At exit: output that could not be written (disk full) is an error, unless its reader is gone. */
 static void check_output(void)
 {
 	struct error err;
@@ -59,7 +61,7 @@ static void check_output(void)
 	errno = 0;
 	if ((!fflush(stdout) && !ferror(stdout)) || reader_has_gone())
 		return;
-	/* Of an earlier write that failed stdio keeps no reason. */
+	/* If an earlier write failed, stdio has not kept its errno. */
 	error_set(&err, EIO, "writing the output%s%s", errno ? ": " : " has failed",
 		  errno ? strerror(errno) : "");
 	_exit(cli_fail(EXIT_FAILED, &err));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl upgrade: the program that is installed now takes over live devices.
+ * ublkctl upgrade: replaces running workers with the installed version.
  */
 #include "tools/client.h"
 #include "tools/verbs.h"
@@ -10,7 +10,7 @@
 static int upgrade_main(const struct verb *verb, int argc, char **argv)
 {
 	static const struct option_def options[] = {
-		{ "all", OPTION_FLAG, NULL, "off", 0, 0, "every export" },
+		{ "all", OPTION_FLAG, NULL, "off", 0, 0, "upgrade every export" },
 		OPTION_DEF_JSON,
 		{ .name = NULL },
 	};
@@ -25,7 +25,7 @@ static int upgrade_main(const struct verb *verb, int argc, char **argv)
 	if (status)
 		return status;
 	if (all == (argc > operand)) {
-		error_set(&err, EINVAL, "give one export, or --all: ublkctl upgrade %s",
+		error_set(&err, EINVAL, "expected one export, or --all: ublkctl upgrade %s",
 			  verb->arguments);
 		return cli_fail(EXIT_USAGE, &err);
 	}

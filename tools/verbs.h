@@ -16,7 +16,7 @@
 enum {
 	EXIT_DONE = 0,
 	EXIT_FAILED = 1, /* the thing itself failed */
-	EXIT_USAGE = 2,  /* what was asked for makes no sense */
+	EXIT_USAGE = 2,  /* the command line or a parameter is invalid */
 	EXIT_TIMEOUT = 3 /* wait: not yet */
 };
 
@@ -38,13 +38,13 @@ extern const struct verb verb_backends, verb_check_config, verb_export, verb_fea
 		"json", OPTION_FLAG, NULL, "off", 0, 0, "print JSON" \
 	}
 
-#define OPTION_DEF_CREATE                                                                            \
-	{                                                                                            \
-		"create", OPTION_SIZE, NULL, NULL, 512, 0,                                           \
-			"file: make a new, sparse file of this size; one that exists is not touched" \
+#define OPTION_DEF_CREATE                                                                          \
+	{                                                                                          \
+		"create", OPTION_SIZE, NULL, NULL, 512, 0,                                         \
+			"file: create a sparse file of this size; an existing file is not touched" \
 	}
 
-/* The URI that a verb is given, with the options that say what of it is meant. */
+/* The URI of a verb, with the options that apply to it. */
 struct cli_uri {
 	struct spec spec;
 	bool is_open; /* spec_close() is due */
@@ -69,8 +69,8 @@ struct cli {
 int cli_parse(const struct cli *cli, int argc, char **argv, int *operand, struct error *err);
 
 /*
- * cli_parse() for a verb with one operand, a URI, which may come last and says what options
- * mean: so the line is read twice. cli->uri is open from the first reading on. Returns 0, or
+ * cli_parse() for a verb with one operand, a URI. The URI decides which options are valid and may
+ * come last, so the line is parsed twice. cli->uri is open from the first reading on. Returns 0, or
  * -errno with err filled.
  */
 int cli_parse_uri(const struct cli *cli, int argc, char **argv, struct error *err);
@@ -84,12 +84,12 @@ int cli_uri_set(struct cli_uri *uri, const struct option_def *def, const char *t
 int cli_uri_set_backend(struct cli_uri *uri, const char *assignment, struct error *err);
 
 /*
- * The name before a URI, as in "data=/var/data.img", which *operand is past then; NULL: there is
- * none. It may be no valid name: "a b=memory:1M" cannot be meant otherwise.
+ * Splits a name off a URI, as in "data=/var/data.img": returns the name and sets *operand to the
+ * URI; NULL: there is no name. The caller checks the name: "a b=memory:1M" has an invalid one.
  */
 char *cli_split_name(char **operand);
 
-/* Whether an operand can be meant as NAME=URI alone: no such file, and a URI after '='. */
+/* Whether an operand can only mean NAME=URI: no such file, and a URI follows '='. */
 bool cli_is_named(const char *operand);
 
 /* A struct cli's set for a verb with one flag: context is the bool that it sets. */

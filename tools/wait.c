@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ublkctl wait: until an export is live; for deploy/ublk@.service.  It asks again and
- * again, so that it also waits for an ublkd that is being started.
+ * ublkctl wait: waits until an export is live, for deploy/ublk@.service. It polls instead of
+ * using Monitor, so that it also waits for an ublkd that is still starting.
  */
 #include "common/clock.h"
 #include "common/log.h"
@@ -15,7 +15,7 @@
 #define ASK_AGAIN_MS 200
 
 static const struct option_def wait_options[] = {
-	{ "timeout", OPTION_TIME, NULL, "90s", 0, 0, "give up after that long" },
+	{ "timeout", OPTION_TIME, NULL, "90s", 0, 0, "give up after this time" },
 	OPTION_DEF_SOCKET,
 	{ .name = NULL },
 };
@@ -40,10 +40,10 @@ static int set(void *context, const struct option_def *def, const char *text, st
 }
 
 /*
- * Returns 0: it is live; -EAGAIN: not yet, or -errno: it will not be; both with err
- * filled.
+ * Returns 0: the export is live; -EAGAIN: not yet; another -errno: it will not become live.
+ * err is filled for both.
  */
-static int look(const char *socket, const char *name, struct error *err)
+static int check_export(const char *socket, const char *name, struct error *err)
 {
 	json_t *reply = NULL, *export;
 	char state[32], reason[3000], cure[1000], shown[200];
@@ -55,7 +55,7 @@ static int look(const char *socket, const char *name, struct error *err)
 	ret = client_call(&client, "Show", json_pack("{s:s}", "name", name), CLIENT_PROMPT_MS,
 			  &reply, err);
 	client_close(&client);
-	/* A connection that breaks is an ublkd that ends. */
+	/* The connection broke: ublkd is restarting. */
 	if (ret)
 		return ret == -EPIPE || ret == -ECONNRESET ? -EAGAIN : ret;
 	export = json_object_get(json_object_get(reply, "details"), "export");
@@ -89,11 +89,11 @@ static int wait_main(const struct verb *verb, int argc, char **argv)
 	if (cli_parse(&cli, argc, argv, &operand, &err))
 		return cli_fail(EXIT_USAGE, &err);
 	if (argc - operand != 1) {
-		error_set(&err, EINVAL, "give one export: ublkctl %s %s", verb->name,
+		error_set(&err, EINVAL, "expected one export: ublkctl %s %s", verb->name,
 			  verb->arguments);
 		return cli_fail(EXIT_USAGE, &err);
 	}
-	while ((ret = look(w.words.socket, argv[operand], &err)) == -EAGAIN) {
+	while ((ret = check_export(w.words.socket, argv[operand], &err)) == -EAGAIN) {
 		if (clock_ms() - begin >= w.timeout_ms)
 			return cli_fail(EXIT_TIMEOUT, &err);
 		nanosleep(&pause, NULL);

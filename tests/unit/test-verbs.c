@@ -502,7 +502,7 @@ static void test_show(void **state)
 	EXPECT_IN(RUN(&verb_show, "9")->out, "/dev/ublkb9: live\n");
 	expect_failure(RUN(&verb_show, "/dev/ublkb5"), EXIT_FAILED, "no export '/dev/ublkb5'");
 	expect_failure(RUN(&verb_show, "nosuch"), EXIT_FAILED, "there is no nosuch");
-	expect_failure(RUN_ALONE(&verb_show), EXIT_USAGE, "give one export");
+	expect_failure(RUN_ALONE(&verb_show), EXIT_USAGE, "expected one export");
 }
 
 static void test_stats(void **state)
@@ -595,18 +595,18 @@ static void test_nonsense_is_refused_before_ublkd_is_asked(void **state)
 		const char *words[4], *about;
 	} bad[] = {
 		{ { NULL }, "URI is missing" },
-		{ { "a", "b" }, "give one URI" },
+		{ { "a", "b" }, "expected one URI" },
 		{ { "x=nosuch:1" }, "nosuch" },
 		{ { "--queues", "0", "memory:1M" }, "queues" },
 		{ { "-o", "nosuch=1", "memory:1M" }, "nosuch" },
 		{ { "memory:lots" }, "lots" },
 		{ { "--persist=perhaps", "memory:1M" }, "persist" },
 		{ { "--frob", "memory:1M" }, "--frob" },
-		{ { "/a\xff" }, "URI: '/a\\xff' is no UTF-8" },
+		{ { "/a\xff" }, "URI: '/a\\xff' is not valid UTF-8" },
 		{ { "-o", "tls-username=a\xff", "nbds://h/" },
-		  "tls-username: 'a\\xff' is no UTF-8" },
+		  "tls-username: 'a\\xff' is not valid UTF-8" },
 		{ { "-o", "tls-psk-file=/k\xed\xa0\x80", "nbds://h/" },
-		  "tls-psk-file: '/k\\xed\\xa0\\x80' is no UTF-8" },
+		  "tls-psk-file: '/k\\xed\\xa0\\x80' is not valid UTF-8" },
 		{ { "-o", "tls-psk-file=\xc3", "nbds://h/" }, "tls-psk-file: " },
 	};
 
@@ -618,13 +618,13 @@ static void test_nonsense_is_refused_before_ublkd_is_asked(void **state)
 			words[n + 2] = bad[i].words[n];
 		expect_failure(run_words(&verb_export, words), EXIT_USAGE, bad[i].about);
 	}
-	expect_failure(RUN(&verb_resize, "data", "big"), EXIT_USAGE, "'big' is no size");
-	expect_failure(RUN(&verb_resize, "data", "0"), EXIT_USAGE, "'0' is no size");
+	expect_failure(RUN(&verb_resize, "data", "big"), EXIT_USAGE, "'big' is not a valid size");
+	expect_failure(RUN(&verb_resize, "data", "0"), EXIT_USAGE, "'0' is not a valid size");
 	expect_failure(RUN(&verb_remove, "--force", "--wait", "data"), EXIT_USAGE, "not both");
 	expect_failure(RUN_ALONE(&verb_upgrade), EXIT_USAGE, "or --all");
 	expect_failure(RUN(&verb_upgrade, "--all", "data"), EXIT_USAGE, "or --all");
 	expect_failure(RUN(&verb_shutdown, "--force"), EXIT_USAGE, "--remove");
-	expect_failure(RUN(&verb_reload, "data"), EXIT_USAGE, "no argument");
+	expect_failure(RUN(&verb_reload, "data"), EXIT_USAGE, "unexpected argument");
 }
 
 static void test_remove(void **state)
@@ -654,7 +654,8 @@ static void test_resize(void **state)
 	json = json_of(RUN(&verb_resize, "--json", "--force", "data", "512"));
 	assert_int_equal(json_integer_value(json_object_get(json, "size")), 512);
 	json_decref(json);
-	expect_failure(RUN(&verb_resize, "9", "1G"), EXIT_USAGE, "another server");
+	expect_failure(RUN(&verb_resize, "9", "1G"), EXIT_USAGE,
+		       "ublkd does not serve this device");
 	expect_failure(RUN(&verb_resize, "nothing"), EXIT_FAILED, "no export 'nothing'");
 }
 
@@ -754,15 +755,15 @@ static void test_answers_of_something_else(void **state)
 		const char *text, *about;
 		bool is_cut;
 	} all[] = {
-		{ "", "hung up", true },
-		{ "{\"parameters\":{}}", "hung up", true },
-		{ "SSH-2.0\n", "not ublkd", false },
-		{ "[]", "not ublkd", false },
+		{ "", "closed the connection", true },
+		{ "{\"parameters\":{}}", "closed the connection", true },
+		{ "SSH-2.0\n", "malformed answer", false },
+		{ "[]", "malformed answer", false },
 		{ "{\"error\":5}", "an error", false },
-		{ "{\"error\":\"a.b.\x1b[1m\"}", "not ublkd", false },
+		{ "{\"error\":\"a.b.\x1b[1m\"}", "malformed answer", false },
 		{ "{\"error\":\"a.b.C\\u001b\"}", "a.b.C\\x1b", false },
 		{ "{\"error\":\"org.varlink.service.MethodNotFound\"}", "older", false },
-		{ "{\"error\":\"org.varlink.service.PermissionDenied\"}", "be root", false },
+		{ "{\"error\":\"org.varlink.service.PermissionDenied\"}", "run as root", false },
 	};
 	char path[120];
 	int status;

@@ -52,9 +52,9 @@ done <<'TABLE'
 2 | the URI is missing   | run
 2 | the URI is missing   | run --queues 1
 2 | the URI is missing   | run --read-only
-2 | give one URI         | run null:1M null:1M
-2 | give one URI         | run null:1M memory:1M --queues 1
-2 | give one URI         | run null:1M --read-only on
+2 | expected one URI     | run null:1M null:1M
+2 | expected one URI     | run null:1M memory:1M --queues 1
+2 | expected one URI     | run null:1M --read-only on
 2 | the URI is empty     | run ''
 2 | scheme 'floppy:'     | run floppy:1M
 2 | scheme 'NULL:'       | run NULL:1M
@@ -143,7 +143,7 @@ done <<'TABLE'
 2 | partitions           | run --partitions maybe null:1M
 2 | partitions           | run --partitions= null:1M
 2 | read-only            | run --read-only=maybe null:1M
-2 | run gives no names   | run a=memory:1M
+2 | run takes no name    | run a=memory:1M
 2 | multiple             | run memory:1000
 2 | multiple             | run null:4097 --block-size 4096
 2 | json                 | run --json=maybe null:1M
@@ -206,15 +206,15 @@ done <<'TABLE'
 1 | cannot resolve       | run nbd://nosuchhost.invalid/
 1 | exists               | run -o request-timeout=1s nbd+unix:///?socket=exists
 2 | the URI is missing   | nbd-list
-2 | no server to ask     | nbd-list file
-2 | no server to ask     | nbd-list memory:1M
+2 | not on a server      | nbd-list file
+2 | not on a server      | nbd-list memory:1M
 2 | host is missing      | nbd-list nbd://
 1 | is the port right    | nbd-list nbd://127.0.0.1:9
 2 | unknown option       | nbd-list --frob nbd://localhost
 # resize
-2 | give one device      | resize
-2 | give one device      | resize 5 6
-2 | no ublk device       | resize sda
+2 | expected one export  | resize
+2 | can set a size       | resize 5 6
+2 | not a ublk device    | resize sda
 1 | 9                    | resize 9
 # files
 1 | nothing              | run nothing
@@ -258,19 +258,19 @@ done <<'TABLE'
 2 | please               | features please
 2 | unknown option '--frob' | backends --frob
 2 | null                 | backends null
-2 | give one device      | remove
-2 | give one device      | remove --force
-2 | give one device      | remove 5 6
+2 | expected one export  | remove
+2 | expected one export  | remove --force
+2 | expected one export  | remove 5 6
 2 | unknown option '--frob' | remove --frob 5
-2 | is no ublk device    | remove ''
-2 | is no ublk device    | remove -- -1
-2 | is no ublk device    | remove /dev/ram0
-2 | is no ublk device    | remove ublkb
-2 | is no ublk device    | remove /dev/ublkbx
-2 | is no ublk device    | remove /dev/ublkb5p1
-2 | is no ublk device    | remove 5x
-2 | is no ublk device    | remove 4294967295
-2 | is no ublk device    | remove 99999999999999999999
+2 | not a ublk device    | remove ''
+2 | not a ublk device    | remove -- -1
+2 | not a ublk device    | remove /dev/ram0
+2 | not a ublk device    | remove ublkb
+2 | not a ublk device    | remove /dev/ublkbx
+2 | not a ublk device    | remove /dev/ublkb5p1
+2 | not a ublk device    | remove 5x
+2 | not a ublk device    | remove 4294967295
+2 | not a ublk device    | remove 99999999999999999999
 2 | force                | remove --force=maybe 5
 1 | device 6             | remove 6
 1 | device 6             | remove /dev/ublkb6

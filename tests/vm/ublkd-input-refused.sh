@@ -53,7 +53,7 @@ done <<'TABLE'
 # export: URIs
 2 | scheme 'floppy:'      | export a=floppy:1M
 2 | scheme 'http:'        | export a=http://example/disk
-2 | give one URI          | export a=null:1M b=null:1M
+2 | expected one URI      | export a=null:1M b=null:1M
 2 | null:0                | export a=null:0
 2 | null:-1               | export a=null:-1
 2 | null:1X               | export a=null:1X
@@ -97,20 +97,20 @@ done <<'TABLE'
 1 | is the port right     | export a=nbd://127.0.0.1:9/
 1 | no such socket        | export "a=nbd+unix:///?socket=$PWD/nothing"
 # the verbs that name an export
-2 | give one              | remove
-2 | give one              | remove a b
+2 | expected one          | remove
+2 | expected one          | remove a b
 2 | unknown option        | remove --frob taken
 1 | none                  | show none
-2 | give one              | show
-2 | give one              | show a b
+2 | expected one          | show
+2 | expected one          | show a b
 2 | unknown option        | show --frob taken
 1 | none                  | stats none
-2 | give one              | stats
+2 | expected one          | stats
 1 | none                  | suspend none
-2 | give one              | suspend
+2 | expected one          | suspend
 2 | unknown option        | suspend --frob taken
 1 | none                  | resume none
-2 | give one              | resume
+2 | expected one          | resume
 1 | none                  | upgrade none
 2 | all                   | upgrade
 2 | all                   | upgrade --all taken
@@ -119,7 +119,7 @@ done <<'TABLE'
 2 | 1X                    | resize taken 1X
 2 | -1                    | resize taken -- -1
 2 |                       | resize taken 0
-2 | give one              | resize
+2 | expected one          | resize
 1 | suspended             | resize asleep 2M
 1 | ../taken              | show ../taken
 1 | /dev/ublkb77          | show /dev/ublkb77
@@ -134,7 +134,7 @@ done <<'TABLE'
 2 | please                | monitor please
 1 | nothing               | check-config nothing
 1 | exists                | check-config exists
-2 | give one              | wait
+2 | expected one          | wait
 2 | timeout               | wait --timeout soon taken
 1 | none                  | wait --timeout 1s none
 # where nobody answers
