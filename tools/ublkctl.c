@@ -40,8 +40,8 @@ static void print_help(void)
 	       "Make block devices from files, NBD exports and memory, and manage them.\n\n"
 	       "verbs:\n");
 	for (const struct verb *const *v = verbs; *v; v++)
-		printf("  %-12s %-29s %s\n", (*v)->name, (*v)->arguments, (*v)->summary);
-	printf("\n'ublkctl VERB --help' prints the options of a verb; --version prints the "
+		printf("  %-12s %s\n", (*v)->name, (*v)->summary);
+	printf("\n'ublkctl VERB --help' prints a verb's arguments and options; --version prints the "
 	       "version.\n");
 }
 
