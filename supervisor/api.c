@@ -60,7 +60,8 @@ static bool in_configured_group(const struct varlink_peer *peer, enum settings_o
 		*g = (struct group_cache){ supervisor_settings_number, group != NULL,
 					   group ? group->gr_gid : 0 };
 		if (name && !group)
-			log_warning(NULL, "there is no group '%s', which ublkd.conf names", name);
+			log_warning(NULL, "ublkd.conf names group '%s', which does not exist",
+				    name);
 	}
 	return g->known && varlink_peer_in_group(peer, g->gid);
 }
@@ -80,8 +81,8 @@ static void refuse_call(struct varlink_call *call, void *context)
 	(void)context;
 	varlink_error(call, "NotPermitted",
 		      json_pack("{s:s}", "message",
-				"this is for root, and for the group that control-group in "
-				"ublkd.conf names"));
+				"not permitted: only root and the group that control-group in "
+				"ublkd.conf names may do this"));
 }
 
 /* ---- answers ---- */
@@ -104,7 +105,7 @@ static void no_such_export(struct varlink_call *call, const char *name)
 	char message[300];
 
 	snprintf(message, sizeof(message),
-		 "there is no export '%.200s': 'ublkctl list' shows those there are", name);
+		 "there is no export '%.200s': list the exports to see their names", name);
 	varlink_error(call, "NoSuchExport",
 		      json_pack("{s:s, s:s}", "name", name, "message", message));
 }
@@ -140,7 +141,7 @@ static void why(const struct export *export, struct error *err)
 	if (export->fault)
 		*err = *export->fault;
 	else
-		error_set(err, EIO, "%s: it is %s", export->name, export_state_name(export->state));
+		error_set(err, EIO, "%s is %s", export->name, export_state_name(export->state));
 }
 
 /* ---- a call in a fiber ---- */
@@ -173,7 +174,7 @@ static void start_task(struct varlink_call *call, json_t *parameters,
 		json_decref(parameters);
 		free(task);
 	}
-	error_set(&err, ENOMEM, "no memory for that");
+	error_set(&err, ENOMEM, "no memory");
 	fail(call, &err);
 }
 
@@ -283,7 +284,7 @@ static int declare(const char *name, const char *uri, json_t *options, bool chec
 	int ret;
 
 	if (!pairs)
-		return error_set(err, ENOMEM, "no memory for that");
+		return error_set(err, ENOMEM, "no memory");
 	json_object_foreach(options, option, value) {
 		pairs[i].name = (char *)(uintptr_t)option;
 		pairs[i++].value = (char *)(uintptr_t)json_string_value(value);
@@ -336,7 +337,9 @@ static int check_persist(const char *name, const char *uri, json_t *options, str
 		return ret;
 	export_destroy(export);
 	ret = declare(name, uri, options, true, err);
-	return ret ? error_prefix(err, "it could not come up by itself at boot, so it is not made")
+	return ret ? error_prefix(
+			     err,
+			     "the export could not be created again at boot, so it is not created now")
 		   : 0;
 }
 
@@ -364,8 +367,8 @@ static void exists(struct varlink_call *call, const struct export *export, const
 	export_difference(export, uri, options, difference, sizeof(difference));
 	snprintf(
 		message, sizeof(message),
-		"there is an export '%s' already, with another URI or other options (%s): remove it "
-		"first, or choose another name",
+		"the export '%s' exists with another URI or other options (%s): remove it first, or "
+		"choose another name",
 		export->name, *difference ? difference : "it is being removed");
 	varlink_error(call, "Exists",
 		      json_pack("{s:s, s:s}", "name", export->name, "message", message));
@@ -420,7 +423,7 @@ static void answer_export(struct api_task *task, struct export *export, bool mad
 			withdraw(export);
 		fail(task->call, &err);
 	} else if (flag(task, "persist") && persist(export, &err)) {
-		error_prefix(&err, "the device is there, but will not come up by itself at boot");
+		error_prefix(&err, "the device was created, but will not be created again at boot");
 		fail(task->call, &err);
 	} else {
 		varlink_reply(task->call, json_pack("{s:o}", "export", describe_export(export)));
@@ -442,8 +445,8 @@ static void export_it(struct api_task *task)
 	if (owner.uid && flag(task, "persist")) {
 		error_set(
 			&err, EPERM,
-			"only root can have an export come up at boot, since its files are opened "
-			"with root's rights then: leave --persist out");
+			"only root can create a persistent export, because its files are opened with "
+			"root's rights at boot: leave out persist");
 		fail(task->call, &err);
 		return;
 	}
@@ -519,7 +522,8 @@ static void answer_removed(struct api_task *task, const struct export *export)
 	/* An export that was declared meanwhile has its file for that. */
 	if (export->origin == ORIGIN_PERSISTENT && !export->wanted.recreate) {
 		if (settings_remove_export(supervisor_paths.settings, export->name, &err) < 0) {
-			error_prefix(&err, "it is removed, but will come up again at boot");
+			error_prefix(&err,
+				     "the export was removed, but will be created again at boot");
 			fail(task->call, &err);
 			return;
 		}
@@ -579,7 +583,7 @@ static void answer_resize(struct api_task *task, struct export *export, uint64_t
 	json_int_t now;
 
 	if (!request) {
-		error_set(&err, ENOMEM, "no memory for that");
+		error_set(&err, ENOMEM, "no memory");
 		fail(task->call, &err);
 		return;
 	}
@@ -607,7 +611,8 @@ static void resize(struct api_task *task)
 	struct error err;
 
 	if (size < 0 || (json_object_get(task->parameters, "size") && !size)) {
-		varlink_invalid(task->call, "size");
+		error_set(&err, EINVAL, "size must be a positive number of bytes");
+		fail(task->call, &err);
 		return;
 	}
 	export = named(task);
@@ -618,12 +623,12 @@ static void resize(struct api_task *task)
 	if (size && !owner_allows(&export->owner, &caller)) {
 		error_set(
 			&err, EPERM,
-			"%s: only root and the user who made the export (%u) can give its storage "
-			"another size",
+			"%s: only root and the user who created the export (%u) can set the size of "
+			"its storage",
 			export->name, export->owner.uid);
 		fail(task->call, &err);
 	} else if (export->state != EXPORT_LIVE) {
-		error_set(&err, ENOTCONN, "%s: it is %s: only a live one can be resized",
+		error_set(&err, ENOTCONN, "%s is %s: only a live export can be resized",
 			  export->name, export_state_name(export->state));
 		fail(task->call, &err);
 	} else {
@@ -641,10 +646,10 @@ static void lead_to(struct api_task *task, enum export_goal want, enum export_st
 	if (!export)
 		return;
 	if (export->wanted.goal == GOAL_GONE) {
-		error_set(&err, ENOENT, "%s: it is being removed", export->name);
+		error_set(&err, ENOENT, "%s is being removed", export->name);
 		fail(task->call, &err);
 	} else if (want == GOAL_SUSPENDED && !export->device.exists) {
-		error_set(&err, ENOTCONN, "%s: it is %s: only one with a device can be suspended",
+		error_set(&err, ENOTCONN, "%s is %s: only an export with a device can be suspended",
 			  export->name, export_state_name(export->state));
 		fail(task->call, &err);
 	} else {
@@ -704,7 +709,7 @@ static void end_upgrade(const struct upgrade *u, json_t *results)
 {
 	struct error err;
 	int ret = u->request ? request_wait(u->export, u->request, &err)
-			     : error_set(&err, ENOMEM, "no memory for that");
+			     : error_set(&err, ENOMEM, "no memory");
 
 	add_result(results, u->export->name, !ret, ret ? err.text : NULL);
 	supervisor_release(u->export);
@@ -744,7 +749,7 @@ static void upgrade(struct api_task *task)
 	if (!export)
 		return;
 	if (export->state != EXPORT_LIVE) {
-		error_set(&err, ENOTCONN, "%s: it is %s: only a live one can be upgraded",
+		error_set(&err, ENOTCONN, "%s is %s: only a live export can be upgraded",
 			  export->name, export_state_name(export->state));
 		fail(task->call, &err);
 	} else {
@@ -858,7 +863,7 @@ static void monitor(struct varlink_call *call, json_t *parameters, void *context
 	(void)parameters;
 	(void)context;
 	if (!added) {
-		error_set(&err, ENOMEM, "no memory for that");
+		error_set(&err, ENOMEM, "no memory");
 		fail(call, &err);
 		return;
 	}

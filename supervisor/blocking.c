@@ -323,10 +323,14 @@ static void leave(struct account *a)
 static const char *describe(const struct blocking_task *t)
 {
 	static const char *const kinds[] = {
-		[TASK_OPEN] = "opening",          [TASK_UNLINK] = "removing",
-		[TASK_CONNECT] = "connecting to", [TASK_FSYNC] = "a flush",
-		[TASK_WRITE] = "writing to",      [TASK_HOLDERS] = "looking who has it open:",
+		[TASK_OPEN] = "opening",
+		[TASK_UNLINK] = "removing",
+		[TASK_CONNECT] = "connecting to",
+		[TASK_FSYNC] = "a flush",
+		[TASK_WRITE] = "writing to",
+		[TASK_HOLDERS] = "finding the users of",
 		[TASK_CLOSE] = "closing a file",
+		[TASK_SETTLE] = "waiting for the kernel's work queue",
 	};
 
 	return kinds[t->kind];
@@ -337,7 +341,7 @@ static void give_call_up(struct blocking_task *t, unsigned ms)
 	t->abandoned = true;
 	t->account->late++;
 	log_warning(t->account->export,
-		    "%s %s has not ended within %u s: nothing else is begun there until it has",
+		    "%s %s has not completed within %u s; other calls there fail until it has",
 		    describe(t), t->path ? t->path : "", ms / 1000);
 	fiber_raise(&t->account->moved);
 }
@@ -360,7 +364,7 @@ static void end(struct blocking_task *t)
 	}
 	if (t->kind == TASK_HOLDERS && !t->result)
 		holders_close(&t->holders);
-	log_info(a->export, "%s %s has ended after all", describe(t), t->path ? t->path : "");
+	log_info(a->export, "%s %s has completed late", describe(t), t->path ? t->path : "");
 	a->late--;
 	leave(a);
 	destroy(t);
@@ -468,7 +472,7 @@ static int run(struct blocking_for who, const struct blocking_task *what, unsign
 
 const char *blocking_reason(int code)
 {
-	return code == -EALREADY ? "an earlier try has not come back" : strerror(-code);
+	return code == -EALREADY ? "an earlier call has not returned" : strerror(-code);
 }
 
 int blocking_open(struct blocking_for who, const char *path, int flags, unsigned mode, unsigned ms)

@@ -52,7 +52,7 @@ static void make_export(json_t *json, const char *name)
 	json_object_del(json, "program");
 	if (!served)
 		json_set_text(json, "reason",
-			      "its worker has ended: I/O waits until ublkd runs again");
+			      "its worker has exited: I/O waits until ublkd runs again");
 	add_record(json, name);
 }
 

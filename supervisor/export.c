@@ -59,7 +59,8 @@ static int check_paths(const struct export *export, struct error *err)
 	spec_to_instance(&export->spec, &instance);
 	if (export->spec.backend->needs)
 		export->spec.backend->needs(&instance, note_relative, &relative);
-	return relative ? error_set(err, EINVAL, "'%s': its paths must begin with /", export->uri)
+	return relative ? error_set(err, EINVAL, "'%s' has a relative path: use absolute paths",
+				    export->uri)
 			: 0;
 }
 

@@ -38,18 +38,19 @@ unsigned fence_check(struct fence *fence, const char *name, uint64_t elsewhere_m
 		enum old_socket_state state = old_socket_check(&f->socket, elsewhere_ms, now);
 
 		if (state == OLD_SOCKET_UNREACHABLE)
-			log_warning(name, "a dead worker's connection: %s: not waited for any more",
+			log_warning(name,
+				    "connection of a dead worker: %s; no longer waiting for it",
 				    old_socket_state_text(state));
 		if (old_socket_is_over(state)) {
 			link_close(f->socket.fd);
 			continue;
 		}
 		if (now >= f->until_ms) {
-			log_error(name,
-				  "a dead worker's connection: %s within ghost-wait: a new worker "
-				  "serves, and a write that the server carries out now overwrites "
-				  "newer data",
-				  old_socket_state_text(state));
+			log_error(
+				name,
+				"connection of a dead worker: %s within ghost-wait; a new worker "
+				"takes over, and a late write of the server overwrites newer data",
+				old_socket_state_text(state));
 			link_close(f->socket.fd);
 			continue;
 		}

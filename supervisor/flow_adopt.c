@@ -58,7 +58,7 @@ static int search_device(struct export *export, struct error *err)
 	free(ids);
 	if (export->device.exists)
 		return 0;
-	return ret ? ret : error_set(err, ENODEV, "it has no device");
+	return ret ? ret : error_set(err, ENODEV, "the export has no device");
 }
 
 /* The kernel has to say: nothing is known of a device that it tells nothing of. */
@@ -152,12 +152,12 @@ static void use_worker(struct export *export, int ret, struct error *err)
 	if (!serving)
 		error_set(err, ESTALE, "it does not serve the device");
 	else if (!export->worker.counters)
-		error_set(err, ESTALE, "its counters are not to be had");
+		error_set(err, ESTALE, "its counters are not available");
 	else
 		error_set(err, ESTALE, "the device is not live (state %u)",
 			  export->device.info.state);
 kill:
-	log_warning(export->name, "its worker (process %d) is replaced: %s",
+	log_warning(export->name, "replacing the worker (process %d): %s",
 		    (int)worker_pid(export->worker.handle), err->text);
 	flow_end_worker(export, 0, err);
 }
@@ -168,7 +168,7 @@ static void end_other(struct export *export, struct worker *other)
 	if (!other)
 		return;
 	host_save_memory(export, other);
-	log_info(export->name, "a worker (process %d) that another one has replaced is ended",
+	log_info(export->name, "ending a worker (process %d) that another worker has replaced",
 		 (int)worker_pid(other));
 	worker_finish(other, 0);
 	worker_forget(other);
@@ -206,7 +206,7 @@ static void take_worker(struct export *export)
 	if (export->worker.handle)
 		use_worker(export, ret, &err);
 	else if (ret != -ESRCH)
-		log_warning(export->name, "its worker is not found: %s", err.text);
+		log_warning(export->name, "cannot find the worker: %s", err.text);
 	if (host_has_memory(export))
 		take_of_two(export, &known);
 	/* Any other ends with the ublkd that has started it. */
@@ -242,18 +242,18 @@ int flow_adopt(struct export *export, struct error *err)
 	if (!export->device.exists || export->device.info.state == UBLK_DEV_DEAD) {
 		/* Half made, or stopped: nobody uses it; it goes, and comes again if it is wanted. */
 		if (export->device.exists || export->worker.handle) {
-			find(export, EXPORT_FAILED, "left half made");
+			find(export, EXPORT_FAILED, "found half created");
 			if (flow_stop(export, true, err))
 				log_error(export->name, "%s", err->text);
 			if (export->state == EXPORT_GONE)
 				export_move(export, EXPORT_DECLARED, NULL);
 			return 0;
 		}
-		find(export, EXPORT_DECLARED, "it was not there");
+		find(export, EXPORT_DECLARED, "no device was found");
 		return 0;
 	}
 	if (export->worker.handle && !export->worker.holding) {
-		find(export, EXPORT_LIVE, "found");
+		find(export, EXPORT_LIVE, "found with its worker");
 		export->worker.unfenced = false;
 		export_note_live(export);
 		record_write(export, err);
@@ -266,6 +266,6 @@ int flow_adopt(struct export *export, struct error *err)
 		return 0;
 	}
 	find(export, export->wanted.goal == GOAL_SUSPENDED ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
-	     "found without its server");
+	     "found without a worker");
 	return 0;
 }

@@ -24,7 +24,7 @@ void flow_check(struct export *export)
 	ret = worker_call(export->worker.handle, worker_request("look"), NULL, 0, CHECK_MS, &reply,
 			  NULL, &err);
 	if (ret == -ETIMEDOUT) {
-		log_error(export->name, "its worker (process %d) has hung: it is killed",
+		log_error(export->name, "the worker (process %d) hangs; killing it",
 			  (int)worker_pid(export->worker.handle));
 		worker_kill(export->worker.handle);
 	}
@@ -35,7 +35,7 @@ void flow_check(struct export *export)
 	stuck = json_object_get(reply, "stuck");
 	if (json_array_size(stuck)) {
 		log_error(export->name,
-			  "queue %d of its worker (process %d) has hung: it is killed",
+			  "queue %d of the worker (process %d) hangs; killing the worker",
 			  (int)json_integer_value(json_array_get(stuck, 0)),
 			  (int)worker_pid(export->worker.handle));
 		worker_kill(export->worker.handle);

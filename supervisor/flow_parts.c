@@ -147,7 +147,7 @@ int flow_open(struct export *export, struct backend_limits *limits, char identit
 	json_decref(reply);
 	/* The worker repeats what a server sent, which nobody trusts: check it again. */
 	if (ret || !*nr_queues || *nr_queues > asked.nr_queues || !*depth || *depth > asked.depth)
-		return error_set(err, EBADMSG, "its worker sent invalid limits");
+		return error_set(err, EBADMSG, "the worker sent invalid limits");
 	return params_complete_limits(limits, err);
 }
 
@@ -246,7 +246,7 @@ int flow_unless_worker_dies(struct export *export,
 	if (export->control.abort && ret) {
 		export->control.abort = 0;
 		if (!worker_fault(export->worker.handle, err))
-			error_set(err, EPIPE, "its worker (process %d) has died",
+			error_set(err, EPIPE, "the worker (process %d) died",
 				  (int)worker_pid(export->worker.handle));
 		return -err->code;
 	}
@@ -267,8 +267,8 @@ int flow_end_worker(struct export *export, unsigned ms, struct error *err)
 	if (worker_finish(export->worker.handle, ms))
 		ret = error_set(
 			err, ETIMEDOUT,
-			"its worker (process %d) does not end, though it was killed: it waits "
-			"for a disk, or for the kernel",
+			"the worker (process %d) was killed and does not exit: it waits for a disk "
+			"or for the kernel",
 			(int)worker_pid(export->worker.handle));
 	else
 		worker_give_connections(export->worker.handle, &export->worker.fence);
@@ -303,8 +303,7 @@ static void add_partitions(struct export *export, const char *device)
 	ret = posix_spawnp(&pid, words[0], &quiet, NULL, (char *const *)(uintptr_t)words, environ);
 	posix_spawn_file_actions_destroy(&quiet);
 	if (ret) {
-		log_warning(export->name, "its partitions are not looked for: partx: %s",
-			    strerror(ret));
+		log_warning(export->name, "cannot scan for partitions: partx: %s", strerror(ret));
 		return;
 	}
 	child = process_open_child(pid);
@@ -313,8 +312,9 @@ static void add_partitions(struct export *export, const char *device)
 	/* partx ends when the device answers, which need not be before this has gone on. */
 	while (!process_child_ended(child)) {
 		if (clock_ms() > end) {
-			log_warning(export->name,
-				    "its partitions are not found: it does not answer");
+			log_warning(
+				export->name,
+				"giving up the scan for partitions: the device does not answer");
 			process_kill(child);
 			break;
 		}

@@ -48,9 +48,9 @@ static int check_fence(struct export *export, bool silent_too, struct error *err
 	if (!(silent_too ? nr : there))
 		return 0;
 	error_set(err, EINPROGRESS,
-		  "the server has not ended %u connections of the former worker, and may still "
-		  "carry out writes that were sent on them: restart the server if it never does, "
-		  "or export it with -o ghost-wait=TIME",
+		  "the server has not closed %u connections of the previous worker, and may still "
+		  "carry out writes that were sent on them: restart the server if it never closes "
+		  "them, or create the export with the option ghost-wait",
 		  nr);
 	if (!export->worker.fence_recorded &&
 	    clock_ms() - export->worker.fence.since_ms >= FENCE_TELL_MS) {
@@ -68,11 +68,12 @@ int flow_fence(struct export *export, struct error *err)
 	if (ret)
 		return ret;
 	if (export->worker.unfenced)
-		return error_set(err, EINPROGRESS,
-				 "the server had not ended connections of a dead worker when ublkd "
-				 "ended: see that it has by now (restart it), then "
-				 "'ublkctl resume %s'",
-				 export->name);
+		return error_set(
+			err, EINPROGRESS,
+			"when ublkd stopped, the server had not closed the connections of a "
+			"dead worker, and may still carry out writes that were sent on "
+			"them: restart the server, then resume %s",
+			export->name);
 	/* Whether a silent server is reached, only opening the storage tells. */
 	return check_fence(export, false, err);
 }
@@ -83,7 +84,7 @@ static const char *why_other(const struct export *export, const char *identity)
 		return NULL;
 	if (export->spec.backend->differs)
 		return export->spec.backend->differs(export->storage.identity, identity);
-	return strcmp(export->storage.identity, identity) ? "it is another one" : NULL;
+	return strcmp(export->storage.identity, identity) ? "its identity differs" : NULL;
 }
 
 /* Whether the storage is the device's; it is known by this identity from then on. */
@@ -95,17 +96,16 @@ static int check_same(struct export *export, const struct backend_limits *now, c
 
 	if (other && !export->wanted.accept_storage)
 		return error_set(err, ESTALE,
-				 "the storage is not what the device was made for: %s: it was "
-				 "replaced: bring the right one back, or, if this is the one to "
-				 "serve, 'ublkctl resume %s --accept-storage' has it so",
+				 "the storage is not what the device was created for: %s: restore "
+				 "the right storage, or, to accept this storage, resume %s with "
+				 "accept-storage",
 				 other, export->name);
 	ret = limits_fit(&export->storage.limits, now, err);
 	if (ret)
 		return ret;
 	if (other)
-		log_warning(export->name,
-			    "other storage is accepted, as asked for: %s (%s, not %s)", other,
-			    identity, export->storage.identity);
+		log_warning(export->name, "accepting other storage, as requested: %s (%s, not %s)",
+			    other, identity, export->storage.identity);
 	snprintf(export->storage.identity, sizeof(export->storage.identity), "%s", identity);
 	return 0;
 }
@@ -181,8 +181,8 @@ static int open_again(struct export *export, struct error *err)
 	if (!ret && nr_queues < export->device.info.nr_hw_queues)
 		ret = error_set(
 			err, ESTALE,
-			"the storage serves %u queues at the most by now, and the device has "
-			"%u: remove the export and make it anew",
+			"the storage now supports at most %u queues, and the device has %u: remove "
+			"the export and create it again",
 			nr_queues, export->device.info.nr_hw_queues);
 	if (!ret && now.size > export->storage.limits.size)
 		export->storage.grown_to = now.size;
@@ -326,6 +326,6 @@ int flow_leave(struct export *export, bool suspend, struct error *err)
 	/* Nobody else has it, once ublkd dies too. */
 	export_check_lost(export);
 	export_move(export, suspend ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
-		    suspend ? "asked for" : "a new server was asked for");
+		    suspend ? "suspend requested" : "upgrade requested");
 	return ret;
 }

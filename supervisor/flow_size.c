@@ -24,8 +24,9 @@ static int set_device_size(struct export *export, uint64_t size, struct error *e
 
 	if (ret)
 		return error_prefix(err, "%s", export->name);
-	log_info(export->name, "its size is %s now, it was %s", size_format(size, now, sizeof(now)),
-		 size_format(export->storage.limits.size, then, sizeof(then)));
+	log_info(export->name, "resized from %s to %s",
+		 size_format(export->storage.limits.size, then, sizeof(then)),
+		 size_format(size, now, sizeof(now)));
 	export->storage.limits.size = size;
 	export_changed(export);
 	flow_record(export);
@@ -38,8 +39,8 @@ static int needs_kernel(struct export *export, struct error *err)
 	if (device_can_resize(&export->device))
 		return 0;
 	return error_set(err, EOPNOTSUPP,
-			 "%s: this kernel cannot resize a live device (Linux 6.16 can): remove it "
-			 "and make it anew",
+			 "%s: this kernel cannot resize a live device (Linux 6.16 or later is "
+			 "required): remove the export and create it again",
 			 export->name);
 }
 
@@ -123,18 +124,18 @@ int flow_resize(struct export *export, uint64_t size, bool shrink, struct error 
 		return ret;
 	if (size % export->storage.limits.logical_block)
 		return error_set(err, EINVAL,
-				 "%s: a size is a multiple of the block size, %" PRIu32,
+				 "%s: the size must be a multiple of the block size, %" PRIu32,
 				 export->name, export->storage.limits.logical_block);
 	if (size && size < export->storage.limits.size && is_open(export))
-		return error_set(err, EBUSY, "%s: it is made smaller only while nobody has it open",
+		return error_set(err, EBUSY,
+				 "%s is in use: it can only be shrunk while its device is not open",
 				 export->name);
 	if (size && size < export->storage.limits.size && !shrink)
-		return error_set(err, EINVAL,
-				 "%s: it has %s, and what is beyond %s would be lost: give --force "
-				 "to make it smaller",
-				 export->name,
-				 size_format(export->storage.limits.size, now, sizeof(now)),
-				 size_format(size, asked, sizeof(asked)));
+		return error_set(
+			err, EINVAL,
+			"%s has %s, and data beyond %s would be lost: use force to shrink it",
+			export->name, size_format(export->storage.limits.size, now, sizeof(now)),
+			size_format(size, asked, sizeof(asked)));
 	if (size && size < export->storage.limits.size)
 		return make_smaller(export, size, err);
 	ret = tell_worker(export, "resize", size, &is, err);

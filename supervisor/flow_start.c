@@ -76,7 +76,7 @@ static void undo(struct export *export)
 	if (export->device.exists) {
 		device_path(&export->device, device, sizeof(device));
 		if (device_delete(&export->device, -1, true, true, &err))
-			log_error(export->name, "%s is left behind: %s", device, err.text);
+			log_error(export->name, "cannot delete %s: %s", device, err.text);
 		name_forget(NAME_RECORDS, device, &err);
 	}
 	flow_drop_counters(export);

@@ -55,12 +55,13 @@ static int look_for_holders(struct export *export, bool *brief, struct error *er
 	if (ret)
 		ret = error_set(
 			err, ret,
-			"%s: who uses it cannot be told: %s: end its users, and give --force",
+			"cannot determine what uses %s: %s: stop its users, then remove it with force",
 			export->name, blocking_reason(ret));
 	else if (holders.nr)
-		ret = error_set(err, EBUSY,
-				"%s is in use: end that first, or give --wait or --force",
-				export->name);
+		ret = error_set(
+			err, EBUSY,
+			"%s is in use: stop its users first, or remove it with wait or with force",
+			export->name);
 	*brief = holders_are_processes(&holders);
 	holders_close(&holders);
 	return ret;
@@ -109,10 +110,10 @@ static int take_claim(struct removal *removal, struct error *err)
 		return 0;
 	if (fd == -EBUSY)
 		return error_set(err, EBUSY,
-				 "%s is in use: who holds it is not to be seen: give --wait or "
-				 "--force",
+				 "%s is in use by a mount or device that is not visible to ublkd: "
+				 "remove it with wait or with force",
 				 export->name);
-	return error_set(err, fd, "%s: %s: give --force to remove it all the same", device,
+	return error_set(err, fd, "cannot open %s: %s: remove it with force", device,
 			 blocking_reason(fd));
 }
 
@@ -164,8 +165,8 @@ static int stop_unless_open(struct removal *removal, struct error *err)
 		}
 		if (clock_ms() > end)
 			return error_set(err, EBUSY,
-					 "%s is in use: who has it open is not to be seen: "
-					 "give --wait or --force",
+					 "%s is in use by a user that is not visible to ublkd: "
+					 "remove it with wait or with force",
 					 export->name);
 		release_claim(removal);
 		fiber_sleep(BRIEF_POLL_MS);
@@ -183,10 +184,11 @@ static int flush(const struct removal *removal, struct error *err)
 		return 0;
 	ret = blocking_fsync((struct blocking_for){ export->name, BLOCKING_DEVICE }, removal->fd,
 			     FLUSH_MS);
-	return ret ? error_set(err, ret,
-			       "%s: what was written cannot be flushed: %s: give --force "
-			       "to remove it all the same",
-			       export->name, blocking_reason(ret))
+	return ret ? error_set(
+			     err, ret,
+			     "cannot flush %s: %s: remove it with force, if its unwritten data may be "
+			     "lost",
+			     export->name, blocking_reason(ret))
 		   : 0;
 }
 
@@ -237,8 +239,8 @@ static void end_fence(struct export *export)
 	if (export->worker.fence.nr)
 		log_warning(
 			export->name,
-			"the server has not ended %u connections: it may still carry out writes "
-			"that were sent on them, over newer ones of another client",
+			"the server has not closed %u connections, and may still carry out writes "
+			"that were sent on them, over newer writes of another client",
 			export->worker.fence.nr);
 	fence_close(&export->worker.fence);
 	export->worker.fence_recorded = export->worker.unfenced = false;

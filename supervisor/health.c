@@ -56,7 +56,7 @@ static void put_reason(const struct export *export, enum health_cause cause,
 
 	if (cause == CAUSE_FLUSH_FAILED)
 		snprintf(out->reason, sizeof(out->reason),
-			 "a flush failed (%s), and every later one does",
+			 "a flush failed (%s), and every later flush fails",
 			 strerror(-export->storage.lost));
 	else if (export->state == EXPORT_LIVE)
 		snprintf(out->reason, sizeof(out->reason), "%s", export->conditions[cause].detail);

@@ -76,33 +76,32 @@ int name_check(const char *name, struct error *err)
 
 	text_escape(name, shown, sizeof(shown));
 	if (!*name)
-		return error_set(err, EINVAL, "the name is empty: give one, as in data");
+		return error_set(err, EINVAL, "the name is empty: use a name such as data");
 	for (const char *c = name; *c; c++)
 		if (!is_name_char(*c))
-			return error_set(err, EINVAL,
-					 "'%s' is no name: it may have letters, digits and . - _ "
-					 "only",
-					 shown);
+			return error_set(
+				err, EINVAL,
+				"'%s' is not a valid name: use only letters, digits, '.', '-' "
+				"and '_'",
+				shown);
 	if (strlen(name) > NAME_MAX_LENGTH)
 		return error_set(err, EINVAL,
-				 "'%s' is too long for a name: give at most %u letters", shown,
+				 "'%s' is too long for a name: use at most %u characters", shown,
 				 NAME_MAX_LENGTH);
 	if (*name == '.' || *name == '-')
-		return error_set(err, EINVAL, "'%s' is no name: it may not begin with '%c'", shown,
+		return error_set(err, EINVAL,
+				 "'%s' is not a valid name: a name cannot begin with '%c'", shown,
 				 *name);
 	if (is_number(name))
 		return error_set(err, EINVAL,
-				 "'%s' is a device's number: give the export a name with a letter",
-				 shown);
+				 "'%s' is the number of a device: use a name with a letter", shown);
 	if (is_block_name(name) || is_char_name(name) ||
 	    !strcmp(name, last_component(UBLK_CONTROL_PATH)))
-		return error_set(err, EINVAL,
-				 "'%s' is a device's name: give the export another one", shown);
+		return error_set(err, EINVAL, "'%s' is the name of a device: use another name",
+				 shown);
 	if (is_partition_link(name))
-		return error_set(
-			err, EINVAL,
-			"'%s' would be the link of a partition: give the export another name",
-			shown);
+		return error_set(err, EINVAL,
+				 "'%s' would be the link of a partition: use another name", shown);
 	return 0;
 }
 
@@ -195,7 +194,7 @@ int name_link_in(const char *directory, const char *name, const char *device, st
 	if (ret)
 		return ret;
 	if (!is_block_name(last_component(device)))
-		return error_set(err, EINVAL, "'%s' is no ublk device", device);
+		return error_set(err, EINVAL, "'%s' is not a ublk device", device);
 	ret = name_path(path, directory, name, err);
 	if (!ret)
 		ret = directory_make(directory, 0755, err);
@@ -207,18 +206,18 @@ int name_link_in(const char *directory, const char *name, const char *device, st
 		return 0;
 	if (ret == -EINVAL || (!ret && *found && !is_ours(found)))
 		return error_set(err, EEXIST,
-				 "%s is there, and is no link to a ublk device: move it away",
+				 "%s exists and is not a link to a ublk device: move it away",
 				 path);
 	if (ret)
 		return error_set(err, ret, "%s: %s", path, strerror(-ret));
 	/* No name begins with a dot. */
 	snprintf(temporary, sizeof(temporary), "%s/.%s", directory, name);
 	if (unlink(temporary) && errno != ENOENT)
-		return error_set(err, errno, "%s: it cannot be removed: %m", temporary);
+		return error_set(err, errno, "cannot remove %s: %m", temporary);
 	if (symlink(target, temporary))
-		return error_set(err, errno, "%s: it cannot be made: %m", temporary);
+		return error_set(err, errno, "cannot create %s: %m", temporary);
 	if (rename(temporary, path)) {
-		ret = error_set(err, errno, "%s: it cannot be made: %m", path);
+		ret = error_set(err, errno, "cannot create %s: %m", path);
 		unlink(temporary);
 		return ret;
 	}
@@ -240,7 +239,7 @@ int name_unlink_in(const char *directory, const char *name, const char *device, 
 	if (!is_ours(found) || strcmp(found + 3, last_component(device)) != 0)
 		return 0;
 	if (unlink(path) && errno != ENOENT)
-		return error_set(err, errno, "%s: it cannot be removed: %m", path);
+		return error_set(err, errno, "cannot remove %s: %m", path);
 	return 0;
 }
 
@@ -267,7 +266,7 @@ static int record_path(char path[PATH_MAX], const char *directory, const char *d
 	char shown[200];
 
 	if (!is_block_name(block))
-		return error_set(err, EINVAL, "'%s' is no ublk device",
+		return error_set(err, EINVAL, "'%s' is not a ublk device",
 				 text_escape(device, shown, sizeof(shown)));
 	return name_path(path, directory, block, err);
 }
@@ -292,7 +291,7 @@ int name_record(const char *directory, const char *device, const char *name, con
 	snprintf(temporary, sizeof(temporary), "%s/.%s", directory, last_component(device));
 	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0)
-		return error_set(err, errno, "%s: it cannot be made: %m", temporary);
+		return error_set(err, errno, "cannot create %s: %m", temporary);
 	n = write(fd, line, (size_t)length);
 	ret = n == length ? 0 : n < 0 ? -errno : -EIO;
 	close(fd);
@@ -301,7 +300,7 @@ int name_record(const char *directory, const char *device, const char *name, con
 	if (!ret)
 		return 0;
 	unlink(temporary);
-	return error_set(err, ret, "%s: it cannot be written: %s", path, strerror(-ret));
+	return error_set(err, ret, "cannot write %s: %s", path, strerror(-ret));
 }
 
 int name_forget(const char *directory, const char *device, struct error *err)
@@ -310,7 +309,7 @@ int name_forget(const char *directory, const char *device, struct error *err)
 	int ret = record_path(path, directory, device, err);
 
 	if (!ret && unlink(path) && errno != ENOENT && errno != ENOTDIR)
-		ret = error_set(err, errno, "%s: it cannot be removed: %m", path);
+		ret = error_set(err, errno, "cannot remove %s: %m", path);
 	return ret;
 }
 
@@ -326,7 +325,7 @@ int name_lookup(const char *directory, const char *device, char name[NAME_MAX_LE
 		return ret;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
-		return errno == ENOENT ? error_set(err, ENOENT, "%s is no device of ublkd's",
+		return errno == ENOENT ? error_set(err, ENOENT, "%s is not a device of ublkd",
 						   last_component(device))
 				       : error_set(err, errno, "%s: %m", path);
 	n = read(fd, line, sizeof(line) - 1);
@@ -338,7 +337,7 @@ int name_lookup(const char *directory, const char *device, char name[NAME_MAX_LE
 	line[strcspn(line, "\n")] = 0;
 	found = line + strlen(record_key);
 	if (strncmp(line, record_key, strlen(record_key)) != 0 || name_check(found, NULL))
-		return error_set(err, EINVAL, "%s: what it holds is no name", path);
+		return error_set(err, EINVAL, "%s does not contain a valid name", path);
 	memcpy(name, found, strlen(found) + 1);
 	return 0;
 }

@@ -154,7 +154,7 @@ static void give_export_up(struct export *export, const struct error *err)
 	export_set_fault(export, err);
 	if (export->state != EXPORT_FAILED)
 		export_move(export, EXPORT_FAILED, err->text);
-	log_error(export->name, "%s: it is given up: 'ublkctl resume %s' tries again", err->text,
+	log_error(export->name, "%s; giving up: 'ublkctl resume %s' retries", err->text,
 		  export->name);
 }
 
@@ -205,7 +205,7 @@ static bool start_device(struct export *export)
 		return false;
 	}
 	if (export->reconciler.failures == 1)
-		log_error(export->name, "%s: it is tried again", err.text);
+		log_error(export->name, "%s; retrying", err.text);
 	/* A declared one may wait for a network or a disk: failed is what is given up. */
 	export_move(export, EXPORT_DECLARED, err.text);
 	try_later(export, START_DELAY_MS);
@@ -221,11 +221,11 @@ static void lose_device(struct export *export)
 		log_error(export->name, "%s", err.text);
 	if (export->state == EXPORT_GONE)
 		export_move(export, EXPORT_DECLARED, NULL);
-	error_set(&err, ENODEV, "its device was stopped or removed by another program");
+	error_set(&err, ENODEV, "another program stopped or removed the device");
 	export->reconciler.given_up = true;
 	export_set_fault(export, &err);
 	export_note(export, err.text);
-	log_error(export->name, "%s: 'ublkctl resume %s' makes it anew", err.text, export->name);
+	log_error(export->name, "%s; 'ublkctl resume %s' creates it again", err.text, export->name);
 }
 
 /* Looks again after `least` milliseconds, and less often the longer it lasts. */
@@ -267,7 +267,7 @@ static int recover_now(struct export *export, struct worker *ready, struct error
 	}
 	/* Each reason is told once. */
 	if (!export->fault || strcmp(export->fault->text, err->text) != 0)
-		log_error(export->name, "%s: I/O waits; it is tried again", err->text);
+		log_error(export->name, "%s; I/O waits; retrying", err->text);
 	export_set_fault(export, err);
 	if (ret == -ENODEV) {
 		lose_device(export);
@@ -314,9 +314,9 @@ static void notice_death(struct export *export)
 	struct error err;
 
 	if (!worker_fault(export->worker.handle, &err))
-		error_set(&err, EPIPE, "its worker (process %d) has died",
+		error_set(&err, EPIPE, "the worker (process %d) died",
 			  (int)worker_pid(export->worker.handle));
-	log_warning(export->name, "%s: a new one takes its place", err.text);
+	log_warning(export->name, "%s; starting a new worker", err.text);
 	export->reconciler.recoveries++;
 	export->reconciler.failures = at_once ? export->reconciler.failures + 1 : 0;
 	export_set_fault(export, &err);
@@ -348,7 +348,7 @@ static int upgrade_worker(struct export *export, struct error *err)
 		ret = flow_leave(export, false, err);
 	if (ret && export->state == EXPORT_LIVE) {
 		end_unused(ready);
-		error_prefix(err, "the upgrade has failed, the old server serves on");
+		error_prefix(err, "the upgrade failed, and the previous worker keeps serving");
 		log_error(export->name, "%s", err->text);
 		export_set_condition(export, CAUSE_UPGRADE, err->text);
 		return ret;
@@ -395,7 +395,7 @@ static bool grow_device(struct export *export)
 	}
 	export->storage.grown_to = 0;
 	if (flow_grow(export, size, &err))
-		log_warning(export->name, "its storage has grown: %s", err.text);
+		log_warning(export->name, "cannot adopt the new size of the storage: %s", err.text);
 	export->reconciler.grown_at_ms = clock_ms();
 	return true;
 }
@@ -486,14 +486,14 @@ static bool take_step(struct export *export)
 		return keep_live(export);
 	case EXPORT_RECOVERING:
 		if (export->wanted.goal == GOAL_SUSPENDED) {
-			export_move(export, EXPORT_SUSPENDED, "asked for");
+			export_move(export, EXPORT_SUSPENDED, "suspend requested");
 			return true;
 		}
 		return is_due(export) ? recover_device(export) : false;
 	case EXPORT_SUSPENDED:
 		if (export->wanted.goal != GOAL_LIVE)
 			return false;
-		export_move(export, EXPORT_RECOVERING, "asked for");
+		export_move(export, EXPORT_RECOVERING, "resume requested");
 		export->reconciler.retry_at_ms = 0;
 		return true;
 	default:
@@ -525,7 +525,7 @@ void reconcile_kick(struct export *export)
 	export->reconciler.busy = true;
 	if (fiber_start(run_reconciler, export)) {
 		export->reconciler.busy = false;
-		log_error(export->name, "no memory to look after it: it is tried again");
+		log_error(export->name, "no memory to work on the export; retrying");
 		try_later(export, RECOVER_DELAY_MS);
 	}
 }

@@ -99,8 +99,7 @@ int record_write(const struct export *export, struct error *err)
 	if (!ret)
 		return 0;
 	unlink(fresh);
-	return error_set(err, ret, "%s: its state cannot be written: %s: make room in /run", path,
-			 strerror(-ret));
+	return error_set(err, ret, "cannot write %s: %s: free space in /run", path, strerror(-ret));
 }
 
 bool record_remove_unfinished(const char *file)
@@ -199,7 +198,7 @@ static int read_device(struct export *export, const json_t *json)
 	export->worker.unfenced = json_is_true(json_object_get(json, "unfenced"));
 	read_process(export, json_object_get(json, "worker"));
 	export->device.path = (enum io_path)path;
-	export->device.path_reason = "as the device was made";
+	export->device.path_reason = "as chosen when the device was created";
 	snprintf(export->storage.identity, sizeof(export->storage.identity), "%s", identity);
 	return 0;
 }
@@ -229,7 +228,7 @@ int record_read(struct export **made, const char *name, struct error *err)
 		ret = export_create(made, name, uri, json_incref(options),
 				    (enum export_origin)origin, err);
 	else
-		error_set(err, EBADMSG, "%s: it is no record of ublkd's", path);
+		error_set(err, EBADMSG, "%s is not a record of ublkd", path);
 	if (!ret) {
 		struct export *export = *made;
 
@@ -239,7 +238,7 @@ int record_read(struct export **made, const char *name, struct error *err)
 		export->owner = owner;
 		ret = read_device(export, json);
 		if (ret) {
-			error_set(err, ret, "%s: it is no record of ublkd's", path);
+			error_set(err, ret, "%s is not a record of ublkd", path);
 			export_destroy(export);
 		}
 	}

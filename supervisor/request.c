@@ -69,7 +69,7 @@ void request_refuse_all(struct export *export)
 
 	while ((request = request_next(export)))
 		request_finish(export, request,
-			       error_set(&err, ENOTCONN, "%s: it is %s by now", export->name,
+			       error_set(&err, ENOTCONN, "%s is now %s", export->name,
 					 export_state_name(export->state)),
 			       &err);
 }

@@ -34,11 +34,11 @@ const struct option_def settings_options[] = {
 	[SETTINGS_CONTROL_GROUP] = { "control-group", OPTION_TEXT, NULL, NULL, 0, 0,
 				     "the group that may change exports (default: root only)" },
 	[SETTINGS_READ_GROUP] = { "read-group", OPTION_TEXT, NULL, NULL, 0, 0,
-				  "the group that may look at exports (default: that of the socket)" },
+				  "the group that may list exports (default: root only)" },
 	[SETTINGS_ON_STOP] = { "on-stop", OPTION_CHOICE, "keep|remove", "keep", 0, 0,
-			       "what becomes of exports when ublkd is stopped" },
+			       "what happens to exports when ublkd stops" },
 	[SETTINGS_MAX_JOBS] = { "max-jobs", OPTION_COUNT, NULL, "16", 1, 1024,
-				"exports that are started at a time, and as many that are recovered" },
+				"how many exports start at the same time, and how many recover" },
 	[SETTINGS_OPTIONS] = { .name = NULL },
 };
 
@@ -145,8 +145,8 @@ static int check_writers(const struct stat *status, struct error *err)
 	if (directory_only_root_writes(status))
 		return 0;
 	return error_set(err, EPERM,
-			 "others than root can write it: give it to root, and take that right from "
-			 "the group and from others (chown root, chmod go-w)");
+			 "users other than root can write to it: give it to root, and make it "
+			 "writable only by its owner (chown root, chmod go-w)");
 }
 
 int settings_read_file(const char *path, char **text, size_t *size, struct error *err)
@@ -160,11 +160,11 @@ int settings_read_file(const char *path, char **text, size_t *size, struct error
 	/* Not blocking: a FIFO would wait for a writer. */
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
-		return error_set(err, errno, "it cannot be read: %m");
+		return error_set(err, errno, "cannot read it: %m");
 	if (fstat(fd, &status)) {
-		ret = error_set(err, errno, "it cannot be read: %m");
+		ret = error_set(err, errno, "cannot read it: %m");
 	} else if (!S_ISREG(status.st_mode)) {
-		ret = error_set(err, EINVAL, "it is no regular file");
+		ret = error_set(err, EINVAL, "not a regular file");
 	} else {
 		ret = check_writers(&status, err);
 	}
@@ -177,13 +177,13 @@ int settings_read_file(const char *path, char **text, size_t *size, struct error
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			ret = error_set(err, errno, "it cannot be read: %m");
+			ret = error_set(err, errno, "cannot read it: %m");
 		if (n <= 0)
 			break;
 		used += (size_t)n;
 	}
 	if (!ret && used > SETTINGS_FILE_MAX)
-		ret = error_set(err, EFBIG, "it is longer than %u bytes", SETTINGS_FILE_MAX);
+		ret = error_set(err, EFBIG, "longer than %u bytes", SETTINGS_FILE_MAX);
 	close(fd);
 	if (ret) {
 		free(*text);
@@ -230,7 +230,7 @@ static int find_files(struct settings *settings, const char *directory, char ***
 	if (!dir && errno == ENOENT)
 		return 0;
 	if (!dir) {
-		error_set(&err, errno, "it cannot be read: %m");
+		error_set(&err, errno, "cannot read it: %m");
 		settings->incomplete = true;
 		return settings_add_error(settings, directory, 0, NULL, err.text);
 	}

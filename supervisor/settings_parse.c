@@ -83,7 +83,7 @@ static void refuse(struct settings_reader *r, unsigned line, const char *fmt, ..
 	va_end(args);
 	text_make_printable(text);
 	if (r->nr_errors++ == ERRORS_PER_FILE)
-		snprintf(text, sizeof(text), "there are more errors: mend those before it first");
+		snprintf(text, sizeof(text), "there are more errors: correct those above first");
 	r->ret = settings_add_error(r->settings, r->file, line, r->section_name, text);
 }
 
@@ -105,8 +105,7 @@ static void end_ublkd(struct settings_reader *r)
 		struct error err;
 
 		if (option < 0) {
-			refuse(r, pair->line,
-			       "'%s' is no setting of ublkd: see ublkd.conf(5) for what there is",
+			refuse(r, pair->line, "'%s' is not a setting of ublkd: see ublkd.conf(5)",
 			       pair->name);
 			continue;
 		}
@@ -125,8 +124,8 @@ static void end_ublkd(struct settings_reader *r)
 static int check_path(const char *what, const char *path, struct error *err)
 {
 	if (*path != '/')
-		return error_set(err, EINVAL, "%s: '%s': give the whole path, from / on", what,
-				 path);
+		return error_set(err, EINVAL, "%s: '%s' is a relative path: use an absolute path",
+				 what, path);
 	return 0;
 }
 
@@ -138,10 +137,11 @@ static int set_option(struct spec *spec, const struct settings_pair *pair, struc
 	if (option_find(spec_options, pair->name) >= 0)
 		return spec_set(spec, pair->name, pair->value, err);
 	if (option < 0)
-		return error_set(err, EINVAL,
-				 "'%s' is no key of an export with the %s backend: 'ublkctl run "
-				 "--help' and 'ublkctl backends' list them",
-				 pair->name, spec->backend->scheme);
+		return error_set(
+			err, EINVAL,
+			"'%s' is not an option of an export with the %s backend: 'ublkctl run "
+			"--help' and 'ublkctl backends' list them",
+			pair->name, spec->backend->scheme);
 	if (table[option].type == OPTION_PATH && check_path(pair->name, pair->value, err))
 		return -EINVAL;
 	return spec_set_backend_option(spec, pair->name, pair->value, err);
@@ -169,11 +169,11 @@ static bool check_export(struct settings_reader *r, const struct settings_pair *
 
 	if (other)
 		refuse(r, r->section_line,
-		       "the export '%s' is declared in %s, line %u, already: remove one of the two",
+		       "the export '%s' is already declared in %s, line %u: remove one of the two",
 		       r->section_name, other->file, other->line);
 	if (!uri && !r->bad)
-		refuse(r, r->section_line,
-		       "the export '%s' has no uri: give one, as in uri = /path", r->section_name);
+		refuse(r, r->section_line, "the export '%s' has no uri: add one, as in uri = /path",
+		       r->section_name);
 	if (!uri || spec_open(&spec, uri->value, &err)) {
 		if (uri)
 			refuse(r, uri->line, "uri: %s", err.text);
@@ -281,12 +281,13 @@ static void begin_only_section(struct settings_reader *r, const char *section)
 
 	r->ignores = true;
 	if (!is_export_section(section, &name))
-		refuse(r, r->line, "[%s] is not for the file of an export: write [export]",
+		refuse(r, r->line, "[%s] is not valid in the file of an export: write [export]",
 		       section);
 	else if (*name && strcmp(name, r->name) != 0)
-		refuse(r, r->line, "the export of this file is '%s': write [export]", r->name);
+		refuse(r, r->line, "this file declares the export '%s': write [export]", r->name);
 	else if (r->has_section || r->nr_pairs)
-		refuse(r, r->line, "there is one export in a file: give another one its own file");
+		refuse(r, r->line,
+		       "a file declares one export: put the other in a file of its own");
 	else
 		r->ignores = false;
 	if (r->ignores)
@@ -311,10 +312,10 @@ static void begin_section(struct settings_reader *r, const char *section)
 		else
 			refuse(r, r->line, "the export has no name: write [export NAME]");
 	} else if (strcmp(section, "ublkd") != 0) {
-		refuse(r, r->line, "there is no section [%s]: write [ublkd] or [export NAME]",
+		refuse(r, r->line, "[%s] is not a valid section: write [ublkd] or [export NAME]",
 		       section);
 	} else if (r->seen_ublkd) {
-		refuse(r, r->line, "[ublkd] is there already: put all of it in one place");
+		refuse(r, r->line, "[ublkd] appears a second time: merge the two sections");
 	} else {
 		r->seen_ublkd = true;
 		r->kind = SECTION_UBLKD;
@@ -361,7 +362,7 @@ static bool take_line(struct settings_reader *r, char line[SETTINGS_LINE_MAX + 1
 	for (size_t i = 0; i < n; i++)
 		if (line[i] != copy[i] || !line[i]) {
 			refuse(r, r->line,
-			       "there is a byte 0x%02x: give text in UTF-8, without control "
+			       "byte 0x%02x is not allowed: use UTF-8 text without control "
 			       "characters",
 			       (unsigned char)line[i]);
 			return false;
@@ -397,7 +398,7 @@ static char *give_piece(struct settings_reader *r, char *out, size_t room)
 	if ((size_t)(end - r->rest) > room)
 		end = part(r->rest, end, room);
 	if (!end) {
-		refuse(r, r->line, "the line is too long, and cannot be parted");
+		refuse(r, r->line, "the line is too long, and cannot be split");
 		r->rest = NULL;
 		r->expects = false;
 		return NULL;
@@ -430,7 +431,7 @@ static void refuse_line(struct settings_reader *r, const char *line)
 	if (is_flag(line))
 		refuse(r, r->line, "'%s' has no value: write '%s = on'", line, line);
 	else
-		refuse(r, r->line, "this is no 'KEY = VALUE'");
+		refuse(r, r->line, "expected 'KEY = VALUE'");
 }
 
 /* inih's ini_reader: one line into out, at most size bytes with newline and NUL. */
@@ -461,7 +462,7 @@ static char *read_line(char *out, int size, void *context)
 			continue;
 		if (strstr(line, " ;") || (*line != '[' && strstr(line, " #"))) {
 			refuse(r, r->line,
-			       "'%c' after a blank looks like a comment: give comments lines of "
+			       "'%c' after whitespace looks like a comment: put comments on lines of "
 			       "their own",
 			       strstr(line, " ;") ? ';' : '#');
 			continue;
@@ -473,7 +474,7 @@ static char *read_line(char *out, int size, void *context)
 					r->ignores = true;
 				else
 					end_section(r);
-				refuse(r, r->line, "'%s' is no [SECTION]", line);
+				refuse(r, r->line, "'%s' is not a [SECTION]", line);
 				continue;
 			}
 			*close = 0;
@@ -481,7 +482,7 @@ static char *read_line(char *out, int size, void *context)
 			continue;
 		}
 		if (strcspn(line, "=:") > KEY_MAX) {
-			refuse(r, r->line, "this is no 'KEY = VALUE'");
+			refuse(r, r->line, "expected 'KEY = VALUE'");
 			continue;
 		}
 		r->rest = line;
@@ -521,11 +522,11 @@ static int take_value(void *context, const char *section, const char *key, const
 	}
 	if (r->kind == SECTION_NONE) {
 		refuse(r, r->line,
-		       "'%s' stands in no section: write [ublkd] or [export NAME] first", key);
+		       "'%s' is outside of a section: write [ublkd] or [export NAME] first", key);
 		return 1;
 	}
 	if (pair_find(r, key)) {
-		refuse(r, r->line, "'%s' stands in line %u already: remove one of the two", key,
+		refuse(r, r->line, "'%s' is already set in line %u: remove one of the two", key,
 		       pair_find(r, key)->line);
 		return 1;
 	}
@@ -547,7 +548,7 @@ static int take_value(void *context, const char *section, const char *key, const
 	}
 	r->nr_pairs++;
 	if (strlen(value) > 1 && strchr("\"'", *value) && value[strlen(value) - 1] == *value)
-		refuse(r, r->line, "%s: %s: give the value without quotes", key, value);
+		refuse(r, r->line, "%s: %s: write the value without quotes", key, value);
 	return 1;
 }
 

@@ -75,8 +75,8 @@ static int make_text(const char *name, const char *uri, const struct settings_pa
 		ret = error_set(err, EINVAL, "%s", settings.errors[0].text);
 	else if (settings.nr_exports != 1 || !says(&settings.exports[0], uri, options, nr_options))
 		ret = error_set(err, EINVAL,
-				"%s: its URI or an option has what a configuration file cannot "
-				"hold, such as a blank at an end",
+				"%s: the URI or an option contains text that a configuration file "
+				"cannot hold, such as a space at its end",
 				name);
 	settings_close(&settings);
 	if (ret)
@@ -115,8 +115,8 @@ static int look_at_file(const char *path, const char *name, const char *uri,
 			 size < strlen(SETTINGS_MARK) ? size : strlen(SETTINGS_MARK)) ||
 		 size < strlen(SETTINGS_MARK))
 		ret = error_set(err, EEXIST,
-				"%s declares the export, and was not written by ublkd: change that "
-				"file by hand",
+				"%s declares the export, and was not written by ublkd: edit that "
+				"file",
 				path);
 	settings_close(&settings);
 	free(text);
@@ -144,7 +144,7 @@ static int look_at_main_file(const char *directory, const char *name, const char
 		ret = 1;
 	else if (found)
 		ret = error_set(err, EEXIST,
-				"%s, line %u, declares the export '%s' otherwise: change it there",
+				"%s, line %u, declares the export '%s' differently: edit it there",
 				found->file, found->line, name);
 	settings_close(&settings);
 	return ret;
@@ -178,7 +178,7 @@ static int replace_file(const char *directory, const char *name, bool there, con
 	unlink(temporary);
 	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0)
-		return error_set(err, errno, "%s: it cannot be made: %m", temporary);
+		return error_set(err, errno, "cannot create %s: %m", temporary);
 	ret = fchmod(fd, 0644) ? -errno : write_all(fd, text, size);
 	/* Twice the room: what is written later has recorded options, too. */
 	if (!ret && check_only)
@@ -198,7 +198,7 @@ static int replace_file(const char *directory, const char *name, bool there, con
 
 fail:
 	unlink(temporary);
-	return error_set(err, ret, "%s: it cannot be written: %s", path, strerror(-ret));
+	return error_set(err, ret, "cannot write %s: %s", path, strerror(-ret));
 }
 
 /* Returns 0, also where the export is declared so already, or -errno with err filled. */
@@ -273,7 +273,7 @@ int settings_remove_export(const char *directory, const char *name, struct error
 	if (ret || !there)
 		return ret;
 	if (unlink(path) && errno != ENOENT)
-		return error_set(err, errno, "%s: it cannot be removed: %m", path);
+		return error_set(err, errno, "cannot remove %s: %m", path);
 	ret = directory_sync(exports, err);
 	return ret ? ret : 1;
 }

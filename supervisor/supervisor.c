@@ -79,8 +79,8 @@ int supervisor_add(const char *name, const char *uri, json_t *options, enum expo
 		/* Of one that could not be read: there may be a device, and a server. */
 		ret = error_set(
 			err, EEXIST,
-			"%s: %s/%s.json is an earlier one's, and cannot be read: see to its "
-			"device ('ublkctl list' shows it as foreign), then remove that file",
+			"%s: %s/%s.json is the record of an earlier export, and cannot be read: "
+			"remove the device of that export (listed as foreign), then that file",
 			name, record_directory, name);
 		export_destroy(export);
 	}
@@ -221,7 +221,7 @@ static void read_record(const char *file)
 	nr_adopting++;
 	if (reconcile_adopt(export)) {
 		nr_adopting--;
-		log_error(name, "no memory to take it on");
+		log_error(name, "no memory to adopt the export");
 	}
 }
 
@@ -290,7 +290,7 @@ static void refuse_change(struct export *export, const struct settings_export *e
 
 static void declare(const struct settings_export *e, supervisor_result *result, void *context)
 {
-	static const char again[] = "will be made again once it is removed";
+	static const char again[] = "will be created again after its removal";
 	struct export *export = supervisor_find(e->name);
 	enum export_origin origin = origin_of(e);
 	char text[PATH_MAX + 1200];
@@ -302,7 +302,7 @@ static void declare(const struct settings_export *e, supervisor_result *result, 
 			snprintf(text, sizeof(text), "%s:%u: %s", e->file, e->line, err.text);
 			result(context, e->name, false, text);
 		} else {
-			result(context, e->name, true, "made");
+			result(context, e->name, true, "created");
 		}
 		return;
 	}
@@ -320,7 +320,7 @@ static void declare(const struct settings_export *e, supervisor_result *result, 
 		       export->wanted.recreate ? again
 		       : export->state == EXPORT_LIVE || export->state == EXPORT_SUSPENDED
 			       ? "unchanged"
-			       : "tried again");
+			       : "retried");
 	} else if (export->wanted.recreate) {
 		result(context, e->name, true, again);
 	} else {
@@ -356,8 +356,8 @@ static void remove_undeclared(supervisor_result *result, void *context)
 			continue;
 		if (incomplete) {
 			result(context, export->name, false,
-			       "declared no longer, but not removed: an error in the configuration "
-			       "may hide its declaration: correct that first");
+			       "no longer declared, but not removed, because an error in the "
+			       "configuration may hide its declaration: correct that error first");
 			continue;
 		}
 		/* A device in use stays, and belongs to its users. */

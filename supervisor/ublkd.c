@@ -55,12 +55,12 @@ enum {
 
 static const struct option_def options[] = {
 	{ "config", OPTION_PATH, NULL, SETTINGS_DIRECTORY, 0, 0,
-	  "directory of ublkd.conf and of exports.d/NAME.conf" },
+	  "directory of ublkd.conf and exports.d" },
 	{ "state", OPTION_PATH, NULL, "/run/ublkd", 0, 0,
-	  "directory for what must outlive ublkd, and not the machine" },
+	  "directory for records that outlive ublkd, but not a reboot" },
 	{ "worker", OPTION_PATH, NULL, LIBEXECDIR "/ublkd-worker", 0, 0,
 	  "the program that serves an export" },
-	{ "verbose", OPTION_FLAG, NULL, "off", 0, 0, "tell more, on stderr" },
+	{ "verbose", OPTION_FLAG, NULL, "off", 0, 0, "log more" },
 	{ .name = NULL },
 };
 
@@ -88,7 +88,8 @@ static void print_help(void)
 	char syntax[80], left[120];
 
 	printf("usage: ublkd [OPTIONS]\n"
-	       "Keeps storage in userspace alive as Linux block devices.\n\noptions:\n");
+	       "Serve files, NBD exports and memory as block devices, and keep them "
+	       "alive.\n\noptions:\n");
 	for (const struct option_def *o = options; o->name; o++) {
 		option_syntax(o, syntax, sizeof(syntax));
 		snprintf(left, sizeof(left), "--%s%s%s", o->name, o->type == OPTION_FLAG ? "" : " ",
@@ -98,7 +99,7 @@ static void print_help(void)
 			printf(" (default: %s)", o->dflt);
 		putchar('\n');
 	}
-	printf("  %-24s print this\n  %-24s print the version\n", "--help", "--version");
+	printf("  %-24s print this help\n  %-24s print the version\n", "--help", "--version");
 }
 
 static int parse(int argc, char **argv, struct error *err)
@@ -170,7 +171,7 @@ static int take_lock(struct error *err)
 				"ublkd serves all exports",
 				ret, path);
 	} else {
-		ret = error_set(err, errno, "%s: cannot lock it: %s", path, strerror(errno));
+		ret = error_set(err, errno, "cannot lock %s: %s", path, strerror(errno));
 	}
 	free(path);
 	return ret;
@@ -201,9 +202,9 @@ static int find_worker_user(struct error *err)
 
 	if (!user || !user->pw_uid)
 		return error_set(err, ENOENT,
-				 "worker-user: there is no user '%s' without privilege: make it "
-				 "(systemd-sysusers does, from ublkd's file), or name another in "
-				 "ublkd.conf",
+				 "worker-user: there is no unprivileged user '%s': create it "
+				 "(systemd-sysusers creates the user ublkd), or name another user "
+				 "in ublkd.conf",
 				 name);
 	worker_setup.uid = user->pw_uid;
 	worker_setup.gid = user->pw_gid;
@@ -242,7 +243,7 @@ static void open_socket_to_groups(void)
 	char *path = path_in_state(SOCKET_NAME);
 
 	if (chmod(path, groups ? 0666 : 0600))
-		log_warning(NULL, "%s: its mode stays: %s", path, strerror(errno));
+		log_warning(NULL, "cannot change the mode of %s: %s", path, strerror(errno));
 	free(path);
 }
 

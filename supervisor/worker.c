@@ -150,7 +150,7 @@ static bool floods(struct worker *w)
 	w->second = second;
 	if (++w->nr_messages <= MESSAGES_PER_S || w->ended)
 		return false;
-	snprintf(text, sizeof(text), "its worker (process %d) floods ublkd with messages",
+	snprintf(text, sizeof(text), "the worker (process %d) floods ublkd with messages",
 		 (int)w->pid);
 	if (!w->told_end)
 		note_end(w, EPIPE, text);
@@ -404,7 +404,7 @@ int worker_start(struct worker **worker, const char *name, const struct worker_e
 		return link;
 	*worker = use_link(link, name, events, pid);
 	return *worker ? 0
-		       : error_set(err, EPIPE, "its worker (%s) ended at once",
+		       : error_set(err, EPIPE, "the worker (%s) exited at once",
 				   worker_setup.program);
 }
 
@@ -443,12 +443,12 @@ int worker_adopt(struct worker **worker, const char *name, const struct worker_p
 	if (*worker)
 		return 0;
 	if (link >= 0)
-		link = error_set(err, ESRCH, "its worker has just gone");
+		link = error_set(err, ESRCH, "the worker has just exited");
 	*worker = worker_adopt_known(name, known, events);
 	if (*worker)
-		return error_set(err, ETIMEDOUT, "it takes no connection");
+		return error_set(err, ETIMEDOUT, "it accepts no connection");
 	if (link == -ENOENT || link == -ECONNREFUSED)
-		return error_set(err, ESRCH, "its worker is gone");
+		return error_set(err, ESRCH, "the worker is gone");
 	return link;
 }
 
@@ -598,7 +598,7 @@ static int died(const struct worker *w, struct error *err)
 {
 	if (worker_fault(w, err))
 		return -err->code;
-	return error_set(err, EPIPE, "its worker (process %d) has died", (int)w->pid);
+	return error_set(err, EPIPE, "the worker (process %d) died", (int)w->pid);
 }
 
 int worker_call(struct worker *w, json_t *request, const int *fds, unsigned nr, unsigned ms,
@@ -634,11 +634,11 @@ int worker_call(struct worker *w, json_t *request, const int *fds, unsigned nr, 
 	else if (w->reply)
 		ret = 0;
 	else if (ret == -ETIMEDOUT)
-		error_set(err, ETIMEDOUT, "its worker (process %d) has not answered within %u s",
+		error_set(err, ETIMEDOUT, "the worker (process %d) did not answer within %u s",
 			  (int)w->pid, ms / 1000);
 	else if (ret && ret != -EPIPE && ret != -ECONNRESET)
-		error_set(err, ret, "its worker (process %d) cannot be told: %s", (int)w->pid,
-			  strerror(-ret));
+		error_set(err, ret, "cannot send a request to the worker (process %d): %s",
+			  (int)w->pid, strerror(-ret));
 	else
 		ret = died(w, err);
 	if (w->reply) {

@@ -87,7 +87,8 @@ static int meet(int start, const char *name, pid_t *pid, struct error *err)
 	ret = link_send(start, json_pack("{s:s, s:s}", "do", "listen", "name", name), &listener, 1);
 	close(listener);
 	if (ret && ret != -EPIPE)
-		return error_set(err, ret, "its worker cannot be told: %s", strerror(-ret));
+		return error_set(err, ret, "cannot send a request to the worker: %s",
+				 strerror(-ret));
 	for (;;) {
 		/* First: it closes that once it is connected to, or dead. */
 		bool closed = worker_socket_has_closed(start);
@@ -96,10 +97,10 @@ static int meet(int start, const char *name, pid_t *pid, struct error *err)
 		if (ret >= 0)
 			return ret;
 		if (closed)
-			return error_set(err, EPIPE, "its worker (%s) ended at once",
+			return error_set(err, EPIPE, "the worker (%s) exited at once",
 					 worker_setup.program);
 		if (clock_ms() > end)
-			return error_set(err, ETIMEDOUT, "its worker (%s) does not start",
+			return error_set(err, ETIMEDOUT, "the worker (%s) does not start",
 					 worker_setup.program);
 		fiber_sleep(2);
 	}

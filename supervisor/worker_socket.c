@@ -26,7 +26,7 @@ static int path_of(const char *name, enum worker_socket which, struct sockaddr_u
 	if (length < (int)sizeof(address->sun_path))
 		return 0;
 	return error_set(err, ENAMETOOLONG,
-			 "%s: too long for a socket's path: choose a shorter one",
+			 "%s: too long for the path of a socket: use a shorter state directory",
 			 worker_setup.directory);
 }
 

@@ -86,7 +86,7 @@ static bool is_allowed(const struct varlink_call *call, const struct varlink_typ
 		return true;
 	if (type && !varlink_idl_check(type, parameters, where, sizeof(where)))
 		return true;
-	log_error(NULL, "%s: its description does not allow this %s: '%s'",
+	log_error(NULL, "%s: the description does not allow this %s: '%s'",
 		  call->method ? call->method->name : "a call", what, where);
 	connection_send(call->connection,
 			json_pack("{s:s, s:{s:o}}", "error", SERVICE ".InvalidReply", "parameters",
@@ -126,7 +126,7 @@ int varlink_reply_more(struct varlink_call *call, json_t *parameters)
 
 	assert(call->more);
 	if (is_heard(call) && connection_unsent(c) > c->server->setup.limits.unsent_bytes) {
-		log_debug(NULL, "process %d does not read what it asked for", (int)c->peer.pid);
+		log_debug(NULL, "process %d does not read its replies", (int)c->peer.pid);
 		connection_close(c);
 	}
 	send_reply(call, parameters, true);
@@ -345,7 +345,7 @@ void call_begin(struct connection *c, const char *text, size_t length)
 
 	if (!json_is_object(request)) {
 		if (request)
-			snprintf(why, sizeof(why), "request: it is no JSON object");
+			snprintf(why, sizeof(why), "request: not a JSON object");
 		else
 			snprintf(why, sizeof(why), "request: at byte %d: %s", error.position,
 				 error.text);

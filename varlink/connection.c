@@ -180,7 +180,7 @@ static void on_late(uv_timer_t *timer)
 {
 	struct connection *c = timer->data;
 
-	log_debug(NULL, "process %d did not end its request in time", (int)c->peer.pid);
+	log_debug(NULL, "process %d did not complete its request in time", (int)c->peer.pid);
 	connection_close(c);
 }
 

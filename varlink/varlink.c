@@ -118,8 +118,7 @@ static bool make_connection_room(struct varlink *server, uid_t uid)
 	if (idle)
 		connection_close(idle);
 	else if (!server->full)
-		log_warning(NULL,
-			    "user %u is turned away: all connections that it may have are in use",
+		log_warning(NULL, "refusing user %u: all of its connections are in use",
 			    (unsigned)uid);
 	server->full = true;
 	return idle;
@@ -210,7 +209,7 @@ static int check_methods(const struct served *served, struct error *err)
 {
 	for (const struct varlink_method *m = served->interface->methods; m->name; m++)
 		if (!varlink_idl_method(served->idl, m->name))
-			return error_set(err, EINVAL, "%s: it has no method %s",
+			return error_set(err, EINVAL, "%s has no method %s",
 					 varlink_idl_name(served->idl), m->name);
 	return 0;
 }
@@ -290,9 +289,10 @@ static int open_pipe(uv_pipe_t *pipe, int fd, struct error *err)
 	    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size))
 		ret = error_set(err, errno, "the control socket: %s", strerror(errno));
 	else if (type != SOCK_STREAM || domain != AF_UNIX)
-		ret = error_set(err, EINVAL,
-				"the control socket is no Unix stream socket: a unit wants "
-				"ListenStream=/PATH");
+		ret = error_set(
+			err, EINVAL,
+			"the control socket is not a Unix stream socket: its unit must have "
+			"ListenStream=/PATH");
 	else
 		ret = uv_pipe_open(pipe, fd);
 	if (ret)

@@ -366,7 +366,7 @@ static void test_memory_is_given_to_a_new_device_only(void **state)
 static void test_a_call_that_has_not_returned_is_named(void **state)
 {
 	(void)state;
-	assert_string_equal(blocking_reason(-EALREADY), "an earlier try has not come back");
+	assert_string_equal(blocking_reason(-EALREADY), "an earlier call has not returned");
 	assert_string_equal(blocking_reason(-ENOENT), strerror(ENOENT));
 }
 

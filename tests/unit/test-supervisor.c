@@ -170,7 +170,7 @@ static void test_an_error_that_may_hide_declarations_stops_removals(void **state
 	configure("[exprt a]\nuri = null:4M\n");
 	assert_int_equal(export->wanted.goal, GOAL_LIVE);
 	assert_non_null(strstr(told, "ublkd.conf:1: "));
-	assert_non_null(strstr(told, "a 0 declared no longer, but not removed"));
+	assert_non_null(strstr(told, "a 0 no longer declared, but not removed"));
 	configure("");
 	assert_int_equal(export->wanted.goal, GOAL_GONE);
 	end_removal(EXPORT_GONE);
@@ -194,7 +194,7 @@ static void test_a_wrong_declaration_shows_in_the_health_of_its_export(void **st
 	told[0] = 0;
 	configure("[export a]\nuri = null:4M\n");
 	assert_false(condition->set);
-	assert_string_equal(told, "a 1 tried again;");
+	assert_string_equal(told, "a 1 retried;");
 	configure("");
 	end_removal(EXPORT_GONE);
 }

@@ -78,7 +78,7 @@ ublkd_start
 refuses 1 'replaced' resume one
 timeout -k 5 40 ublkctl resume --accept-storage one
 has_mark "$DEV" other
-ublkd_says 'other storage is accepted'
+ublkd_says 'accepting other storage'
 # It is the device's from then on, and what comes after it is not.
 worker_kill one
 has_mark "$DEV" other
@@ -97,7 +97,7 @@ echo "at $SECONDS s: what was recorded"
 grep -qx 'block-size = 512' config/exports.d/one.conf || fail "$(cat config/exports.d/one.conf)"
 expect "$DEV" "$(ublkctl export --persist --create 16M one="$image")" 'asked for again'
 ublkctl reload
-! grep -q 'declares it otherwise' ublkd.err || fail 'the file declares another export'
+! grep -q 'differs from the running export' ublkd.err || fail 'the file declares another export'
 
 echo "at $SECONDS s: btrfs, mounted anew"
 btrfs -q subvolume create mnt/vol

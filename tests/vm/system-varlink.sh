@@ -63,6 +63,8 @@ each_method() {
 	is "$device" .export.device
 	refuses_call io.ublkd.Exists Export '{"name":"one","uri":"memory:32M"}'
 	refuses_call io.ublkd.Invalid Export '{"name":"../one","uri":"memory:32M"}'
+	refuses_call io.ublkd.Invalid Resize '{"name":"one","size":0}'
+	refuses_call io.ublkd.Invalid Resize '{"name":"one","size":-1}'
 	# The second client does not even send what is not described.
 	if [[ $client == varlinkctl ]]; then
 		refuses_call org.varlink.service.InvalidParameter Export '{"name":"two"}'

@@ -35,7 +35,7 @@ status=0
 ublkctl check-config config >checked 2>&1 || status=$?
 expect 1 "$status" "check-config's status"
 cat checked
-for words in 'wrong.conf:2: .*frob' 'noscheme.conf:1: .*floppy' "twice.*declared in .*ublkd.conf" 'no name' \
+for words in 'wrong.conf:2: .*frob' 'noscheme.conf:1: .*floppy' "twice.*declared in .*ublkd.conf" 'not a valid name' \
 	"late.conf:1: .*there is no $here/late" '^config: 6 exports, 5 errors$'; do
 	grep -q "$words" checked || fail "check-config does not say '$words'"
 done

@@ -75,7 +75,7 @@ before=$(descriptors)
 kill -KILL "$(worker_of disk)"
 # Each time is a whole recovery, four or five in these 20 s; three emulated machines on two
 # processors inflate what it takes. Without a pause it would be all of a processor.
-gives_up disk 'has died' 20
+gives_up disk 'died' 20
 (($(descriptors) <= before + 4)) || fail "$before descriptors, then $(descriptors)"
 load_is_well disk
 goes_on disk

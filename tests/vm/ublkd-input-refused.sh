@@ -33,8 +33,8 @@ done <<'TABLE'
 2 | the URI is missing    | export
 2 | the URI is missing    | export --persist
 2 | the URI is empty      | export ''
-2 | is no name            | export '../x=null:1M'
-2 | is no name            | export 'a/b=null:1M'
+2 | not a valid name      | export '../x=null:1M'
+2 | not a valid name      | export 'a/b=null:1M'
 2 | name                  | export '.=null:1M'
 2 | name                  | export '..=null:1M'
 2 | name                  | export '.a=null:1M'
@@ -42,11 +42,11 @@ done <<'TABLE'
 2 | name                  | export 'ublkb0=null:1M'
 2 | name                  | export 'ublkc7=null:1M'
 2 | name                  | export 'a-part1=null:1M'
-2 | is no name            | export 'a b=null:1M'
-2 | is no name            | export $'a\nb=null:1M'
-2 | is no name            | export $'a\tb=null:1M'
-2 | is no name            | export 'a*=null:1M'
-2 | is no name            | export 'é=null:1M'
+2 | not a valid name      | export 'a b=null:1M'
+2 | not a valid name      | export $'a\nb=null:1M'
+2 | not a valid name      | export $'a\tb=null:1M'
+2 | not a valid name      | export 'a*=null:1M'
+2 | not a valid name      | export 'é=null:1M'
 2 | name                  | export "$long=null:1M"
 1 | another URI           | export taken=null:2M
 1 | other options         | export --depth 7 taken=null:1M
@@ -70,9 +70,9 @@ done <<'TABLE'
 2 | queues                | export --queues 0 a=null:1M
 2 | block-size            | export --block-size 513 a=null:1M
 2 | max-io                | export --max-io 5000 a=null:1M
-2 | 'a b' is no name     | export 'a b=memory:1M'
-2 | 'a/b' is no name     | export a/b=memory:1M
-2 | device's number      | export 1=memory:1M
+2 | 'a b' is not a valid  | export 'a b=memory:1M'
+2 | 'a/b' is not a valid  | export a/b=memory:1M
+2 | number of a device    | export 1=memory:1M
 2 | multiple             | export odd=memory:1000
 1 | no export 'TYPO'     | remove TYPO
 1 | no export '/dev/ublkb77' | remove /dev/ublkb77

@@ -72,7 +72,7 @@ dd if="$DEV" of=/dev/stdout bs=1M skip=124 iflag=direct status=none | cmp - part
 	fail "not what was written where it has grown"
 
 echo "at $SECONDS s: smaller"
-refuses 2 '--force' resize disk 96M
+refuses 2 'use force' resize disk 96M
 mkfs.ext4 -q "$DEV" 64M
 mkdir mnt
 mount "$DEV" mnt
@@ -91,11 +91,11 @@ echo "at $SECONDS s: what cannot be"
 ram_disk=/dev/ram1
 export_start disk-of-its-own $ram_disk
 refuses 1 'is a block device' resize disk-of-its-own 32M --force
-! grep -q 'disk-of-its-own: its size is' ublkd.err || fail "a block device's export was shrunk"
+! grep -q 'disk-of-its-own: resized' ublkd.err || fail "a block device's export was shrunk"
 export_start memory memory:64M
 refuses 1 '' resize memory 128M
 refuses 1 'cannot be resized here' resize memory 32M --force
-! grep -q 'memory: its size is' ublkd.err || fail "a device that cannot shrink was shrunk"
+! grep -q 'memory: resized' ublkd.err || fail "a device that cannot shrink was shrunk"
 expect $((64 * MiB)) "$(blockdev --getsize64 "$DEV")" "the memory's size"
 refuses 1 'no export' resize nobody 64M
 ublkd_stop

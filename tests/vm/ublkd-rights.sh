@@ -65,8 +65,8 @@ refused nobody dd if=/dev/ublk/own of=/dev/null bs=4k count=1 status=none 2>/dev
 # An export of root's: a member cannot cut off what is in its file, nor make that larger.
 truncate -s 16M root_s/image
 root ublkctl export roots=file:"$PWD"/root_s/image >/dev/null
-denied 'only root and the user who made the export' member ublkctl resize --force roots 1M
-denied 'only root and the user who made the export' member ublkctl resize roots 32M
+denied 'only root and the user who created the export' member ublkctl resize --force roots 1M
+denied 'only root and the user who created the export' member ublkctl resize roots 32M
 expect $((16 << 20)) "$(stat -c %s root_s/image)" "the size of root's file"
 root ublkctl remove roots
 

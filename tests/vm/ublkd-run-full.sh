@@ -21,9 +21,9 @@ load_goes_on memory
 echo "at $SECONDS s: full"
 dd if=/dev/zero of=/run/ublkd/fill bs=4k status=none 2>/dev/null || true
 file=$(worker_of file)
-fails_with 'make room in /run' timeout -k 5 60 ublkctl export other=memory:8M
-fails_with 'make room in /run' timeout -k 5 60 ublkctl upgrade file
-fails_with 'make room in /run' timeout -k 5 60 ublkctl suspend memory
+fails_with 'free space in /run' timeout -k 5 60 ublkctl export other=memory:8M
+fails_with 'free space in /run' timeout -k 5 60 ublkctl upgrade file
+fails_with 'free space in /run' timeout -k 5 60 ublkctl suspend memory
 expect "live $file" "$(about file '"\(.export.state) \(.export.pid)"')" "file: state and worker"
 expect live "$(state_of memory)" "memory: state"
 load_goes_on file

@@ -57,7 +57,7 @@ step "nothing"
 
 # Who may.
 user 1000 1000 ublkctl list >out 2>&1 && fail "nobody in particular may look"
-grep -q -e 'Permission denied' -e 'this is for root' out || fail "nobody in particular: $(cat out)"
+grep -q -e 'Permission denied' -e 'not permitted: only root' out || fail "nobody in particular: $(cat out)"
 user 1000 950 ublkctl list >out 2>&1 || fail "a reader may not look: $(cat out)"
 grep -q '^disk ' out || fail "a reader sees not all: $(cat out)"
 user 1000 950 ublkctl show disk >/dev/null || fail "a reader may not look closely"
@@ -68,7 +68,7 @@ for request in 'export a=null:1M' 'remove disk' 'remove --force disk' 'resize di
 	user 1000 950 timeout -k 1 30 ublkctl $request >out 2>&1 || status=$?
 	expect 1 "$status" "a reader's '$request' ($(cat out))"
 	expect 1 "$(wc -l <out)" "lines of a reader's '$request'"
-	grep -q 'this is for root' out || fail "a reader's '$request': $(cat out)"
+	grep -q 'not permitted: only root' out || fail "a reader's '$request': $(cat out)"
 done
 expect live "$(state_of disk)" "the state after a reader's requests"
 user 1000 951 ublkctl export own=null:1M >out 2>&1 || fail "a changer may not change: $(cat out)"
@@ -137,6 +137,15 @@ for text in '' ' ' '{' '}' 'null' '[]' '[1]' '"method"' '{}' '{"method":1}' '{"m
 	[[ ! -s answer ]] || jq -e .error answer >/dev/null || fail "'${text:0:80}': $(head -c 300 answer)"
 done
 step "requests that are none"
+
+# A value that its type allows and the method does not: the answer says what is expected.
+for size in 0 -1; do
+	printf '{"method":"io.ublkd.Resize","parameters":{"name":"disk","size":%s}}\0' "$size" |
+		talk --wait 5000 --replies 1 | tr -d '\0' >answer || true
+	expect io.ublkd.Invalid "$(jq -r .error answer)" "a size of $size"
+	expect 'size must be a positive number of bytes' "$(jq -r .parameters.message answer)" \
+		"a size of $size"
+done
 
 # Who does not read: calls one after the other, and a monitor while much happens.
 for ((n = 0; n < $(rounds 3000 1000); n++)); do method io.ublkd.List; done >many

@@ -59,7 +59,7 @@ chmod 755 broken
 ln -sf "$PWD/broken" worker
 refuses_upgrade() { ! timeout -k 5 120 ublkctl upgrade file1 >upgrade.out 2>&1; }
 refuses_upgrade || fail "the upgrade to a program that does not run: $(cat upgrade.out)"
-grep -qF 'the old server serves on' upgrade.out || fail "$(cat upgrade.out)"
+grep -qF 'the previous worker keeps serving' upgrade.out || fail "$(cat upgrade.out)"
 workers >workers.now
 cmp workers.before workers.now || fail "not the workers that were there"
 ln -sf "$good" worker
