@@ -23,6 +23,10 @@ for more in 0 100 300; do
 done
 kill "$load"
 wait "$load" || true
+# Each queue has something to do, on however busy a machine.
+for cpu in 0 1; do
+	taskset --cpu-list $cpu dd if="$DEV" of=/dev/null bs=4k count=1 iflag=direct status=none
+done
 
 writes=$(counted write.completed) bytes=$(counted write.bytes)
 dd if=/dev/zero of="$DEV" bs=64k count=10 oflag=direct status=none
