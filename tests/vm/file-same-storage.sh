@@ -72,7 +72,7 @@ cp "$image" ext4/right
 same_number "$image"
 marked "$image" other
 refuses 1 'created later' resume one
-refuses 1 '--accept-storage' resume one
+refuses 1 'accept-storage' resume one
 ublkd_kill
 ublkd_start
 refuses 1 'replaced' resume one
