@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is done with an export, step by step: each flow leads it from one state to
- * another, or back with the reason.
+ * Flows: sequences of steps, each of which leads an export from one state to another, or back
+ * with the reason.
  *
  *   flow_start    declared -> opening -> added -> starting -> live
- *   flow_recover  recovering -> live: a new server for a device whose server is gone
- *   flow_leave    live -> recovering or suspended: the server hands over, and ends
+ *   flow_recover  recovering -> live: a new worker for a device whose worker is gone
+ *   flow_leave    live -> recovering or suspended: the worker drains and exits
  *   flow_stop     any -> stopping -> gone
- *   flow_adopt    what an earlier ublkd has left, as it is found
+ *   flow_adopt    finds out what an earlier ublkd left
  *
- * Every step that leaves something behind is on record before it is taken.
+ * Each step that leaves something in the kernel is on record before it is taken, so that the next
+ * ublkd finds it if this one dies.
  *
  * Thread: the loop's; from the export's own fiber, one flow at a time.  Errors: each
  * returns 0, or -errno with err filled.
@@ -28,28 +29,28 @@ struct worker;
 int flow_start(struct export *export, struct error *err);
 
 /*
- * Puts a new server under the device: `ready` (one that flow_prepare() made, taken
- * over in any case), or NULL: a fresh one.  On failure the device stays as it is, its
- * I/O waits, and the state is recovering.  -ENODEV: the device is gone; -EPIPE and
- * -ETIMEDOUT: the server has died of it, or hung; -ENODATA: what it had is lost;
- * -EINPROGRESS: as flow_fence(), which went before it.
+ * Starts serving the device with a new worker: `ready` (from flow_prepare(), taken over in any
+ * case), or NULL: one that it starts itself.  On failure the device stays as it is, its I/O waits,
+ * and the state is recovering.  -ENODEV: the device is gone; -EPIPE, -ETIMEDOUT: the worker died or
+ * hung; -ENODATA: the content of a memory export is lost; -EINPROGRESS: as flow_fence(), which must
+ * have succeeded before.
  */
 int flow_recover(struct export *export, struct worker *ready, struct error *err);
 
 /*
- * Ends the server, if it has not ended, and looks whether the connections of all former
- * servers are over.  -EINPROGRESS: one is not, so that an old write may still be carried
- * out, and no other server may serve.  Does not wait for that.
+ * Ends the worker, if it has not ended, and checks whether the connections of all former workers
+ * are over.  -EINPROGRESS: one is not, so that the NBD server may still carry out an old write, and
+ * no other worker may serve.  Does not wait for that.
  */
 int flow_fence(struct export *export, struct error *err);
 
-/* Starts a server that only has to open the storage. */
+/* Starts a worker and sets it up, so that it only has to open the storage. */
 int flow_prepare(struct export *export, bool resumed, struct worker **worker, struct error *err);
 
 /*
- * Has the server finish what it has begun, and end; I/O waits from then on.  The state
- * is suspended or recovering, as asked for.  -ETIMEDOUT: its backend does not answer;
- * any other error as well: it keeps serving.
+ * Has the worker finish its requests in flight and exit; I/O then waits in the kernel.  The state
+ * is suspended or recovering.  On error (-ETIMEDOUT: the backend does not answer) the worker keeps
+ * serving, and the state is live.
  */
 int flow_leave(struct export *export, bool suspend, struct error *err);
 
@@ -67,12 +68,12 @@ int flow_stop(struct export *export, bool force, struct error *err);
  */
 int flow_adopt(struct export *export, struct error *err);
 
-/* The device follows its storage, which has size bytes by now. */
+/* Has the device adopt the size of its storage, which has grown to size bytes. */
 int flow_grow(struct export *export, uint64_t size, struct error *err);
 
 /*
  * Changes the size of the storage, where it is a file (size 0: finds out how large it is),
- * and has the device follow. shrink: a smaller size is meant. -EBUSY: the device would shrink
+ * and has the device adopt it. shrink: a smaller size is allowed. -EBUSY: the device would shrink
  * while it is open.
  */
 int flow_resize(struct export *export, uint64_t size, bool shrink, struct error *err);
@@ -80,7 +81,7 @@ int flow_resize(struct export *export, uint64_t size, bool shrink, struct error 
 /* Kills the worker if it, or one of its queues, hangs. */
 void flow_check(struct export *export);
 
-/* Ends and releases the server, whatever it does.  -ETIMEDOUT: it does not end. */
+/* Waits ms milliseconds for the worker to exit, kills it, releases it.  -ETIMEDOUT: it lives on. */
 int flow_end_worker(struct export *export, unsigned ms, struct error *err);
 
 #endif

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What an earlier ublkd has left of an export: the record says what it was about to do, the kernel
- * and the worker what came of it. The three are put together here, once, before anything is done.
+ * Adoption of an export after a restart of ublkd. The record says what the earlier ublkd was about
+ * to do; the kernel and the worker say what came of it. This file compares the three, once, before
+ * any other flow runs.
  *
- * The device is known by its cookie, as its number may be another's by now. Where the kernel does
- * not say what there is, nothing is done at all: the device may be live and in use.
+ * The device is found by its cookie, since its number may belong to another device by now. If the
+ * kernel does not answer, nothing is changed: the device may be live and in use.
  *
- * A worker that serves is adopted as it is, and I/O never stops. One that does not is ended, but
- * for the only holder of a memory export's content, which is kept for its successor.
+ * A worker that serves is adopted as it is, and I/O never stops. Any other worker is ended, except
+ * the only holder of a memory export's content, which is kept for its successor.
  *
- * Half-made devices are removed; one without a worker is recovered by the reconciler, which goes
- * on from the state that this leaves.
+ * Half-created devices are removed. A device without a worker is left in state recovering, and the
+ * reconciler recovers it.
+ *
+ * Read flow_adopt() first, then take_worker() and use_worker().
  */
 #include "common/error.h"
 #include "common/log.h"
@@ -32,7 +35,7 @@
 #define TRIES  3u
 #define TRY_MS 500u
 
-/* A device that was added and not yet on record has our cookie. */
+/* ublkd may have died between ADD_DEV and the record: search all devices for the cookie. */
 static int search_device(struct export *export, struct error *err)
 {
 	struct error each;
@@ -49,7 +52,7 @@ static int search_device(struct export *export, struct error *err)
 		export->device.info.dev_id = ids[i];
 		found = device_find(&export->device, &each);
 		export->device.exists = !found;
-		/* A device that the kernel told nothing of may have been it. */
+		/* The kernel did not answer for this device, which may be ours. */
 		if (found && found != -ENODEV && !ret) {
 			*err = each;
 			ret = found;
@@ -61,8 +64,8 @@ static int search_device(struct export *export, struct error *err)
 	return ret ? ret : error_set(err, ENODEV, "the export has no device");
 }
 
-/* The kernel has to say: nothing is known of a device that it tells nothing of. */
-static int look_for_device(struct export *export, struct error *err)
+/* Finds the device, with retries. -ENODEV: there is none; other errors: the kernel did not say. */
+static int find_device(struct export *export, struct error *err)
 {
 	bool on_record = export->device.exists;
 	int ret;
@@ -75,7 +78,7 @@ static int look_for_device(struct export *export, struct error *err)
 	}
 }
 
-/* Its device is gone: so is what says that it is there, unless that is another's by now. */
+/* The device is gone: removes its symlink and name record, unless they are another device's now. */
 static void forget_device(struct export *export)
 {
 	char device[32], name[NAME_MAX_LENGTH + 1];
@@ -88,7 +91,7 @@ static void forget_device(struct export *export)
 	export->device.exists = false;
 }
 
-/* State of a worker that was found. */
+/* Asks a found worker for its state, and takes its counters and memory. */
 static int greet(struct export *export, bool *serving, json_int_t *size, struct error *err)
 {
 	struct link_fds fds;
@@ -120,7 +123,7 @@ static int greet(struct export *export, bool *serving, json_int_t *size, struct 
 	return 0;
 }
 
-/* Adopts, drains or kills export->worker.handle, which was found; ret and err: why it does not answer. */
+/* Adopts, drains or kills the found worker.handle; ret and err: why it does not answer. */
 static void use_worker(struct export *export, int ret, struct error *err)
 {
 	struct error ignored;
@@ -130,7 +133,7 @@ static void use_worker(struct export *export, int ret, struct error *err)
 	export->worker.process = worker_process(export->worker.handle);
 	if (!ret)
 		ret = greet(export, &serving, &size, err);
-	/* Whatever becomes of it: its content is not to go with it. */
+	/* In any case save the content of a memory export before the worker may be killed. */
 	host_save_memory(export, export->worker.handle);
 	if (ret)
 		goto kill;
@@ -140,12 +143,14 @@ static void use_worker(struct export *export, int ret, struct error *err)
 			export->storage.grown_to = (uint64_t)size;
 		return;
 	}
-	/* The worker keeps the memory until another one has it. */
+	/* A drained worker that holds the memory: keep it until a successor has taken that. */
 	export->worker.holding =
 		!serving && export->device.exists && export->storage.memory_fd >= 0;
 	if (export->worker.holding)
 		return;
-	/* The worker was to take over, and was the only one to have the memory. */
+	/*
+	 * A replacement that was about to serve, and is the only holder of the memory: drain, keep.
+	 */
 	if (serving && export->storage.memory_fd >= 0 &&
 	    export->device.info.state != UBLK_DEV_DEAD && !flow_drain(export, &ignored))
 		return;
@@ -162,7 +167,7 @@ kill:
 	flow_end_worker(export, 0, err);
 }
 
-/* Another worker that kept the memory, in a change that was cut short; NULL: none. */
+/* Ends a second worker, left by a replacement that was interrupted. NULL: there is none. */
 static void end_other(struct export *export, struct worker *other)
 {
 	if (!other)
@@ -179,7 +184,7 @@ static void end_other(struct export *export, struct worker *other)
  * replacement, if ublkd was killed before it published that one. Both live on without ublkd;
  * one is adopted, and the other ended once that is done.
  */
-static void take_of_two(struct export *export, const struct worker_process *known)
+static void adopt_of_two(struct export *export, const struct worker_process *known)
 {
 	struct worker *fresh = worker_adopt_new(export->name, &export->worker.events);
 	struct error err;
@@ -208,15 +213,15 @@ static void take_worker(struct export *export)
 	else if (ret != -ESRCH)
 		log_warning(export->name, "cannot find the worker: %s", err.text);
 	if (host_has_memory(export))
-		take_of_two(export, &known);
-	/* Any other ends with the ublkd that has started it. */
+		adopt_of_two(export, &known);
+	/* Any other worker was not published, and exits with the ublkd that started it. */
 	if (!export->worker.handle && ret == -ESRCH)
 		worker_socket_remove(export->name);
 	else
 		worker_socket_remove_new(export->name);
 }
 
-static void find(struct export *export, enum export_state state, const char *reason)
+static void set_found(struct export *export, enum export_state state, const char *reason)
 {
 	export->state = state;
 	export_note(export, reason);
@@ -228,10 +233,10 @@ int flow_adopt(struct export *export, struct error *err)
 	int ret;
 
 	flow_begin(export);
-	ret = look_for_device(export, err);
+	ret = find_device(export, err);
 	if (ret && ret != -ENODEV) {
-		/* The device may be live and in use: its worker is left to serve. */
-		find(export, EXPORT_FAILED, err->text);
+		/* The device may be live and in use: leave its worker alone, too. */
+		set_found(export, EXPORT_FAILED, err->text);
 		export_set_fault(export, err);
 		log_error(export->name, "%s: leaving it alone; restart ublkd to retry", err->text);
 		return ret;
@@ -240,24 +245,27 @@ int flow_adopt(struct export *export, struct error *err)
 		forget_device(export);
 	take_worker(export);
 	if (!export->device.exists || export->device.info.state == UBLK_DEV_DEAD) {
-		/* Half made, or stopped: nobody uses it; it goes, and comes again if it is wanted. */
+		/*
+		 * Half created, or stopped, so not in use: remove it; the reconciler starts it
+		 * again.
+		 */
 		if (export->device.exists || export->worker.handle) {
-			find(export, EXPORT_FAILED, "found half created");
+			set_found(export, EXPORT_FAILED, "found half created");
 			if (flow_stop(export, true, err))
 				log_error(export->name, "%s", err->text);
 			if (export->state == EXPORT_GONE)
 				export_move(export, EXPORT_DECLARED, NULL);
 			return 0;
 		}
-		find(export, EXPORT_DECLARED, "no device was found");
+		set_found(export, EXPORT_DECLARED, "no device was found");
 		return 0;
 	}
 	if (export->worker.handle && !export->worker.holding) {
-		find(export, EXPORT_LIVE, "found with its worker");
+		set_found(export, EXPORT_LIVE, "found with its worker");
 		export->worker.unfenced = false;
 		export_note_live(export);
 		record_write(export, err);
-		/* Else its settings may be somebody's choice by now. */
+		/* After a finished start, sysfs settings may be an administrator's: leave them. */
 		if (!finished)
 			flow_finish(export, true);
 		log_info(export->name,
@@ -265,7 +273,8 @@ int flow_adopt(struct export *export, struct error *err)
 			 export->device.info.dev_id, (int)worker_pid(export->worker.handle));
 		return 0;
 	}
-	find(export, export->wanted.goal == GOAL_SUSPENDED ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
-	     "found without a worker");
+	set_found(export,
+		  export->wanted.goal == GOAL_SUSPENDED ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
+		  "found without a worker");
 	return 0;
 }

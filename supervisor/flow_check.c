@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A worker whose counters stand still while it has requests may only wait for its storage.
- * Its loop knows better: it answers as long as it runs, and names the queues whose threads
- * do not react. The verb is "look" on the wire, as workers of earlier versions know it.
+ * Health check of a worker. If its counters stand still while it has requests, it hangs, or only
+ * waits for its storage. So ask it: its main loop answers as long as it runs, and lists the queues
+ * whose threads do not react. The verb is "look" on the wire, which older workers know.
  */
 #include "common/error.h"
 #include "common/log.h"

@@ -50,8 +50,9 @@ void flow_drop_counters(struct export *export)
 }
 
 /*
- * A device that exists has its shape; for a new one ublkd decides, once: the CPUs that it
- * and its worker may run on need not be the same, and may change between two looks.
+ * The shape of an existing device is fixed. For a new device ublkd decides once, and does not leave
+ * it to the worker: the default number of queues depends on the CPUs that a process may use, which
+ * can differ between ublkd and worker, and change.
  */
 static void shape_of(const struct export *export, struct device_shape *shape)
 {
@@ -141,11 +142,11 @@ int flow_open(struct export *export, struct backend_limits *limits, char identit
 	*depth = (unsigned)json_integer_value(json_object_get(reply, "depth"));
 	text = json_string_value(json_object_get(reply, "identity"));
 	snprintf(identity, IDENTITY_BYTES, "%s", text ? text : "");
-	/* The record is UTF-8, and the text may have been cut in a character. */
+	/* The record is UTF-8, and the limit may have cut the text within a character. */
 	text_make_printable(identity);
 	ret = limits_from_json(json_object_get(reply, "limits"), limits);
 	json_decref(reply);
-	/* The worker repeats what a server sent, which nobody trusts: check it again. */
+	/* A server may have compromised the worker: check what it sends. */
 	if (ret || !*nr_queues || *nr_queues > asked.nr_queues || !*depth || *depth > asked.depth)
 		return error_set(err, EBADMSG, "the worker sent invalid limits");
 	return params_complete_limits(limits, err);
@@ -188,7 +189,10 @@ int flow_publish(struct export *export, struct worker *before, struct error *err
 
 	if (ret)
 		return ret;
-	/* The old worker is on record until then: should ublkd die here, the next one ends it. */
+	/*
+	 * Before the record names the new worker: if ublkd dies here, its successor kills the old
+	 * one.
+	 */
 	if (before)
 		worker_kill(before);
 	export->worker.process = worker_process(export->worker.handle);
@@ -240,7 +244,7 @@ int flow_unless_worker_dies(struct export *export,
 
 	export->worker.command_waits = true;
 	export->control.abort = worker_has_ended(export->worker.handle);
-	/* The driver wants to hear who has opened ublkcN. */
+	/* The driver requires the process that opened ublkcN, and ublkd did (flow_serve()). */
 	ret = command(&export->control, export->device.info.dev_id, getpid(), err);
 	export->worker.command_waits = false;
 	if (export->control.abort && ret) {
@@ -260,7 +264,7 @@ int flow_end_worker(struct export *export, unsigned ms, struct error *err)
 
 	if (!export->worker.handle)
 		return 0;
-	/* A worker that only holds the memory does not end by itself. */
+	/* A worker that only holds the memory does not exit by itself. */
 	if (export->worker.holding)
 		ms = 0;
 	export->worker.holding = false;
@@ -273,7 +277,7 @@ int flow_end_worker(struct export *export, unsigned ms, struct error *err)
 	else
 		worker_give_connections(export->worker.handle, &export->worker.fence);
 	export->worker.ended_ms = clock_ms();
-	/* The state that follows says it: not noted here. */
+	/* The next state reports the trouble: clear conditions without a note. */
 	conditions_from_json(NULL, export->conditions);
 	worker_forget(export->worker.handle);
 	export->worker.handle = NULL;
@@ -288,7 +292,7 @@ void flow_begin(struct export *export)
 	export->device.features = control_async_features();
 }
 
-/* The kernel does not look for partitions of a worker's device; partx does. */
+/* The driver suppresses the partition scan for a worker without privileges; partx scans instead. */
 static void add_partitions(struct export *export, const char *device)
 {
 	const char *const words[] = { "partx", "--add", device, NULL };
@@ -308,8 +312,8 @@ static void add_partitions(struct export *export, const char *device)
 	}
 	child = process_open_child(pid);
 	if (child < 0)
-		return; /* it has ended already */
-	/* partx ends when the device answers, which need not be before this has gone on. */
+		return; /* partx has ended already */
+	/* partx reads the device: if that does not answer, do not wait for it for ever. */
 	while (!process_child_ended(child)) {
 		if (clock_ms() > end) {
 			log_warning(
@@ -345,11 +349,11 @@ void flow_finish_start(struct export *export)
 	char device[32];
 
 	device_path(&export->device, device, sizeof(device));
-	/* First, so that a condition that is over now is not reported. */
+	/* Before the state: a condition that ends with this (upgrade) is not reported as live. */
 	export_note_live(export);
 	export_move(export, EXPORT_LIVE, NULL);
 	flow_finish(export, is_new);
-	/* On record when it is done: an ublkd that dies over it leaves it to the next. */
+	/* Last: if ublkd dies before this, its successor repeats flow_finish() (flow_adopt()). */
 	flow_record(export);
 	log_event(LOG_EVENT_STATE, LOG_LEVEL_INFO, export->name, "%s is live", device);
 }

@@ -15,20 +15,20 @@ struct error;
 struct export;
 struct worker;
 
-#define FLOW_WORKER_MS  20000u /* for a worker to do what it is told */
-#define FLOW_OPEN_MS    60000u /* to open its storage */
-#define FLOW_RELEASE_MS 40000u /* for the kernel to let go of a dead server */
+#define FLOW_WORKER_MS  20000u /* for a worker to answer a request */
+#define FLOW_OPEN_MS    60000u /* for a worker to open its storage */
+#define FLOW_RELEASE_MS 40000u /* for the kernel to release a dead worker's ublkcN */
 
-/* The worker opens the storage: what that is. */
+/* Has the worker open the storage, and returns its limits, identity and shape, checked. */
 int flow_open(struct export *export, struct backend_limits *limits, char identity[IDENTITY_BYTES],
 	      unsigned *nr_queues, unsigned *depth, struct error *err);
 
-/* Writes the record; a device that needs its server is not let wait for that. */
+/* Writes the record. A failure is logged and ignored: a device with I/O waiting comes first. */
 void flow_record(const struct export *export);
 
 /*
- * The next ublkd finds the worker, and no more the one before it (or NULL) that has kept
- * the memory for it: that is killed.
+ * Makes the change of workers final: from now on an ublkd that starts finds this worker. `before`
+ * (or NULL), the previous worker that only held the memory, is killed.
  */
 int flow_publish(struct export *export, struct worker *before, struct error *err);
 
@@ -36,32 +36,32 @@ int flow_publish(struct export *export, struct worker *before, struct error *err
 int flow_serve(struct export *export, struct error *err);
 
 /*
- * Has the worker finish what is in flight and take no more.  It ends then, or, where
- * there is memory that it has of ublkd, export->worker.holding: it keeps that.
+ * Has the worker finish its requests in flight and take no more.  It exits then, or, if it holds
+ * the content of a memory export, stays to keep that (export->worker.holding).
  */
 int flow_drain(struct export *export, struct error *err);
 
-/* A command that waits for the worker, given up when that dies. */
+/* Runs a control command that waits for the worker, and abandons it if the worker dies. */
 int flow_unless_worker_dies(struct export *export,
 			    int (*command)(struct control *control, uint32_t id, int tgid,
 					   struct error *err),
 			    struct error *err);
 
-/* The kernel has it live: what is left to do, and the state. */
+/* The last steps after the kernel has made the device live, and the state live. */
 void flow_finish_start(struct export *export);
 
 /*
- * What is done to a device that is live: its name, its settings and, if asked for,
- * its partitions.  Once more does no harm.
+ * Finishes a live device: its symlink, its sysfs settings and, if asked for, its partitions.  Does
+ * no harm when repeated.
  */
 void flow_finish(struct export *export, bool partitions);
 
-/* Memory for the counters, again. */
+/* Replaces the shared memory of the counters. */
 int flow_create_counters(struct export *export, struct error *err);
 void flow_drop_counters(struct export *export);
 void flow_drop_memory(struct export *export);
 
-/* The fiber's own control, for all commands of a flow. */
+/* Sets up export->control for the commands of this flow. */
 void flow_begin(struct export *export);
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A new worker under a device that lives: after the old one's death, or after it has handed over.
+ * Recovery: a new worker for a live device, after the old worker died or drained.
  *
- * replace() is the sequence: the old worker ends, the new one opens the storage, is checked to
- * have the same (check_same()), old connections are over (check_fence()), and only then the
- * kernel is told (take_over()). Until that point nothing has changed for the device, whose I/O
- * waits in the kernel.
+ * replace() has the sequence: end the old worker, have the new one open the storage, check that it
+ * is the same storage (check_same()) and that old connections are over (check_fence()), and only
+ * then start the recovery in the kernel (take_over()). A failure before that changes nothing for
+ * the device, whose I/O waits in the kernel.
  *
  * Storage is the same by its identity and by limits that still fit; another disk with the same
  * path is refused, as a file system on it would be destroyed.
@@ -36,10 +36,13 @@
 #define SETTLE_MS       5000u
 #define SETTLE_BLIND_MS 200u /* where the kernel does not let us wait for it */
 
-/* After how long waiting is worth a word; a server mostly ends a connection at once. */
-#define FENCE_TELL_MS 1000u
+/* A wait this long goes on record; most servers close a connection at once. */
+#define FENCE_RECORD_MS 1000u
 
-/* Whether old connections are left; what of: err. */
+/*
+ * -EINPROGRESS with err filled if old connections are left. silent_too: count also those that the
+ * server does not answer on, and may no longer have.
+ */
 static int check_fence(struct export *export, bool silent_too, struct error *err)
 {
 	unsigned there, nr = fence_check(&export->worker.fence, export->name,
@@ -53,7 +56,7 @@ static int check_fence(struct export *export, bool silent_too, struct error *err
 		  "them, or create the export with the option ghost-wait",
 		  nr);
 	if (!export->worker.fence_recorded &&
-	    clock_ms() - export->worker.fence.since_ms >= FENCE_TELL_MS) {
+	    clock_ms() - export->worker.fence.since_ms >= FENCE_RECORD_MS) {
 		export->worker.fence_recorded = true;
 		flow_record(export);
 	}
@@ -62,7 +65,10 @@ static int check_fence(struct export *export, bool silent_too, struct error *err
 
 int flow_fence(struct export *export, struct error *err)
 {
-	/* A worker that holds the memory for the next one has no connection. */
+	/*
+	 * A worker that holds the memory has no connection, and must live until its successor
+	 * serves.
+	 */
 	int ret = export->worker.holding ? 0 : flow_end_worker(export, 0, err);
 
 	if (ret)
@@ -74,11 +80,14 @@ int flow_fence(struct export *export, struct error *err)
 			"dead worker, and may still carry out writes that were sent on "
 			"them: restart the server, then resume %s",
 			export->name);
-	/* Whether a silent server is reached, only opening the storage tells. */
+	/*
+	 * Silent connections count later: only opening the storage shows whether the server is
+	 * back.
+	 */
 	return check_fence(export, false, err);
 }
 
-static const char *why_other(const struct export *export, const char *identity)
+static const char *storage_difference(const struct export *export, const char *identity)
 {
 	if (!*export->storage.identity)
 		return NULL;
@@ -87,11 +96,11 @@ static const char *why_other(const struct export *export, const char *identity)
 	return strcmp(export->storage.identity, identity) ? "its identity differs" : NULL;
 }
 
-/* Whether the storage is the device's; it is known by this identity from then on. */
+/* Checks that the storage is the device's, and keeps the identity that it has now. */
 static int check_same(struct export *export, const struct backend_limits *now, const char *identity,
 		      struct error *err)
 {
-	const char *other = why_other(export, identity);
+	const char *other = storage_difference(export, identity);
 	int ret;
 
 	if (other && !export->wanted.accept_storage)
@@ -122,9 +131,9 @@ static int find_living(struct export *export, struct error *err)
 /*
  * Until 6.16 the driver cancels a dead server's commands once more after it has said that
  * the device is quiesced (ublk_quiesce_work_fn() in drivers/block/ublk_drv.c of 6.12). A
- * recovery that had begun by then was an oops, or the end of the new server's commands,
- * and the device had no server for ever.  That work was queued before the last of the
- * server's references went: once it is gone, what is queued is waited for.
+ * recovery that had begun by then caused an oops, or cancelled the new worker's commands, and the
+ * device had no server for ever.  The driver queues that work before it drops the dead server's
+ * last reference. So once ublkcN can be opened again, wait until the queued work is done.
  */
 static int wait_for_last_cancel(struct export *export)
 {
@@ -137,14 +146,14 @@ static int wait_for_last_cancel(struct export *export)
 	snprintf(path, sizeof(path), UBLK_CHAR_PREFIX "%u", export->device.info.dev_id);
 	fd = blocking_open(who, path, O_RDWR, 0, SETTLE_MS);
 	if (fd < 0)
-		return fd == -EBUSY ? fd : 0; /* START_USER_RECOVERY tells */
+		return fd == -EBUSY ? fd : 0; /* START_USER_RECOVERY reports other errors */
 	if (blocking_settle(who, SETTLE_MS))
 		fiber_sleep(SETTLE_BLIND_MS);
 	blocking_close(who, fd, SETTLE_MS);
 	return 0;
 }
 
-/* The kernel lets go of a dead server when the last of its references is gone. */
+/* Retries while the kernel holds references of the dead worker (-EBUSY). */
 static int begin_recovery(struct export *export, struct error *err)
 {
 	uint64_t end = clock_ms() + FLOW_RELEASE_MS;
@@ -160,7 +169,7 @@ static int begin_recovery(struct export *export, struct error *err)
 		if (!ret || last)
 			ret = control_start_recovery(&export->control, export->device.info.dev_id,
 						     err);
-		/* Begun before, by a server that died over it: all is as it should be. */
+		/* An earlier recovery began, and its worker died: the device is ready for END. */
 		if (ret == -EINVAL && export->device.info.state == UBLK_DEV_QUIESCED)
 			return 0;
 		if (ret != -EBUSY || last)
@@ -203,9 +212,9 @@ static int take_over(struct export *export, struct worker *held, struct error *e
 }
 
 /*
- * What is told by the result: -ENODEV is the kernel's word, and what a server says
- * of its storage (an address that does not answer, a disk that is away) is not its
- * own death.
+ * Makes the result unambiguous for the reconciler: -ENODEV only if the kernel has lost the device,
+ * and -EPIPE or -ETIMEDOUT only if the worker died or hung. The same errno from a worker about its
+ * storage (a server that does not answer, a disk that is gone) becomes -EIO.
  */
 static int result_of(struct export *export, int ret, bool refused)
 {
@@ -218,8 +227,8 @@ static int result_of(struct export *export, int ret, bool refused)
 }
 
 /*
- * All steps from the old worker's end to the new one that serves. held: the old worker, which
- * keeps the memory until the new one has it; NULL: it is to be ended.
+ * All steps from the end of the old worker until the new one serves. held: the old worker, which
+ * holds the memory until the new one has it; NULL: the old worker is ended first.
  */
 static int replace(struct export *export, struct worker *held, struct worker *ready,
 		   struct error *err)
@@ -227,7 +236,7 @@ static int replace(struct export *export, struct worker *held, struct worker *re
 	int ret = held ? 0 : flow_end_worker(export, 0, err);
 
 	export->worker.handle = ready;
-	/* What the old worker reported was its own. */
+	/* Conditions that the old worker reported say nothing about the new one. */
 	conditions_from_json(NULL, export->conditions);
 	if (ret)
 		return ret;
@@ -241,7 +250,7 @@ static int replace(struct export *export, struct worker *held, struct worker *re
 		if (ret)
 			return ret;
 	}
-	/* Lost with the last worker, if ublkd was not there to keep them. */
+	/* Lost if the worker died while no ublkd ran. */
 	if (!export->worker.counters) {
 		ret = flow_create_counters(export, err);
 		if (ret)
@@ -288,8 +297,8 @@ int flow_recover(struct export *export, struct worker *ready, struct error *err)
 }
 
 /*
- * Until 6.16 the kernel lets go of a drained worker's files a moment after its process has
- * ended, ublkcN among them: a suspended export's storage could not be unmounted before.
+ * Until 6.16 the kernel releases a drained worker's files, ublkcN among them, a moment after its
+ * process has exited. Suspend waits for that, so that the storage can be unmounted afterwards.
  */
 static void wait_for_release(struct export *export)
 {
@@ -308,7 +317,7 @@ int flow_leave(struct export *export, bool suspend, struct error *err)
 	if (ret)
 		return ret;
 	ret = flow_drain(export, err);
-	/* Dead over it: there is nothing to hand over, and its requests come again. */
+	/* If the worker died, continue: the kernel reissues its requests to the next worker. */
 	if (ret && !worker_has_ended(export->worker.handle) && ret != -EPIPE)
 		return ret;
 	drained = !ret;
@@ -320,10 +329,10 @@ int flow_leave(struct export *export, bool suspend, struct error *err)
 			wait_for_release(export);
 		}
 	}
-	/* The worker had nothing in flight, and no old connection either. */
+	/* A drained worker had nothing in flight, so that no connection of it can write later. */
 	if (drained)
 		fence_close(&export->worker.fence);
-	/* Nobody else has it, once ublkd dies too. */
+	/* Only the counters have a failed flush, and they are lost if ublkd dies, too. */
 	export_check_lost(export);
 	export_move(export, suspend ? EXPORT_SUSPENDED : EXPORT_RECOVERING,
 		    suspend ? "suspend requested" : "upgrade requested");

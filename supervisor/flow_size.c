@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A device that follows its storage, and storage that is made to another size.
+ * Changes of size: a device adopts the size of its storage, and a file gets another size.
+ *
+ * Growing goes bottom up (storage, worker, kernel) and shrinking top down, so that the kernel never
+ * sends a request beyond the end of the storage. The backend reports a new size by an event, which
+ * the flow waits for. Kernels before 6.16 cannot resize a live device.
+ *
+ * Read flow_resize() first, then make_smaller().
  */
 #include "common/clock.h"
 #include "common/error.h"
@@ -14,8 +20,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define GROW_MS 10000u /* for a backend to find out how big it is */
-#define LOOK_MS 500u   /* the same, where it may not have grown */
+#define GROW_MS  10000u /* for a backend to report a size that was set */
+#define CHECK_MS 500u   /* for a backend to report a size that may not have changed */
 
 static int set_device_size(struct export *export, uint64_t size, struct error *err)
 {
@@ -54,8 +60,8 @@ int flow_grow(struct export *export, uint64_t size, struct error *err)
 	return ret;
 }
 
-static int tell_worker(struct export *export, const char *verb, uint64_t size, uint64_t *is,
-		       struct error *err)
+static int send_size(struct export *export, const char *verb, uint64_t size, uint64_t *is,
+		     struct error *err)
 {
 	json_t *request = worker_request(verb), *reply;
 	int ret;
@@ -70,7 +76,7 @@ static int tell_worker(struct export *export, const char *verb, uint64_t size, u
 	return 0;
 }
 
-/* A worker of an earlier version does not know the question: its storage says when asked. */
+/* -ENOSYS: a worker of an earlier version, which refuses at "resize" if it must. */
 static int check_resizable(struct export *export, struct error *err)
 {
 	int ret = worker_call(export->worker.handle, worker_request("can-resize"), NULL, 0,
@@ -80,8 +86,9 @@ static int check_resizable(struct export *export, struct error *err)
 }
 
 /*
- * The worker is asked first, so that storage that cannot shrink changes nothing; then the
- * kernel, so that nothing is asked for that goes away.
+ * Asks the worker first whether its storage can shrink, as the kernel's device must not change if
+ * it cannot. Then the kernel shrinks, so that no request is for blocks that go away, then the
+ * storage.
  */
 static int make_smaller(struct export *export, uint64_t size, struct error *err)
 {
@@ -93,18 +100,18 @@ static int make_smaller(struct export *export, uint64_t size, struct error *err)
 		return ret;
 	ret = set_device_size(export, size, err);
 	if (!ret)
-		ret = tell_worker(export, "size", size, &is, err);
+		ret = send_size(export, "size", size, &is, err);
 	if (!ret)
-		ret = tell_worker(export, "resize", size, &is, err);
+		ret = send_size(export, "resize", size, &is, err);
 	if (ret && export->storage.limits.size != before) {
-		/* The storage is what it was. */
-		tell_worker(export, "size", before, &is, &ignored);
+		/* The storage did not shrink: restore the worker's limit and the kernel's size. */
+		send_size(export, "size", before, &is, &ignored);
 		set_device_size(export, before, &ignored);
 	}
 	return ret;
 }
 
-/* Also where that cannot be found out. */
+/* True also if the users cannot be determined. */
 static bool is_open(const struct export *export)
 {
 	struct holders holders;
@@ -138,14 +145,14 @@ int flow_resize(struct export *export, uint64_t size, bool shrink, struct error 
 			size_format(size, asked, sizeof(asked)));
 	if (size && size < export->storage.limits.size)
 		return make_smaller(export, size, err);
-	ret = tell_worker(export, "resize", size, &is, err);
+	ret = send_size(export, "resize", size, &is, err);
 	if (ret)
 		return ret;
-	/* The backend reports the size by an event, at once or once its server has answered. */
+	/* worker_grown() sets grown_to: at once for a file, after the server's answer for NBD. */
 	while (export->storage.grown_to < size && size > export->storage.limits.size &&
 	       clock_ms() < end)
 		fiber_wait(&export->changed, 100);
-	end = clock_ms() + LOOK_MS;
+	end = clock_ms() + CHECK_MS;
 	while (!size && !export->storage.grown_to && clock_ms() < end)
 		fiber_wait(&export->changed, 100);
 	size = export->storage.grown_to;

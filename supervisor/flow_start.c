@@ -6,10 +6,9 @@
  * The storage is opened before the device is added, since the device's size and limits come from
  * it; so an absent server leaves nothing in the kernel.
  *
- * What a step has made is undone in reverse order where a later one fails (undo()), and the
- * state is failed with the reason. Each step that leaves something in the kernel is on record
- * before it is taken: an ublkd that dies in between is followed by one that finds and removes
- * it, by the cookie that the device bears.
+ * If a step fails, undo() reverts the earlier steps, and the state is failed with the reason. Each
+ * step that leaves something in the kernel is on record before it is taken: if ublkd dies in
+ * between, its successor finds the device by its cookie and removes it.
  */
 #include "common/clock.h"
 #include "common/error.h"
@@ -29,7 +28,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-/* All that a device is; the worker is there, and has its storage open. */
+/* All steps that make the device; the worker runs and has opened its storage. */
 static int make_device(struct export *export, unsigned nr_queues, unsigned depth, struct error *err)
 {
 	const struct option_value *id = &export->spec.values[SPEC_ID];
@@ -48,7 +47,7 @@ static int make_device(struct export *export, unsigned nr_queues, unsigned depth
 	if (ret)
 		return ret;
 	device_path(&export->device, device, sizeof(device));
-	/* Before the device is there, so that udev finds it. */
+	/* Before START_DEV announces the disk to udev, whose rule reads this record. */
 	ret = name_record(NAME_RECORDS, device, export->name, export->spec.backend->scheme,
 			  export->device.partitions, err);
 	if (ret)
@@ -71,7 +70,7 @@ static void undo(struct export *export)
 		worker_call(export->worker.handle, worker_request("end"), NULL, 0, FLOW_WORKER_MS,
 			    NULL, NULL, &err);
 	flow_end_worker(export, FLOW_WORKER_MS, &err);
-	/* The device was never live: no write was sent. */
+	/* The device was never live, so no write was sent on these connections. */
 	fence_close(&export->worker.fence);
 	if (export->device.exists) {
 		device_path(&export->device, device, sizeof(device));

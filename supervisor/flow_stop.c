@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The end of an export: what is dirty is written, the device stops while its worker still serves
- * (the last writes come through it), then both go.
+ * Removal of an export: flush dirty pages, stop the device while its worker still serves (the last
+ * writes go through it), then end the worker and delete the device.
  *
- * A device in use is refused, not stopped: its holders are looked for, then it is claimed
- * (O_EXCL, as a mount does), and they are looked for again, so that nobody comes in between. The
- * claim is let go for the driver's own check (Linux 7.0), which refuses a device that is open.
+ * A device in use is refused. Finding its holders takes time, and a mount could come in between: so
+ * find them, claim the device (O_EXCL, as a mount does), and find them again. The claim is released
+ * for the driver's own check (Linux 7.0), which refuses any open device.
  *
- * Force skips all of that, and bounds each step: requests may fail then. A client may ask for
- * force while a removal is under way; each step looks (is_forced()).
+ * Force skips the checks and bounds each step; requests may fail then. A client may add force
+ * while a removal is under way, so each step asks is_forced().
  *
  * Read flow_stop() first, then stop_and_delete().
  */
@@ -32,12 +32,12 @@
 #include <unistd.h>
 
 #define FLUSH_MS      60000u
-#define HOLDERS_MS    30000u /* it is refused then: with thousands of processes it takes long */
+#define HOLDERS_MS    30000u /* with thousands of processes the search takes long */
 #define FORCED_MS     5000u
-#define CLAIM_MS      30000u /* of hundreds that are removed at once each waits for its turn */
-#define FENCE_MS      5000u  /* for a server to end the last connections */
+#define CLAIM_MS      30000u /* long, as hundreds of removals may queue in the kernel */
+#define FENCE_MS      5000u  /* for a server to close the last connections */
 #define FENCE_POLL_MS 5u
-#define BRIEF_MS      1000u /* for who opens it for a moment, as what probes new devices */
+#define BRIEF_MS      1000u /* for programs that open a new device briefly, such as udev */
 #define BRIEF_POLL_MS 50u
 
 static uint64_t requests_done(void *context)
@@ -47,7 +47,7 @@ static uint64_t requests_done(void *context)
 	return export->worker.counters ? counters_completed(export->worker.counters) : 0;
 }
 
-static int look_for_holders(struct export *export, bool *brief, struct error *err)
+static int refuse_holders(struct export *export, bool *brief, struct error *err)
 {
 	struct holders holders;
 	int ret = export_find_holders(export, &holders, HOLDERS_MS);
@@ -67,7 +67,7 @@ static int look_for_holders(struct export *export, bool *brief, struct error *er
 	return ret;
 }
 
-/* A removal under way; claims the device, so that nobody begins to use it. Owner: flow_stop(). */
+/* A removal under way, with its claim on the device. Owner: flow_stop(). */
 struct removal {
 	struct export *export;
 	bool force; /* whatever the goal says; see is_forced() */
@@ -117,20 +117,20 @@ static int take_claim(struct removal *removal, struct error *err)
 			 blocking_reason(fd));
 }
 
-/* Claims the device and refuses with -EBUSY where it is open; brief: for a moment, maybe. */
+/* Claims the device, or fails with -EBUSY if it is in use; *brief: by processes alone, so retry. */
 static int claim_unused(struct removal *removal, bool *brief, struct error *err)
 {
 	struct error held;
-	int ret = look_for_holders(removal->export, brief, err);
+	int ret = refuse_holders(removal->export, brief, err);
 
 	if (ret)
 		return ret;
 	ret = take_claim(removal, err);
-	/* Holders that came before the claim are seen now. */
+	/* A holder that came between the search and the claim is found now. */
 	if (!ret)
-		return look_for_holders(removal->export, brief, err);
+		return refuse_holders(removal->export, brief, err);
 	*brief = true;
-	if (ret == -EBUSY && look_for_holders(removal->export, brief, &held) == -EBUSY)
+	if (ret == -EBUSY && refuse_holders(removal->export, brief, &held) == -EBUSY)
 		*err = held;
 	return ret;
 }
@@ -147,8 +147,8 @@ static int refuse_if_held(struct removal *removal, struct error *err)
 }
 
 /*
- * The driver refuses a device that is open (Linux 7.0), the claim included.  -EBUSY: it is
- * open, or was opened again all the time.
+ * Linux 7.0: the driver refuses to stop an open device; the claim would count, so it is released
+ * first.  -EBUSY: the device is open, or is opened again and again.
  */
 static int stop_unless_open(struct removal *removal, struct error *err)
 {
@@ -174,7 +174,7 @@ static int stop_unless_open(struct removal *removal, struct error *err)
 	return ret;
 }
 
-/* Writes that applications have not flushed go out now, while there is time. */
+/* Writes dirty pages now, while a failure can still refuse the removal. */
 static int flush(const struct removal *removal, struct error *err)
 {
 	struct export *export = removal->export;
@@ -192,7 +192,7 @@ static int flush(const struct removal *removal, struct error *err)
 		   : 0;
 }
 
-/* The kernel's side, while the worker serves.  -EBUSY: it is open. */
+/* Stops the device in the kernel while the worker still serves.  -EBUSY: it is open. */
 static int stop_device(struct removal *removal, struct error *err)
 {
 	struct export *export = removal->export;
@@ -220,7 +220,7 @@ static int delete_device(const struct removal *removal, struct error *err)
 	int ret;
 
 	device_path(&export->device, device, sizeof(device));
-	/* By force it goes now, and the rest of it when its user lets go. */
+	/* Forced: delete without waiting for those who still have the device open. */
 	ret = device_delete(&export->device, -1, true, !is_forced(removal), err);
 	if (ret)
 		return ret;
@@ -229,7 +229,10 @@ static int delete_device(const struct removal *removal, struct error *err)
 	return 0;
 }
 
-/* Nobody serves the device again, so this is only not to surprise who exports the storage next. */
+/*
+ * Waits for late writes of dead workers, for a bounded time: this device is gone, but its storage
+ * may be exported again at once.
+ */
 static void end_fence(struct export *export)
 {
 	uint64_t end = clock_ms() + FENCE_MS;
@@ -256,7 +259,9 @@ static int stop_and_delete(struct removal *removal, struct error *err)
 		ret = stop_device(removal, err);
 		if (ret == -EBUSY || (ret && !is_forced(removal)))
 			return ret;
-		/* The worker sees its queues stop, and ends; force gives up on a hang. */
+		/*
+		 * The worker sees its queues stop, and exits; force kills one that hangs earlier.
+		 */
 		ret = flow_end_worker(export, is_forced(removal) ? FORCED_MS : FLOW_WORKER_MS, err);
 	} else {
 		ret = flow_end_worker(export, 0, err);
@@ -266,7 +271,7 @@ static int stop_and_delete(struct removal *removal, struct error *err)
 	end_fence(export);
 	if (!export->device.exists)
 		return 0;
-	/* Without a server requests that wait are failed by this. */
+	/* Without a worker the kernel holds requests: STOP_DEV fails them. */
 	control_stop(&export->control, export->device.info.dev_id, &ignored);
 	release_claim(removal);
 	return delete_device(removal, err);
@@ -280,7 +285,7 @@ int flow_stop(struct export *export, bool force, struct error *err)
 	int ret = 0;
 
 	flow_begin(export);
-	/* Without a server, too: what its users wait for would be lost. */
+	/* Also without a worker: data that its users wait to write would be lost. */
 	if (export->device.exists && !is_forced(&removal))
 		ret = refuse_if_held(&removal, err);
 	if (!ret && live && !is_forced(&removal))

@@ -5,7 +5,7 @@
  * on one device; whoever wants something changes `wanted` or adds a request, and kicks.
  *
  * A kick while the fiber is at work makes it compare once more (`again`), so that no change is
- * missed between its last look and its end.
+ * missed between its last comparison and its end.
  *
  * Failures end in a later try. Starts and recoveries wait differently: an absent server may take
  * a minute to come back, but I/O waits for a recovery. A worker that dies again and again without
@@ -30,17 +30,17 @@
 #include <string.h>
 
 #define FIRST_DELAY_MS   100u
-#define RECOVER_DELAY_MS 5000u  /* the longest between two tries */
-#define START_DELAY_MS   60000u /* the same for a device that is not there yet */
-#define STABLE_MS        10000u /* a worker that lived so long did not die at once */
-#define WORKING_MS       2000u  /* nor one that lived so long and served so much */
+#define RECOVER_DELAY_MS 5000u  /* longest delay between two recoveries: I/O waits */
+#define START_DELAY_MS   60000u /* longest delay between two starts: no I/O waits yet */
+#define STABLE_MS        10000u /* a worker that lived this long did not die at once */
+#define WORKING_MS       2000u  /* nor did one that lived this long and served WORKING_SERVED */
 #define WORKING_SERVED   100u
 #define GROW_EVERY_MS    1000u
 #define FENCE_OPEN_MS    2000u
-#define FENCE_TELL_MS    1000u /* a server mostly ends a dead worker's connections sooner */
+#define FENCE_REPORT_MS  1000u /* most servers close a dead worker's connections sooner */
 #define RELEASE_MS       5000u /* for the kernel to let go of a dead worker's files */
 #define RELEASE_POLL_MS  50u
-#define DEATHS_MAX       10u /* in a row; then it is given up */
+#define DEATHS_MAX       10u /* of workers in a row; then the export is given up */
 
 unsigned reconcile_max_jobs = 8;
 void (*reconcile_gone)(struct export *export);
@@ -58,7 +58,10 @@ static void worker_ended(struct worker *worker, void *context)
 {
 	struct export *export = context;
 
-	/* Not one that has kept the memory for it. */
+	/*
+	 * START_DEV and END_USER_RECOVERY wait for the worker to fetch its tags, forever if it is
+	 * dead: abandon the command. A former worker that only holds the memory does not matter.
+	 */
 	if (export->worker.command_waits && worker == export->worker.handle)
 		export->control.abort = 1;
 	reconcile_kick(export);
@@ -102,11 +105,15 @@ static void retry_due(uv_timer_t *timer)
 {
 	struct export *export = timer->data;
 
-	/* The loop's clock may be coarser than ours, and there is no other call. */
+	/*
+	 * libuv's clock is coarser than clock_ms(), so that is_due() might say no by a millisecond,
+	 * and nothing else would call again.
+	 */
 	export->reconciler.retry_at_ms = 0;
 	reconcile_kick(export);
 }
 
+/* Sets the next try, after a delay that doubles with each failure in a row. */
 static void try_later(struct export *export, unsigned most_ms)
 {
 	unsigned delay = FIRST_DELAY_MS;
@@ -116,6 +123,7 @@ static void try_later(struct export *export, unsigned most_ms)
 	if (delay > most_ms)
 		delay = most_ms;
 	export->reconciler.retry_at_ms = clock_ms() + delay;
+	/* libuv counts from its cached time, which is old if the loop was busy. */
 	uv_update_time(export->reconciler.retry.loop);
 	uv_timer_start(&export->reconciler.retry, retry_due, delay, 0);
 }
@@ -133,6 +141,7 @@ void reconcile_retry(struct export *export)
 	reconcile_kick(export);
 }
 
+/* Waits for a free slot. Compares again after each wait: a reload may change the limit. */
 static void begin_job(struct jobs *jobs)
 {
 	while (jobs->nr >= reconcile_max_jobs)
@@ -148,7 +157,7 @@ static void end_job(struct jobs *jobs)
 
 /* ---- what is done in which state ---- */
 
-static void give_export_up(struct export *export, const struct error *err)
+static void give_up(struct export *export, const struct error *err)
 {
 	export->reconciler.given_up = true;
 	export_set_fault(export, err);
@@ -159,8 +168,9 @@ static void give_export_up(struct export *export, const struct error *err)
 }
 
 /*
- * flow_start(), again where the storage is in use because the kernel has not let go of it yet:
- * the files of a worker that was killed are its ring's, and closed a moment after its end.
+ * flow_start(), retried while the storage is still in use by the previous worker: the files of a
+ * killed worker belong to its io_uring, which the kernel closes a moment after the process has
+ * exited.
  */
 static int start_once_released(struct export *export, struct error *err)
 {
@@ -171,7 +181,7 @@ static int start_once_released(struct export *export, struct error *err)
 		if (export->state == EXPORT_FAILED)
 			export_move(export, EXPORT_DECLARED, NULL);
 		ret = flow_start(export, err);
-		/* Its own worker, which ended with the failure, held nothing. */
+		/* flow_start() noted the end of its own worker, which held nothing. */
 		export->worker.ended_ms = ended;
 		if (ret != -EBUSY || clock_ms() >= until || export->wanted.goal != GOAL_LIVE)
 			return ret;
@@ -187,7 +197,7 @@ static bool start_device(struct export *export)
 	if (export->wanted.goal != GOAL_LIVE || export->reconciler.given_up || !is_due(export))
 		return false;
 	begin_job(&starts);
-	/* The device may have been removed meanwhile. */
+	/* A client may have removed the export while it waited for the slot. */
 	if (export->wanted.goal != GOAL_LIVE) {
 		end_job(&starts);
 		return true;
@@ -200,19 +210,20 @@ static bool start_device(struct export *export)
 		return true;
 	}
 	export->reconciler.failures++;
+	/* The client waits for the answer, and decides itself whether to try again. */
 	if (export->origin == ORIGIN_REQUESTED) {
 		export->reconciler.given_up = true;
 		return false;
 	}
 	if (export->reconciler.failures == 1)
 		log_error(export->name, "%s; retrying", err.text);
-	/* A declared one may wait for a network or a disk: failed is what is given up. */
+	/* A declared export may wait for a network or a disk; state failed means given up. */
 	export_move(export, EXPORT_DECLARED, err.text);
 	try_later(export, START_DELAY_MS);
 	return false;
 }
 
-/* Another program has taken it away: it is not created again behind that one's back. */
+/* Another program removed the device, surely on purpose: do not create it again unasked. */
 static void lose_device(struct export *export)
 {
 	struct error err;
@@ -228,16 +239,20 @@ static void lose_device(struct export *export)
 	log_error(export->name, "%s; 'ublkctl resume %s' creates it again", err.text, export->name);
 }
 
-/* Looks again after `least` milliseconds, and less often the longer it lasts. */
+/*
+ * Sets the next check of a dead worker's connections. Nothing signals their end, so it polls: often
+ * in the first second, as most servers close them at once, then less and less, but not more often
+ * than every `least` milliseconds. A wait longer than FENCE_REPORT_MS is reported.
+ */
 static void wait_for_fence(struct export *export, unsigned least, const struct error *err)
 {
 	uint64_t age = export->worker.fence.nr ? clock_ms() - export->worker.fence.since_ms
-					       : FENCE_TELL_MS;
-	unsigned delay = age < FENCE_TELL_MS ? 10 : age < 20 * FENCE_TELL_MS ? 100 : 500;
+					       : FENCE_REPORT_MS;
+	unsigned delay = age < FENCE_REPORT_MS ? 10 : age < 20 * FENCE_REPORT_MS ? 100 : 500;
 
 	if (delay < least)
 		delay = least;
-	if (age >= FENCE_TELL_MS) {
+	if (age >= FENCE_REPORT_MS) {
 		if (!export->fault || strcmp(export->fault->text, err->text) != 0)
 			log_error(export->name, "%s; I/O waits", err->text);
 		export_set_fault(export, err);
@@ -260,12 +275,12 @@ static int recover_now(struct export *export, struct worker *ready, struct error
 		export_set_fault(export, NULL);
 		return 0;
 	}
-	/* Its server is opened again each time, to hear whether it is there. */
+	/* Each try opens the storage, which shows whether the server is back: not too often. */
 	if (ret == -EINPROGRESS) {
 		wait_for_fence(export, FENCE_OPEN_MS, err);
 		return ret;
 	}
-	/* Each reason is told once. */
+	/* Log each reason once, not with each try. */
 	if (!export->fault || strcmp(export->fault->text, err->text) != 0)
 		log_error(export->name, "%s; I/O waits; retrying", err->text);
 	export_set_fault(export, err);
@@ -274,10 +289,10 @@ static int recover_now(struct export *export, struct worker *ready, struct error
 		return ret;
 	}
 	export->reconciler.failures++;
-	/* Its worker dies of it each time; storage that is away only has to come back. */
+	/* These mean a dead or hung worker, as opposed to storage that is only absent for now. */
 	died = ret == -EPIPE || ret == -ETIMEDOUT || ret == -ENODATA;
 	if (died && export->reconciler.failures >= DEATHS_MAX)
-		give_export_up(export, err);
+		give_up(export, err);
 	else
 		try_later(export, RECOVER_DELAY_MS);
 	return ret;
@@ -288,7 +303,10 @@ static bool recover_device(struct export *export)
 	struct error err;
 	int ret;
 
-	/* Without a job: it may last, and others have theirs to do. */
+	/*
+	 * Before a slot is taken: waiting for a server may take long, and would block other
+	 * recoveries.
+	 */
 	if (flow_fence(export, &err) == -EINPROGRESS) {
 		wait_for_fence(export, 0, &err);
 		return false;
@@ -304,7 +322,7 @@ bool reconcile_died_at_once(uint64_t lived_ms, uint64_t served)
 	return lived_ms < WORKING_MS || (lived_ms < STABLE_MS && served < WORKING_SERVED);
 }
 
-/* Its server is gone, or has said that it goes. */
+/* The worker has died, or reported that it will exit: starts a recovery, or gives up. */
 static void notice_death(struct export *export)
 {
 	uint64_t now = clock_ms(), live_since = export->worker.live_since_ms;
@@ -322,7 +340,7 @@ static void notice_death(struct export *export)
 	export_set_fault(export, &err);
 	export_move(export, EXPORT_RECOVERING, err.text);
 	if (export->reconciler.failures >= DEATHS_MAX) {
-		give_export_up(export, &err);
+		give_up(export, &err);
 		return;
 	}
 	if (export->reconciler.failures > 1)
@@ -338,7 +356,12 @@ static void end_unused(struct worker *worker)
 	worker_forget(worker);
 }
 
-/* Replaces the worker. Returns 0 once the new one serves, or -errno with err filled. */
+/*
+ * Replaces the worker. Returns 0 once the new worker serves, or -errno with err filled.
+ *
+ * The new worker is started before the old one leaves, so that a broken installation fails while
+ * the old worker still serves, and I/O waits only while the storage is opened.
+ */
 static int upgrade_worker(struct export *export, struct error *err)
 {
 	struct worker *ready = NULL;
@@ -346,6 +369,7 @@ static int upgrade_worker(struct export *export, struct error *err)
 
 	if (!ret)
 		ret = flow_leave(export, false, err);
+	/* Still live: the new worker did not start, or the old one could not drain. */
 	if (ret && export->state == EXPORT_LIVE) {
 		end_unused(ready);
 		error_prefix(err, "the upgrade failed, and the previous worker keeps serving");
@@ -355,7 +379,7 @@ static int upgrade_worker(struct export *export, struct error *err)
 	}
 	export->reconciler.retry_at_ms = 0;
 	export->reconciler.failures = 0;
-	/* The old worker may have died over it, with requests in flight. */
+	/* The old worker may have died while it drained, with requests in flight. */
 	ret = flow_fence(export, err);
 	if (ret == -EINPROGRESS) {
 		end_unused(ready);
@@ -381,7 +405,10 @@ static void suspend_export(struct export *export)
 	export_set_fault(export, &err);
 }
 
-/* Its worker may tell of it as often as it likes; what it told last counts. */
+/*
+ * Has the device adopt the size that the worker reported last. A worker may report new sizes at any
+ * rate, so the kernel sees at most one change in GROW_EVERY_MS.
+ */
 static bool grow_device(struct export *export)
 {
 	uint64_t size = export->storage.grown_to, now = clock_ms(),
@@ -422,7 +449,7 @@ static void carry_out(struct export *export, struct export_request *request)
 	request_finish(export, request, ret, &err);
 }
 
-/* Something is to be done for a live one.  Returns false where there is nothing. */
+/* Takes the next step for a live export. Returns false if nothing is to be done. */
 static bool keep_live(struct export *export)
 {
 	struct export_request *request;
@@ -454,11 +481,14 @@ static bool remove_export(struct export *export)
 	ret = flow_stop(export, false, &err);
 	if (!ret)
 		return false;
-	/* Force was asked for meanwhile. */
+	/* A client asked for force while the removal failed without it: try again. */
 	if (export->wanted.force && !forced)
 		return true;
 	export_set_fault(export, &err);
-	/* The export goes on as it was; the client is told, and the next ublkd does not try. */
+	/*
+	 * Keep the export as it was. On record, so that an ublkd that starts now does not remove
+	 * it.
+	 */
 	export->wanted.goal = export->state == EXPORT_SUSPENDED ? GOAL_SUSPENDED : GOAL_LIVE;
 	export->wanted.force = export->wanted.recreate = false;
 	export->reconciler.given_up = export->state == EXPORT_FAILED;
@@ -467,6 +497,7 @@ static bool remove_export(struct export *export)
 	return false;
 }
 
+/* Takes the next flow, by state and goal. Returns true if there may be another step to take. */
 static bool take_step(struct export *export)
 {
 	if (export->wanted.goal == GOAL_GONE)
@@ -510,6 +541,7 @@ static void run_reconciler(void *context)
 		while (take_step(export))
 			;
 	} while (export->reconciler.again || (export->state == EXPORT_LIVE && export->requests));
+	/* Not live any more: requests that have not begun would wait for ever. */
 	request_refuse_all(export);
 	export->reconciler.busy = false;
 	fiber_raise(&export->changed);

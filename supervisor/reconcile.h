@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What keeps an export as it is wanted: whenever something of it has changed, or a
- * time has come, a fiber of its own compares what is wanted with what there is, and
- * takes the next flow, until the two are the same.
+ * Keeps each export as it is wanted: whenever an export changes, or a retry is due, a fiber of its
+ * own compares what is wanted with what there is, and runs flows until the two are the same.
  *
  * Thread: the loop's.
  */
@@ -13,10 +12,10 @@
 
 #include "supervisor/export.h"
 
-/* Flows that make or recover a device, at once; the others wait for their turn. */
+/* Limit on starts at the same time, and on recoveries; others wait for their turn. */
 extern unsigned reconcile_max_jobs;
 
-/* Called, from no fiber's flow, when an export is gone or was dropped. */
+/* Called at the end of an export's fiber when the export is gone; the export may be freed then. */
 extern void (*reconcile_gone)(struct export *export);
 
 /* Called once for each reconcile_adopt(), from its fiber, when it is known what there is. */
@@ -31,17 +30,17 @@ int reconcile_adopt(struct export *export);
 /* Compares what is wanted with what there is, and acts, in the export's fiber. */
 void reconcile_kick(struct export *export);
 
-/* Forgets earlier failures: tries at once. */
+/* Forgets earlier failures, and tries at once. */
 void reconcile_retry(struct export *export);
 
-/* Whether nothing more is going to happen by itself, but for tries to come. */
+/* Whether the export's fiber is idle: nothing happens until a kick or a retry. */
 bool reconcile_is_settled(const struct export *export);
 
 /*
- * Whether a worker that died had done no work worth the name, so that the next one may die
- * of the same; such deaths in a row end in giving up.  A worker that is killed every few
- * seconds and serves in between is no reason for that.  A minimum of time bounds what
- * recoveries cost, whatever a worker's counters say.
+ * Whether a worker died before it did useful work, so that its successor probably dies as well; the
+ * export is given up after several such deaths in a row, but not if workers are killed every few
+ * seconds and serve in between. WORKING_MS bounds the rate of recoveries whatever the counters say,
+ * which the worker can write.
  */
 bool reconcile_died_at_once(uint64_t lived_ms, uint64_t served);
 
