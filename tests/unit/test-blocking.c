@@ -7,6 +7,7 @@
 #include "supervisor/host.h"
 #include "supervisor/blocking.h"
 #include "supervisor/export.h"
+#include "tests/unit/in-fiber.h"
 #include "tests/unit/served.h"
 #include "tests/unit/temp.h"
 #include "tests/unit/test.h"
@@ -79,18 +80,6 @@ static int open_as(const struct owner *owner, const char *path, int flags)
 	if (fd >= 0)
 		close(fd);
 	return fd < 0 ? fd : 0;
-}
-
-static void run_it(void *test)
-{
-	(*(void (**)(void))test)();
-}
-
-static void in_fiber(void (*test)(void))
-{
-	assert_int_equal(fiber_start(run_it, &test), 0);
-	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
-	assert_int_equal(fiber_count(), 0);
 }
 
 static void is_late(void)

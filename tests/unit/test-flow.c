@@ -16,6 +16,7 @@
 #include "supervisor/export.h"
 #include "supervisor/worker_socket.h"
 #include "tests/unit/fake-kernel.h"
+#include "tests/unit/in-fiber.h"
 #include "tests/unit/test.h"
 #include "worker/limits.h"
 
@@ -290,18 +291,6 @@ static void end(struct worker *w)
 {
 	assert_int_equal(worker_finish(w, 0), 0);
 	worker_forget(w);
-}
-
-static void run_it(void *test)
-{
-	(*(void (**)(void))test)();
-}
-
-static void in_fiber(void (*test)(void))
-{
-	assert_int_equal(fiber_start(run_it, &test), 0);
-	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
-	assert_int_equal(fiber_count(), 0);
 }
 
 static void fails_to_recover(void)

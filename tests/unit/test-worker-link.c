@@ -9,6 +9,7 @@
 #include "supervisor/worker.h"
 #include "supervisor/worker_memory.h"
 #include "supervisor/worker_socket.h"
+#include "tests/unit/in-fiber.h"
 #include "tests/unit/test.h"
 
 #include <errno.h>
@@ -241,19 +242,13 @@ static const struct worker_events events = {
 	.ask = note_question,
 };
 
-static void run_it(void *test)
-{
-	(*(void (**)(void))test)();
-}
-
-static void in_fiber(void (*test)(void))
+/* As in_fiber(), and no descriptor may be left. */
+static void in_clean_fiber(void (*test)(void))
 {
 	struct stat before, after;
 
 	stat("/proc/self/fd", &before);
-	assert_int_equal(fiber_start(run_it, &test), 0);
-	uv_run(uv_default_loop(), UV_RUN_DEFAULT);
-	assert_int_equal(fiber_count(), 0);
+	in_fiber(test);
 	stat("/proc/self/fd", &after);
 	assert_int_equal(before.st_size, after.st_size);
 }
@@ -336,7 +331,7 @@ static void does_what_it_is_told(void)
 static void test_obeys_requests(void **state)
 {
 	(void)state;
-	in_fiber(does_what_it_is_told);
+	in_clean_fiber(does_what_it_is_told);
 }
 
 static void dies_over_a_call(void)
@@ -355,7 +350,7 @@ static void dies_over_a_call(void)
 static void test_dies_over_a_call(void **state)
 {
 	(void)state;
-	in_fiber(dies_over_a_call);
+	in_clean_fiber(dies_over_a_call);
 }
 
 static void answers_too_late(void)
@@ -372,7 +367,7 @@ static void answers_too_late(void)
 static void test_answers_too_late(void **state)
 {
 	(void)state;
-	in_fiber(answers_too_late);
+	in_clean_fiber(answers_too_late);
 }
 
 static void leaves_its_link(void)
@@ -389,7 +384,7 @@ static void leaves_its_link(void)
 static void test_a_worker_without_a_channel_is_killed(void **state)
 {
 	(void)state;
-	in_fiber(leaves_its_link);
+	in_clean_fiber(leaves_its_link);
 }
 
 static void keeps_last(void)
@@ -429,7 +424,7 @@ static void keeps_last(void)
 static void test_a_connection_kept_last_is_fenced(void **state)
 {
 	(void)state;
-	in_fiber(keeps_last);
+	in_clean_fiber(keeps_last);
 }
 
 static void says_no_message(void)
@@ -448,7 +443,7 @@ static void says_no_message(void)
 static void test_malformed_messages_are_skipped(void **state)
 {
 	(void)state;
-	in_fiber(says_no_message);
+	in_clean_fiber(says_no_message);
 }
 
 static void fails_without_a_word(void)
@@ -467,7 +462,7 @@ static void fails_without_a_word(void)
 static void test_a_failure_without_a_word_is_named_by_its_code(void **state)
 {
 	(void)state;
-	in_fiber(fails_without_a_word);
+	in_clean_fiber(fails_without_a_word);
 }
 
 static void asks_much(void)
@@ -487,7 +482,7 @@ static void asks_much(void)
 static void test_questions_are_bounded(void **state)
 {
 	(void)state;
-	in_fiber(asks_much);
+	in_clean_fiber(asks_much);
 }
 
 static void floods(const char *verb)
@@ -514,7 +509,7 @@ static void floods_with_messages(void)
 static void test_a_worker_that_floods_is_killed(void **state)
 {
 	(void)state;
-	in_fiber(floods_with_messages);
+	in_clean_fiber(floods_with_messages);
 }
 
 static int adopt(struct worker **w, const struct worker_process *known, struct error *err)
@@ -564,7 +559,7 @@ static void is_adopted(void)
 static void test_a_serving_worker_is_adopted(void **state)
 {
 	(void)state;
-	in_fiber(is_adopted);
+	in_clean_fiber(is_adopted);
 }
 
 /* Those of a change of workers that ublkd's death has cut short. */
@@ -611,7 +606,7 @@ static void both_are_found(void)
 static void test_both_of_a_change_are_found(void **state)
 {
 	(void)state;
-	in_fiber(both_are_found);
+	in_clean_fiber(both_are_found);
 }
 
 static void loses_no_memory(void)
@@ -642,7 +637,7 @@ static void loses_no_memory(void)
 static void test_memory_of_a_hung_worker_is_saved(void **state)
 {
 	(void)state;
-	in_fiber(loses_no_memory);
+	in_clean_fiber(loses_no_memory);
 }
 
 static void freeze(pid_t pid)
@@ -703,7 +698,7 @@ static void takes_no_connection(void)
 static void test_a_worker_that_takes_no_connection_is_known(void **state)
 {
 	(void)state;
-	in_fiber(takes_no_connection);
+	in_clean_fiber(takes_no_connection);
 }
 
 /* Cases where the directory of sockets is gone. */
@@ -724,7 +719,7 @@ static void has_no_socket(void)
 static void test_a_worker_without_a_socket_is_known(void **state)
 {
 	(void)state;
-	in_fiber(has_no_socket);
+	in_clean_fiber(has_no_socket);
 }
 
 static void does_not_start(void)
@@ -749,7 +744,7 @@ static void does_not_start(void)
 static void test_a_worker_that_does_not_start(void **state)
 {
 	(void)state;
-	in_fiber(does_not_start);
+	in_clean_fiber(does_not_start);
 }
 
 int main(void)
