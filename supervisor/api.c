@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The methods of io.ublkd: each checks its arguments, changes what is wanted or adds a request,
- * waits until the reconciler has settled, and answers with what came of it.
+ * waits until the reconciler has settled, and answers with the result.
  *
- * A method that may wait runs in a fiber of its own and holds its export meanwhile; when the
- * client goes away it ends all the same, since half an operation is worse than one that nobody
- * hears of. Nothing is done to a device here: only the reconciler does that.
+ * A method that may wait runs in a fiber of its own and holds its export meanwhile. If the client
+ * disconnects, the method still completes, since half an operation is worse than one without an
+ * answer. Only the reconciler works on devices; nothing here does.
  *
  * Who may call what is decided before the method runs (api_may()): root, or the groups of
  * ublkd.conf. The files of an export are opened with the rights of the client that made it
@@ -35,14 +35,17 @@
 #include <string.h>
 #include <unistd.h>
 
-#define RELOAD_MS    60000u /* for what a reload begins */
-#define HELD_POLL_MS 500u   /* between two looks whether a device is still open */
+#define RELOAD_MS    60000u /* for the starts and removals that a reload begins */
+#define HELD_POLL_MS 500u   /* between two checks whether a device is still in use */
 
 void (*api_shut_down)(void);
 
 /* ---- who may ---- */
 
-/* Groups are looked up once for each reading of the configuration: it may take long. */
+/*
+ * Groups are looked up once after each reload: getgrnam(3) may ask a directory service, and blocks
+ * the loop meanwhile.
+ */
 static struct group_cache {
 	unsigned settings;
 	bool known;
@@ -135,8 +138,8 @@ static void add_result(void *context, const char *name, bool done, const char *m
 	json_array_append_new(context, result);
 }
 
-/* Why an export is not as it was asked for. */
-static void why(const struct export *export, struct error *err)
+/* Why an export is not in the state that a client asked for. */
+static void explain(const struct export *export, struct error *err)
 {
 	if (export->fault)
 		*err = *export->fault;
@@ -188,7 +191,7 @@ static bool flag(const struct api_task *task, const char *key)
 	return json_is_true(json_object_get(task->parameters, key));
 }
 
-/* The export that the call names, held; or NULL, and the call is answered. */
+/* Finds and holds the export that the call names; NULL: there is none, and the call is answered. */
 static struct export *named(const struct api_task *task)
 {
 	struct export *export = supervisor_find(text(task, "name"));
@@ -207,7 +210,7 @@ static void list(struct api_task *task)
 	varlink_reply(task->call, json_pack("{s:o}", "exports", describe_all()));
 }
 
-/* The number of the device that text names ("/dev/ublkb3", "ublkb3"); false: it names none. */
+/* Reads the number of a device from "/dev/ublkb3" or "ublkb3"; false: text is no device. */
 static bool device_id(const char *text, uint32_t *id)
 {
 	const char *block = strncmp(text, "/dev/", 5) ? text : text + 5;
@@ -216,7 +219,7 @@ static bool device_id(const char *text, uint32_t *id)
 	return sscanf(block, "ublkb%" SCNu32 "%c", id, &rest) == 1;
 }
 
-/* The device of another program has no export, but the kernel describes it. */
+/* A device of another program has no export, so describe it from the kernel's data. */
 static bool show_foreign(struct api_task *task)
 {
 	const char *name = text(task, "name");
@@ -273,7 +276,7 @@ static void stats(struct api_task *task)
 
 /* ---- Export ---- */
 
-/* Writes an export's declaration, or sees that it can be written. */
+/* Writes an export's declaration, or checks that it could be written. */
 static int declare(const char *name, const char *uri, json_t *options, bool check_only,
 		   struct error *err)
 {
@@ -295,7 +298,10 @@ static int declare(const char *name, const char *uri, json_t *options, bool chec
 	return ret;
 }
 
-/* Options that the backend has chosen, so that it chooses the same at the next boot. */
+/*
+ * Records options that the backend chose itself, such as the block size: at the next boot its
+ * choice must be the same, or the content would not fit the device.
+ */
 static int record_choices(struct export *export, struct error *err)
 {
 	const struct backend *backend = export->spec.backend;
@@ -325,8 +331,8 @@ static int persist(struct export *export, struct error *err)
 }
 
 /*
- * Before a device is made that is to come up at boot: whether it could.  What is wrong
- * with the export itself is told first.
+ * Checks before a persistent export is created that its file could be written. Creates the export
+ * object first, so that an error in URI or options is reported as such.
  */
 static int check_persist(const char *name, const char *uri, json_t *options, struct error *err)
 {
@@ -374,7 +380,7 @@ static void exists(struct varlink_call *call, const struct export *export, const
 		      json_pack("{s:s, s:s}", "name", export->name, "message", message));
 }
 
-/* Takes one that could not be made out of the table again. */
+/* Removes an export that could not be started from the table again. */
 static void withdraw(struct export *export)
 {
 	export->wanted.goal = GOAL_GONE;
@@ -383,7 +389,7 @@ static void withdraw(struct export *export)
 	supervisor_settle(export);
 }
 
-/* An Export with "more", which is told of each change on the way. */
+/* A call of Export with "more", which gets a reply for each change of state. */
 static struct progress {
 	struct progress *next;
 	struct varlink_call *call;
@@ -417,8 +423,10 @@ static void answer_export(struct api_task *task, struct export *export, bool mad
 
 	settle_with_progress(task, export);
 	if (export->state != EXPORT_LIVE) {
-		why(export, &err);
-		/* Another client may have suspended or removed it by now. */
+		explain(export, &err);
+		/*
+		 * In other states another client has suspended or removed it meanwhile: leave it.
+		 */
 		if (made && (export->state == EXPORT_FAILED || export->state == EXPORT_DECLARED))
 			withdraw(export);
 		fail(task->call, &err);
@@ -441,7 +449,9 @@ static void export_it(struct api_task *task)
 	bool made = false;
 
 	owner_of(task->call, &owner);
-	/* At boot root's own configuration names the files, and nobody knows who wrote it. */
+	/*
+	 * At boot the files are opened as root's configuration says, whichever client wrote that.
+	 */
 	if (owner.uid && flag(task, "persist")) {
 		error_set(
 			&err, EPERM,
@@ -499,7 +509,7 @@ static bool is_held(const struct export *export)
 	return held;
 }
 
-/* A persistent export that could not be made has its file alone. */
+/* No such export runs, but a persistent one that failed to start may have left its file. */
 static void remove_declaration(struct api_task *task)
 {
 	const char *name = text(task, "name");
@@ -519,7 +529,7 @@ static void answer_removed(struct api_task *task, const struct export *export)
 	const struct settings_export *declared = settings_find(&supervisor_settings, export->name);
 	struct error err;
 
-	/* An export that was declared meanwhile has its file for that. */
+	/* If the export was declared meanwhile, its file is a declaration to keep. */
 	if (export->origin == ORIGIN_PERSISTENT && !export->wanted.recreate) {
 		if (settings_remove_export(supervisor_paths.settings, export->name, &err) < 0) {
 			error_prefix(&err,
@@ -547,6 +557,10 @@ static void remove_it(struct api_task *task)
 	}
 	supervisor_hold(export);
 	export->wanted.recreate = false;
+	/*
+	 * With wait: wait until no user is found, then try. The attempt may fail nevertheless with
+	 * EBUSY, as a user may come in between or not be visible, so repeat until it succeeds.
+	 */
 	for (;;) {
 		while (flag(task, "wait") && is_held(export) && !varlink_is_gone(task->call))
 			fiber_sleep(HELD_POLL_MS);
@@ -557,13 +571,12 @@ static void remove_it(struct api_task *task)
 		if (export->state == EXPORT_GONE || !flag(task, "wait") || !export->fault ||
 		    export->fault->code != EBUSY || varlink_is_gone(task->call))
 			break;
-		/* The holder is not to be seen, or came in between. */
 		fiber_sleep(HELD_POLL_MS);
 	}
 	if (export->state == EXPORT_GONE) {
 		answer_removed(task, export);
 	} else {
-		why(export, &err);
+		explain(export, &err);
 		if (err.code == EBUSY)
 			busy(task->call, export, &err);
 		else
@@ -619,7 +632,9 @@ static void resize(struct api_task *task)
 	if (!export)
 		return;
 	owner_of(task->call, &caller);
-	/* The worker has the file open for writing; the caller need not be able to do that. */
+	/*
+	 * The worker can write to the file, but the caller may have no right to: check the owner.
+	 */
 	if (size && !owner_allows(&export->owner, &caller)) {
 		error_set(
 			&err, EPERM,
@@ -637,8 +652,8 @@ static void resize(struct api_task *task)
 	supervisor_release(export);
 }
 
-/* Has it led to a state; waits, and answers. */
-static void lead_to(struct api_task *task, enum export_goal want, enum export_state state)
+/* Sets the goal, waits, and answers with success if that leads to `state`. */
+static void set_goal(struct api_task *task, enum export_goal want, enum export_state state)
 {
 	struct export *export = named(task);
 	struct error err;
@@ -654,12 +669,14 @@ static void lead_to(struct api_task *task, enum export_goal want, enum export_st
 		fail(task->call, &err);
 	} else {
 		export->wanted.goal = want;
-		/* The client that resumes a waiting export has seen why it waits. */
+		/*
+		 * By resuming, the client confirms that old connections are closed (flow_fence()).
+		 */
 		if (want == GOAL_LIVE && export->state != EXPORT_SUSPENDED)
 			export->worker.unfenced = false;
 		reconcile_retry(export);
 		supervisor_settle(export);
-		why(export, &err);
+		explain(export, &err);
 		if (export->state == state)
 			varlink_reply(task->call, NULL);
 		else
@@ -670,7 +687,7 @@ static void lead_to(struct api_task *task, enum export_goal want, enum export_st
 
 static void suspend(struct api_task *task)
 {
-	lead_to(task, GOAL_SUSPENDED, EXPORT_SUSPENDED);
+	set_goal(task, GOAL_SUSPENDED, EXPORT_SUSPENDED);
 }
 
 static void resume(struct api_task *task)
@@ -678,13 +695,13 @@ static void resume(struct api_task *task)
 	struct export *export = supervisor_find(text(task, "name"));
 	bool accept = export && export->state != EXPORT_LIVE && flag(task, "acceptStorage");
 
-	/* For this try alone: nobody has seen what a later one may find. */
+	/* For this attempt only: a later one may find yet another storage. */
 	if (accept) {
 		supervisor_hold(export);
 		supervisor_settle(export);
 		export->wanted.accept_storage = true;
 	}
-	lead_to(task, GOAL_LIVE, EXPORT_LIVE);
+	set_goal(task, GOAL_LIVE, EXPORT_LIVE);
 	if (accept) {
 		export->wanted.accept_storage = false;
 		supervisor_release(export);
@@ -763,7 +780,7 @@ static void upgrade(struct api_task *task)
 
 /* ---- Reload, Shutdown ---- */
 
-/* Its state by now. */
+/* Corrects the result of an export whose start or removal has failed since. */
 static void update_result(json_t *result)
 {
 	const char *name = json_string_value(json_object_get(result, "name"));
@@ -774,7 +791,7 @@ static void update_result(json_t *result)
 	    (export->wanted.goal != GOAL_GONE &&
 	     (export->state == EXPORT_LIVE || export->state == EXPORT_SUSPENDED)))
 		return;
-	why(export, &err);
+	explain(export, &err);
 	json_object_set_new(result, "done", json_false());
 	json_object_set_new(result, "message", json_string(err.text));
 }
@@ -803,7 +820,7 @@ static void shut_down(struct api_task *task)
 	json_array_foreach(results, i, one)
 		all = all && json_is_true(json_object_get(one, "done"));
 	answer_results(task->call, results);
-	/* A device in use needs it. */
+	/* Keep running if an export could not be removed: its device needs ublkd. */
 	if (all)
 		api_shut_down();
 }
@@ -834,9 +851,9 @@ static void report_change(struct monitor *monitor, struct export *export)
 				     describe_change(export, export->nr_changes - 1)));
 }
 
-void api_tell_change(struct export *export)
+void api_report_change(struct export *export)
 {
-	/* Each change once: much else of an export may have changed since. */
+	/* Also called for changes that are not in the history: report each entry once. */
 	if (export->nr_reported == export->nr_changes)
 		return;
 	export->nr_reported = export->nr_changes;
@@ -878,7 +895,7 @@ static void monitor(struct varlink_call *call, json_t *parameters, void *context
 
 /* ---- the table ---- */
 
-/* Who asked for a change. Without a name: a URI may have a password, which no log is to have. */
+/* Logs who requested a change. Never the URI, which may contain a password. */
 static void log_request(const struct varlink_call *call, const char *what, const json_t *parameters)
 {
 	const struct varlink_peer *peer = varlink_peer(call);

@@ -16,13 +16,13 @@ extern const struct varlink_interface api_interface;
 /* Permissions: a struct varlink_setup's may. */
 bool api_may(const struct varlink_peer *peer, bool changes, void *context);
 
-/* Tells the monitors; export_changed. */
-void api_tell_change(struct export *export);
+/* Reports the latest change to monitors and progress calls; for export_changed. */
+void api_report_change(struct export *export);
 
-/* Ends the monitors' calls: ublkd ends. */
+/* Ends the calls of all monitors when ublkd stops. */
 void api_end_monitors(void);
 
-/* Called for Shutdown, when that was answered. */
+/* Called after Shutdown has been answered. */
 extern void (*api_shut_down)(void);
 
 #endif

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A blocking call is a task: a deep copy of its arguments and a thread of its own. Read
- * from below: run_for() takes a place in the account of the export and side (enter()),
- * starts the thread and waits as a fiber does; the thread does the call (work()), puts the
- * task on the list of finished ones and wakes the loop; end() hands over the result, or
- * undoes it where the fiber has given up meanwhile (what was opened is closed).
+ * System calls that may block are made by threads, and fibers wait for them. open(2), close(2) and
+ * fsync(2) cannot be interrupted or polled, and a disk that does not answer holds them for ever.
  *
- * An account bounds what a hanging disk can hold up: two tasks of an export and side at a
- * time, and none while one that is late has not come back.
+ * Each call is a task: a deep copy of its arguments and a thread of its own. run_for() takes a
+ * place in the account of the export and side (enter()), starts the thread and waits as a fiber
+ * does. The thread makes the call (work()), puts the task on the list of finished tasks and wakes
+ * the loop. end() hands over the result, or undoes it if the fiber has given up meanwhile (closes
+ * what was opened).
+ *
+ * An account bounds the threads that a hung disk can hold: at most two tasks for an export and
+ * side, and no new task while a late one has not returned.
+ *
+ * Read from the end of the file upwards: run_for(), begin_for(), work(), end().
  */
 #include "supervisor/blocking.h"
 #include "common/clock.h"
@@ -32,8 +37,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define EACH_AT_ONCE 2u           /* errands of one export and side */
-#define STACK_BYTES  (256u << 10) /* of their threads */
+#define EACH_AT_ONCE 2u           /* tasks of one export and side */
+#define STACK_BYTES  (256u << 10) /* of a task's thread */
 
 /* ---- what a thread does ---- */
 
@@ -49,8 +54,9 @@ enum task_kind {
 };
 
 /*
- * Those of one export and side; there while it has any, or fibers that wait to have
- * one.  By name, since the export may be gone, and there again, before a thread is back.
+ * The tasks of one export and side; exists while it has tasks or fibers that wait for a place. Has
+ * the export's name, no pointer: the export may be removed and created again before a thread
+ * returns.
  */
 struct account {
 	struct account *next;
@@ -60,7 +66,7 @@ struct account {
 	struct fiber_event moved;
 };
 
-/* Owner: the fiber until it gives up, then whoever sees its end. */
+/* Owner: the fiber until it gives up, then end(). */
 struct blocking_task {
 	struct blocking_task *next; /* of those that are done */
 	struct account *account;
@@ -76,7 +82,7 @@ struct blocking_task {
 	struct fiber_event event;
 };
 
-/* A read queues work on each CPU, behind what is there, and waits for it. */
+/* Reading this file queues work on each CPU behind the work already queued, and waits for it. */
 static int settle(void)
 {
 	int fd = open("/proc/sys/vm/stat_refresh", O_RDONLY | O_CLOEXEC), ret = 0;
@@ -97,7 +103,7 @@ static int find_holders(struct blocking_task *t)
 	return holders_find(t->path, &self, 1, &t->holders);
 }
 
-/* Here, too, since the last close of a disk waits for what was written to it. */
+/* In the thread, too: the last close(2) of a disk writes back dirty pages. */
 static void close_own(struct blocking_task *t)
 {
 	if (t->fd >= 0)
@@ -105,7 +111,10 @@ static void close_own(struct blocking_task *t)
 	t->fd = -1;
 }
 
-/* Files that are no files: to read or write one of them is to command the kernel. */
+/*
+ * File systems of the kernel itself, where a write is a command: a client must not have ublkd,
+ * which is root, serve one of their files as storage.
+ */
 static bool is_kernel_file(int fd)
 {
 	static const unsigned long kinds[] = {
@@ -136,31 +145,31 @@ static bool is_storage(int fd, int flags)
 }
 
 /*
- * Looks first and opens then, by the same descriptor, since the path may lead elsewhere
- * by then.  To open a FIFO, a tape or a watchdog has effects of its own.
+ * Opens with O_PATH first, which has no effect on a FIFO, a tape or a watchdog, checks the kind of
+ * the file, and opens the same descriptor again: the path may lead to another file by then.
  */
 static int open_storage(const char *path, int flags, unsigned mode)
 {
 	char same[32];
-	int look, fd;
+	int handle, fd;
 
-	/* A new file is what it is made as; O_EXCL follows no link. */
+	/* O_EXCL: open(2) creates the file, and does not follow a symlink. */
 	if (flags & O_CREAT)
 		return open(path, flags | O_EXCL, mode);
-	look = open(path, O_PATH | O_CLOEXEC);
-	if (look < 0 || flags & O_PATH)
-		return look;
-	snprintf(same, sizeof(same), "/proc/self/fd/%d", look);
+	handle = open(path, O_PATH | O_CLOEXEC);
+	if (handle < 0 || flags & O_PATH)
+		return handle;
+	snprintf(same, sizeof(same), "/proc/self/fd/%d", handle);
 	errno = EACCES;
-	fd = is_storage(look, flags) ? open(same, flags) : -1;
+	fd = is_storage(handle, flags) ? open(same, flags) : -1;
 	if (fd < 0) {
 		int code = errno;
 
-		close(look);
+		close(handle);
 		errno = code;
 		return -1;
 	}
-	close(look);
+	close(handle);
 	return fd;
 }
 
@@ -239,8 +248,8 @@ static void *thread(void *context)
 }
 
 /*
- * A thread for each: of a pool any number of disks that do not answer could take all.
- * Returns 0 or -errno.
+ * Starts a thread for the task. No pool, since disks that do not answer could hold all threads of
+ * any pool. Returns 0 or -errno.
  */
 static int begin_call(struct blocking_task *t)
 {
@@ -253,7 +262,7 @@ static int begin_call(struct blocking_task *t)
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	/* Signals are the loop's. */
+	/* Signals must go to the loop's thread. */
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	ret = pthread_create(&id, &attr, thread, t);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -261,7 +270,7 @@ static int begin_call(struct blocking_task *t)
 	return -ret;
 }
 
-/* ---- how many of whom ---- */
+/* ---- accounts: how many tasks each export may have ---- */
 
 static struct account *accounts;
 
@@ -286,7 +295,7 @@ static void release_call(struct account *a)
 {
 	struct account **at = &accounts;
 
-	/* The fiber that is woken may be the last to need it. */
+	/* A waiting fiber may free the account after it is woken: do not touch it afterwards. */
 	if (a->nr || a->waiting) {
 		fiber_raise(&a->moved);
 		return;
@@ -297,7 +306,7 @@ static void release_call(struct account *a)
 	free(a);
 }
 
-/* Waits until one more may be done; `must`: it is done in any case. */
+/* Waits for a place in the account; `must` (a close, which frees a resource): takes it at once. */
 static int enter(struct account *a, bool must, uint64_t end)
 {
 	uint64_t now;
@@ -405,7 +414,7 @@ static struct blocking_task *create(const struct blocking_task *what)
 	return NULL;
 }
 
-/* Where it could not be begun nothing is done, and what->fd is the caller's. */
+/* On error nothing has begun, and what->fd still belongs to the caller. */
 static int begin_for(struct blocking_for who, const struct blocking_task *what, uint64_t end,
 		     struct blocking_task **task)
 {
@@ -441,7 +450,7 @@ static int begin_for(struct blocking_for who, const struct blocking_task *what, 
 	return 0;
 }
 
-/* *done (may be NULL) is what it was when it was done. */
+/* Runs the task for up to ms milliseconds; *done (may be NULL) gets a copy of the finished task. */
 static int run_for(struct blocking_for who, const struct blocking_task *what, unsigned ms,
 		   struct blocking_task *done)
 {

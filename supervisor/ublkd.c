@@ -141,7 +141,7 @@ static int parse(int argc, char **argv, struct error *err)
 					  argv[optind]);
 }
 
-/* ---- what it stands on ---- */
+/* ---- the state directory ---- */
 
 static char *path_in_state(const char *name)
 {
@@ -152,7 +152,7 @@ static char *path_in_state(const char *name)
 	return path;
 }
 
-/* Of all ublkds with this state directory one is at work. */
+/* Only one ublkd at a time works with a state directory. */
 static int take_lock(struct error *err)
 {
 	char *path = path_in_state("lock"), pid[24] = "";
@@ -160,7 +160,7 @@ static int take_lock(struct error *err)
 
 	lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (lock >= 0 && !flock(lock, LOCK_EX | LOCK_NB)) {
-		/* For the message of an ublkd that comes too late. */
+		/* A second ublkd names this process in its error message. */
 		snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
 		if (ftruncate(lock, 0) || pwrite(lock, pid, strlen(pid), 0) < 0)
 			log_debug(NULL, "%s: %m", path);
@@ -202,7 +202,7 @@ static int find_worker_user(struct error *err)
 
 	if (!user || !user->pw_uid)
 		return error_set(err, ENOENT,
-				 "worker-user: there is no unprivileged user '%s': create it "
+				 "worker-user: there is no user '%s' without privileges: create it "
 				 "(systemd-sysusers creates the user ublkd), or name another user "
 				 "in ublkd.conf",
 				 name);
@@ -220,7 +220,7 @@ static int own_socket(struct error *err)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-	/* The lock is ours, so the socket of that name is nobody's. */
+	/* We hold the lock, so no other ublkd listens at this socket. */
 	unlink(path);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address))) {
 		error_set(err, errno, "%s: %s", path, strerror(errno));
@@ -233,8 +233,8 @@ static int own_socket(struct error *err)
 }
 
 /*
- * Root's alone, but where a group is named: then each peer is asked who it is, since
- * two groups do not fit into one mode.
+ * The socket is for root only, unless the configuration names a group. The mode of a file has room
+ * for one group, not two, so everybody may connect then, and api_may() checks each peer.
  */
 static void open_socket_to_groups(void)
 {
@@ -247,7 +247,7 @@ static void open_socket_to_groups(void)
 	free(path);
 }
 
-/* Those that the service manager has made, and content that it has kept. */
+/* Takes descriptors from the service manager: the control socket, and memory that it kept. */
 static int take_descriptors(void)
 {
 	static const char memory[] = HOST_MEMORY_PREFIX;
@@ -294,7 +294,7 @@ static int open_interface(int fd, struct error *err)
 	return 0;
 }
 
-/* ---- its life ---- */
+/* ---- start, reload, stop ---- */
 
 static void ignore_result(void *context, const char *name, bool done, const char *message)
 {
@@ -379,7 +379,7 @@ static void watch_signals(void)
 		uv_timer_start(&watchdog, keep_alive, usec / 2000, usec / 2000);
 }
 
-/* ublkd itself may have io_uring where its workers, without privilege, may not. */
+/* kernel.io_uring_disabled may allow io_uring to root and refuse it to workers: say so at once. */
 static void warn_of_policy(void)
 {
 	struct error err;
@@ -389,7 +389,7 @@ static void warn_of_policy(void)
 		log_warning(NULL, "no export can be served: %s", err.text);
 }
 
-/* The table of exports is the loop's; what runs elsewhere names its device by itself. */
+/* For log lines: the device of an export. Only the loop's thread may read the table of exports. */
 static const char *device_of(const char *about, char *out, size_t size)
 {
 	const struct export *export =
@@ -404,7 +404,7 @@ int main(int argc, char **argv)
 	int socket;
 
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGCHLD, SIG_IGN); /* nobody has to wait for a child that does not end soon */
+	signal(SIGCHLD, SIG_IGN); /* the kernel reaps children: nothing waits for a slow exit */
 	log_setup("ublkd", LOG_LEVEL_INFO);
 	loop_thread = pthread_self();
 	log_set_device_of(device_of);
@@ -419,7 +419,7 @@ int main(int argc, char **argv)
 	loop = uv_default_loop();
 	fiber_setup(loop);
 	supervisor_setup();
-	export_changed = api_tell_change;
+	export_changed = api_report_change;
 	api_shut_down = stop_loop;
 	supervisor_paths = (struct supervisor_paths){ values[CONFIG].text, values[STATE].text };
 	settings_load(values[CONFIG].text, &supervisor_settings);

@@ -39,10 +39,10 @@
 
 #define CONNECT_AGAIN_MS 100u
 #define KILL_MS          10000
-#define AT_A_TIME        16u /* messages, before others have their turn */
-#define QUESTIONS        8u  /* under way; an honest worker has one, and some that it gave up */
+#define AT_A_TIME        16u /* messages of a worker, before the loop serves others */
+#define QUESTIONS        8u  /* under way; a sound worker has one, and some that it gave up */
 
-/* An honest worker has a few a second to tell and to ask, when its server comes and goes. */
+/* A sound worker sends a few messages a second, even while its server comes and goes. */
 #define MESSAGES_PER_S 1000u
 
 struct worker_setup worker_setup;
@@ -54,13 +54,13 @@ struct worker {
 	uint64_t started;
 	int pidfd, link, ask;
 	uv_poll_t watch_end, watch_link, watch_ask;
-	unsigned nr_watches; /* uv has that many of them */
+	unsigned nr_watches; /* watches that uv has not closed, and fibers in answer() */
 	struct worker_events events;
 	unsigned nr_questions;
-	uint64_t second; /* that nr_messages were taken in */
+	uint64_t second; /* the one in which nr_messages were received */
 	unsigned nr_messages;
-	bool ended, told_end, calling, forgotten, babbled, refused;
-	int code; /* what it said that it ends of */
+	bool ended, reported_end, calling, forgotten, sent_malformed, refused;
+	int code; /* the errno that the worker reported for its exit; 0: none */
 	char *text;
 	json_int_t last_id;
 	json_t *reply; /* to last_id */
@@ -69,7 +69,7 @@ struct worker {
 	struct worker_fence kept;
 };
 
-/* ---- what it tells and asks ---- */
+/* ---- the worker's events and requests ---- */
 
 static void reap(struct worker *w)
 {
@@ -89,7 +89,7 @@ static void watch_closed(uv_handle_t *handle)
 	release_worker(w);
 }
 
-/* The watch goes first: later the descriptor's number may be another's. */
+/* Close the watch before the descriptor: uv must not poll a number that is reused. */
 static void unwatch(uv_poll_t *watch, int *fd)
 {
 	if (*fd < 0)
@@ -128,18 +128,18 @@ static void lose_link(struct worker *w)
 
 static void note_end(struct worker *w, int code, const char *text)
 {
-	w->told_end = true;
+	w->reported_end = true;
 	w->code = code;
 	w->text = strdup(text);
 }
 
-static void tell_end(struct worker *w)
+static void report_end(struct worker *w)
 {
 	fiber_raise(&w->end);
 	w->events.ended(w, w->events.context);
 }
 
-/* Whether it says so much that nobody can want to hear it: then it is broken, and killed. */
+/* Whether the worker exceeds its rate of messages: it is broken or compromised, and is killed. */
 static bool floods(struct worker *w)
 {
 	uint64_t second = clock_ms() / 1000;
@@ -152,10 +152,10 @@ static bool floods(struct worker *w)
 		return false;
 	snprintf(text, sizeof(text), "the worker (process %d) floods ublkd with messages",
 		 (int)w->pid);
-	if (!w->told_end)
+	if (!w->reported_end)
 		note_end(w, EPIPE, text);
 	lose_link(w);
-	tell_end(w);
+	report_end(w);
 	return true;
 }
 
@@ -164,12 +164,12 @@ static void take_event(struct worker *w, const json_t *message, const char *even
 	const char *text = json_string_value(json_object_get(message, "text"));
 	json_int_t size = json_integer_value(json_object_get(message, "size"));
 
-	if (!strcmp(event, "ended") && !w->told_end) {
+	if (!strcmp(event, "ended") && !w->reported_end) {
 		json_int_t code = json_integer_value(json_object_get(message, "code"));
 
 		code = code > 0 && code <= 4095 ? code : code ? EIO : 0;
 		note_end(w, (int)code, text && *text ? text : strerror((int)code));
-		tell_end(w);
+		report_end(w);
 	} else if (!strcmp(event, "grown") && size > 0) {
 		w->events.grown(w, (uint64_t)size, w->events.context);
 	} else if (!strcmp(event, "health")) {
@@ -210,15 +210,16 @@ static void link_ready(uv_poll_t *watch, int status, int events)
 		if (ret == -EAGAIN)
 			return;
 		if (ret == -EBADMSG) {
-			if (!w->babbled)
+			if (!w->sent_malformed)
 				log_warning(w->name, "malformed message from the worker");
-			w->babbled = true;
+			w->sent_malformed = true;
 			continue;
 		}
 		if (ret) {
 			lose_link(w);
 			return;
 		}
+		/* An event, or the reply: a late reply to a call that timed out has an older id. */
 		event = json_string_value(json_object_get(message, "event"));
 		if (event) {
 			take_event(w, message, event);
@@ -234,7 +235,7 @@ static void link_ready(uv_poll_t *watch, int status, int events)
 	}
 }
 
-/* A question of a worker; the fiber's. */
+/* A request of a worker. Owner: the fiber that answers it. */
 struct question {
 	struct worker *worker;
 	json_t *message;
@@ -242,8 +243,8 @@ struct question {
 
 static void ask_ready(uv_poll_t *watch, int status, int events);
 
-/* Whether what it asks is answered. */
-static bool is_heard(const struct worker *w)
+/* Whether an answer can still be sent to the worker. */
+static bool can_answer(const struct worker *w)
 {
 	return w->link >= 0 && w->ask >= 0;
 }
@@ -257,7 +258,7 @@ static void answer(void *context)
 	int ret = kind ? w->events.ask(w, kind, q.message, w->events.context) : -EINVAL;
 
 	free(context);
-	if (is_heard(w))
+	if (can_answer(w))
 		link_send(w->ask,
 			  json_pack("{s:O, s:i}", "answer", id ? id : json_null(), "result",
 				    ret < 0 ? ret : 0),
@@ -265,7 +266,7 @@ static void answer(void *context)
 	if (ret > 0)
 		close(ret);
 	json_decref(q.message);
-	if (w->nr_questions-- == QUESTIONS && is_heard(w))
+	if (w->nr_questions-- == QUESTIONS && can_answer(w))
 		uv_poll_start(&w->watch_ask, UV_READABLE, ask_ready);
 	w->nr_watches--;
 	release_worker(w);
@@ -319,7 +320,7 @@ static void ask_ready(uv_poll_t *watch, int status, int events)
 		return;
 	}
 	*question = (struct question){ .worker = w, .message = message };
-	w->nr_watches++; /* it must not be freed under the fiber */
+	w->nr_watches++; /* keeps w until the fiber has ended */
 	if (++w->nr_questions == QUESTIONS)
 		uv_poll_stop(&w->watch_ask);
 	if (fiber_start(answer, question)) {
@@ -330,7 +331,7 @@ static void ask_ready(uv_poll_t *watch, int status, int events)
 	}
 }
 
-/* ---- its start and end ---- */
+/* ---- start and end of a worker ---- */
 
 static void watch_worker(struct worker *w, uv_poll_t *handle, int fd, uv_poll_cb callback)
 {
@@ -340,7 +341,10 @@ static void watch_worker(struct worker *w, uv_poll_t *handle, int fd, uv_poll_cb
 	uv_poll_start(handle, UV_READABLE, callback);
 }
 
-/* is_it: whether that number is the process's that is meant; asked once it is watched. */
+/*
+ * is_it checks that pid is the process that is meant. It runs after pidfd_open(), from when on the
+ * kernel cannot reuse the number unnoticed.
+ */
 static struct worker *create(const char *name, const struct worker_events *events, pid_t pid,
 			     bool (*is_it)(const struct worker *w, const void *context),
 			     const void *context)
@@ -367,7 +371,7 @@ static struct worker *create(const char *name, const struct worker_events *event
 	return NULL;
 }
 
-/* A connection to a process is not closed while that lives. */
+/* An open connection shows that the process lives: the kernel closes it at exit. */
 static bool is_connected(const struct worker *w, const void *link)
 {
 	(void)w;
@@ -379,7 +383,7 @@ static bool is_known(const struct worker *w, const void *known)
 	return w->started && w->started == ((const struct worker_process *)known)->started;
 }
 
-/* link (taken over) is a connection to that process, or -errno. NULL: it is gone. */
+/* link (taken over) is a connection to the process, or -errno. Returns NULL if that is gone. */
 static struct worker *use_link(int link, const char *name, const struct worker_events *events,
 			       pid_t pid)
 {
@@ -435,7 +439,7 @@ int worker_adopt(struct worker **worker, const char *name, const struct worker_p
 	pid_t pid = 0;
 	int link;
 
-	/* A worker that hangs has accepted no connection of an earlier ublkd's. */
+	/* EAGAIN: the backlog is full, as a hung worker has not accepted earlier connections. */
 	while ((link = worker_socket_connect(name, WORKER_SOCKET_SERVING, &pid, err)) == -EAGAIN &&
 	       clock_ms() < end)
 		fiber_sleep(CONNECT_AGAIN_MS);
@@ -466,7 +470,7 @@ bool worker_has_ended(const struct worker *w)
 
 int worker_fault(const struct worker *w, struct error *err)
 {
-	if (!w->told_end || !w->code)
+	if (!w->reported_end || !w->code)
 		return 0;
 	return error_set(err, w->code, "%s", w->text ? w->text : strerror(w->code));
 }
@@ -509,7 +513,7 @@ int worker_finish(struct worker *w, unsigned ms)
 	return w->ended ? 0 : -ETIMEDOUT;
 }
 
-/* Its last messages may not have been read; nobody waits for answers any more. */
+/* The loop may not have read the last messages: take the connections, drop requests. */
 static void take_last_connections(struct worker *w)
 {
 	for (unsigned i = 0; w->ask >= 0 && i < MESSAGES_PER_S; i++) {
@@ -541,27 +545,27 @@ static void release_worker(struct worker *w)
 	free(w);
 }
 
-static void heard_by_nobody(struct worker *w, void *context)
+static void ignore_end(struct worker *w, void *context)
 {
 	(void)w;
 	(void)context;
 }
 
-static void grown_for_nobody(struct worker *w, uint64_t size, void *context)
+static void ignore_growth(struct worker *w, uint64_t size, void *context)
 {
 	(void)w;
 	(void)size;
 	(void)context;
 }
 
-static void healthy_for_nobody(struct worker *w, const json_t *conditions, void *context)
+static void ignore_health(struct worker *w, const json_t *conditions, void *context)
 {
 	(void)w;
 	(void)conditions;
 	(void)context;
 }
 
-static int asked_in_vain(struct worker *w, const char *kind, const json_t *question, void *context)
+static int refuse_request(struct worker *w, const char *kind, const json_t *question, void *context)
 {
 	(void)w;
 	(void)kind;
@@ -574,10 +578,10 @@ void worker_forget(struct worker *w)
 {
 	if (!w)
 		return;
-	w->events = (struct worker_events){ .ended = heard_by_nobody,
-					    .grown = grown_for_nobody,
-					    .health = healthy_for_nobody,
-					    .ask = asked_in_vain };
+	w->events = (struct worker_events){ .ended = ignore_end,
+					    .grown = ignore_growth,
+					    .health = ignore_health,
+					    .ask = refuse_request };
 	w->forgotten = true;
 	reap(w);
 	worker_fence_close(&w->kept);
@@ -594,7 +598,7 @@ json_t *worker_request(const char *verb)
 	return json_pack("{s:s}", "do", verb);
 }
 
-static int died(const struct worker *w, struct error *err)
+static int worker_died(const struct worker *w, struct error *err)
 {
 	if (worker_fault(w, err))
 		return -err->code;
@@ -615,7 +619,7 @@ int worker_call(struct worker *w, json_t *request, const int *fds, unsigned nr, 
 		fiber_wait(&w->free_for_calls, 0);
 	if (w->link < 0 || w->ended) {
 		json_decref(request);
-		return died(w, err);
+		return worker_died(w, err);
 	}
 	w->calling = true;
 	w->refused = false;
@@ -640,7 +644,7 @@ int worker_call(struct worker *w, json_t *request, const int *fds, unsigned nr, 
 		error_set(err, ret, "cannot send a request to the worker (process %d): %s",
 			  (int)w->pid, strerror(-ret));
 	else
-		ret = died(w, err);
+		ret = worker_died(w, err);
 	if (w->reply) {
 		if (!ret && got)
 			*got = w->reply_fds;

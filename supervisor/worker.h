@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A worker, as ublkd sees it: a process that it has started or found, the link to
- * it, and what it asks for.
+ * ublkd's handle of a worker: a process that ublkd started or found, the connection to it, and its
+ * requests.
  *
  * Thread: the loop's.  worker_start(), worker_adopt(), worker_call(),
  * worker_finish() are called from fibers.
@@ -24,35 +24,36 @@ struct worker;
 
 /* Parameters of all workers; set once, before the first. */
 struct worker_setup {
-	const char *program;   /* ublkd-worker */
-	const char *starter;   /* a socket of the service manager's: who connects has one started */
+	const char *program; /* ublkd-worker */
+	const char *
+		starter; /* socket of the service manager, which starts a worker for a connection */
 	const char *directory; /* of their sockets */
 	uid_t uid;
 	gid_t gid;
 };
 extern struct worker_setup worker_setup;
 
-/* Which process one is: its number may become another's, which has started later. */
+/* Identifies a process: the kernel may reuse its pid, but not with the same start time. */
 struct worker_process {
 	pid_t pid;        /* 0: none is known */
 	uint64_t started; /* process_started() */
 };
 
 /*
- * What a worker's events go to; from the loop.  A worker that tells and asks more than
- * a thousand times in a second is broken: it is killed, and has ended.
+ * Callbacks for a worker's events; from the loop.  A worker that sends more than a thousand
+ * messages in a second is broken: it is killed, and has ended.
  */
 struct worker_events {
-	/* The worker has ended, or said that it will; worker_has_ended() tells which. */
+	/* The worker has exited, or reported that it will; worker_has_ended() says which. */
 	void (*ended)(struct worker *worker, void *context);
 	/* The storage has grown to size bytes. */
 	void (*grown)(struct worker *worker, uint64_t size, void *context);
 	/* The backend's conditions have changed: all that are there now (worker/conditions.h). */
 	void (*health)(struct worker *worker, const json_t *conditions, void *context);
 	/*
-	 * What its backend needs done, in a fiber: kind is "open", "remove", "connect"
-	 * or "memory".  Returns a descriptor, which is sent and closed, 0 where there
-	 * is none to send, or -errno.
+	 * A request of its backend, in a fiber: kind is "open", "remove", "connect" or
+	 * "memory".  Returns a descriptor, which is sent and closed, 0 if there is none to
+	 * send, or -errno.
 	 */
 	int (*ask)(struct worker *worker, const char *kind, const json_t *question, void *context);
 	void *context;
@@ -100,20 +101,20 @@ int worker_call(struct worker *worker, json_t *request, const int *fds, unsigned
 		json_t **reply, struct link_fds *got, struct error *err);
 
 /*
- * It is about to serve, and outlives this ublkd from then on: the next one finds it
- * by worker_adopt(), in place of an earlier one of that name.  Returns 0, or -errno
- * with err filled.
+ * Call before the worker serves: from then on it outlives this ublkd, and worker_adopt() of the
+ * next ublkd finds it in place of an earlier worker of that name.  Returns 0, or -errno with err
+ * filled.
  */
 int worker_publish(struct worker *worker, struct error *err);
 
 /* {"do": verb}, to be filled. */
 json_t *worker_request(const char *verb);
 
-/* Gives it a new socket to ask by, with the call of `request`. */
+/* worker_call() that also gives the worker a new socket for its requests. */
 int worker_call_with_ask(struct worker *worker, json_t *request, unsigned ms, json_t **reply,
 			 struct link_fds *got, struct error *err);
 
-/* Whether the process is there at this moment, which the loop may not have heard of yet. */
+/* Whether the process lives at this moment: asks the kernel, not the loop, which may lag behind. */
 bool worker_is_there(const struct worker *worker);
 
 /* Whether the process is gone. */
@@ -122,7 +123,7 @@ bool worker_has_ended(const struct worker *worker);
 /* The worker's own reason for its end; 0: the device was stopped, or it gave none. */
 int worker_fault(const struct worker *worker, struct error *err);
 
-/* Whether the last call's error is what it said, and it is alive. */
+/* Whether the last call failed by the worker's own answer, and the worker is alive. */
 bool worker_has_refused(const struct worker *worker);
 
 pid_t worker_pid(const struct worker *worker);

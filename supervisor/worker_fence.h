@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A worker's connections to servers, which it gives ublkd a copy of, each in a slot
- * (backend.h, keep_connection()): what was sent on them may be carried out after the
- * worker's death, until they are over (fence.h).
+ * Duplicates of a worker's connections to NBD servers, each in a slot (backend.h,
+ * keep_connection()). A server may carry out what was sent on them even after the worker's death,
+ * until they are over (fence.h).
  *
  * Owner: the worker's struct.  Thread: the loop's.
  */

@@ -19,7 +19,7 @@
 
 #define CONNECT_MS 10000
 
-/* By ublkd itself. */
+/* Starts a worker as a child of ublkd, where no service manager does. */
 static int spawn(int start, struct error *err)
 {
 	const char *const argv[] = { worker_setup.program, NULL };
@@ -37,7 +37,7 @@ static int spawn(int start, struct error *err)
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setsigdefault(&attributes, &defaults);
-	/* A session of its own: what is sent to ublkd's is not for it. */
+	/* A session of its own: a signal to ublkd's session (^C) must not end the worker. */
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
 						      POSIX_SPAWN_SETSID);
 	ret = posix_spawn(&pid, worker_setup.program, &actions, &attributes,
@@ -47,7 +47,7 @@ static int spawn(int start, struct error *err)
 	return ret ? error_set(err, ret, "%s: %s", worker_setup.program, strerror(ret)) : 0;
 }
 
-/* A connection to a worker that has just been started. */
+/* Starts a worker, and returns a connection to it. */
 static int begin_launch(struct error *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -59,7 +59,7 @@ static int begin_launch(struct error *err)
 	while (pair[0] >= 0) {
 		if (!connect(pair[0], (struct sockaddr *)&address, sizeof(address)))
 			return pair[0];
-		/* Many are being started: it has not taken them all yet. */
+		/* EAGAIN: many workers are starting, and the backlog of the socket is full. */
 		if (errno != EAGAIN || clock_ms() > end)
 			break;
 		fiber_sleep(10);
@@ -76,7 +76,10 @@ static int begin_launch(struct error *err)
 	return ret;
 }
 
-/* Gives it the socket to listen at, and connects to that. */
+/*
+ * Sends the worker the socket to listen at, and connects to it. Only root can use the directory of
+ * the sockets, so ublkd binds the socket.
+ */
 static int meet(int start, const char *name, pid_t *pid, struct error *err)
 {
 	int listener = worker_socket_bind(name, err), ret;
@@ -90,7 +93,10 @@ static int meet(int start, const char *name, pid_t *pid, struct error *err)
 		return error_set(err, ret, "cannot send a request to the worker: %s",
 				 strerror(-ret));
 	for (;;) {
-		/* First: it closes that once it is connected to, or dead. */
+		/*
+		 * Check before connecting: the worker closes this once it is connected, or dead. If
+		 * it was closed before, and connecting fails, the worker is dead.
+		 */
 		bool closed = worker_socket_has_closed(start);
 
 		ret = worker_socket_connect(name, WORKER_SOCKET_NEW, pid, err);
@@ -113,7 +119,7 @@ int worker_launch(const char *name, pid_t *pid, struct error *err)
 	if (start < 0)
 		return start;
 	link = meet(start, name, pid, err);
-	/* A worker that has no other connection by now ends. */
+	/* Closing this ends a worker that ublkd has not connected to. */
 	close(start);
 	return link;
 }

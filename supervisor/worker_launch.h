@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a process comes to be a worker: started by the service manager, where that has
- * a socket for it, else by ublkd itself; told where to listen, and connected to there.
+ * Starts a worker: by the service manager, if that has a socket for it, else by ublkd itself. Then
+ * gives it a socket to listen at, and connects to that.
  *
  * Thread: the loop's; from a fiber.
  */
@@ -13,7 +13,7 @@
 struct error;
 
 /*
- * Starts one for the export of that name.  Returns the link to it (worker/link.h),
+ * Starts a worker for the export of that name.  Returns the link to it (worker/link.h),
  * the caller's, with *pid, or -errno with err filled: EPIPE (it has ended at once),
  * ETIMEDOUT.
  */

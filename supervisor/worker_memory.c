@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ublkd made it: none that the worker could make has our user and is sealed. */
+/* A memfd that a worker creates itself belongs to the worker's user: only ublkd's passes. */
 bool worker_is_memory(int fd, uint64_t size)
 {
 	struct stat st;
@@ -30,7 +30,7 @@ static int open_memory(DIR *dir, const char *entry, uint64_t size)
 		return errno == EACCES || errno == EPERM ? -EACCES : -ENOENT;
 	if (n != sizeof(name) - 1 || memcmp(target, name, (size_t)n) != 0)
 		return -ENOENT;
-	/* The name alone says little: what else has it must not hold us up. */
+	/* Any file may have this name: opening it must not block, or take a terminal. */
 	fd = openat(dirfd(dir), entry, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
@@ -57,7 +57,7 @@ int worker_open_memory(const struct worker *w, uint64_t size)
 			fd = one;
 	}
 	closedir(dir);
-	/* Else its number may have been another process's. */
+	/* The worker still lives, so the pid was not reused while we read its /proc. */
 	if (worker_is_there(w))
 		return fd;
 	if (fd >= 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memory that outlives a worker, and that it has of ublkd: the content of an
- * export that is nowhere else.
+ * The memory of a memory export: its only content. ublkd creates it and gives it to the worker, so
+ * that it outlives the worker.
  *
  * Thread: the loop's.
  */
@@ -20,9 +20,9 @@ struct worker;
 bool worker_is_memory(int fd, uint64_t size);
 
 /*
- * Opens again the memory, of size bytes or more, of a worker that is not to be asked for
- * it, since it does not answer.  Returns a descriptor, or -errno: ENOENT (it has none),
- * ESRCH (it has just ended), EACCES (it is not ours to see).
+ * Opens the memory (at least size bytes) of a worker that does not answer, through /proc.  Returns
+ * a descriptor, or -errno: ENOENT (it has none), ESRCH (it has just ended), EACCES (it is not ours
+ * to see).
  */
 int worker_open_memory(const struct worker *worker, uint64_t size);
 

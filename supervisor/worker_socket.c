@@ -67,7 +67,7 @@ int worker_socket_connect(const char *name, enum worker_socket which, pid_t *pid
 		close(fd);
 		return error_set(err, code, "%s: %s", address.sun_path, strerror(code));
 	}
-	/* Of the process that called listen(): the worker. */
+	/* The kernel reports the process that called listen(2), which is the worker, not ublkd. */
 	*pid = peer.pid;
 	return fd;
 }

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sockets at which the workers of an export listen, by their names in the directory
- * of workers' sockets: a new one has a name of its own until it is about to serve.
- * The worker that serves keeps its name until then, so that the next ublkd finds it
- * and no other.
+ * The sockets of an export's workers in the directory of workers' sockets. A new worker listens at
+ * NAME.new until it is about to serve, then its socket replaces NAME.sock of the serving worker. So
+ * an ublkd that starts finds exactly the worker that serves.
  *
  * Thread: the loop's.  None of them waits.  Errors: each returns -errno with err
  * filled.
@@ -21,23 +20,23 @@ enum worker_socket {
 	WORKER_SOCKET_NEW
 };
 
-/* A socket at NEW, in place of an earlier one, to be listened at. */
+/* Binds a socket at NEW, in place of an earlier one; the worker listens at it. */
 int worker_socket_bind(const char *name, struct error *err);
 
 /*
- * A connection to who listens there; *pid: of that process.  -EAGAIN: it takes none
- * of those that there are already; -ENOENT, -ECONNREFUSED: nobody listens.
+ * Connects to the worker that listens there; *pid is its process.  -EAGAIN: its backlog is full;
+ * -ENOENT, -ECONNREFUSED: no worker listens.
  */
 int worker_socket_connect(const char *name, enum worker_socket which, pid_t *pid,
 			  struct error *err);
 
-/* The socket at NEW takes SERVING's place.  Returns 0. */
+/* Renames the socket at NEW to SERVING.  Returns 0. */
 int worker_socket_publish(const char *name, struct error *err);
 
 /* Whether the other side of a connection has closed it. */
 bool worker_socket_has_closed(int fd);
 
-/* Removes those that are left, or NEW alone. */
+/* Removes both sockets, or NEW alone. */
 void worker_socket_remove(const char *name);
 void worker_socket_remove_new(const char *name);
 
