@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An export, as ublkd keeps it: what is wanted, what there is, and how that came about. Each
- * member says who writes it.
+ * An export in ublkd: its goal, its actual state, and its history. Comments name the writers of
+ * each member.
  *
  * Thread: the loop's.
  */
-#ifndef UBLKD_MANAGED_H
-#define UBLKD_MANAGED_H
+#ifndef UBLKD_EXPORT_H
+#define UBLKD_EXPORT_H
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -33,7 +33,7 @@
 enum export_origin {
 	ORIGIN_DECLARED,   /* by a file of the configuration */
 	ORIGIN_REQUESTED,  /* by a client, until it is removed or the machine goes down */
-	ORIGIN_PERSISTENT, /* by a client, who had it declared as well */
+	ORIGIN_PERSISTENT, /* by a client with --persist, which also wrote a declaration */
 	EXPORT_ORIGINS
 };
 
@@ -47,8 +47,8 @@ struct export_change {
 	int64_t time_us; /* since 1970 */
 	enum export_state state;
 	char *reason;      /* or NULL */
-	unsigned repeated; /* how often it came again, see export_note() */
-	int64_t last_us;   /* when that was last */
+	unsigned repeated; /* how often it was repeated, see export_note() */
+	int64_t last_us;   /* time of the last repetition */
 };
 
 /* The goal of an export. Writers: clients' calls and the configuration; the reconciler, which
@@ -56,8 +56,8 @@ struct export_change {
 struct export_wanted {
 	enum export_goal goal;
 	bool force;          /* GOAL_GONE: requests in flight may fail */
-	bool recreate;       /* GOAL_GONE: declared again since, so it is created again then */
-	bool accept_storage; /* other storage than before may serve the device */
+	bool recreate;       /* GOAL_GONE: declared again meanwhile: create it after the removal */
+	bool accept_storage; /* the storage need not be the same as before */
 };
 
 /* The storage, as workers found it. Writers: the flows; grown_to also a worker's event. */
@@ -65,7 +65,7 @@ struct export_storage {
 	struct backend_limits limits;
 	char identity[IDENTITY_BYTES];
 	uint64_t opened_ms; /* when a worker last opened it; 0: the last one could not */
-	uint64_t grown_to;  /* bytes that it has by now; 0: no news */
+	uint64_t grown_to;  /* a new size, not yet adopted by the device; 0: none */
 	int lost;           /* -errno of a failed flush: all later ones fail, see instance_lost() */
 	int memory_fd;      /* content that outlives the worker; or -1 */
 };
@@ -75,11 +75,11 @@ struct export_worker {
 	struct worker *handle;         /* or NULL */
 	struct worker_process process; /* that serves, or did; on record */
 	struct worker_events events;   /* of this export's workers; set at creation */
-	bool holding;        /* it no longer serves, and keeps the memory for the next one */
+	bool holding;        /* it no longer serves, but holds the memory for its successor */
 	bool command_waits;  /* a control command is to be abandoned if the worker dies */
 	struct fence fence;  /* connections of former workers, which may still write */
 	bool fence_recorded; /* the record says that they are waited for */
-	bool unfenced;       /* they were an earlier ublkd's: nothing tells whether they are over */
+	bool unfenced;       /* an earlier ublkd had them: it is unknown whether they are over */
 	struct counters *counters;
 	int counters_fd;
 	json_t *threads;        /* of its queues */
@@ -97,8 +97,8 @@ struct export_reconciler {
 	uint64_t grown_at_ms; /* when the device last followed its storage */
 	unsigned failures;    /* in a row */
 	unsigned recoveries;
-	bool given_up; /* no more tries by itself */
-	bool unknown;  /* the kernel did not say what there is: nothing is done to it */
+	bool given_up; /* no more tries until a client asks */
+	bool unknown;  /* the kernel did not say what exists: leave the export alone */
 };
 
 /* Owner: the supervisor's table. */
@@ -142,8 +142,8 @@ struct export
 	} heartbeat;
 	struct rates rates; /* the heartbeat's */
 
-	bool dropped;   /* gone from the table; destroyed when its last user lets go */
-	unsigned users; /* fibers that have it in their hands */
+	bool dropped;   /* removed from the table; destroyed with its last user */
+	unsigned users; /* fibers that hold it, see supervisor_hold() */
 };
 
 /*
@@ -156,24 +156,24 @@ extern struct worker_events export_worker_events;
 extern void (*export_changed)(struct export *export);
 
 /*
- * Makes one that is declared; uri and options (released in any case) are checked.
+ * Creates an export in state declared; checks uri and options (released in any case).
  * Returns 0, or -errno with err filled.
  */
 int export_create(struct export **made, const char *name, const char *uri, json_t *options,
 		  enum export_origin origin, struct error *err);
 
-/* Nothing of it may be at work. */
+/* None of its fibers may be running. */
 void export_destroy(struct export *export);
 
 /*
- * Whether uri and options ask for the same; options that --persist has recorded may be
- * missing among those.
+ * Whether uri and options ask for the same export; options that --persist recorded may be missing
+ * in them.
  */
 bool export_is_same(const struct export *export, const char *uri, const json_t *options);
 
 /*
- * Says what differs, as in "queues is 2, not 4" (what there is first), into out, which is returned;
- * "" where export_is_same().
+ * Describes the difference, as in "queues is 2, not 4" (the existing value first), in out, which is
+ * returned; "" if export_is_same().
  */
 const char *export_difference(const struct export *export, const char *uri, const json_t *options,
 			      char *out, size_t size);
@@ -189,14 +189,14 @@ const char *export_origin_name(enum export_origin origin);
 void export_move(struct export *export, enum export_state to, const char *reason);
 
 /*
- * Notes in the history, and reports, that it is in its state for that reason. A sequence of up to
- * EXPORT_CYCLE changes that comes again at once is kept once, with how often it came: an export
- * whose start is tried for hours keeps what was before.
+ * Adds the current state with a reason to the history, and reports it. A sequence of up to
+ * EXPORT_CYCLE changes that is repeated at once is kept once, with a count: an export whose start
+ * is retried for hours keeps its earlier history.
  */
 #define EXPORT_CYCLE 4u
 void export_note(struct export *export, const char *reason);
 
-/* Keeps why it is not as it should be; NULL: it is. */
+/* Keeps the last failure; NULL: all is well. */
 void export_set_fault(struct export *export, const struct error *err);
 
 /* An export's health (supervisor/health.c). */
@@ -213,29 +213,29 @@ void export_note_health(struct export *export);
 
 /* Replaces the worker's conditions (worker/conditions.h; NULL: none). */
 void export_take_conditions(struct export *export, const json_t *conditions);
-/* A condition of ublkd's own is there (detail; NULL: it is over). */
+/* Sets a condition that ublkd itself finds (detail; NULL: it is over). */
 void export_set_condition(struct export *export, enum health_cause cause, const char *detail);
 
-/* For export_find_holders(), where somebody waits to be told. */
+/* For export_find_holders(), while a client waits for the answer. */
 #define EXPORT_HOLDERS_MS 10000u
 
 /*
- * Who has its device open, looked for up to ms milliseconds.  Returns 0, also where there
- * is none, or -errno and nobody: then it is not known.  From a fiber; holders_close() is
- * due in either case.
+ * Finds the users of its device, for up to ms milliseconds.  Returns 0, also without a device, or
+ * -errno and no holders: then the users are unknown.  From a fiber; holders_close() is due in
+ * either case.
  */
 int export_find_holders(const struct export *export, struct holders *holders, unsigned ms);
 
-/* Looks whether a flush has failed, which no later server may forget.  Whether that is news. */
+/* Records a failed flush, which all later workers must report.  Returns whether it is a new one. */
 bool export_check_lost(struct export *export);
 
-/* Queues of the device that the counters have, too; 0 where there are none. */
+/* Number of the device's queues, as far as the counters have them; 0: no counters. */
 unsigned export_nr_queues(const struct export *export);
 
 /* Requests that its workers have answered so far, by their counters. */
 uint64_t export_served(const struct export *export);
 
-/* Its worker serves from now on. */
+/* Notes that the worker serves from now on. */
 void export_note_live(struct export *export);
 
 #endif

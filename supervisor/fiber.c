@@ -9,7 +9,7 @@
  * and the outermost run_all() runs them in order.
  *
  * uv keeps a timer until its close callback, so closed() frees a fiber that has one. The few kept
- * stacks save an mmap() for each of the many short flows. AddressSanitizer must be told of each
+ * stacks save an mmap() for each of the many short flows. AddressSanitizer needs to know each
  * switch, since it checks accesses against the bounds of the current stack.
  *
  * Read fiber_start() and run_all() first, then fiber_wait() with timed_out(), then fiber_raise().
@@ -41,13 +41,13 @@
 
 struct fiber {
 	ucontext_t context;
-	void *stack; /* its lowest page is no memory */
+	void *stack; /* its lowest page is a guard page */
 	void (*main)(void *context);
 	void *argument;
 	uv_timer_t timer;
-	bool has_timer; /* uv has it; it must be closed before this is freed */
+	bool has_timer; /* uv uses it: close it before freeing this */
 	struct fiber_event *waits_for;
-	struct fiber *next; /* of those that wait for the same event, or are to run */
+	struct fiber *next; /* in the list of an event, or of runnable fibers */
 	bool timed_out, ended;
 #ifdef FIBER_ASAN
 	void *fake_stack;
@@ -155,7 +155,7 @@ static void run(struct fiber *f)
 		destroy(f);
 }
 
-/* Lets run what can, unless that is being done already further up. */
+/* Runs all runnable fibers, unless a caller further up the stack already does. */
 static void run_all(void)
 {
 	static bool running;
@@ -218,7 +218,7 @@ static void timed_out(uv_timer_t *timer)
 {
 	struct fiber *f = timer->data;
 
-	/* Raised in this very moment: it will run anyway. */
+	/* The event was raised in the same round of the loop: the fiber is runnable already. */
 	if (!f->waits_for)
 		return;
 	forget_wait(f);

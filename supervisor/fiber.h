@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Flows of the loop: code that does one step after the other, as it reads, and
- * lets the loop go on while it waits.
+ * Fibers: code that reads as a sequence of steps, and lets the loop run while it waits.
  *
- * A fiber has a stack of its own and runs on the loop's thread.  It runs until it
- * waits or ends; nothing else runs meanwhile, so what one fiber does between two
- * waits is seen whole by all others.  Everything that waits in ublkd (the
- * kernel's commands, workers, clients, time) is a fiber that waits for an event.
+ * A fiber has a stack of its own and runs on the loop's thread until it waits or ends.  Nothing
+ * else runs meanwhile, so what it does between two waits is atomic for all others.  Every wait in
+ * ublkd (for the kernel, workers, clients, time) is a fiber that waits for an event.
  *
  * Thread: the loop's, all of it.
  */
@@ -15,7 +13,7 @@
 
 #include <uv.h>
 
-/* Owner: whoever has it; zeroed is a good one.  Fibers wait for it. */
+/* An event that fibers wait for; valid when zeroed.  Owner: the struct that contains it. */
 struct fiber_event {
 	struct fiber *first;
 };
@@ -31,15 +29,15 @@ int fiber_start(void (*main)(void *context), void *context);
 
 /*
  * From a fiber: waits until the event is raised, ms milliseconds at most (0: without
- * bound).  Returns 0 or -ETIMEDOUT.  What was waited for must be looked at again:
- * others that waited for the same event may have run before.
+ * bound).  Returns 0 or -ETIMEDOUT.  Check the condition again afterwards: other fibers that waited
+ * for the same event may have run before.
  */
 int fiber_wait(struct fiber_event *event, unsigned ms);
 
 /* From a fiber. */
 void fiber_sleep(unsigned ms);
 
-/* Wakes all that wait for the event.  Nothing of theirs has run when it returns to a fiber. */
+/* Wakes all fibers that wait for the event.  Called from a fiber, it returns before they run. */
 void fiber_raise(struct fiber_event *event);
 
 /* Number of fibers that have not ended. */

@@ -4,8 +4,8 @@
  *
  * A worker reports conditions of its storage (engine/health.h); ublkd adds what it knows
  * itself. The worst one is the export's health. A change of a live export's health is logged,
- * noted in the history, and so reported to monitors: an outage that the application sees as
- * a hang must be seen where people look.
+ * noted in the history, and so reported to monitors: an outage that applications see as a hang must
+ * show in the log, in list, show and monitor.
  *
  * All changes go through export_note_health(), which compares with what was last reported.
  */
@@ -28,7 +28,7 @@ static enum health_cause cause_of_live(const struct export *export)
 	return worst;
 }
 
-/* CAUSES: all is well, or being done. */
+/* CAUSES: all is well, or a start or removal is under way. */
 static enum health_cause cause_of(const struct export *export)
 {
 	switch (export->state) {
@@ -70,7 +70,7 @@ void export_health(const struct export *export, struct export_health *out)
 	enum health_cause cause = cause_of(export);
 
 	*out = (struct export_health){ .health = HEALTH_OK, .since_s = export->health_since_s };
-	/* Of what a client has asked for and did not get. */
+	/* All is well, but a request of a client failed: keep the reason without a cause. */
 	if (cause == CAUSES && export->fault)
 		snprintf(out->reason, sizeof(out->reason), "%s", export->fault->text);
 	if (cause == CAUSES)
@@ -94,7 +94,7 @@ void export_note_health(struct export *export)
 		return;
 	export->health_cause = cause;
 	export->health_since_s = now;
-	/* Other states are noted as such. */
+	/* A change of state is noted by export_move(). */
 	if (export->state != EXPORT_LIVE)
 		return;
 	export_health(export, &health);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A worker that hangs says nothing: its counters stand still while the kernel has requests
- * for it. Both are read from memory and sysfs, so an idle export costs one read; only one
- * that stands still for BEATS beats is asked itself (flow_check()).
+ * Finds hung workers: the counters of a hung worker stand still while the kernel has requests for
+ * it. Counters are memory and requests are in sysfs, so an idle export costs one read. Only a
+ * worker that stands still for BEATS beats is asked itself (flow_check()), since it may merely wait
+ * for its storage.
  */
 #include "supervisor/heartbeat.h"
 #include "common/error.h"
@@ -14,13 +15,13 @@
 
 #include <stdio.h>
 
-#define BEAT_MS 7000 /* two beats and a look are less than 30 s */
-#define BEATS   2u   /* without a sign of life, until it is looked at */
+#define BEAT_MS 7000 /* two beats and a check take less than 30 s */
+#define BEATS   2u   /* without a completed round, until the worker is checked */
 
 static uv_timer_t beat;
 static struct export *const *exports;
 
-/* Requests that the kernel has and nobody has answered. */
+/* Whether the block layer has requests in flight. */
 static bool has_requests(const struct export *export)
 {
 	char path[64], text[64];

@@ -15,9 +15,9 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#define FILE_MS 8000 /* less than a worker waits for an answer */
+#define FILE_MS 8000 /* shorter than a worker's wait for an answer */
 
-/* Files of the kernel that backends themselves, and no user, ask for. */
+/* Files of sysfs that backends themselves read, whatever the user named. */
 static bool is_attribute(const char *path, int flags)
 {
 	return (flags & O_ACCMODE) == O_RDONLY && !strstr(path, "..") &&
@@ -58,7 +58,7 @@ void host_take_memory(struct export *export, int fd)
 	char name[NAME_MAX_LENGTH + 16], text[NAME_MAX_LENGTH + 48];
 
 	export->storage.memory_fd = fd;
-	/* To the service manager, under which it outlives ublkd. */
+	/* Store a duplicate with the service manager, so that the content outlives ublkd. */
 	memory_name(export, name, sizeof(name));
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
 	sd_pid_notify_with_fds(0, 0, text, &export->storage.memory_fd, 1);
@@ -80,11 +80,11 @@ static int keep_memory(struct export *export, const json_t *question)
 
 	if (!host_has_memory(export))
 		return -EACCES;
-	/* A device that lives has it, or has lost it; a new one begins with nothing. */
+	/* A recovery needs the old content (-ENODATA: lost); only a new device starts empty. */
 	if (export->state == EXPORT_RECOVERING)
 		return export->storage.memory_fd < 0 ? -ENODATA
 						     : copy_of(export->storage.memory_fd);
-	/* The content is not to be replaced under a device. */
+	/* Never replace the content of a device that exists. */
 	if (export->state != EXPORT_OPENING)
 		return -EACCES;
 	if (flags & ~(MFD_HUGETLB | (unsigned)MFD_HUGE_2MB | (unsigned)MFD_HUGE_1GB))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a worker's backend has ublkd do for it: files opened and sockets connected
- * that its export names, and memory kept that outlives it.
+ * Requests of a worker's backend that ublkd carries out: to open files and connect sockets that the
+ * export names, and to keep memory that outlives the worker.
  *
  * Thread: the loop's; from a fiber.
  */
@@ -17,7 +17,7 @@ struct worker;
 /* A struct worker_events' ask. */
 int host_answer(struct export *export, const char *kind, const json_t *question);
 
-/* The service manager's name of an export's memory; it begins so. */
+/* Prefix of the name under which the service manager keeps an export's memory. */
 #define HOST_MEMORY_PREFIX "memory-"
 
 /* Takes the export's memory back from the service manager. */
@@ -26,13 +26,12 @@ void host_unstore_memory(const struct export *export);
 /* Whether the export's content is memory, which ublkd keeps. */
 bool host_has_memory(const struct export *export);
 
-/* fd (taken over) is the export's memory, of which ublkd had none. */
+/* Makes fd (taken over) the export's memory; ublkd must have had none. */
 void host_take_memory(struct export *export, int fd);
 
 /*
- * Takes the memory of an export with a device out of a worker of it, which was not asked
- * for it, or did not answer; where that cannot be done it is told why.  Nothing is
- * done where ublkd has it, or there is none to have.
+ * Takes a copy of the memory of an export with a device from its worker, without asking it; logs
+ * why if that fails.  Does nothing if ublkd has the memory, or the export has none.
  */
 void host_save_memory(struct export *export, const struct worker *worker);
 

@@ -115,8 +115,8 @@ static uint32_t hash(const char *text)
 	return h;
 }
 
-/* Where the part of a URI begins that its name is made of. */
-static const char *telling_part(const char *uri)
+/* The part of a URI from which its name is made. */
+static const char *distinctive_part(const char *uri)
 {
 	const char *path = uri, *component;
 	static const char file[] = "file:";
@@ -135,7 +135,7 @@ void name_from_uri(const char *uri, char name[NAME_MAX_LENGTH + 1])
 	unsigned n = 0;
 	bool cut = false;
 
-	for (const char *c = telling_part(uri); *c && !cut; c++) {
+	for (const char *c = distinctive_part(uri); *c && !cut; c++) {
 		char next = '-';
 
 		if (is_name_char(*c))
@@ -151,7 +151,7 @@ void name_from_uri(const char *uri, char name[NAME_MAX_LENGTH + 1])
 	while (n && name[n - 1] == '-')
 		n--;
 	name[n] = 0;
-	/* Cut or refused, names of two URIs could be equal; the hash tells them apart. */
+	/* The names of two URIs could be equal if cut or altered; the hash makes them distinct. */
 	if (!cut && !name_check(name, NULL))
 		return;
 	if (n > NAME_MAX_LENGTH - suffix)
@@ -185,7 +185,7 @@ static int name_path(char path[PATH_MAX], const char *directory, const char *nam
 	return 0;
 }
 
-/* Others may be at it, too: udev, or an earlier ublkd's remains. */
+/* udev may make the same symlink at the same time, and an earlier ublkd may have left one. */
 int name_link_in(const char *directory, const char *name, const char *device, struct error *err)
 {
 	char path[PATH_MAX], found[PATH_MAX], temporary[PATH_MAX + 16], target[PATH_MAX];
@@ -210,7 +210,7 @@ int name_link_in(const char *directory, const char *name, const char *device, st
 				 path);
 	if (ret)
 		return error_set(err, ret, "%s: %s", path, strerror(-ret));
-	/* No name begins with a dot. */
+	/* No export's name begins with a dot, so this temporary name is free. */
 	snprintf(temporary, sizeof(temporary), "%s/.%s", directory, name);
 	if (unlink(temporary) && errno != ENOENT)
 		return error_set(err, errno, "cannot remove %s: %m", temporary);
@@ -255,7 +255,7 @@ int name_unlink(const char *name, const char *device, struct error *err)
 
 /* ---- records ---- */
 
-/* The properties that udev takes from there. */
+/* The properties that the udev rule imports from a record. */
 static const char record_key[] = "UBLKD_NAME=", backend_key[] = "UBLKD_BACKEND=";
 static const char partitions_key[] = "UBLKD_PARTITIONS=";
 

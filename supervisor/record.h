@@ -21,15 +21,15 @@ extern const char *record_directory;
 int record_write(const struct export *export, struct error *err);
 void record_remove(const struct export *export);
 /*
- * Removes the file of the records' directory, if an earlier ublkd has died while it wrote
- * it, and tells whether that is so.
+ * Removes a file of the records' directory that an earlier ublkd left incomplete when it died.
+ * Returns whether the file was one.
  */
 bool record_remove_unfinished(const char *file);
 bool record_exists(const struct export *export);
 
 /*
- * Makes one from a record, as it was when that was written; its worker and memory
- * are not there.  Returns 0, or -errno with err filled.
+ * Creates an export from its record, in the state of that time, without its worker and memory.
+ * Returns 0, or -errno with err filled.
  */
 int record_read(struct export **made, const char *name, struct error *err);
 

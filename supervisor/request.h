@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Requests to a live export: its reconciler carries them out one after the other, in the
- * order in which they came, and leaves the result in the request. A request that the
- * reconciler does not come to, because the export is no longer live, fails with ENOTCONN.
+ * order in which they came, and leaves the result in the request. A request fails with ENOTCONN if
+ * the export is no longer live when its turn comes.
  *
  * Owner: the queue of the export and each that waits; the last one frees it.
  * Thread: the loop's.
@@ -35,9 +35,9 @@ struct export_request {
 };
 
 /*
- * Adds a request; reconcile_kick() is due. An upgrade or a check that nobody has begun serves
- * for this one, too. The caller fills what the kind needs before the next wait, and gives the
- * request to request_wait() or request_release(). NULL: no memory.
+ * Adds a request; reconcile_kick() is due. A queued upgrade or check that has not begun is shared.
+ * The caller fills what the kind needs before the next wait, and gives the request to
+ * request_wait() or request_release(). NULL: no memory.
  */
 struct export_request *request_add(struct export *export, enum request_kind kind);
 
@@ -51,7 +51,7 @@ struct export_request *request_next(struct export *export);
 /* err is what result says, not read for 0. */
 void request_finish(struct export *export, struct export_request *request, int result,
 		    const struct error *err);
-/* Ends all that nobody has begun. */
+/* Fails all requests that have not begun. */
 void request_refuse_all(struct export *export);
 
 #endif

@@ -139,7 +139,7 @@ static bool ends_in(const char *text, const char *end)
 	return n > m && !strcmp(text + n - m, end);
 }
 
-/* Whoever can write a file or its directory decides what root opens. */
+/* A user who can write to a file or its directory decides what root opens. */
 static int check_writers(const struct stat *status, struct error *err)
 {
 	if (directory_only_root_writes(status))
@@ -286,7 +286,7 @@ int settings_path_in(char path[PATH_MAX], const char *directory, const char *sub
 	return 0;
 }
 
-/* Adds an error where others can write this directory; one that is absent is none. */
+/* Adds an error if users other than root can write to the directory; it may be absent. */
 static int check_directory(struct settings *settings, const char *path, bool *usable)
 {
 	struct stat status;

@@ -77,7 +77,7 @@ struct settings {
 	unsigned nr_exports;
 	struct settings_error *errors;
 	unsigned nr_errors;
-	bool incomplete; /* an error may hide declarations: nobody knows of which exports */
+	bool incomplete; /* an error may hide declarations of unknown exports: remove none */
 };
 
 /*
@@ -117,8 +117,8 @@ const struct settings_export *settings_find(const struct settings *settings, con
  * file is there as a whole, and on disk, or not at all.  What is there already and
  * says the same stays; what this function wrote is written again.  Returns 0, or with
  * err filled: -EINVAL (name, URI or options are refused, or cannot be written in such
- * a file), -EEXIST (somebody else's file declares it otherwise), or what the system
- * said.
+ * a file), -EEXIST (a file that ublkd did not write declares it differently), or
+ * another -errno.
  */
 int settings_write_export(const char *directory, const char *name, const char *uri,
 			  const struct settings_pair *options, unsigned nr_options,
@@ -131,7 +131,7 @@ int settings_check_export(const char *directory, const char *name, const char *u
 
 /*
  * Removes what settings_write_export() wrote.  Returns 1, 0 where there is none, or with
- * err filled: -EEXIST (the file is somebody else's), or what the system said.
+ * err filled: -EEXIST (ublkd did not write the file), or another -errno.
  */
 int settings_remove_export(const char *directory, const char *name, struct error *err);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The configuration compared with this machine, for check-config: users and groups that do not
- * exist, storage that is missing, one storage or device id in two exports, files that nobody reads.
+ * exist, storage that is missing, one storage or device id in two exports, files that
+ * ublkd does not read.
  *
  * ublkd itself treats none of these as an error of the configuration. A missing file may appear
  * later, and ublkd retries the export until then; of two exports of one file the second one fails
@@ -102,7 +103,7 @@ static int check_names(const char *directory, struct settings *settings)
 
 /* ---- files that are not read ---- */
 
-/* Whether somebody may take the file for an export's; not a backup, nor one put out of use. */
+/* Whether a user may believe that the file declares an export; not a backup or a disabled file. */
 static bool looks_like_export(const char *directory, const char *name)
 {
 	size_t length = strlen(name);

@@ -73,7 +73,7 @@ static void refuse(struct settings_reader *r, unsigned line, const char *fmt, ..
 	va_list args;
 
 	r->bad = true;
-	/* Of an export without a name, or under a heading that nobody understands. */
+	/* An error without a known export may hide the declaration of any export. */
 	if (!r->section_name && r->kind != SECTION_UBLKD)
 		r->settings->incomplete = true;
 	if (r->nr_errors > ERRORS_PER_FILE || r->ret)
@@ -95,7 +95,7 @@ static const struct settings_pair *pair_find(const struct settings_reader *r, co
 	return NULL;
 }
 
-/* ---- the end of a section: what it said ---- */
+/* ---- the end of a section: check and take what it declares ---- */
 
 static void end_ublkd(struct settings_reader *r)
 {
@@ -120,7 +120,7 @@ static void end_ublkd(struct settings_reader *r)
 	}
 }
 
-/* ublkd's own directory is no place that anybody means. */
+/* A relative path would be relative to ublkd's working directory, which users do not know. */
 static int check_path(const char *what, const char *path, struct error *err)
 {
 	if (*path != '/')
@@ -160,7 +160,7 @@ static unsigned line_of_error(const struct settings_reader *r, const struct sett
 	return uri->line;
 }
 
-/* Whether all that an export's section says is accepted; errors are told. */
+/* Whether an export's section is valid; errors are added to the list. */
 static bool check_export(struct settings_reader *r, const struct settings_pair *uri)
 {
 	const struct settings_export *other = settings_find(r->settings, r->section_name);
@@ -240,7 +240,7 @@ static void end_section(struct settings_reader *r)
 	r->kind = SECTION_REFUSED;
 }
 
-/* ---- its beginning ---- */
+/* ---- the beginning of a section ---- */
 
 static void begin_export(struct settings_reader *r, const char *name)
 {
@@ -329,7 +329,7 @@ static bool is_blank(char c)
 	return c == ' ' || c == '\t';
 }
 
-/* The next line, its blanks at both ends taken off; false: it is refused. */
+/* The next line without whitespace at its ends; false: it is refused. */
 static bool take_line(struct settings_reader *r, char line[SETTINGS_LINE_MAX + 1], size_t *length)
 {
 	const char *begin = r->text, *end = memchr(begin, '\n', (size_t)(r->end - begin));
@@ -371,12 +371,12 @@ static bool take_line(struct settings_reader *r, char line[SETTINGS_LINE_MAX + 1
 	return true;
 }
 
-/* Where to part text so that at most n bytes come first; NULL: nowhere. */
+/* Where to split text after at most n bytes; NULL: nowhere. */
 static const char *part(const char *text, const char *end, size_t n)
 {
 	const char *at = text + n;
 
-	/* inih takes blanks off both ends, and some beginnings for a comment. */
+	/* inih strips spaces at both ends of a piece, and a piece must not begin like a comment. */
 	while (at > text &&
 	       (at[-1] == ' ' || strchr(" ;#", *at) || ((unsigned char)*at & 0xc0) == 0x80))
 		at--;
@@ -574,7 +574,7 @@ int settings_parse(struct settings *settings, const char *file, const char *name
 		r.line = 0;
 	}
 	parsed = ini_parse_stream(read_line, &r, take_value, &r);
-	/* A line that inih refused was seen to give no value; or inih had no memory. */
+	/* read_line() reports lines that inih refused, so without an error inih had no memory. */
 	if (parsed && settings->nr_errors == errors && !r.ret)
 		r.ret = -ENOMEM;
 	end_section(&r);

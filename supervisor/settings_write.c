@@ -28,11 +28,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* There are no secrets in it, and check-config is for all. */
+/* Readable for all users: it contains no secrets, and check-config works for everybody. */
 #define DIRECTORY_MODE 0755
 
-static bool says(const struct settings_export *e, const char *uri,
-		 const struct settings_pair *options, unsigned nr_options)
+static bool declares_same(const struct settings_export *e, const char *uri,
+			  const struct settings_pair *options, unsigned nr_options)
 {
 	bool same = !strcmp(e->uri, uri) && e->nr_options == nr_options;
 
@@ -47,7 +47,7 @@ static bool says(const struct settings_export *e, const char *uri,
 	return same;
 }
 
-/* The text of an export's file, read again to see that it says what is meant. */
+/* Writes the text of an export's file, and parses it again to check that it means the same. */
 static int make_text(const char *name, const char *uri, const struct settings_pair *options,
 		     unsigned nr_options, char **text, size_t *size, struct error *err)
 {
@@ -73,7 +73,8 @@ static int make_text(const char *name, const char *uri, const struct settings_pa
 		error_set(err, ret, "no memory");
 	else if (settings.nr_errors)
 		ret = error_set(err, EINVAL, "%s", settings.errors[0].text);
-	else if (settings.nr_exports != 1 || !says(&settings.exports[0], uri, options, nr_options))
+	else if (settings.nr_exports != 1 ||
+		 !declares_same(&settings.exports[0], uri, options, nr_options))
 		ret = error_set(err, EINVAL,
 				"%s: the URI or an option contains text that a configuration file "
 				"cannot hold, such as a space at its end",
@@ -85,11 +86,11 @@ static int make_text(const char *name, const char *uri, const struct settings_pa
 }
 
 /*
- * Compares the file at path with the export as it is meant; a file that already says so is left
- * alone, whoever wrote it.  Returns 0: nothing, or a file of ours (*there); 1: just what is
- * meant; or -EEXIST or -errno with err filled.
+ * Compares the file at path with a declaration. A file that declares the same is left alone, even
+ * if an administrator wrote it.  Returns 0: no file, or one that ublkd wrote (*there); 1: the same
+ * declaration; or -EEXIST (an administrator's file) or another -errno with err filled.
  */
-static int look_at_file(const char *path, const char *name, const char *uri,
+static int compare_file(const char *path, const char *name, const char *uri,
 			const struct settings_pair *options, unsigned nr_options, bool *there,
 			struct error *err)
 {
@@ -109,7 +110,7 @@ static int look_at_file(const char *path, const char *name, const char *uri,
 	found = name ? settings_find(&settings, name) : NULL;
 	if (ret)
 		error_set(err, ret, "no memory");
-	else if (found && uri && says(found, uri, options, nr_options))
+	else if (found && uri && declares_same(found, uri, options, nr_options))
 		ret = 1;
 	else if (strncmp(text, SETTINGS_MARK,
 			 size < strlen(SETTINGS_MARK) ? size : strlen(SETTINGS_MARK)) ||
@@ -123,8 +124,8 @@ static int look_at_file(const char *path, const char *name, const char *uri,
 	return ret;
 }
 
-/* -EEXIST where ublkd.conf has an export of that name; 1: just the one that is meant. */
-static int look_at_main_file(const char *directory, const char *name, const char *uri,
+/* -EEXIST if ublkd.conf has an export of that name; 1: with the same declaration. */
+static int compare_main_file(const char *directory, const char *name, const char *uri,
 			     const struct settings_pair *options, unsigned nr_options,
 			     struct error *err)
 {
@@ -140,7 +141,7 @@ static int look_at_main_file(const char *directory, const char *name, const char
 	found = settings_find(&settings, name);
 	if (ret)
 		error_set(err, ret, "no memory");
-	else if (found && says(found, uri, options, nr_options))
+	else if (found && declares_same(found, uri, options, nr_options))
 		ret = 1;
 	else if (found)
 		ret = error_set(err, EEXIST,
@@ -165,7 +166,7 @@ static int write_all(int fd, const char *text, size_t size)
 	return fsync(fd) ? -errno : 0;
 }
 
-/* check_only: nothing is replaced, and what was written to see that it can be goes again. */
+/* check_only: writes the temporary file as a test, and removes it again. */
 static int replace_file(const char *directory, const char *name, bool there, const char *text,
 			size_t size, bool check_only, struct error *err)
 {
@@ -180,7 +181,7 @@ static int replace_file(const char *directory, const char *name, bool there, con
 	if (fd < 0)
 		return error_set(err, errno, "cannot create %s: %m", temporary);
 	ret = fchmod(fd, 0644) ? -errno : write_all(fd, text, size);
-	/* Twice the room: what is written later has recorded options, too. */
+	/* Test with twice the size: the real file has recorded options, too. */
 	if (!ret && check_only)
 		ret = write_all(fd, text, size);
 	close(fd);
@@ -213,10 +214,10 @@ static int write_text(const char *directory, const char *name, const char *uri,
 	if (ret)
 		return ret;
 	snprintf(path, sizeof(path), "%s/%s" SETTINGS_SUFFIX, exports, name);
-	ret = look_at_main_file(directory, name, uri, options, nr_options, err);
+	ret = compare_main_file(directory, name, uri, options, nr_options, err);
 	if (ret)
 		return ret == 1 ? 0 : ret;
-	ret = look_at_file(path, name, uri, options, nr_options, &there, err);
+	ret = compare_file(path, name, uri, options, nr_options, &there, err);
 	if (ret)
 		return ret == 1 ? 0 : ret;
 	ret = directory_make(directory, DIRECTORY_MODE, err);
@@ -269,7 +270,7 @@ int settings_remove_export(const char *directory, const char *name, struct error
 	if (ret)
 		return ret;
 	snprintf(path, sizeof(path), "%s/%s" SETTINGS_SUFFIX, exports, name);
-	ret = look_at_file(path, name, NULL, NULL, 0, &there, err);
+	ret = compare_file(path, name, NULL, NULL, 0, &there, err);
 	if (ret || !there)
 		return ret;
 	if (unlink(path) && errno != ENOENT)

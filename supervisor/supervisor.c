@@ -76,7 +76,7 @@ int supervisor_add(const char *name, const char *uri, json_t *options, enum expo
 	int ret = export_create(&export, name, uri, options, origin, err);
 
 	if (!ret && record_exists(export)) {
-		/* Of one that could not be read: there may be a device, and a server. */
+		/* Adoption could not read this record: its device and worker may exist. */
 		ret = error_set(
 			err, EEXIST,
 			"%s: %s/%s.json is the record of an earlier export, and cannot be read: "
@@ -139,7 +139,7 @@ void supervisor_settle_all(unsigned ms)
 		supervisor_hold(export);
 		fiber_wait(&export->changed, (unsigned)(end - now));
 		supervisor_release(export);
-		/* The list may be another one by now. */
+		/* The table may have changed over the wait: begin again. */
 		export = supervisor_exports;
 	}
 }
@@ -329,7 +329,7 @@ static void declare(const struct settings_export *e, supervisor_result *result, 
 	json_decref(options);
 }
 
-/* By its fiber, whose last use of it this is. */
+/* Called by the export's fiber, which does not use the export afterwards. */
 static void gone(struct export *export)
 {
 	const struct settings_export *e =
@@ -342,8 +342,8 @@ static void gone(struct export *export)
 }
 
 /*
- * A file with an error declares what it did before, as far as anybody knows: its export stays.
- * Where an error may hide any declaration, all stay.
+ * A file with an error may still declare its export, which therefore stays. If an error may hide
+ * any declaration, all exports stay.
  */
 static void remove_undeclared(supervisor_result *result, void *context)
 {
@@ -425,7 +425,7 @@ void supervisor_remove_all(bool force, supervisor_result *result, void *context)
 	for (export = supervisor_exports; export; export = export->next) {
 		supervisor_hold(export);
 		all[i++] = export;
-		/* A client may have asked for more. */
+		/* Keep force if a client has asked for it. */
 		export->wanted.force |= force;
 		export->wanted.recreate = false;
 		export->wanted.goal = GOAL_GONE;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The table of exports, and where it comes from: what an earlier ublkd has left, what
- * the configuration declares, what clients ask for.
+ * The table of exports and its sources: what an earlier ublkd left, what the configuration
+ * declares, what clients request.
  *
- * Thread: the loop's.  What waits is called from fibers.
+ * Thread: the loop's.  Functions that wait are called from fibers.
  */
 #ifndef UBLKD_SUPERVISOR_H
 #define UBLKD_SUPERVISOR_H
@@ -11,7 +11,7 @@
 #include "supervisor/settings.h"
 #include "supervisor/export.h"
 
-/* Where things are; set once. */
+/* Directories; set once. */
 struct supervisor_paths {
 	const char *settings; /* the directory of ublkd.conf */
 	const char *state;    /* /run/ublkd */
@@ -38,18 +38,18 @@ extern struct export *supervisor_exports;
 struct export *supervisor_find(const char *name);
 
 /*
- * Adds an export, and sets about making it; its files are opened with the rights of
- * owner (NULL: root's).  Returns 0, or -errno with err filled; options are released in
+ * Adds an export and begins to start it; its files are opened with the rights of owner (NULL:
+ * root's).  Returns 0, or -errno with err filled; options are released in
  * any case.
  */
 int supervisor_add(const char *name, const char *uri, json_t *options, enum export_origin origin,
 		   const struct owner *owner, struct export **made, struct error *err);
 
-/* Has it in hand over a wait; it is not freed meanwhile, but may be `dropped`. */
+/* Keeps an export from being freed over a wait; it may be `dropped` from the table meanwhile. */
 void supervisor_hold(struct export *export);
 void supervisor_release(struct export *export);
 
-/* Waits until nothing is under way for it. */
+/* Waits until the export's reconciler is idle. */
 void supervisor_settle(struct export *export);
 
 /*
@@ -58,7 +58,7 @@ void supervisor_settle(struct export *export);
  */
 void supervisor_take_memory(const char *name, int fd);
 
-/* Finds and adopts all that an earlier ublkd has left. */
+/* Finds and adopts all exports that an earlier ublkd left. */
 void supervisor_adopt(void);
 
 /* Result for an export; the caller's list of them. */
@@ -66,7 +66,7 @@ typedef void supervisor_result(void *context, const char *name, bool done, const
 
 /*
  * Reads the configuration again: adds what it declares, removes what it no longer
- * declares and nobody uses.  Does not wait for what it begins.
+ * declares and is not in use.  Does not wait for the starts and removals.
  */
 void supervisor_reload(supervisor_result *result, void *context);
 

@@ -4,11 +4,11 @@
  * checked and sent. org.varlink.service, which every server has, is answered here as well.
  *
  * A call ends with exactly one last answer; until then it belongs to its method, which may answer
- * much later, from a fiber. The peer may be gone by then: answers to it vanish, and a method that
- * runs long can ask (varlink_is_gone()) or be told (varlink_on_cancel()).
+ * much later, from a fiber. If the peer is gone by then, answers are dropped; a method that runs
+ * long can ask (varlink_is_gone()) or be notified (varlink_on_cancel()).
  *
- * Who may call a method is asked before the request's parameters are looked at, so that a peer
- * without rights learns nothing from errors.
+ * Permission is checked before the parameters, so that a peer without rights learns nothing from
+ * errors.
  */
 #include "common/error.h"
 #include "common/log.h"
@@ -76,7 +76,7 @@ static const struct varlink_type *type_of_error(const struct varlink_call *call,
 	return served ? varlink_idl_error(served->idl, dot + 1) : NULL;
 }
 
-/* Where tests want it: an answer that the description does not have is told instead. */
+/* For tests (check_replies): an answer that the description does not allow becomes an error. */
 static bool is_allowed(const struct varlink_call *call, const struct varlink_type *type,
 		       json_t *parameters, const char *what)
 {
@@ -155,7 +155,7 @@ void varlink_error(struct varlink_call *call, const char *name, json_t *paramete
 {
 	if (!parameters)
 		parameters = json_object();
-	/* The interfaces may be gone where nobody hears of it. */
+	/* Without a peer the interfaces may be freed already: do not look up the error. */
 	if (is_heard(call))
 		send_error(call, name, parameters);
 	else
@@ -306,7 +306,7 @@ static void run_call(struct varlink_call *call)
 	}
 	if (!dot)
 		wrong = "method";
-	/* Without an answer there are not several. */
+	/* "oneway" wants no answer, "more" several. */
 	if (call->oneway && call->more)
 		wrong = "more";
 	if (wrong) {
@@ -331,7 +331,7 @@ void call_turn_away(struct connection *c, const char *why)
 
 	log_debug(NULL, "process %d: %s", (int)c->peer.pid, why);
 	c->finishing = true;
-	c->begin = c->end = c->looked = 0;
+	c->begin = c->end = c->searched = 0;
 	connection_send(c, json_pack("{s:s, s:{s:o}}", "error", SERVICE ".InvalidParameter",
 				     "parameters", "parameter", text));
 }
@@ -353,7 +353,7 @@ void call_begin(struct connection *c, const char *text, size_t length)
 		call_turn_away(c, why);
 		return;
 	}
-	/* A peer that is gone may still have made a call that wants no answer. */
+	/* The peer is gone: run only calls that want no answer. */
 	if (c->gone && !json_is_true(json_object_get(request, "oneway"))) {
 		json_decref(request);
 		return;

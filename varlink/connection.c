@@ -157,9 +157,10 @@ void connection_send(struct connection *c, json_t *object)
 /* The end of the first request, or NULL. */
 static char *find_end(struct connection *c)
 {
-	char *found = c->looked < c->end ? memchr(c->in + c->looked, 0, c->end - c->looked) : NULL;
+	char *found =
+		c->searched < c->end ? memchr(c->in + c->searched, 0, c->end - c->searched) : NULL;
 
-	c->looked = found ? (size_t)(found - c->in) : c->end;
+	c->searched = found ? (size_t)(found - c->in) : c->end;
 	return found;
 }
 
@@ -170,7 +171,7 @@ static void on_turn(uv_idle_t *idle)
 	char *end = find_end(c);
 
 	c->used_ms = uv_now(c->server->loop);
-	c->begin = c->looked = (size_t)(end - c->in) + 1;
+	c->begin = c->searched = (size_t)(end - c->in) + 1;
 	call_begin(c, c->in + begin, (size_t)(end - c->in) - begin);
 	if (!c->closing)
 		connection_go_on(c);
@@ -194,7 +195,7 @@ static void on_room_wanted(uv_handle_t *handle, size_t suggested, uv_buf_t *buff
 	if (c->begin && c->end == c->room) {
 		memmove(c->in, c->in + c->begin, c->end - c->begin);
 		c->end -= c->begin;
-		c->looked -= c->begin;
+		c->searched -= c->begin;
 		c->begin = 0;
 	}
 	if (c->end == c->room) {
@@ -210,7 +211,7 @@ static void on_room_wanted(uv_handle_t *handle, size_t suggested, uv_buf_t *buff
 	*buffer = uv_buf_init(c->in ? c->in + c->end : NULL, (unsigned)(c->room - c->end));
 }
 
-/* The peer sends no more; whether it still reads, its side of the socket tells. */
+/* The peer sends no more. It may still read: POLLHUP says that it closed the socket. */
 static void on_eof(struct connection *c)
 {
 	struct pollfd fd = { .events = POLLOUT };
@@ -272,7 +273,7 @@ static void drop_input(struct connection *c)
 {
 	free(c->in);
 	c->in = NULL;
-	c->room = c->begin = c->end = c->looked = 0;
+	c->room = c->begin = c->end = c->searched = 0;
 }
 
 void connection_go_on(struct connection *c)

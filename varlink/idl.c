@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Descriptions of interfaces in Varlink's language: read, and values checked against them.
+ * Descriptions of interfaces in Varlink's language: parses them, and checks values against them.
  *
- * Reading is by descent, one function a rule of the grammar. What is read lies in blocks that
- * hang on the description, so that all of it goes with it. The description is part of the
- * program, but a mistake in it is found by a test and not by a client.
+ * The parser descends recursively, with one function for each rule of the grammar. What it parses
+ * is allocated in blocks of the description, and freed with it. Descriptions are part of the
+ * program; a test finds mistakes in them before a client does.
  *
- * Checking a value names the place of the first thing that is wrong ("parameters.options.size"),
- * from the inside out. Unknown members are refused, too: a client that misspells an option is
- * told so, instead of being served without it.
+ * Checking a value reports the path of the first wrong member ("parameters.options.size"), which is
+ * built from the inside out. Unknown members are refused, too, so that a client that misspells an
+ * option gets an error instead of service without the option.
  */
 #include "varlink/idl.h"
 #include "common/error.h"

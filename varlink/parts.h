@@ -38,7 +38,7 @@ struct varlink {
 	unsigned nr_connections;
 	unsigned nr_closing; /* handles and connections that the loop has not let go of */
 	bool stopping;
-	bool full;       /* somebody was turned away, which was told */
+	bool full;       /* a client was refused, and that was logged */
 	uv_timer_t self; /* tries again what memory lacked for; and closing ends in the loop */
 	void (*closed)(void *context);
 	void *closed_context;
@@ -57,13 +57,13 @@ struct connection {
 
 	char *in;
 	size_t room, begin, end; /* requests are in[begin] to in[end - 1] */
-	size_t looked;           /* no NUL from begin up to here */
+	size_t searched;         /* no NUL from begin up to here */
 
 	struct varlink_call *call;
-	uint64_t used_ms; /* when something last came or went */
+	uint64_t used_ms; /* when it last received or sent data */
 	bool reading;
 	bool eof;       /* no request will follow */
-	bool gone;      /* nobody reads what is sent */
+	bool gone;      /* the peer no longer reads */
 	bool finishing; /* to be closed when all is sent */
 	bool closing;
 };
@@ -80,7 +80,7 @@ struct varlink_call {
 
 /* ---- varlink.c ---- */
 
-/* A handle or a connection has gone: with the last one the server does. */
+/* Releases a handle or a connection of the server; the last one frees it. */
 void varlink_release(struct varlink *server);
 
 /* ---- connection.c ---- */
@@ -88,7 +88,7 @@ void varlink_release(struct varlink *server);
 /* A connection without a socket yet, which counts as the server's; NULL: no memory. */
 struct connection *connection_create(struct varlink *server, const struct offer *offer);
 
-/* Fills in who is at the other end of its socket.  Returns 0 or -errno. */
+/* Reads the peer's credentials from the socket.  Returns 0 or -errno. */
 int connection_learn_peer(struct connection *c);
 
 /* From now on requests are taken. */
@@ -100,7 +100,7 @@ void connection_send(struct connection *c, json_t *object);
 /* Bytes that wait to be read by the peer. */
 size_t connection_unsent(const struct connection *c);
 
-/* Looks what comes next: a request to take, more to read, or the end. */
+/* Continues after a call: takes the next request, reads more, or ends the connection. */
 void connection_go_on(struct connection *c);
 
 /* Closes it, at once; it is gone when the loop and its call have let go of it. */
@@ -114,10 +114,10 @@ extern const struct varlink_interface varlink_service; /* org.varlink.service */
 /* A request has come, on a connection that has no call. */
 void call_begin(struct connection *c, const char *text, size_t length);
 
-/* Tells the connection's call, if there is one, that its peer is gone. */
+/* Notifies the connection's call, if there is one, that the peer is gone. */
 void call_cancel(struct connection *c);
 
-/* Says why, as far as it is read, and closes the connection. */
+/* Sends the reason, if the peer still reads, and closes the connection. */
 void call_turn_away(struct connection *c, const char *why);
 
 #endif

@@ -154,7 +154,10 @@ int varlink_reply_more(struct varlink_call *call, json_t *parameters);
  */
 void varlink_error(struct varlink_call *call, const char *name, json_t *parameters);
 
-/* org.varlink.service.InvalidParameter: for a value that its type does not rule out. */
+/*
+ * org.varlink.service.InvalidParameter, which only names the parameter. For a value that its type
+ * allows and the method does not, an error of the interface with a message helps the client more.
+ */
 void varlink_invalid(struct varlink_call *call, const char *parameter);
 
 /*
@@ -166,7 +169,7 @@ void varlink_invalid(struct varlink_call *call, const char *parameter);
 int varlink_on_cancel(struct varlink_call *call,
 		      void (*cancel)(struct varlink_call *call, void *context), void *context);
 
-/* Whether the peer is gone: nobody will read an answer. */
+/* Whether the peer is gone, so that an answer would be dropped. */
 bool varlink_is_gone(const struct varlink_call *call);
 
 /* Valid as long as the call. */
