@@ -86,7 +86,7 @@ int control_async_open(uv_loop_t *of, unsigned deadline_ms, struct error *err)
 	if (ret)
 		return ret;
 	loop = of;
-	/* Once, before there are fibers: it never waits for anybody. */
+	/* Blocks, as there are no fibers yet; this command never waits for a device. */
 	ret = control_get_features(&driver, &features, err);
 	if (ret) {
 		control_close(&driver);

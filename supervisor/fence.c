@@ -1,4 +1,12 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The fence: connections of dead workers that an NBD server may still have requests from.
+ *
+ * A write that the server carries out late would overwrite newer data of the next worker. So ublkd
+ * keeps a duplicate of each connection, shuts it for sending, and lets no other worker serve until
+ * the server has closed it (common/old_socket.h says how that is seen). The option ghost-wait
+ * bounds the wait, at the risk of such an overwrite, which is logged.
+ */
 #include "supervisor/fence.h"
 #include "common/clock.h"
 #include "common/log.h"

@@ -243,6 +243,7 @@ static int replace(struct export *export, struct worker *held, struct worker *re
 	ret = find_living(export, err);
 	if (ret)
 		return ret;
+	/* On record first: a flush that the old worker failed must fail in the new one, too. */
 	export_check_lost(export);
 	flow_record(export);
 	if (!export->worker.handle) {
@@ -259,6 +260,7 @@ static int replace(struct export *export, struct worker *held, struct worker *re
 	ret = open_again(export, err);
 	if (ret)
 		return ret;
+	/* The server has answered the new worker: from now on silence on an old one counts. */
 	export->storage.opened_ms = clock_ms();
 	ret = check_fence(export, true, err);
 	if (ret)
@@ -278,6 +280,7 @@ int flow_recover(struct export *export, struct worker *ready, struct error *err)
 	export->storage.opened_ms = 0;
 	ret = replace(export, held, ready, err);
 	if (ret) {
+		/* Before the worker is ended, which makes every failure look like a death. */
 		refused = export->worker.handle && worker_has_refused(export->worker.handle);
 		flow_end_worker(export, 0, &ignored);
 		ret = result_of(export, ret, refused);

@@ -52,6 +52,7 @@ static int make_device(struct export *export, unsigned nr_queues, unsigned depth
 			  export->device.partitions, err);
 	if (ret)
 		return ret;
+	/* From here on the worker outlives ublkd: it must be found before the device starts. */
 	ret = flow_publish(export, NULL, err);
 	if (!ret)
 		ret = flow_serve(export, err);
@@ -117,6 +118,7 @@ int flow_start(struct export *export, struct error *err)
 	flow_begin(export);
 	export_move(export, EXPORT_OPENING, NULL);
 	export->storage.lost = 0;
+	/* Identifies the device in the kernel, as its number may be reused; never 0. */
 	if (getrandom(cookie, sizeof(*cookie), 0) != sizeof(*cookie) || !*cookie)
 		*cookie = (uint64_t)(uintptr_t) export ^ clock_ms();
 	ret = make_live(export, err);

@@ -296,6 +296,7 @@ int flow_stop(struct export *export, bool force, struct error *err)
 	}
 	if (export->state != EXPORT_DECLARED && export->state != EXPORT_FAILED)
 		export_move(export, EXPORT_STOPPING, NULL);
+	/* On record: if ublkd dies from here on, its successor tries the removal again. */
 	record_write(export, &ignored);
 	if (export->device.exists || export->worker.handle)
 		ret = stop_and_delete(&removal, err);
@@ -314,6 +315,7 @@ int flow_stop(struct export *export, bool force, struct error *err)
 	flow_drop_memory(export);
 	worker_socket_remove(export->name);
 	export_move(export, EXPORT_GONE, NULL);
+	/* Last: until then the record leads to whatever is left. */
 	record_remove(export);
 	return 0;
 }

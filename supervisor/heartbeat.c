@@ -45,6 +45,7 @@ static void check_all(uv_timer_t *timer)
 		if (export->state != EXPORT_LIVE || !export->worker.counters ||
 		    export->reconciler.busy)
 			continue;
+		/* The counters do not survive the worker and ublkd; the record does. */
 		if (export_check_lost(export) && record_write(export, &err))
 			log_error(export->name, "%s", err.text);
 		rounds = counters_rounds(export->worker.counters);

@@ -1,4 +1,18 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Requests of a worker's backend, carried out by ublkd.
+ *
+ * A worker runs without privileges in a sandbox, so ublkd opens its files and connects its sockets.
+ * A server may have compromised the worker: ublkd serves only requests that the export's own URI
+ * and options call for (host_may_open() and so on), with the rights of the export's owner, and only
+ * for regular files, block devices and directories (blocking_open_as()).
+ *
+ * The content of a memory export is a memfd that ublkd creates here. ublkd keeps it, stores a copy
+ * with the service manager (FDSTORE), and gives the worker another copy. So the content survives
+ * the worker and a restart of ublkd.
+ *
+ * Read host_answer() first, then open_file() and keep_memory().
+ */
 #include "supervisor/host.h"
 #include "common/log.h"
 #include "engine/host_local.h"

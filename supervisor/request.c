@@ -1,4 +1,12 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The queue of requests to a live export.
+ *
+ * A request is shared by its queue and by each fiber that waits for it, and counts its users, since
+ * either may be first to let go: a check has no waiter, and a waiter reads the result after the
+ * reconciler has finished. Two upgrades are one request; two resizes are not, as their sizes
+ * differ.
+ */
 #include "supervisor/request.h"
 #include "supervisor/export.h"
 

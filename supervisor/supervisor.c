@@ -116,6 +116,7 @@ static void drop(struct export *export)
 		at = &(*at)->next;
 	*at = export->next;
 	export->dropped = true;
+	/* Freed here unless a fiber still holds it. */
 	export->users++;
 	supervisor_release(export);
 }

@@ -1,4 +1,16 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Starting a worker, in two steps.
+ *
+ * First a process: a connection to the socket of the service manager starts an instance of
+ * ublkd-worker@.service, which systemd supervises on its own, so that stopping ublkd.service leaves
+ * it alone. Without such a socket ublkd spawns the program itself.
+ *
+ * Then its own socket: ublkd binds NAME.new and sends it to the worker, which listens on it. This
+ * connection, unlike the first, can be made again by the next ublkd (worker_adopt()).
+ *
+ * Read worker_launch() first, then begin_launch() and meet().
+ */
 #include "supervisor/worker_launch.h"
 #include "common/clock.h"
 #include "common/error.h"

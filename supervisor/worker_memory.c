@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The memory of a memory export, taken from a worker that does not answer.
+ *
+ * An earlier ublkd may have died without handing its memfd to the service manager. Then only the
+ * worker has the content: it is found through /proc/PID/fd, by name, owner and seals, since the
+ * worker chooses the names of its own files.
+ */
 #include "supervisor/worker_memory.h"
 #include "supervisor/worker.h"
 

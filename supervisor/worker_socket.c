@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Paths of the workers' sockets: NAME.sock of the worker that serves, NAME.new of one that was
+ * started to replace it. rename(2) makes the change atomic, so that at each moment an ublkd that
+ * starts finds one serving worker.
+ */
 #include "supervisor/worker_socket.h"
 #include "common/error.h"
 #include "supervisor/worker.h"
