@@ -49,6 +49,7 @@ is_line_by_line() {
 
 # run_json ARGUMENTS...: ublkctl run --json, until it is live; sets DEV and PID.
 run_json() {
+	: >run.json # "live" of an earlier device must not be taken for that of this one
 	ublkctl run --json "$@" >run.json 2>run.err &
 	PID=$!
 	defer "kill $PID 2>/dev/null; retry 20 lab_gone $PID"
@@ -91,6 +92,7 @@ run_end
 run_json memory:16M
 kill -KILL "$PID"
 wait "$PID" 2>/dev/null || true
+defer "timeout -k 5 60 ublkctl remove $DEV"
 # The kernel notices after a moment.
 retry 30 lists '.[0].reason' || fail "list: no reason for $DEV"
 prints 0 show "$DEV"
@@ -134,7 +136,7 @@ mkfs.ext4 -q /dev/ublk/file
 mkdir mounted
 mount /dev/ublk/file mounted
 defer "umount '$here/mounted' 2>/dev/null"
-sleep 600 </dev/ublk/remote &
+sleep 600 9</dev/ublk/remote &
 user=$!
 defer "kill $user 2>/dev/null"
 prints 0 show file
