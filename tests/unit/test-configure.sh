@@ -11,6 +11,8 @@ source=$2
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 failed=0
+# Of the make that may run this test.
+unset MAKEFLAGS MFLAGS MAKELEVEL
 
 complain() {
 	echo "$*"
