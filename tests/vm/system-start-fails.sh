@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: system=trixie own-boot once=newest
+# vm: system=trixie own-boot timeout=500 once=newest
 #
 # An ublkd that cannot start, here without its user, is not restarted for ever: the unit
 # fails, where `systemctl --failed` shows it, and the journal has the cause. It starts
@@ -21,9 +21,9 @@ systemctl reset-failed ublkd.service
 # With Type=notify, what is waited for is the first attempt.
 systemctl start ublkd.service || true
 has_failed() { systemctl is-failed --quiet ublkd.service; }
-retry 110 has_failed || fail "it is still restarted: $(systemctl status --no-pager ublkd.service)"
+retry 350 has_failed || fail "it is still restarted: $(systemctl status --no-pager ublkd.service)"
 [[ $(systemctl --failed --plain --no-legend) == *ublkd.service* ]] || fail "--failed does not list it"
-[[ $(journalctl --boot --unit=ublkd.service --output=cat) == *"no user 'ublkd'"* ]] ||
+[[ $(journalctl --boot --unit=ublkd.service --output=cat) == *"user 'ublkd': create it"* ]] ||
 	fail "the journal does not have the cause"
 
 cp passwd.before /etc/passwd
