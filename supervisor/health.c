@@ -43,6 +43,11 @@ static enum health_cause cause_of(const struct export *export)
 		if (export->reconciler.given_up)
 			return CAUSE_GIVEN_UP;
 		return export->fault ? CAUSE_NOT_STARTED : CAUSES;
+	case EXPORT_OPENING:
+	case EXPORT_ADDED:
+	case EXPORT_STARTING:
+		/* Of the attempt before this one: a start that is tried again is not well meanwhile. */
+		return export->fault ? CAUSE_NOT_STARTED : CAUSES;
 	default:
 		return CAUSES;
 	}

@@ -125,7 +125,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	munmap(mine, bytes);
 	close(fd);
 	export->storage.lost = 0;
-	export->rates = (struct export_rates){ 0 };
+	export->rates = (struct rates){ 0 };
 	return 0;
 }
 

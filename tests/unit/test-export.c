@@ -303,6 +303,31 @@ static void test_attempts_that_repeat_are_kept_once(void **state)
 	export_destroy(export);
 }
 
+/* An export that is tried again and again is not well each time that it is tried. */
+static void test_health_between_attempts(void **state)
+{
+	struct export *export = make("null:4M", json_object());
+	struct error err = { .code = EIO, .text = "no server" };
+	struct export_health health;
+
+	(void)state;
+	export->state = EXPORT_OPENING;
+	export_health(export, &health);
+	assert_int_equal(health.health, HEALTH_OK);
+	export_set_fault(export, &err);
+	for (unsigned i = 0; i < 3; i++) {
+		static const enum export_state states[] = { EXPORT_DECLARED, EXPORT_OPENING,
+							    EXPORT_STARTING };
+
+		export->state = states[i];
+		export_health(export, &health);
+		assert_int_equal(health.health, HEALTH_WAITING);
+		assert_string_equal(health.cause, "not-started");
+		assert_string_equal(health.reason, "no server");
+	}
+	export_destroy(export);
+}
+
 static void test_failed_flush_is_kept(void **state)
 {
 	struct export *export = make("null:4M", json_object());
@@ -340,6 +365,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_history_and_fault, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_attempts_that_repeat_are_kept_once, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_health_between_attempts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_flush_is_kept, setup, teardown),
 	};
 
