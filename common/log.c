@@ -140,6 +140,9 @@ static void put(enum log_level level, const char *id, const char *about, const c
 }
 
 static void log_va(const char *id, enum log_level level, const char *about, const char *fmt,
+		   va_list args) __attribute__((format(printf, 4, 0)));
+
+static void log_va(const char *id, enum log_level level, const char *about, const char *fmt,
 		   va_list args)
 {
 	static const char *const words[] = { "error: ", "warning: ", "", "" };
