@@ -72,10 +72,10 @@ cp "$image" ext4/right
 same_number "$image"
 marked "$image" other
 refuses 1 'created later' resume one
-refuses 1 'accept-storage' resume one
+refuses 1 'with accept-storage' resume one
 ublkd_kill
 ublkd_start
-refuses 1 'replaced' resume one
+refuses 1 'not what the device was created for' resume one
 timeout -k 5 40 ublkctl resume --accept-storage one
 has_mark "$DEV" other
 ublkd_says 'accepting other storage'
@@ -84,13 +84,13 @@ worker_kill one
 has_mark "$DEV" other
 suspend one
 same_number "$image"
-refuses 1 'replaced' resume one
+refuses 1 'not what the device was created for' resume one
 suspend one
 truncate -s 8M "$image"
 refuses 1 'smaller' resume --accept-storage one
 suspend one
 truncate -s 16M "$image"
-refuses 1 'replaced' resume one
+refuses 1 'not what the device was created for' resume one
 timeout -k 5 40 ublkctl resume --accept-storage one
 
 echo "at $SECONDS s: what was recorded"
@@ -112,14 +112,14 @@ suspend two
 btrfs -q subvolume snapshot mnt/vol mnt/snap
 mv mnt/vol mnt/old
 mv mnt/snap mnt/vol
-refuses 1 'replaced' resume two
+refuses 1 'not what the device was created for' resume two
 mv mnt/vol mnt/snap
 mv mnt/old mnt/vol
 goes_on two first
 suspend two
 mv mnt/vol/image mnt/vol/right
 truncate -s 16M mnt/vol/image
-refuses 1 'replaced' resume two
+refuses 1 'not what the device was created for' resume two
 mv mnt/vol/right mnt/vol/image
 goes_on two first
 timeout -k 5 40 ublkctl remove two
@@ -136,7 +136,7 @@ goes_on three first
 suspend three
 rm mnt/image
 truncate -s 16M mnt/image
-refuses 1 'replaced' resume three
+refuses 1 'not what the device was created for' resume three
 timeout -k 5 40 ublkctl remove three
 
 echo "at $SECONDS s: disks"
@@ -172,14 +172,14 @@ echo "at $SECONDS s: --persist that cannot be written"
 before=$(ls /sys/block)
 mount --bind config config
 mount -o remount,bind,ro config
-refuses 1 'not made' export --persist six=null:1M
+refuses 1 'not created now' export --persist six=null:1M
 umount config
 mount -t tmpfs -o size=4k none config/exports.d
 head -c 4k /dev/zero >config/exports.d/.full
-refuses 1 'not made' export --persist six=null:1M
+refuses 1 'not created now' export --persist six=null:1M
 umount config/exports.d
 mkdir config/exports.d/six.conf
-refuses 2 'not made' export --persist six=null:1M
+refuses 2 'not created now' export --persist six=null:1M
 rmdir config/exports.d/six.conf
 expect "$before" "$(ls /sys/block)" 'block devices'
 refuses 1 'no export' show six

@@ -51,7 +51,7 @@ ublkd_options=(--worker "$PWD/worker")
 ublkd_start
 
 # One that never was.
-refuses 1 'ended at once' export disk="$SCRATCH/image" --create 64M
+refuses 1 'exited at once' export disk="$SCRATCH/image" --create 64M
 expect '[]' "$(ublkctl list --json | tr -d ' \n')" "exports"
 worker_is "exec $good"
 export_start disk "$SCRATCH/image" --create 64M
@@ -62,8 +62,8 @@ echo "at $SECONDS s: dies at once"
 worker_is 'exit 1'
 before=$(descriptors)
 kill -KILL "$(worker_of disk)"
-gives_up disk 'ended at once' 5
-refuses 1 'ended at once' resume disk
+gives_up disk 'exited at once' 5
+refuses 1 'exited at once' resume disk
 (($(descriptors) <= before + 4)) || fail "$before descriptors, then $(descriptors)"
 load_is_well disk
 goes_on disk

@@ -37,7 +37,7 @@ load_goes_on disk
 echo "at $SECONDS s: replaced"
 mv "$image" "$image.right"
 truncate -s 64M "$image"
-waits_for 'it was replaced'
+waits_for 'not what the device was created for'
 cmp -n $((64 << 20)) "$image" /dev/zero || fail "the wrong file was written to"
 mv "$image.right" "$image"
 back
