@@ -24,8 +24,8 @@ worker=$(export_says one pid)
 finds "$device is live" UBLKD_EXPORT=one "UBLKD_DEVICE=$device" _SYSTEMD_UNIT=ublkd.service PRIORITY=6
 finds "asks to export" UBLKD_EXPORT=one MESSAGE_ID=e7bc58d356d346d0a7a3616a882c51f8
 unit=$(ps -o unit= -p "$worker")
-systemctl status --no-pager "$unit" >status
-grep -q 'Status: "serves the export one"' status || fail "the unit does not say what it serves: $(cat status)"
+systemctl status --no-pager "$unit" >said
+grep -q 'Status: "serves the export one"' said || fail "the unit does not say what it serves: $(cat said)"
 
 # A worker that dies is a warning; nothing before it was one.
 journalctl --boot --since="@$began" -p warning --output=cat --no-pager UBLKD_EXPORT=one >lines

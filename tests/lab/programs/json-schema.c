@@ -36,6 +36,8 @@ struct schema {
 /* Of errors, for oneOf: alternatives that do not match are no errors. */
 static unsigned silent;
 
+static bool complain(const char *at, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 static bool complain(const char *at, const char *format, ...)
 {
 	va_list arguments;
