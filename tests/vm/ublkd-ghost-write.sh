@@ -34,7 +34,7 @@ lose_worker() {
 	writer=$!
 	retry 30 test -d held || fail "$1: the server has not been asked to write"
 	kill -KILL "$(worker_of "$1")"
-	retry 30 reason_says "$1" 'has not ended 1 connections' ||
+	retry 30 reason_says "$1" 'has not closed 1 connections' ||
 		fail "$1: the reason is $(reason_of "$1")"
 }
 

@@ -7,6 +7,15 @@
 # be, a flush that failed.
 . /lab/lib.sh disks nbd ublkd
 
+# arm [FAULT...]: from now on the server does these, and no others.
+armed() { (($(grep -c '^armed' faulty.server) >= $1)); }
+arm() {
+	local before
+	before=$(grep -c '^armed' faulty.server || true)
+	echo "$*" >&8
+	retry 10 armed $((before + 1)) || fail "'$*' is not armed: $(cat faulty.server)"
+}
+
 put() { dd if=/dev/zero of="$DEV" bs=4k count=1 seek="$1" oflag=direct status=none; }
 
 ublkd_start
@@ -19,18 +28,18 @@ server_set faulty unix nbd-fault --multi-conn --control control "$PWD/faulty.soc
 server_start faulty
 export_start two "$URI" --queues 2 -o connections=2
 expect 2 "$(about two '.facts.connected')" "connections"
-echo 'cut:write+0 hang:hello@all' >&8
+arm cut:write+0 hang:hello@all
 put 0
 ails two degraded connections '1 of 2 connections'
 put 1
-echo '' >&8
+arm
 is_well two
 timeout -k 5 60 ublkctl remove two
 
 echo "at $SECONDS s: the server keeps a connection that was given up"
-echo '' >&8
+arm
 export_start old "$URI" -o request-timeout=1s
-echo 'hang:write+0' >&8
+arm hang:write+0
 put 0 &
 writer=$!
 ails old waiting old-connection 'given up with writes in flight'
