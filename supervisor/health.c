@@ -91,7 +91,7 @@ void export_health(const struct export *export, struct export_health *out)
 void export_note_health(struct export *export)
 {
 	enum health_cause before = export->health_cause, cause = cause_of(export);
-	int64_t now = time(NULL), since = export->health_since_s;
+	int64_t now = time(NULL);
 	struct export_health health;
 	char line[sizeof(health.reason) + 32];
 
@@ -99,6 +99,8 @@ void export_note_health(struct export *export)
 		return;
 	export->health_cause = cause;
 	export->health_since_s = now;
+	if (before == CAUSES)
+		export->trouble_since_s = now;
 	/* A change of state is noted by export_move(). */
 	if (export->state != EXPORT_LIVE)
 		return;
@@ -110,7 +112,7 @@ void export_note_health(struct export *export)
 		export_note(export, line);
 	} else if (before < CAUSE_RECOVERING) {
 		log_event(LOG_EVENT_WELL, LOG_LEVEL_INFO, export->name, "ok again after %lld s",
-			  (long long)(now - since));
+			  (long long)(now - export->trouble_since_s));
 		export_note(export, "ok again");
 	}
 }

@@ -351,6 +351,29 @@ static void test_failed_flush_is_kept(void **state)
 	export_destroy(export);
 }
 
+/* An outage ends with fewer connections first: it has lasted since the first of its causes. */
+static void test_trouble_lasts_from_its_first_cause(void **state)
+{
+	struct export *export = make("null:4M", json_object());
+	int64_t began;
+
+	(void)state;
+	export->state = EXPORT_LIVE;
+	export_set_condition(export, CAUSE_SERVER_AWAY, "away");
+	export->trouble_since_s -= 100;
+	began = export->trouble_since_s;
+	export_set_condition(export, CAUSE_CONNECTIONS, "1 of 2");
+	export_set_condition(export, CAUSE_SERVER_AWAY, NULL);
+	assert_int_equal(export->health_cause, CAUSE_CONNECTIONS);
+	assert_true(export->health_since_s >= began + 100);
+	assert_int_equal(export->trouble_since_s, began);
+	export_set_condition(export, CAUSE_CONNECTIONS, NULL);
+	export_set_condition(export, CAUSE_SERVER_AWAY, "away");
+	assert_true(export->trouble_since_s >= began + 100);
+	export_set_condition(export, CAUSE_SERVER_AWAY, NULL);
+	export_destroy(export);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -367,6 +390,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_health_between_attempts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_flush_is_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_trouble_lasts_from_its_first_cause, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
