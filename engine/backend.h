@@ -28,6 +28,7 @@
 #include "engine/ring_op.h"
 
 struct instance;
+struct msghdr;
 struct queue;
 
 /* ---- one request ---- */
@@ -139,6 +140,29 @@ void queue_timer(struct queue *queue, struct queue_timer *timer, uint64_t ns);
 
 /* Ends the wait of an op: its result will be -ECANCELED, where it has not come just now. */
 void queue_cancel(struct queue *queue, struct ring_op *op);
+
+/*
+ * Sends all of message (which must stay, with all that it names) on a stream socket; result: the
+ * bytes sent, fewer where the connection broke, or -errno.
+ */
+void queue_send(struct queue *queue, struct ring_op *op, int fd, const struct msghdr *message);
+/*
+ * Receives from a stream socket; all: as many bytes as there is room for, else what there is.
+ * result: the bytes, 0 at the stream's end, fewer than all where it broke, or -errno.
+ */
+void queue_receive(struct queue *queue, struct ring_op *op, int fd, void *buffer, size_t length,
+		   bool all);
+/*
+ * Ends a send or receive: from the return on the kernel uses neither its buffers nor its
+ * descriptor.  Its op is told all the same, later. (IORING_REGISTER_SYNC_CANCEL: Linux 6.0.)
+ */
+void queue_cancel_now(struct queue *queue, struct ring_op *op);
+/*
+ * In queue_close() alone: takes completions until done(context), and no new requests.  Returns
+ * done(context), false after ms.
+ */
+bool queue_run_until(struct queue *queue, bool (*done)(const void *context), const void *context,
+		     unsigned ms);
 
 /* CLOCK_MONOTONIC in nanoseconds, as of when this round's completions were taken. */
 uint64_t queue_now_ns(const struct queue *queue);

@@ -5,6 +5,7 @@
  * the round's list of completed ones.
  */
 #include "engine/queue_parts.h"
+#include "common/clock.h"
 #include "common/log.h"
 
 #include <assert.h>
@@ -78,6 +79,72 @@ void queue_cancel(struct queue *q, struct ring_op *op)
 
 	io_uring_prep_cancel(sqe, op, 0);
 	ring_sqe_for(sqe, &nobody);
+}
+
+void queue_send(struct queue *q, struct ring_op *op, int fd, const struct msghdr *message)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
+
+	/* MSG_WAITALL: the kernel sends the rest of what a full socket took a part of. */
+	io_uring_prep_sendmsg(sqe, fd, message, MSG_NOSIGNAL | MSG_WAITALL);
+	ring_sqe_for(sqe, op);
+}
+
+void queue_receive(struct queue *q, struct ring_op *op, int fd, void *buffer, size_t length,
+		   bool all)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
+
+	io_uring_prep_recv(sqe, fd, buffer, length, all ? MSG_WAITALL : 0);
+	ring_sqe_for(sqe, op);
+}
+
+void queue_cancel_now(struct queue *q, struct ring_op *op)
+{
+	struct io_uring_sync_cancel_reg cancel = {
+		.addr = (uint64_t)(uintptr_t)op,
+		.fd = -1,
+		.timeout = { -1, -1 },
+	};
+	int ret = ring_submit(&q->ring); /* what is prepared would else begin later */
+
+	if (!ret)
+		ret = io_uring_register(q->ring.uring.ring_fd, IORING_REGISTER_SYNC_CANCEL, &cancel,
+					1);
+	/* ENOENT: it is over already. */
+	if (ret && ret != -ENOENT)
+		log_error(q->setup.instance->name, "queue %u: cannot cancel an operation: %s",
+			  q->setup.index, strerror(-ret));
+}
+
+static void time_is_over(struct ring_op *op, int result)
+{
+	struct queue_timer *timer = container_of(op, struct queue_timer, op);
+
+	(void)result;
+	timer->sec = -1;
+}
+
+bool queue_run_until(struct queue *q, bool (*done)(const void *context), const void *context,
+		     unsigned ms)
+{
+	struct queue_timer timer = { .op.done = time_is_over };
+	bool was_draining = atomic_exchange(&q->drain, true);
+
+	queue_timer(q, &timer, ms * 1000000ull);
+	while (!done(context) && timer.sec >= 0) {
+		if (ring_wait(&q->ring))
+			break;
+		q->now_ns = clock_ns();
+		ring_dispatch(&q->ring);
+	}
+	/* It is on our stack. */
+	if (timer.sec >= 0)
+		queue_cancel_now(q, &timer.op);
+	while (timer.sec >= 0 && !ring_wait(&q->ring))
+		ring_dispatch(&q->ring);
+	atomic_store(&q->drain, was_draining);
+	return done(context);
 }
 
 uint64_t queue_now_ns(const struct queue *q)

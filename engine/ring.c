@@ -47,10 +47,11 @@ int ring_error(struct error *err, int code)
 	return error_set(err, code, "cannot set up an io_uring: %s", strerror(code));
 }
 
-/* Registrations of the queue and buffer.c, and liburing's of the ring's descriptor. */
+/* Registrations of the queue, buffer.c and queue_cancel_now(), and liburing's of the ring's descriptor. */
 static const uint8_t registrations[] = {
 	IORING_REGISTER_FILES,          IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_BUFFERS2,
 	IORING_REGISTER_BUFFERS_UPDATE, IORING_REGISTER_RING_FDS,     IORING_UNREGISTER_RING_FDS,
+	IORING_REGISTER_SYNC_CANCEL,
 };
 #define REGISTRATIONS (sizeof(registrations) / sizeof(*registrations))
 

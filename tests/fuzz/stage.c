@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -149,6 +150,39 @@ void queue_timer(struct queue *q, struct queue_timer *timer, uint64_t ns)
 	add_wait(q, (struct stage_wait){ .op = &timer->op, .fd = -1, .due_ns = stage.now_ns + ns });
 }
 
+void queue_send(struct queue *q, struct ring_op *op, int fd, const struct msghdr *message)
+{
+	add_wait(q, (struct stage_wait){ .op = op, .fd = fd, .message = message });
+}
+
+void queue_receive(struct queue *q, struct ring_op *op, int fd, void *buffer, size_t length,
+		   bool all)
+{
+	if (!length)
+		stage_broken("nothing is to be received");
+	add_wait(q, (struct stage_wait){
+			    .op = op, .fd = fd, .buffer = buffer, .length = length, .all = all });
+}
+
+void queue_cancel_now(struct queue *q, struct ring_op *op)
+{
+	queue_cancel(q, op);
+}
+
+bool queue_run_until(struct queue *q, bool (*done)(const void *context), const void *context,
+		     unsigned ms)
+{
+	uint64_t end = stage.now_ns + ms * STAGE_NS_PER_MS;
+
+	while (!done(context) && stage.now_ns < end) {
+		bool any = stage_take(q);
+
+		/* Other queues' timers do not stop the clock, nor does a server that never rests. */
+		stage.now_ns += (stage.others() || any ? 1 : 10) * STAGE_NS_PER_MS;
+	}
+	return done(context);
+}
+
 void queue_cancel(struct queue *q, struct ring_op *op)
 {
 	struct stage_wait *wait = find_wait(q, op);
@@ -264,20 +298,64 @@ unsigned stage_serving(uint64_t *oldest_ns)
 
 /* ---- rounds ---- */
 
-/* The wait's result by now; 0: none yet. */
-static int result_of(const struct stage_wait *wait)
+/* Moves what can be moved; whether that is all, or the end. */
+static bool move(struct stage_wait *wait, int *result)
+{
+	for (;;) {
+		size_t skip = wait->moved, wanted = 0;
+		struct iovec rest[64];
+		struct msghdr part = { .msg_iov = rest };
+		ssize_t n;
+
+		for (size_t i = 0; wait->message && i < wait->message->msg_iovlen; i++) {
+			struct iovec piece = wait->message->msg_iov[i];
+			size_t gone = skip < piece.iov_len ? skip : piece.iov_len;
+
+			skip -= gone;
+			wanted += piece.iov_len;
+			if (gone < piece.iov_len && part.msg_iovlen < 64)
+				rest[part.msg_iovlen++] =
+					(struct iovec){ (char *)piece.iov_base + gone,
+							piece.iov_len - gone };
+		}
+		if (wait->message)
+			n = sendmsg(wait->fd, &part, MSG_DONTWAIT | MSG_NOSIGNAL);
+		else
+			n = recv(wait->fd, wait->buffer + wait->moved, wait->length - wait->moved,
+				 MSG_DONTWAIT);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return false;
+		if (n <= 0) {
+			*result = n < 0 && !wait->moved ? -errno : (int)wait->moved;
+			return true;
+		}
+		wait->moved += (size_t)n;
+		*result = (int)wait->moved;
+		if (wait->moved == (wait->message ? wanted : wait->length) ||
+		    (!wait->message && !wait->all))
+			return true;
+	}
+}
+
+/* Whether the wait has a result by now. */
+static bool has_result(struct stage_wait *wait, int *result)
 {
 	struct pollfd fd = { .fd = wait->fd, .events = wait->events };
 
+	*result = -ECANCELED;
 	if (wait->cancelled)
-		return -ECANCELED;
+		return true;
+	if (wait->message || wait->buffer)
+		return move(wait, result);
+	*result = -ETIME;
 	if (wait->fd < 0)
-		return wait->due_ns <= stage.now_ns ? -ETIME : 0;
+		return wait->due_ns <= stage.now_ns;
 	if (poll_now(&fd, 1) <= 0)
-		return 0;
+		return false;
 	if (fd.revents & POLLNVAL)
 		stage_broken("descriptor %d is watched, and closed", wait->fd);
-	return fd.revents;
+	*result = fd.revents;
+	return true;
 }
 
 bool stage_take(struct queue *q)
@@ -290,8 +368,7 @@ bool stage_take(struct queue *q)
 	q->woken = false;
 	/* A ring's completions are all there when the first of them is dealt with. */
 	for (unsigned i = 0; i < q->nr_waits;) {
-		results[n] = result_of(&q->waits[i]);
-		if (!results[n]) {
+		if (!has_result(&q->waits[i], &results[n])) {
 			i++;
 			continue;
 		}

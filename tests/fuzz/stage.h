@@ -40,6 +40,11 @@ struct stage_wait {
 	short events;
 	uint64_t due_ns;
 	bool cancelled;
+	/* A send or a receive, which has moved `moved` bytes so far. */
+	const struct msghdr *message;
+	char *buffer;
+	size_t length, moved;
+	bool all;
 };
 
 struct queue {

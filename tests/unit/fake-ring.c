@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -30,11 +31,12 @@ struct list {
 	unsigned count, room;
 };
 
-/* Work that is not done yet: a read of an eventfd, a poll, a timeout. */
+/* Work that is not done yet: a read of an eventfd, a poll, a timeout, a send or receive. */
 struct waiting {
 	struct io_uring_sqe sqe;
-	int fd;            /* a poll's own, as the kernel holds the file */
+	int fd;            /* its own but a read's, as the kernel holds the file */
 	uint64_t until_ns; /* a timeout's */
+	size_t done;       /* bytes that a send or receive has moved so far */
 	bool used;
 };
 
@@ -337,7 +339,65 @@ static int check_timeout(const struct io_uring_sqe *sqe)
 	return ts->tv_sec < 0 || ts->tv_nsec < 0 ? -EINVAL : NOT_YET;
 }
 
-static int do_work(struct fake_ring *ring, const struct io_uring_sqe *sqe, int fd)
+/* ---- sockets ---- */
+
+static int socket_result(ssize_t n, size_t done)
+{
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return NOT_YET;
+	/* What was moved before is told, as the kernel does. */
+	if (n <= 0 && done)
+		return (int)done;
+	return n < 0 ? -errno : 0;
+}
+
+static int send_now(const struct io_uring_sqe *sqe, int fd, size_t *done)
+{
+	const struct msghdr *message = (const void *)(uintptr_t)sqe->addr;
+	size_t total = 0;
+
+	for (size_t i = 0; i < message->msg_iovlen; i++)
+		total += message->msg_iov[i].iov_len;
+	while (*done < total) {
+		struct iovec rest[1024];
+		struct msghdr part = { .msg_iov = rest };
+		size_t skip = *done;
+		ssize_t n;
+
+		for (size_t i = 0; i < message->msg_iovlen; i++) {
+			struct iovec piece = message->msg_iov[i];
+			size_t gone = skip < piece.iov_len ? skip : piece.iov_len;
+
+			skip -= gone;
+			if (gone < piece.iov_len)
+				rest[part.msg_iovlen++] =
+					(struct iovec){ (char *)piece.iov_base + gone,
+							piece.iov_len - gone };
+		}
+		n = sendmsg(fd, &part, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n <= 0)
+			return socket_result(n, *done);
+		*done += (size_t)n;
+	}
+	return (int)total;
+}
+
+static int receive_now(const struct io_uring_sqe *sqe, int fd, size_t *done)
+{
+	bool all = sqe->msg_flags & MSG_WAITALL;
+
+	do {
+		ssize_t n = recv(fd, (char *)(uintptr_t)sqe->addr + *done, sqe->len - *done,
+				 MSG_DONTWAIT);
+
+		if (n <= 0)
+			return socket_result(n, *done);
+		*done += (size_t)n;
+	} while (all && *done < sqe->len);
+	return (int)*done;
+}
+
+static int do_work(struct fake_ring *ring, const struct io_uring_sqe *sqe, int fd, size_t *done)
 {
 	int result = 0, ret = -EINVAL;
 	/* The queue's own read of an eventfd is not a backend's work. */
@@ -379,6 +439,12 @@ static int do_work(struct fake_ring *ring, const struct io_uring_sqe *sqe, int f
 	case IORING_OP_TIMEOUT:
 		ret = check_timeout(sqe);
 		break;
+	case IORING_OP_SENDMSG:
+		ret = send_now(sqe, fd, done);
+		break;
+	case IORING_OP_RECV:
+		ret = receive_now(sqe, fd, done);
+		break;
 	}
 	return ret;
 }
@@ -390,7 +456,13 @@ static bool is_used(const struct waiting *w, uint8_t opcode)
 	return w->used && w->sqe.opcode == opcode;
 }
 
-/* Whether a poll's file is what its SQE names still. */
+static bool holds_file(const struct waiting *w)
+{
+	return is_used(w, IORING_OP_POLL_ADD) || is_used(w, IORING_OP_SENDMSG) ||
+	       is_used(w, IORING_OP_RECV);
+}
+
+/* Whether the file that is held is what its SQE names still. */
 static bool is_open(const struct waiting *w)
 {
 	struct stat named, held;
@@ -401,18 +473,22 @@ static bool is_open(const struct waiting *w)
 
 static void drop_waiting(struct waiting *w)
 {
-	if (is_used(w, IORING_OP_POLL_ADD))
+	if (holds_file(w))
 		__real_close(w->fd);
 	w->used = false;
 }
 
-static int result_of(struct fake_ring *r, const struct waiting *w)
+static int result_of(struct fake_ring *r, struct waiting *w)
 {
 	switch (w->sqe.opcode) {
 	case IORING_OP_POLL_ADD:
 		return poll_now(&w->sqe, w->fd);
 	case IORING_OP_TIMEOUT:
 		return clock_ns() < w->until_ns ? NOT_YET : -ETIME;
+	case IORING_OP_SENDMSG:
+		return send_now(&w->sqe, w->fd, &w->done);
+	case IORING_OP_RECV:
+		return receive_now(&w->sqe, w->fd, &w->done);
 	default:
 		return transfer(r, &w->sqe, w->fd, w->sqe.len);
 	}
@@ -425,8 +501,9 @@ static void look_at_waiting(struct fake_ring *r)
 
 		if (!w->used)
 			continue;
-		if (is_used(w, IORING_OP_POLL_ADD) && !is_open(w))
-			fake_violation("descriptor %d is closed while a ring polls it", w->sqe.fd);
+		if (holds_file(w) && !is_open(w))
+			fake_violation("descriptor %d is closed while a ring has work on it",
+				       w->sqe.fd);
 		ret = result_of(r, w);
 		if (ret == NOT_YET)
 			continue;
@@ -439,7 +516,7 @@ static void look_at_waiting(struct fake_ring *r)
 	}
 }
 
-static void wait_for_it(struct fake_ring *r, const struct io_uring_sqe *sqe, int fd)
+static void wait_for_it(struct fake_ring *r, const struct io_uring_sqe *sqe, int fd, size_t done)
 {
 	struct waiting *place = NULL;
 
@@ -451,11 +528,11 @@ static void wait_for_it(struct fake_ring *r, const struct io_uring_sqe *sqe, int
 	}
 	if (!place)
 		fake_die("more than %u reads, polls and timeouts wait", FAKE_WAITING);
-	*place = (struct waiting){ .sqe = *sqe, .fd = fd, .used = true };
-	if (sqe->opcode == IORING_OP_POLL_ADD) {
+	*place = (struct waiting){ .sqe = *sqe, .fd = fd, .done = done, .used = true };
+	if (holds_file(place)) {
 		place->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 		if (place->fd < 0)
-			fake_die("no descriptor is left for a poll");
+			fake_die("no descriptor is left for what waits");
 	} else if (sqe->opcode == IORING_OP_TIMEOUT) {
 		const struct __kernel_timespec *ts = (const void *)(uintptr_t)sqe->addr;
 
@@ -474,7 +551,7 @@ static unsigned patience(const struct fake_ring *r)
 
 		if (is_used(w, IORING_OP_TIMEOUT))
 			left = w->until_ns > now ? (w->until_ns - now) / 1000000 + 1 : 1;
-		else if (!is_used(w, IORING_OP_POLL_ADD))
+		else if (!holds_file(w))
 			continue;
 		if (left < ms)
 			ms = left;
@@ -482,18 +559,24 @@ static unsigned patience(const struct fake_ring *r)
 	return (unsigned)ms;
 }
 
-/* 0, -ENOENT, or what a command's cancel says; what was cancelled hears of it by itself. */
+/* Whether that was waiting; it hears of its end by itself. */
+static bool cancel_waiting(struct fake_ring *r, uint64_t user_data)
+{
+	for (struct waiting *w = r->waiting; w < r->waiting + FAKE_WAITING; w++)
+		if (w->used && w->sqe.user_data == user_data) {
+			drop_waiting(w);
+			work_complete(r, user_data, -ECANCELED);
+			return true;
+		}
+	return false;
+}
+
+/* 0, -ENOENT, or what a command's cancel says. */
 static int cancel(struct fake_ring *r, const struct io_uring_sqe *sqe)
 {
 	if (sqe->cancel_flags)
 		return -EINVAL;
-	for (struct waiting *w = r->waiting; w < r->waiting + FAKE_WAITING; w++)
-		if (w->used && w->sqe.user_data == sqe->addr) {
-			drop_waiting(w);
-			work_complete(r, sqe->addr, -ECANCELED);
-			return 0;
-		}
-	return fake_cancel_command(r, sqe->addr);
+	return cancel_waiting(r, sqe->addr) ? 0 : fake_cancel_command(r, sqe->addr);
 }
 
 static bool find_file(struct fake_ring *r, const struct io_uring_sqe *sqe, int *fd,
@@ -539,6 +622,7 @@ static bool may_register(const struct fake_ring *r, unsigned op)
 static void issue(struct fake_ring *r, const struct io_uring_sqe *sqe)
 {
 	struct fake_file file;
+	size_t done = 0;
 	int fd, ret;
 
 	if (!may_do(r, sqe)) {
@@ -560,9 +644,9 @@ static void issue(struct fake_ring *r, const struct io_uring_sqe *sqe)
 	} else if (sqe->opcode == IORING_OP_URING_CMD && file.kind == FAKE_CHAR) {
 		fake_io_command(r, file.device, sqe);
 	} else {
-		ret = do_work(r, sqe, fd);
+		ret = do_work(r, sqe, fd, &done);
 		if (ret == NOT_YET)
-			wait_for_it(r, sqe, fd);
+			wait_for_it(r, sqe, fd, done);
 		else
 			work_complete(r, sqe->user_data, ret);
 	}
@@ -838,6 +922,10 @@ int __wrap_io_uring_register(unsigned fd, unsigned op, const void *arg, unsigned
 	} else if (op == IORING_REGISTER_ENABLE_RINGS) {
 		ret = r->disabled ? 0 : -EBADFD;
 		r->disabled = false;
+	} else if (op == IORING_REGISTER_SYNC_CANCEL && may_register(r, op)) {
+		const struct io_uring_sync_cancel_reg *cancel = arg;
+
+		ret = cancel_waiting(r, cancel->addr) ? 0 : -ENOENT;
 	}
 	pthread_mutex_unlock(&fake_lock);
 	return ret;
