@@ -76,7 +76,7 @@ void nbd_connection_cork(struct nbd_connection *conn, bool on)
 {
 	int value = on;
 
-	if (!conn->is_tcp || conn->fd < 0)
+	if (!conn->is_tcp || conn->fd < 0 || nbd_wire_is_open(conn->wire))
 		return;
 	setsockopt(conn->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
 }
@@ -135,9 +135,23 @@ static void end_connecting(struct nbd_connection *conn)
 	nbd_connect_end(&conn->connect);
 }
 
+/*
+ * libnbd may have a flush of nbd_flush_first() in flight still: then it stays in charge, as its
+ * answer would be a reply that the wire does not know.
+ */
+static bool open_wire(struct nbd_connection *conn)
+{
+	if (!conn->wire || !nbd_wire_fits(&conn->facts) || nbd_aio_in_flight(conn->handle))
+		return true;
+	drop_polls(conn);
+	return nbd_wire_open(conn->wire, conn->fd);
+}
+
 static void drop_handle(struct nbd_connection *conn)
 {
 	drop_polls(conn);
+	/* Requests go back to their lists after this: their buffers must be theirs alone. */
+	nbd_wire_close(conn->wire);
 	/*
 	 * The ghost takes our copy of the socket over, with the ranges in flight, before libnbd
 	 * forgets both.
@@ -331,6 +345,11 @@ static void settle(struct nbd_connection *conn)
 		back_off(conn);
 		return;
 	}
+	if (!open_wire(conn)) {
+		/* What was cancelled comes back in the next round. */
+		back_off(conn);
+		return;
+	}
 	conn->answered_ns = now_of(conn);
 	conn->state = NBD_CONNECTION_JOINING;
 	atomic_fetch_add(&nbd->nr_up, 1);
@@ -451,7 +470,8 @@ bool nbd_connection_answered(struct nbd_connection *conn, uint64_t sent_ns, int 
 
 static bool wants(const struct nbd_connection *conn, unsigned direction)
 {
-	return conn->handle && (nbd_aio_get_direction(conn->handle) & direction);
+	return conn->handle && !nbd_wire_is_open(conn->wire) &&
+	       (nbd_aio_get_direction(conn->handle) & direction);
 }
 
 /*
@@ -567,6 +587,10 @@ void nbd_connection_watch(struct nbd_connection *conn)
 		go_on_connecting(conn);
 	if (!conn->handle)
 		return;
+	if (nbd_wire_is_open(conn->wire)) {
+		nbd_wire_round(conn->wire);
+		return;
+	}
 	fd = conn->fd;
 	if (fd < 0)
 		fd = nbd_aio_get_fd(conn->handle);
@@ -580,6 +604,42 @@ void nbd_connection_watch(struct nbd_connection *conn)
 		conn->polls_write = true;
 		queue_poll(queue, &conn->writable, fd, POLLOUT);
 	}
+}
+
+/* ---- commands ---- */
+
+static int send_by_libnbd(struct nbd_handle *h, const struct nbd_command *c)
+{
+	nbd_completion_callback done = { .callback = c->done, .user_data = c->context };
+
+	switch (c->type) {
+	case NBD_COMMAND_READ:
+		return nbd_aio_pread(h, c->data, c->length, c->offset, done, 0) < 0;
+	case NBD_COMMAND_WRITE:
+		return nbd_aio_pwrite(h, c->data, c->length, c->offset, done, c->flags) < 0;
+	case NBD_COMMAND_FLUSH:
+		return nbd_aio_flush(h, done, 0) < 0;
+	case NBD_COMMAND_TRIM:
+		return nbd_aio_trim(h, c->length, c->offset, done, c->flags) < 0;
+	case NBD_COMMAND_WRITE_ZEROES:
+		break;
+	}
+	return nbd_aio_zero(h, c->length, c->offset, done, c->flags) < 0;
+}
+
+int nbd_connection_send(struct nbd_connection *conn, const struct nbd_command *command)
+{
+	if (!nbd_wire_is_open(conn->wire))
+		return send_by_libnbd(conn->handle, command) ? -1 : 0;
+	nbd_wire_send(conn->wire, command);
+	return 0;
+}
+
+int nbd_connection_refused(const struct nbd_connection *conn)
+{
+	if (nbd_aio_is_dead(conn->handle))
+		return 0;
+	return nbd_get_errno() ? nbd_get_errno() : EIO;
 }
 
 /* ---- time ---- */
@@ -617,6 +677,9 @@ int nbd_connection_start(struct nbd_connection *conn, struct nbd_queue *owner, u
 		.handle = handle,
 		.facts = owner->nbd->facts,
 		.fd = -1,
+		/* Requests of the queue, a replay's, our own flush and the last one. */
+		.wire = nbd_wire_create(conn, owner->nbd->instance->depth + NBD_REPLAYS + 2,
+					nbd_connection_check),
 		.readable.done = readable,
 		.writable.done = writable,
 	};
@@ -633,6 +696,7 @@ int nbd_connection_start(struct nbd_connection *conn, struct nbd_queue *owner, u
 	if (conn->fd < 0)
 		return error_set(err, errno, "no descriptor for connection %u: %s", number,
 				 strerror(errno));
+	open_wire(conn);
 	return 0;
 }
 
@@ -641,8 +705,10 @@ static bool may_leave(const struct nbd_connection *conn)
 	return conn->state == NBD_CONNECTION_READY && !conn->in_flight && conn->handle;
 }
 
+/* libnbd says goodbye: the stream is between two messages. */
 void nbd_connection_leave(struct nbd_connection *conn)
 {
+	nbd_wire_close(conn->wire);
 	if (may_leave(conn))
 		nbd_aio_disconnect(conn->handle, 0);
 }
@@ -666,5 +732,6 @@ void nbd_connection_end(struct nbd_connection *conn, uint64_t until_ms)
 	}
 	if (conn->fd >= 0)
 		close(conn->fd);
+	nbd_wire_destroy(conn->wire);
 	nbd_ghost_leave(conn);
 }

@@ -28,6 +28,14 @@ void nbd_connection_check(struct nbd_connection *conn);
 void nbd_connection_tick(struct nbd_connection *conn);
 /* At the end of a round: watches what is to be watched. */
 void nbd_connection_watch(struct nbd_connection *conn);
+/*
+ * Sends a command, at once or at the round's end.  Counted as in flight by the caller before:
+ * done may be called from within.  Returns 0; or -1 where it cannot be sent: done is not called,
+ * and the connection is dead unless nbd_connection_refused().
+ */
+int nbd_connection_send(struct nbd_connection *conn, const struct nbd_command *command);
+/* After that has returned -1: the errno of a command that libnbd does not send; 0: it is dead. */
+int nbd_connection_refused(const struct nbd_connection *conn);
 /* Requests that are sent until it is uncorked may share packets. */
 void nbd_connection_cork(struct nbd_connection *conn, bool on);
 /* Whether it has joined, that is, takes requests. */

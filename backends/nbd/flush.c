@@ -54,6 +54,50 @@ static int flush_now(struct nbd_handle *h, int *result, struct error *err)
 	return ret ? -err->code : error_set(err, *result, "%s", strerror(*result));
 }
 
+/* ---- the same on a wire ---- */
+
+static bool last_is_over(const void *context)
+{
+	const struct nbd_connection *conn = context;
+
+	return conn->owner->last_flush != EINPROGRESS || !nbd_wire_is_open(conn->wire);
+}
+
+static int last_flushed(void *context, int *error)
+{
+	struct nbd_queue *q = context;
+
+	q->last_flush = *error;
+	return 1;
+}
+
+/* As flush_now(), by a command like any other. */
+static int flush_on_wire(struct nbd_queue *q, struct nbd_connection *conn, struct error *err)
+{
+	struct nbd_command command = {
+		.type = NBD_COMMAND_FLUSH,
+		.sent_ns = &q->last_flush_sent_ns,
+		.done = last_flushed,
+		.context = q,
+	};
+
+	q->last_flush = EINPROGRESS;
+	nbd_wire_send(conn->wire, &command);
+	nbd_wire_round(conn->wire);
+	if (!queue_run_until(q->queue, last_is_over, conn, FLUSH_NOW_MS))
+		return error_set(err, ETIMEDOUT, "the server does not answer");
+	if (q->last_flush == EINPROGRESS)
+		return error_set(err, ECONNRESET, "the connection was lost");
+	return q->last_flush ? error_set(err, q->last_flush, "%s", strerror(q->last_flush)) : 0;
+}
+
+static int flush_on(struct nbd_queue *q, struct nbd_connection *conn, struct error *err)
+{
+	if (nbd_wire_is_open(conn->wire))
+		return flush_on_wire(q, conn, err);
+	return flush_now(conn->handle, &q->last_flush, err);
+}
+
 /* Flush before disconnecting: the server's end might lose unflushed writes. */
 void nbd_flush_last(struct nbd_queue *q)
 {
@@ -70,7 +114,7 @@ void nbd_flush_last(struct nbd_queue *q)
 			    "queue %u ends without a connection to the server: unflushed writes "
 			    "may be lost",
 			    q->index);
-	else if (flush_now(conn->handle, &q->last_flush, &err))
+	else if (flush_on(q, conn, &err))
 		log_error(nbd->instance->name,
 			  "the last flush failed: %s: the writes since the previous flush may be "
 			  "lost",
@@ -153,7 +197,12 @@ bool nbd_is_full(const struct nbd_queue *q)
 void nbd_flush_if_full(struct nbd_queue *q)
 {
 	struct nbd *nbd = q->nbd;
-	nbd_completion_callback done = { .callback = own_flushed, .user_data = q };
+	struct nbd_command command = {
+		.type = NBD_COMMAND_FLUSH,
+		.sent_ns = &q->flush_sent_ns,
+		.done = own_flushed,
+		.context = q,
+	};
 	struct nbd_connection *conn;
 
 	if (!nbd_is_full(q) || !nbd_journal_has_unflushed(&nbd->journal) ||
@@ -167,7 +216,7 @@ void nbd_flush_if_full(struct nbd_queue *q)
 	q->flush_covers = nbd_journal_flush_begins(&nbd->journal);
 	q->flush_sent_ns = queue_now_ns(q->queue);
 	conn->in_flight++;
-	if (nbd_aio_flush(conn->handle, done, 0) < 0) {
+	if (nbd_connection_send(conn, &command)) {
 		conn->in_flight--;
 		q->flush_connection = NULL;
 		atomic_store(&nbd->flushing, false);

@@ -17,6 +17,7 @@
  *   queues        the export's queues, as they wake each other
  *   outage        what is reported of a server that is away, or partly
  *   ghost         old sockets, whose server may still carry out their requests
+ *   wire          commands and replies on the ring, in place of libnbd
  *   connection    a connection: made, watched, lost, made again
  *   replay        steps that come before a new connection may be used
  *   request       a request: sent, answered, sent again
@@ -37,6 +38,7 @@
 #include "backends/nbd/cover.h"
 #include "backends/nbd/journal.h"
 #include "backends/nbd/server.h"
+#include "backends/nbd/wire.h"
 
 #define NBD_LINKS_MAX      64  /* connections of an export */
 #define NBD_TICK_MS        100 /* how exactly time is kept */
@@ -127,6 +129,7 @@ struct nbd_connection {
 
 	bool is_tcp;
 	int fd; /* our own descriptor of its socket; -1: none */
+	struct nbd_wire *wire; /* open: it sends and receives, and libnbd does not */
 	struct ring_op readable, writable;
 	bool polls_read, polls_write; /* the ops are with the ring */
 	unsigned slot;                /* of keep_connection(), that has its socket */
@@ -176,6 +179,7 @@ struct nbd_queue {
 	struct nbd_io **ios;     /* by tag; NULL where a tag was never used */
 	struct nbd_connection *flush_connection; /* that has our own flush; NULL: none */
 	uint64_t flush_covers, flush_sent_ns;
+	uint64_t last_flush_sent_ns;
 	unsigned flush_cuts; /* as nbd_io.cuts */
 	int last_flush;      /* errno of the flush at the end; libnbd may still have it then */
 	uint64_t stable_seen;

@@ -153,21 +153,27 @@ static int sent_again(void *user_data, int *error)
 static int send_again(struct nbd_connection *conn, struct nbd_replay_slot *slot,
 		      const struct nbd_kept *kept)
 {
-	nbd_completion_callback done = { .callback = sent_again, .user_data = slot };
-	uint32_t flags = 0;
+	struct nbd_command command = {
+		.type = NBD_COMMAND_TRIM,
+		.length = kept->length,
+		.offset = kept->offset,
+		.sent_ns = &slot->sent_ns,
+		.done = sent_again,
+		.context = slot,
+	};
 
 	if (kept->flags & IO_FUA && conn->facts.fua)
-		flags |= LIBNBD_CMD_FLAG_FUA;
-	switch (kept->op) {
-	case IO_WRITE:
-		return nbd_aio_pwrite(conn->handle, kept->data, kept->length, kept->offset, done,
-				      flags) < 0;
-	case IO_WRITE_ZEROES:
+		command.flags |= LIBNBD_CMD_FLAG_FUA;
+	if (kept->op == IO_WRITE) {
+		command.type = NBD_COMMAND_WRITE;
+		/* It is only read. */
+		command.data = (void *)(uintptr_t)kept->data;
+	} else if (kept->op == IO_WRITE_ZEROES) {
+		command.type = NBD_COMMAND_WRITE_ZEROES;
 		if (kept->flags & IO_KEEP)
-			flags |= LIBNBD_CMD_FLAG_NO_HOLE;
-		return nbd_aio_zero(conn->handle, kept->length, kept->offset, done, flags) < 0;
+			command.flags |= LIBNBD_CMD_FLAG_NO_HOLE;
 	}
-	return nbd_aio_trim(conn->handle, kept->length, kept->offset, done, flags) < 0;
+	return nbd_connection_send(conn, &command);
 }
 
 /*
@@ -214,8 +220,9 @@ static void send_kept(struct nbd_queue *q)
 		if (send_again(conn, slot, kept)) {
 			slot->kept = NULL;
 			conn->in_flight--;
-			if (!nbd_aio_is_dead(conn->handle))
-				nbd_set_lost(nbd, nbd_get_errno(), "cannot resend a write");
+			if (nbd_connection_refused(conn))
+				nbd_set_lost(nbd, nbd_connection_refused(conn),
+					     "cannot resend a write");
 		}
 		nbd_connection_check(conn);
 		if (nbd->leader != q)

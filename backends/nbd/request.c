@@ -138,9 +138,9 @@ static int answered(void *user_data, int *error)
 	return 1;
 }
 
-static int64_t read_structured(struct nbd_connection *conn, struct nbd_io *n,
-			       nbd_completion_callback done)
+static int64_t read_structured(struct nbd_connection *conn, struct nbd_io *n)
 {
+	nbd_completion_callback done = { .callback = answered, .user_data = n };
 	nbd_chunk_callback chunk = { .callback = chunk_came, .user_data = n };
 
 	n->cover.nr = 0;
@@ -149,33 +149,49 @@ static int64_t read_structured(struct nbd_connection *conn, struct nbd_io *n,
 					chunk, done, 0);
 }
 
-static int64_t call(struct nbd_queue *q, struct nbd_connection *conn, struct nbd_io *n)
+static uint16_t command_flags(const struct nbd_queue *q, const struct nbd_connection *conn,
+			      const struct io *io)
 {
-	nbd_completion_callback done = { .callback = answered, .user_data = n };
-	struct nbd_handle *h = conn->handle;
-	struct io *io = n->io;
-	uint32_t flags = 0;
+	uint16_t flags = 0;
 
+	if (io->op == IO_READ || io->op == IO_FLUSH)
+		return 0;
 	if (conn->facts.fua && (io->flags & IO_FUA || q->nbd->fua_always))
 		flags |= LIBNBD_CMD_FLAG_FUA;
-	switch (io->op) {
-	case IO_READ:
-		if (conn->facts.structured)
-			return read_structured(conn, n, done);
-		return nbd_aio_pread(h, io_data(io), io->length, io->offset, done, 0);
-	case IO_WRITE:
-		return nbd_aio_pwrite(h, io_data(io), io->length, io->offset, done, flags);
-	case IO_FLUSH:
-		n->covers = nbd_journal_flush_begins(&q->nbd->journal);
-		return nbd_aio_flush(h, done, 0);
-	case IO_DISCARD:
-		return nbd_aio_trim(h, io->length, io->offset, done, flags);
-	}
-	if (io->flags & IO_KEEP)
+	if (io->op == IO_WRITE_ZEROES && io->flags & IO_KEEP)
 		flags |= LIBNBD_CMD_FLAG_NO_HOLE;
-	if (conn->facts.fast_zero && q->nbd->fast_zero)
+	if (io->op == IO_WRITE_ZEROES && conn->facts.fast_zero && q->nbd->fast_zero)
 		flags |= LIBNBD_CMD_FLAG_FAST_ZERO;
-	return nbd_aio_zero(h, io->length, io->offset, done, flags);
+	return flags;
+}
+
+/* As nbd_connection_send(). */
+static int call(struct nbd_queue *q, struct nbd_connection *conn, struct nbd_io *n)
+{
+	static const enum nbd_command_type types[] = {
+		[IO_READ] = NBD_COMMAND_READ,
+		[IO_WRITE] = NBD_COMMAND_WRITE,
+		[IO_FLUSH] = NBD_COMMAND_FLUSH,
+		[IO_DISCARD] = NBD_COMMAND_TRIM,
+		[IO_WRITE_ZEROES] = NBD_COMMAND_WRITE_ZEROES,
+	};
+	struct io *io = n->io;
+	struct nbd_command command = {
+		.type = types[io->op],
+		.flags = command_flags(q, conn, io),
+		.length = io->length,
+		.offset = io->offset,
+		.data = io->op <= IO_WRITE ? io_data(io) : NULL,
+		.sent_ns = &n->sent_ns,
+		.done = answered,
+		.context = n,
+	};
+
+	if (io->op == IO_FLUSH)
+		n->covers = nbd_journal_flush_begins(&q->nbd->journal);
+	if (io->op == IO_READ && conn->facts.structured)
+		return read_structured(conn, n) < 0 ? -1 : 0;
+	return nbd_connection_send(conn, &command);
 }
 
 struct nbd_connection *nbd_free_connection(struct nbd_queue *q)
@@ -245,11 +261,13 @@ static bool send_request(struct nbd_queue *q, struct nbd_io *n)
 	n->held_ns = 0;
 	/* Counted before the call: libnbd may answer from within it. */
 	conn->in_flight++;
-	if (call(q, conn, n) < 0) {
+	if (call(q, conn, n)) {
+		int refused = nbd_connection_refused(conn);
+
 		conn->in_flight--;
 		n->conn = NULL;
-		if (!nbd_aio_is_dead(conn->handle)) {
-			end_request(q, n, -(nbd_get_errno() ? nbd_get_errno() : EIO));
+		if (refused) {
+			end_request(q, n, -refused);
 			return true;
 		}
 		list_add(&q->again, n);

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Commands and replies of a connection, on the queue's ring: all commands of a round in one
+ * SENDMSG, many replies in one RECV.
+ *
+ * libnbd makes the connection; when it is ready, a wire may take over its socket, and libnbd
+ * neither sends nor receives before nbd_wire_close(). Not with TLS, whose bytes only libnbd can
+ * make, and not with structured replies: nbd_wire_fits().
+ *
+ * Thread: the queue's.
+ */
+#ifndef UBLKD_NBD_WIRE_H
+#define UBLKD_NBD_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct nbd_connection;
+struct nbd_facts;
+struct nbd_wire;
+
+/* NBD protocol, "Request types" and "Command flags"; flags as LIBNBD_CMD_FLAG_*. */
+enum nbd_command_type {
+	NBD_COMMAND_READ = 0,
+	NBD_COMMAND_WRITE = 1,
+	NBD_COMMAND_FLUSH = 3,
+	NBD_COMMAND_TRIM = 4,
+	NBD_COMMAND_WRITE_ZEROES = 6,
+};
+
+struct nbd_command {
+	enum nbd_command_type type;
+	uint16_t flags;
+	uint32_t length;
+	uint64_t offset;
+	/* A read's destination or a write's source: the wire's until done is called or it is closed. */
+	void *data;
+	/* Set to queue_now_ns() when the command is given to the kernel. */
+	uint64_t *sent_ns;
+	/* Called once, with 0 or an errno in *error, unless the wire is closed before. */
+	int (*done)(void *context, int *error);
+	void *context;
+};
+
+/* Whether a connection with these facts may have a wire. */
+bool nbd_wire_fits(const struct nbd_facts *facts);
+
+/*
+ * A closed wire for conn, with room for nr commands.  changed(conn) is called after replies were
+ * taken, and after the wire broke: conn->fault says why.  Returns NULL without memory.
+ */
+struct nbd_wire *nbd_wire_create(struct nbd_connection *conn, unsigned nr,
+				 void (*changed)(struct nbd_connection *conn));
+void nbd_wire_destroy(struct nbd_wire *wire);
+
+/* Takes the socket over.  false: operations on a former one have not come back yet. */
+bool nbd_wire_open(struct nbd_wire *wire, int fd);
+bool nbd_wire_is_open(const struct nbd_wire *wire);
+/* Lets go of the socket and of all data: the kernel uses neither any more.  Commands are forgotten. */
+void nbd_wire_close(struct nbd_wire *wire);
+
+/* Queues a command: nbd_wire_round() sends it.  At most nr at a time. */
+void nbd_wire_send(struct nbd_wire *wire, const struct nbd_command *command);
+
+/* At the end of a round: sends what is queued, and receives. */
+void nbd_wire_round(struct nbd_wire *wire);
+
+#endif
