@@ -125,7 +125,7 @@ struct export
 	struct health_condition conditions[CAUSES];
 	enum health_cause health_cause; /* as last reported; CAUSES: all is well */
 	int64_t health_since_s;
-	int64_t trouble_since_s; /* when the health was last ok; a cause may follow another */
+	int64_t trouble_since_s;    /* when the health was last ok; a cause may follow another */
 	struct fiber_event changed; /* raised with each change of all this */
 
 	struct export_wanted wanted;
