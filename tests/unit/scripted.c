@@ -73,18 +73,28 @@ static bool reply(struct scripted *s, int fd, const struct message *m)
 			    .cookie = m->cookie };
 	uint32_t length = be32toh(m->length);
 	uint64_t offset = be64toh(m->offset);
-	uint8_t *data;
-	bool sent;
+	bool reads = !a.error && be16toh(m->type) == SCRIPTED_READ, sent;
+	size_t bytes = sizeof(a) + (reads ? length : 0);
+	uint8_t *data = malloc(bytes);
+	unsigned cut = reads ? atomic_exchange(&s->cut, 0) : 0;
+	int command = be16toh(m->type);
 
-	if (!send_all(fd, &a, sizeof(a)))
-		return false;
-	if (a.error || be16toh(m->type) != SCRIPTED_READ)
-		return true;
-	data = malloc(length);
+	memcpy(data, &a, sizeof(a));
 	pthread_mutex_lock(&content_lock);
-	memcpy(data, content + offset, length);
+	memcpy(data + sizeof(a), content + offset, bytes - sizeof(a));
 	pthread_mutex_unlock(&content_lock);
-	sent = send_all(fd, data, length);
+	sent = !s->again.length || send_all(fd, s->again.bytes, s->again.length);
+	s->again.length = 0;
+	sent = sent && send_all(fd, data, cut && cut - 1 < bytes ? cut - 1 : bytes) && !cut;
+	if (sent && atomic_compare_exchange_strong(&s->twice, &command, -1)) {
+		if (!atomic_load(&s->late)) {
+			sent = send_all(fd, data, bytes);
+		} else {
+			/* Not the data of a read: the next command is none. */
+			s->again.length = sizeof(a);
+			memcpy(s->again.bytes, data, sizeof(a));
+		}
+	}
 	free(data);
 	return sent;
 }
@@ -212,13 +222,21 @@ void scripted_start(struct scripted *s, unsigned n, uint16_t port)
 				  .sin_port = htons(port),
 				  .sin_addr.s_addr = htonl(0x7f000000 | n) };
 	socklen_t length = sizeof(at);
-	int on = 1;
+	int on = 1, few = 4096;
+	bool narrow = s->narrow;
 
 	memset(s, 0, sizeof(*s));
+	s->narrow = narrow;
 	atomic_store(&s->hold, -1);
+	atomic_store(&s->twice, -1);
 	s->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_true(s->listener >= 0);
 	setsockopt(s->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	/* Connections inherit them. */
+	if (narrow) {
+		setsockopt(s->listener, SOL_SOCKET, SO_SNDBUF, &few, sizeof(few));
+		setsockopt(s->listener, SOL_SOCKET, SO_RCVBUF, &few, sizeof(few));
+	}
 	assert_int_equal(bind(s->listener, (struct sockaddr *)&at, sizeof(at)), 0);
 	assert_int_equal(listen(s->listener, 64), 0);
 	assert_int_equal(getsockname(s->listener, (struct sockaddr *)&at, &length), 0);

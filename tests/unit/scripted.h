@@ -48,9 +48,20 @@ struct scripted {
 	atomic_bool serial;
 	/* The next so many answers to a command are its error (NBD protocol, "Error values"). */
 	atomic_uint fails[SCRIPTED_COMMANDS], error[SCRIPTED_COMMANDS];
+	/* The next answer to a read ends the connection after so many bytes, less one; 0: none. */
+	atomic_uint cut;
+	/* The next answer to this command comes twice; -1: none. late: again before the next one. */
+	atomic_int twice;
+	atomic_bool late;
+	/* Set before scripted_start(): its sockets take next to nothing. */
+	bool narrow;
 	/* So far: connections accepted, greeted, and ended after that; requests that have come. */
 	atomic_uint accepted, greeted, ended, requests[SCRIPTED_COMMANDS];
 
+	struct scripted_again {
+		uint8_t bytes[64];
+		size_t length; /* 0: none */
+	} again;               /* what is late; of one connection at a time */
 	uint16_t port;
 	int listener;
 	pthread_t thread;

@@ -28,7 +28,7 @@ server_set faulty unix nbd-fault --multi-conn --control control "$PWD/faulty.soc
 server_start faulty
 export_start two "$URI" --queues 2 -o connections=2
 expect 2 "$(about two '.facts.connected')" "connections"
-arm cut:write+0 hang:hello@all
+arm cut:write+0 hang:hello+0@all
 put 0
 ails two degraded connections '1 of 2 connections'
 put 1
