@@ -230,9 +230,10 @@ root_lab() {
 	local tree=$1 here
 	here=$(dirname "${BASH_SOURCE[0]}")
 	here=$(cd "$here" && pwd)
-	mkdir -p "$tree"/lab/{bin,tests}
+	mkdir -p "$tree"/lab/{bin,tests,documents}
 	cp "$here"/../guest/* "$tree/lab/"
 	cp "$here/../../lib/varlink.py" "$tree/lab/"
+	cp "$here"/../../../{README.md,docs/*.md} "$tree/lab/documents/"
 	cp "${LAB_TESTS:-$here/../../vm}"/*-*.sh "$tree/lab/tests/"
 	ln -s lab/init "$tree/init"
 }
