@@ -82,7 +82,7 @@ static bool write_and_read(const char *name, const char *uri, const struct setti
 		broken("something else was written", name);
 	check_same(&settings.exports[0], uri, options, nr_options);
 	settings_close(&settings);
-	if (settings_remove_export(directory, name, &err))
+	if (settings_remove_export(directory, name, &err) < 0)
 		broken("it cannot be removed", err.text);
 	return true;
 }

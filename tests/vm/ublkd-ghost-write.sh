@@ -61,7 +61,7 @@ start_server again unix
 lose_worker again
 ublkd_end
 ublkd_start
-retry 30 reason_says again 'when ublkd ended' || fail "the reason is $(reason_of again)"
+retry 30 reason_says again 'when ublkd stopped' || fail "the reason is $(reason_of again)"
 lab_gone "$writer" && fail "a write has ended that the server holds"
 : >release
 ublkctl resume again
