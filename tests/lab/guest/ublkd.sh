@@ -246,6 +246,8 @@ ails() {
 	expect "$3" "$(about "$1" .export.cause)" "$1: its cause"
 	[[ $(reason_of "$1") == *"$4"* ]] || fail "$1: the reason is '$(reason_of "$1")'"
 	[[ $(about "$1" .export.cure) == ?* ]] || fail "$1: no cure"
+	[[ $(documented_reason "$3") == "$(plain_reason <<<"$(reason_of "$1")")" ]] ||
+		fail "docs/operations.md has '$(documented_reason "$3")', the reason is '$(reason_of "$1")'"
 	(($(about "$1" .export.healthSinceUsec) / 1000000 >= lab_began)) || fail "$1: since when?"
 	ublkctl list >listed
 	grep -q "^$1 .* $2 " listed || fail "list has no '$2': $(cat listed)"
@@ -256,6 +258,14 @@ ails() {
 	about "$1" '.history[].reason' >history
 	grep -q "$2: .*$4" history || fail "the history does not have it: $(cat history)"
 }
+
+# documented_reason CAUSE: as docs/operations.md has it.
+documented_reason() {
+	sed -nE "/^## Health: reasons/,\$s/^\| \`$1\` \| (.*) \|\$/\1/p" /lab/documents/operations.md |
+		plain_reason
+}
+# plain_reason: without paths, numbers, and why a connection is lost.
+plain_reason() { sed -E 's/(connections? to the server: ).*/\1/; s|/[^ :]+|PATH|g; s/[0-9]+/N/g'; }
 
 # is_well NAME: again, and that is said, too.
 is_well() {
