@@ -52,7 +52,7 @@ static const struct option_def file_options[] = {
 	{ "discard", OPTION_CHOICE, "on|off", "on", 0, 0,
 	  "off: refuse discards and never punch holes, so that allocated space stays allocated" },
 	{ "disk", OPTION_TEXT, NULL, NULL, 0, 0,
-	  "refuse a block device with another identifier (--persist records it)" },
+	  "refuse a block device with another identifier (persist records it)" },
 	{ .name = NULL },
 };
 
@@ -137,28 +137,29 @@ static int open_failed(const struct instance *instance, const char *path, int co
 			return error_set(err, code,
 					 "%s: the directory does not exist: create it first", path);
 		return error_set(err, code,
-				 "%s: no such file: check the path, or create one with --create "
-				 "SIZE",
+				 "%s: no such file: check the path, or create one with the "
+				 "option create=SIZE",
 				 path);
 	case -EEXIST:
 		return error_set(err, code,
-				 "%s exists, and --create never touches an existing file: leave "
-				 "--create out, or use another path",
+				 "%s exists, and the option create never touches an existing file: "
+				 "leave it out, or use another path",
 				 path);
 	case -EACCES:
 	case -EPERM:
 		return error_set(err, code, "%s: no permission to open it for %s", path,
 				 instance->read_only ? "reading"
-						     : "writing (--read-only needs less)");
+						     : "writing (the option read-only needs less)");
 	case -EROFS:
-		return error_set(err, code, "%s: the file system is read-only: use --read-only",
+		return error_set(err, code,
+				 "%s: the file system is read-only: use the option read-only",
 				 path);
 	case -ETXTBSY:
 		return error_set(err, code, "%s is a running program or active swap", path);
 	case -EBUSY:
 		return error_set(err, code,
 				 "%s is in use, mounted or opened by another program: unmount it, "
-				 "or use --read-only",
+				 "or use the option read-only",
 				 path);
 	}
 	return error_set(err, code, "cannot open %s: %s", path, strerror(-code));
@@ -253,7 +254,7 @@ static int check_writable(const struct instance *instance, struct error *err)
 	if (instance->read_only || !S_ISBLK(f->stat.st_mode) ||
 	    ioctl(f->fd, BLKROGET, &read_only) || !read_only)
 		return 0;
-	return error_set(err, EROFS, "%s is a read-only device: use --read-only", f->path);
+	return error_set(err, EROFS, "%s is a read-only device: use the option read-only", f->path);
 }
 
 static int access_mode(const struct instance *instance)
@@ -396,7 +397,7 @@ static void log_page_cache(const struct instance *instance, const char *refusal,
 		log_warning(instance->name,
 			    "using the page cache: direct I/O needs blocks of %u bytes here, and "
 			    "the device has %u, the default of images; if the content was made "
-			    "for blocks of %u, use --block-size %u",
+			    "for blocks of %u, use the option block-size=%u",
 			    offset_align, f->block, offset_align, offset_align);
 }
 
@@ -427,7 +428,7 @@ static int open_data(struct instance *instance, struct error *err)
 		if (refusal && wanted == DIRECT_ON)
 			return error_set(err, EINVAL, "%s: direct=on: %s: %s", f->path, refusal,
 					 offset_align > 512
-						 ? "use a larger --block-size, or direct=off"
+						 ? "use a larger block-size, or direct=off"
 						 : "use direct=auto or off");
 	}
 	f->direct = wanted != DIRECT_OFF && !refusal;

@@ -271,11 +271,10 @@ static int explain(enum command command, uint32_t id, int code, unsigned ms, str
 					 "%s: the kernel is still removing a device: try again",
 					 def->name);
 		if (command == CMD_ADD)
-			return error_set(
-				err, code,
-				"device id %u is taken: give another --id, or none, or first "
-				"'ublkctl remove " UBLK_BLOCK_PREFIX "%u'",
-				id, id);
+			return error_set(err, code,
+					 "device id %u is taken: use another id, or none, or first "
+					 "'ublkctl remove " UBLK_BLOCK_PREFIX "%u'",
+					 id, id);
 		break;
 	case ENODEV:
 	case ENOENT:

@@ -82,7 +82,7 @@ int device_add(struct device *d, uint32_t id, unsigned nr_queues, unsigned depth
 		control_delete(d->control, d->info.dev_id, err);
 		return error_set(err, EOPNOTSUPP,
 				 "the kernel did not grant the features of I/O path %s (it lacks "
-				 "%#" PRIx64 "): choose another --io-path",
+				 "%#" PRIx64 "): choose another io-path",
 				 io_path_name(d->path), lacks);
 	}
 	if (d->info.nr_hw_queues < nr_queues)

@@ -40,8 +40,8 @@ int io_path_choose(enum io_path wanted, enum backend_access access, uint64_t fea
 		if (!path_possible(wanted, features))
 			return error_set(
 				err, EOPNOTSUPP,
-				"--io-path %s: this kernel's ublk driver does not support it "
-				"(Linux %s or later is needed): leave --io-path out",
+				"io-path %s: this kernel's ublk driver does not support it "
+				"(Linux %s or later is needed): leave io-path out",
 				paths[wanted].name, paths[wanted].since);
 		*path = wanted;
 		*reason = "asked for";

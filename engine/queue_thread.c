@@ -33,7 +33,7 @@ static int drop_sys_admin(struct error *err)
 	    capng_update(CAPNG_DROP, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_SYS_ADMIN) ||
 	    capng_apply(CAPNG_SELECT_CAPS))
 		return error_set(err, EPERM,
-				 "--partitions off: cannot drop CAP_SYS_ADMIN, so the kernel "
+				 "partitions=off: cannot drop CAP_SYS_ADMIN, so the kernel "
 				 "would scan for partitions: leave the option out");
 	return 0;
 }

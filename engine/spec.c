@@ -297,7 +297,7 @@ int spec_check_cpus(const struct spec *spec, struct error *err)
 		return 0;
 	return error_set(err, EINVAL,
 			 "cpus: '%s': this process may not run on any of these CPUs: use others, "
-			 "or leave --cpus out",
+			 "or leave cpus out",
 			 list->text);
 }
 

@@ -381,8 +381,8 @@ int nbd_facts_to_limits(const struct nbd_facts *f, const struct instance *instan
 				 instance->uri, f->min_block, PAGE);
 	if (instance->block_size && instance->block_size < least)
 		return error_set(err, EINVAL,
-				 "%s: --block-size %u: the server's smallest block is %u bytes: "
-				 "use that, or leave --block-size out",
+				 "%s: block-size %u: the server's smallest block is %u bytes: "
+				 "use that, or leave block-size out",
 				 instance->uri, instance->block_size, least);
 	if (most < PAGE)
 		return error_set(err, EINVAL,

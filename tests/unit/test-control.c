@@ -329,7 +329,7 @@ static void test_known_traps_say_what_to_do(void **state)
 		{ UBLK_CTRL_ADD_DEV,
 		  EEXIST,
 		  EEXIST,
-		  { "7", "--id", "ublkctl remove /dev/ublkb7" } },
+		  { "7", "another id", "ublkctl remove /dev/ublkb7" } },
 		{ UBLK_CTRL_ADD_DEV, EACCES, EACCES, { "limit", "ublks_max", "remove" } },
 		{ UBLK_CTRL_ADD_DEV, EPERM, EPERM, { "CAP_SYS_ADMIN", "root", "ADD_DEV" } },
 		{ UBLK_CTRL_ADD_DEV, EINVAL, EINVAL, { "queues", "depth", "ADD_DEV" } },

@@ -389,7 +389,7 @@ static void test_an_image_has_the_same_blocks_wherever_it_lies(void **state)
 	has_blocks("block-size=4096", 4096, true);
 	has_blocks("block-size=512", 512, false);
 	assert_int_equal(start_on(&s, "-odirect=on"), -EINVAL);
-	assert_non_null(strstr(s.err.text, "--block-size"));
+	assert_non_null(strstr(s.err.text, "block-size"));
 	served_close(&s);
 	fake_stop();
 	/* Made on a disk with blocks of 4096; then anew on one of 512. */
@@ -479,7 +479,7 @@ static void test_refuses_other_kinds_of_files(void **state)
 	snprintf(words, sizeof(words), "%s queues=1 -odirect=off", temp_file("tiny", 511));
 	refused(words, EINVAL, "empty, or smaller than one block");
 	snprintf(words, sizeof(words), "%s queues=1 -ocreate=1M", temp_file("disk.img", MIB));
-	refused(words, EEXIST, "--create");
+	refused(words, EEXIST, "option create");
 	snprintf(words, sizeof(words), "%s/no/directory queues=1 -ocreate=1M", temp_path("none"));
 	refused(words, ENOENT, "directory does not exist");
 }

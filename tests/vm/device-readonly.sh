@@ -64,7 +64,7 @@ expect "$before" "$(stat -c '%Y %Z %s %b' want)" "the file's times and sizes"
 scratch_fs 32M
 random_file "$SCRATCH/image" 4M
 mount -o remount,ro "$SCRATCH"
-refuses 1 'use --read-only' run "$SCRATCH/image"
+refuses 1 'the option read-only' run "$SCRATCH/image"
 serve copy --read-only "$SCRATCH/image"
 writes_refused
 holds "$DEV" "$SCRATCH/image"

@@ -94,13 +94,13 @@ done
 # A new image is like any other; what was asked for counts.
 ublk_start new --create 16M "$PWD/host4096/new"
 expect 512 "$(sysfs_of "$DEV" queue/logical_block_size)" "a new image"
-grep -q 'warning.*page cache.*--block-size 4096' new.err || fail "no warning: $(cat new.err)"
+grep -q 'warning.*page cache.*block-size=4096' new.err || fail "no warning: $(cat new.err)"
 ublk_stop new
 ublk_start new --block-size 4096 "$PWD/host4096/new"
 expect 4096 "$(sysfs_of "$DEV" queue/logical_block_size)" "as asked for"
 ! grep -q 'page cache' new.err || fail "direct I/O was not used"
 ublk_stop new
-refuses 1 '--block-size' run -o direct=on "$PWD/host4096/new"
+refuses 1 'block-size' run -o direct=on "$PWD/host4096/new"
 
 # Through the page cache a flush and a FUA write reach the disk all the same.
 loop=$(findmnt -n -o SOURCE host4096)

@@ -19,7 +19,7 @@ ublk_stop disk
 # It stays, and is not made again.
 before=$(stat -c '%Y %s %b %i' "$image")
 for option in --create=1G --create=2G '-ocreate=1M'; do
-	refuses 1 'exists, and --create' run "$option" "$image"
+	refuses 1 'exists, and the option create' run "$option" "$image"
 done
 expect "$before" "$(stat -c '%Y %s %b %i' "$image")" "a file that exists"
 cmp -n 4096 "$image" /lab/lib.sh || fail "a file that exists was touched"
