@@ -65,6 +65,9 @@ void queue_timer(struct queue *q, struct queue_timer *timer, uint64_t ns)
 	ring_sqe_for(sqe, &timer->op);
 }
 
+#define CANCEL_NS        10000000
+#define CANCEL_REPORT_MS 5000u
+
 static void cancelled(struct ring_op *op, int result)
 {
 	(void)op;
@@ -99,22 +102,49 @@ void queue_receive(struct queue *q, struct ring_op *op, int fd, void *buffer, si
 	ring_sqe_for(sqe, op);
 }
 
+/* Whether the op's completion is there; inside of ring_dispatch(), too, which takes them later. */
+static bool has_completed(const struct queue *q, const struct ring_op *op)
+{
+	struct io_uring_cqe *cqe;
+	unsigned head;
+
+	io_uring_for_each_cqe(&q->ring.uring, head, cqe)
+	{
+		if (cqe->user_data == (uint64_t)(uintptr_t)op)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The completion is the proof, and not what the kernel says of the cancel: ENOENT is also the
+ * answer for an operation that waits to be tried once more, and with deferred task work a cancel
+ * that waits for io-wq is woken by nobody. An operation that cannot be ended hangs the queue, and
+ * so ends with its process: its buffers must not be given to the next request.
+ */
 void queue_cancel_now(struct queue *q, struct ring_op *op)
 {
-	struct io_uring_sync_cancel_reg cancel = {
-		.addr = (uint64_t)(uintptr_t)op,
-		.fd = -1,
-		.timeout = { -1, -1 },
-	};
-	int ret = ring_submit(&q->ring); /* what is prepared would else begin later */
+	uint64_t began = clock_ms();
+	bool reported = false;
 
-	if (!ret)
-		ret = io_uring_register(q->ring.uring.ring_fd, IORING_REGISTER_SYNC_CANCEL, &cancel,
-					1);
-	/* ENOENT: it is over already. */
-	if (ret && ret != -ENOENT)
-		log_error(q->setup.instance->name, "queue %u: cannot cancel an operation: %s",
-			  q->setup.index, strerror(-ret));
+	/* What is prepared would else begin later. */
+	ring_submit(&q->ring);
+	while (!has_completed(q, op)) {
+		struct io_uring_sync_cancel_reg cancel = {
+			.addr = (uint64_t)(uintptr_t)op,
+			.fd = -1,
+			.timeout = { 0, CANCEL_NS },
+		};
+
+		io_uring_register(q->ring.uring.ring_fd, IORING_REGISTER_SYNC_CANCEL, &cancel, 1);
+		io_uring_submit_and_get_events(&q->ring.uring);
+		if (!reported && clock_ms() - began > CANCEL_REPORT_MS) {
+			reported = true;
+			log_error(q->setup.instance->name,
+				  "queue %u: the kernel does not end an operation on a socket",
+				  q->setup.index);
+		}
+	}
 }
 
 static void time_is_over(struct ring_op *op, int result)

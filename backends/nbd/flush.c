@@ -60,7 +60,11 @@ static bool last_is_over(const void *context)
 {
 	const struct nbd_connection *conn = context;
 
-	return conn->owner->last_flush != EINPROGRESS || !nbd_wire_is_open(conn->wire);
+	if (conn->owner->last_flush != EINPROGRESS || !nbd_wire_is_open(conn->wire))
+		return true;
+	/* No round's end does it here: what was queued behind a send, and the next receive. */
+	nbd_wire_round(conn->wire);
+	return false;
 }
 
 static int last_flushed(void *context, int *error)
@@ -83,7 +87,6 @@ static int flush_on_wire(struct nbd_queue *q, struct nbd_connection *conn, struc
 
 	q->last_flush = EINPROGRESS;
 	nbd_wire_send(conn->wire, &command);
-	nbd_wire_round(conn->wire);
 	if (!queue_run_until(q->queue, last_is_over, conn, FLUSH_NOW_MS))
 		return error_set(err, ETIMEDOUT, "the server does not answer");
 	if (q->last_flush == EINPROGRESS)

@@ -58,6 +58,7 @@ struct wire_entry {
 	struct nbd_command command;
 	uint64_t uses;
 	bool in_flight;
+	bool is_sent; /* given to the kernel: only then there can be a reply */
 };
 
 struct nbd_wire {
@@ -162,6 +163,7 @@ void nbd_wire_send(struct nbd_wire *w, const struct nbd_command *command)
 	e->command = *command;
 	e->uses++;
 	e->in_flight = true;
+	e->is_sent = false;
 	w->nr_large += is_large(command);
 	if (command->type == NBD_COMMAND_READ)
 		w->last_large = is_large(command);
@@ -170,7 +172,7 @@ void nbd_wire_send(struct nbd_wire *w, const struct nbd_command *command)
 
 static void put_header(struct nbd_wire *w, struct wire_request *h, unsigned index)
 {
-	const struct wire_entry *e = &w->entries[index];
+	struct wire_entry *e = &w->entries[index];
 	const struct nbd_command *c = &e->command;
 
 	*h = (struct wire_request){
@@ -181,6 +183,7 @@ static void put_header(struct nbd_wire *w, struct wire_request *h, unsigned inde
 		.offset = htobe64(c->offset),
 		.length = htobe32(c->length),
 	};
+	e->is_sent = true;
 	*c->sent_ns = queue_now_ns(w->conn->owner->queue);
 }
 
@@ -242,7 +245,8 @@ static struct wire_entry *entry_of(struct nbd_wire *w, uint64_t cookie)
 {
 	struct wire_entry *e = &w->entries[cookie & UINT16_MAX];
 
-	if ((cookie & UINT16_MAX) >= w->nr || !e->in_flight || e->uses != cookie >> 16)
+	if ((cookie & UINT16_MAX) >= w->nr || !e->in_flight || !e->is_sent ||
+	    e->uses != cookie >> 16)
 		return NULL;
 	return e;
 }
@@ -252,7 +256,8 @@ static size_t take_data(struct nbd_wire *w, struct wire_entry *e, const char *fr
 {
 	size_t length = e->command.length, lacks = have < length ? length - have : 0;
 
-	if (lacks && lacks < DIRECT_BYTES) {
+	/* A message that the stage has no room for cannot be waited for there. */
+	if (lacks && lacks < DIRECT_BYTES && sizeof(struct wire_reply) + length <= STAGE_BYTES) {
 		w->lacks = lacks;
 		return SIZE_MAX;
 	}
