@@ -3,6 +3,7 @@
  * The table of causes. The manual's table (ublkd(8), HEALTH) says the same: test-man compares.
  */
 #include "engine/health.h"
+#include "common/error.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -60,6 +61,8 @@ bool health_set(struct health_condition *condition, const char *detail)
 		condition->since_s = time(NULL);
 	if (detail && changed)
 		snprintf(condition->detail, sizeof(condition->detail), "%s", detail);
+	/* It may be cut within a character, and JSON takes whole ones. */
+	text_make_printable(condition->detail);
 	condition->set = detail;
 	return changed;
 }

@@ -59,7 +59,7 @@ const char *health_name(enum health health);
 struct health_condition {
 	bool set;
 	int64_t since_s;  /* since 1970 */
-	char detail[256]; /* what is wrong: one sentence, no full stop */
+	char detail[512]; /* what is wrong: one sentence, no full stop */
 };
 
 /* Sets the condition (detail) or ends it (NULL). Returns whether that changes something. */

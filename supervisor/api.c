@@ -27,9 +27,9 @@
 #include "supervisor/record.h"
 #include "supervisor/supervisor.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <grp.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,6 +109,8 @@ static void no_such_export(struct varlink_call *call, const char *name)
 
 	snprintf(message, sizeof(message),
 		 "there is no export '%.200s': list the exports to see their names", name);
+	/* It may be cut within a character. */
+	text_make_printable(message);
 	varlink_error(call, "NoSuchExport",
 		      json_pack("{s:s, s:s}", "name", name, "message", message));
 }
@@ -214,9 +216,14 @@ static void list(struct api_task *task)
 static bool device_id(const char *text, uint32_t *id)
 {
 	const char *block = strncmp(text, "/dev/", 5) ? text : text + 5;
-	char rest;
+	unsigned long number;
+	char *end;
 
-	return sscanf(block, "ublkb%" SCNu32 "%c", id, &rest) == 1;
+	if (strncmp(block, "ublkb", 5) != 0 || !isdigit((unsigned char)block[5]))
+		return false;
+	number = strtoul(block + 5, &end, 10);
+	*id = (uint32_t)number;
+	return !*end && number <= INT32_MAX;
 }
 
 /* A device of another program has no export, so describe it from the kernel's data. */

@@ -172,26 +172,6 @@ json_t *describe_change(const struct export *export, unsigned at)
 	return json;
 }
 
-json_t *describe_holders(const struct holders *holders)
-{
-	json_t *array = json_array();
-
-	for (unsigned i = 0; i < holders->nr; i++) {
-		const struct holder *h = &holders->list[i];
-		json_t *json = json_pack("{s:s}", "kind", holder_kind_name(h->kind));
-		char text[400];
-
-		if (h->pid) {
-			json_set_number(json, "pid", (uint64_t)h->pid);
-			json_set_text(json, "command", text_escape(h->command, text, sizeof(text)));
-		}
-		if (h->path)
-			json_set_text(json, "path", text_escape(h->path, text, sizeof(text)));
-		json_array_append_new(array, json);
-	}
-	return array;
-}
-
 static json_t *holders_of(const struct export *export)
 {
 	struct holders holders;

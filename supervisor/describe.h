@@ -9,14 +9,12 @@
 
 #include <jansson.h>
 
-struct holders;
 struct export;
 
 json_t *describe_export(struct export *export);                    /* Export */
 json_t *describe_details(struct export *export);                   /* Details */
 json_t *describe_stats(struct export *export);                     /* Stats */
 json_t *describe_change(const struct export *export, unsigned at); /* Change, of history's at */
-json_t *describe_holders(const struct holders *holders);           /* []Holder */
 
 /* Details of an export whose declaration is wrong, so that there is none; NULL: no such one. */
 json_t *describe_refused(const char *name);

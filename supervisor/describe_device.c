@@ -4,6 +4,7 @@
 #include "common/process.h"
 #include "engine/control.h"
 #include "engine/device_list.h"
+#include "engine/holders.h"
 #include "common/json_set.h"
 
 #include <stdio.h>
@@ -132,4 +133,24 @@ json_t *describe_device_details(struct control *control, uint32_t id)
 	if (params.basic.dev_sectors)
 		json_object_set_new(json, "limits", limits(&params));
 	return json;
+}
+
+json_t *describe_holders(const struct holders *holders)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < holders->nr; i++) {
+		const struct holder *h = &holders->list[i];
+		json_t *json = json_pack("{s:s}", "kind", holder_kind_name(h->kind));
+		char text[400];
+
+		if (h->pid) {
+			json_set_number(json, "pid", (uint64_t)h->pid);
+			json_set_text(json, "command", text_escape(h->command, text, sizeof(text)));
+		}
+		if (h->path)
+			json_set_text(json, "path", text_escape(h->path, text, sizeof(text)));
+		json_array_append_new(array, json);
+	}
+	return array;
 }

@@ -12,12 +12,16 @@
 #include <stdint.h>
 
 struct control;
+struct holders;
 
 /* ExportInfo with origin foreign; NULL: there is no such device. */
 json_t *describe_device(struct control *control, uint32_t id);
 
 /* Details of the same, without its holders; NULL likewise. */
 json_t *describe_device_details(struct control *control, uint32_t id);
+
+/* []Holder */
+json_t *describe_holders(const struct holders *holders);
 
 /* UBLK_F_* by their names without that prefix, as in <linux/ublk_cmd.h> of Linux 7.3. */
 json_t *describe_kernel_flags(uint64_t flags);

@@ -234,7 +234,7 @@ static int find_files(struct settings *settings, const char *directory, char ***
 		settings->incomplete = true;
 		return settings_add_error(settings, directory, 0, NULL, err.text);
 	}
-	while (!ret && (entry = readdir(dir))) {
+	while (!ret && (errno = 0, entry = readdir(dir))) {
 		char **more;
 
 		if (*entry->d_name == '.' || !ends_in(entry->d_name, SETTINGS_SUFFIX))
@@ -250,6 +250,11 @@ static int find_files(struct settings *settings, const char *directory, char ***
 			ret = -ENOMEM;
 		else
 			(*nr)++;
+	}
+	if (!ret && errno) {
+		error_set(&err, errno, "cannot read it: %m");
+		settings->incomplete = true;
+		ret = settings_add_error(settings, directory, 0, NULL, err.text);
 	}
 	closedir(dir);
 	if (*nr)

@@ -6,7 +6,7 @@
  *
  * ublkd itself treats none of these as an error of the configuration. A missing file may appear
  * later, and ublkd retries the export until then; of two exports of one file the second one fails
- * when it starts. An error in a list would keep a reload from removing other exports.
+ * when it starts. They do not keep the export from being created.
  *
  * Each export's backend names the files that it needs, so that this file knows no backend. Storage
  * is compared by device and inode number: two paths may lead to one file. Storage without a file,

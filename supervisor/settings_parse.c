@@ -60,6 +60,7 @@ struct settings_reader {
 	unsigned section_line;
 	char *section_name; /* of the export */
 	bool bad;
+	bool judges; /* end_section() is at work */
 	struct settings_pair *pairs;
 	unsigned nr_pairs;
 };
@@ -73,8 +74,8 @@ static void refuse(struct settings_reader *r, unsigned line, const char *fmt, ..
 	va_list args;
 
 	r->bad = true;
-	/* An error without a known export may hide the declaration of any export. */
-	if (!r->section_name && r->kind != SECTION_UBLKD)
+	/* A line of ublkd.conf may be, or hide, the heading of any export; a whole section cannot. */
+	if ((!r->name && !r->judges) || r->nr_errors > ERRORS_PER_FILE)
 		r->settings->incomplete = true;
 	if (r->nr_errors > ERRORS_PER_FILE || r->ret)
 		return;
@@ -227,10 +228,12 @@ static void end_export(struct settings_reader *r)
 
 static void end_section(struct settings_reader *r)
 {
+	r->judges = true;
 	if (r->kind == SECTION_UBLKD)
 		end_ublkd(r);
 	else if (r->kind == SECTION_EXPORT)
 		end_export(r);
+	r->judges = false;
 	settings_free_pairs(r->pairs, r->nr_pairs);
 	free(r->section_name);
 	r->pairs = NULL;

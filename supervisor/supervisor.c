@@ -276,6 +276,16 @@ void supervisor_error_text(const struct settings_error *e, char *out, size_t siz
 }
 
 /* The export runs on as it is; its health says that its declaration is another one. */
+/* A change of a live export's health is logged; a trouble that is known or of another one here. */
+static void set_declaration(struct export *export, const char *text)
+{
+	bool known = export->conditions[CAUSE_DECLARATION].set;
+
+	export_set_condition(export, CAUSE_DECLARATION, text);
+	if (known || export->health_cause != CAUSE_DECLARATION)
+		log_warning(export->name, "%s", text);
+}
+
 static void refuse_change(struct export *export, const struct settings_export *e,
 			  const json_t *options, supervisor_result *result, void *context)
 {
@@ -284,9 +294,8 @@ static void refuse_change(struct export *export, const struct settings_export *e
 	export_difference(export, e->uri, options, difference, sizeof(difference));
 	snprintf(text, sizeof(text), "%s:%u differs from the running export: %s", e->file, e->line,
 		 difference);
-	export_set_condition(export, CAUSE_DECLARATION, text);
+	set_declaration(export, text);
 	result(context, e->name, false, text);
-	log_warning(e->name, "%s; remove the export, then run 'ublkctl reload'", text);
 }
 
 static void declare(const struct settings_export *e, supervisor_result *result, void *context)
@@ -376,10 +385,21 @@ static void report_error(const struct settings_error *e, supervisor_result *resu
 	char text[PATH_MAX + 1200];
 
 	supervisor_error_text(e, text, sizeof(text));
-	log_error(e->name, "%s", text);
 	result(context, e->name ? e->name : "ublkd", false, text);
-	if (export)
-		export_set_condition(export, CAUSE_DECLARATION, text);
+	/* Of two declarations the first one stands, and says how the export is to be. */
+	if (export && !settings_find(&supervisor_settings, e->name))
+		set_declaration(export, text);
+	else
+		log_error(e->name, "%s", text);
+}
+
+/* An error whose file has gone is none any more. */
+static void forget_declarations(void)
+{
+	for (struct export *export = supervisor_exports; export; export = export->next)
+		if (!settings_find(&supervisor_settings, export->name) &&
+		    !settings_find_error(&supervisor_settings, export->name))
+			export_set_condition(export, CAUSE_DECLARATION, NULL);
 }
 
 void supervisor_reload(supervisor_result *result, void *context)
@@ -401,6 +421,7 @@ void supervisor_reload(supervisor_result *result, void *context)
 	for (unsigned i = 0; i < fresh.nr_exports; i++)
 		declare(&fresh.exports[i], result, context);
 	remove_undeclared(result, context);
+	forget_declarations();
 }
 
 void supervisor_setup(void)

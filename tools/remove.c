@@ -248,8 +248,12 @@ static json_t *find_name(struct client *client, const char *text, bool *device, 
 
 	*device = false;
 	/* Text that cannot mean a device is a name. */
-	if (!strchr(text, '/') && cli_device_id(text, &id, &ignored))
-		return json_string(text);
+	if (!strchr(text, '/') && cli_device_id(text, &id, &ignored)) {
+		name = json_string(text);
+		if (!name)
+			error_set(err, ENOENT, "there is no export of that name: it is not UTF-8");
+		return name;
+	}
 	if (client_find(client, text, &export, err))
 		return NULL;
 	*device = client_is_foreign(export);

@@ -3,7 +3,9 @@
  * ublkctl show: everything about one export, by topic, in the order in which an administrator
  * needs it: health and cure first, then storage, device and users, then internals.
  */
+#include "common/log.h"
 #include "engine/control.h"
+#include "engine/holders.h"
 #include "supervisor/describe_device.h"
 #include "tools/client.h"
 #include "tools/table.h"
@@ -13,6 +15,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TEXT_SIZE  4096
 #define TITLE      18 /* width of a line's title */
@@ -183,7 +186,7 @@ static void print_change(const json_t *c)
 	printf("  %s  %s%s%s", client_time(client_number(c, "timeUsec"), time, sizeof(time)),
 	       client_text(c, "state", "?", state, sizeof(state)), *reason ? ": " : "", reason);
 	if (client_number(c, "repeated"))
-		printf(" (%lld times, last at %s)", (long long)client_number(c, "repeated"),
+		printf(" (%lld times, last at %s)", (long long)client_number(c, "repeated") + 1,
 		       client_time(client_number(c, "lastUsec"), last, sizeof(last)));
 	putchar('\n');
 }
@@ -271,6 +274,21 @@ static void print_details(const json_t *details)
 	print_flags(json_object_get(details, "kernelFlags"));
 }
 
+/* Users of the device; a warning says where they cannot be found out. */
+static void set_holders(json_t *details, const char *device)
+{
+	const pid_t own = getpid();
+	struct holders holders;
+	int ret = holders_find(strrchr(device, '/') + 1, &own, 1, &holders);
+
+	if (ret && ret != -ENODEV)
+		log_warning(NULL, "cannot determine who uses %s: %s", device, strerror(-ret));
+	if (ret)
+		return;
+	json_object_set_new(details, "holders", describe_holders(&holders));
+	holders_close(&holders);
+}
+
 /* Without ublkd: from the kernel and from ublkd's records. */
 static int get_offline(const char *operand, json_t **details)
 {
@@ -294,6 +312,7 @@ static int get_offline(const char *operand, json_t **details)
 		control_close(&control);
 		if (*details) {
 			json_object_set(*details, "export", export);
+			set_holders(*details, json_string_value(json_object_get(export, "device")));
 		} else {
 			error_set(&err, ENODEV, "'%s' was removed meanwhile", operand);
 			status = cli_fail(EXIT_FAILED, &err);

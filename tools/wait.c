@@ -46,7 +46,7 @@ static int set(void *context, const struct option_def *def, const char *text, st
 static int check_export(const char *socket, const char *name, struct error *err)
 {
 	json_t *reply = NULL, *export;
-	char state[32], reason[3000], cure[1000], shown[200];
+	char state[32], health[32], reason[3000], cure[1000], shown[200];
 	struct client client;
 	int ret = client_open(&client, socket, err);
 
@@ -70,7 +70,8 @@ static int check_export(const char *socket, const char *name, struct error *err)
 			ret = -EAGAIN;
 	} else if (*cure) {
 		log_warning(NULL, "'%s' is %s, but %s: %s: %s", shown, state,
-			    client_text(export, "health", "?", state, sizeof(state)), reason, cure);
+			    client_text(export, "health", "?", health, sizeof(health)), reason,
+			    cure);
 	}
 	json_decref(reply);
 	return ret;

@@ -151,7 +151,7 @@ static void test_a_full_journal_holds_nobody_up(void **state)
 		log_info("disk", "line %u", i);
 	while (*received())
 		nr++;
-	assert_in_range(nr, 1, 1999);
+	assert_true(nr >= 1 && nr < 2000);
 	log_info("disk", "after");
 	assert_non_null(strstr(received(), "lines were lost: the journal was full"));
 	assert_non_null(strstr(received(), "MESSAGE=disk: after"));

@@ -176,6 +176,32 @@ static void test_an_error_that_may_hide_declarations_stops_removals(void **state
 	end_removal(EXPORT_GONE);
 }
 
+/* A heading that is refused belongs to no section yet, whatever stands before it. */
+static void test_a_refused_heading_stops_removals(void **state)
+{
+	static const char *const before[] = { "[export b]\nuri = null:4M\n", "[ublkd]\n", "" };
+	static const char *const headings[] = { "[export a] ; my disk", "export a]",
+						"[export a]\x01" };
+	char text[200];
+
+	(void)state;
+	export = make("a", ORIGIN_DECLARED);
+	make("b", ORIGIN_DECLARED);
+	for (unsigned i = 0; i < 3; i++)
+		for (unsigned j = 0; j < 3; j++) {
+			snprintf(text, sizeof(text), "%s%s\nuri = null:4M\n", before[i],
+				 headings[j]);
+			configure(text);
+			if (export->wanted.goal != GOAL_LIVE)
+				fail_msg("removed by '%s'", text);
+		}
+	configure("");
+	assert_int_equal(export->wanted.goal, GOAL_GONE);
+	end_removal(EXPORT_GONE);
+	export = supervisor_exports;
+	end_removal(EXPORT_GONE);
+}
+
 static void test_a_wrong_declaration_shows_in_the_health_of_its_export(void **state)
 {
 	const struct health_condition *condition;
@@ -284,6 +310,8 @@ int main(void)
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_an_error_that_may_hide_declarations_stops_removals, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_refused_heading_stops_removals, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_wrong_declaration_shows_in_the_health_of_its_export, setup,
 			teardown),

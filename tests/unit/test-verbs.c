@@ -485,7 +485,7 @@ static void test_show(void **state)
 		  "  path               user-copy\n", "  reason             it is cheapest\n",
 		  "  recoveries         2\n", "\nfacts\n", "  reconnects         4\n",
 		  "\nhistory\n", "  2001-09-09T01:46:40+0000  opening\n",
-		  "  2001-09-09T01:46:41+0000  live: its worker was new (7 times, last at "
+		  "  2001-09-09T01:46:41+0000  live: its worker was new (8 times, last at "
 		  "2001-09-09T01:46:42+0000)\n",
 		  "\nqueues\n", "4711", "0-3,8", "12345678901", "-", "any", "\noptions\n",
 		  "  queues             2\n", "  depth              128 (default)\n", "\nlimits\n",
