@@ -128,7 +128,7 @@ struct nbd_connection {
 	uint64_t probe_ns; /* when to begin the next one */
 
 	bool is_tcp;
-	int fd; /* our own descriptor of its socket; -1: none */
+	int fd;                /* our own descriptor of its socket; -1: none */
 	struct nbd_wire *wire; /* open: it sends and receives, and libnbd does not */
 	struct ring_op readable, writable;
 	bool polls_read, polls_write; /* the ops are with the ring */
