@@ -23,7 +23,7 @@ systemctl start ublkd.service || true
 has_failed() { systemctl is-failed --quiet ublkd.service; }
 retry 350 has_failed || fail "it is still restarted: $(systemctl status --no-pager ublkd.service)"
 [[ $(systemctl --failed --plain --no-legend) == *ublkd.service* ]] || fail "--failed does not list it"
-[[ $(journalctl --boot --unit=ublkd.service --output=cat) == *"user 'ublkd': create it"* ]] ||
+[[ $(journalctl --boot --unit=ublkd.service --output=cat) == *"no user 'ublkd'"* ]] ||
 	fail "the journal does not have the cause"
 
 cp passwd.before /etc/passwd
