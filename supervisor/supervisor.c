@@ -275,8 +275,7 @@ void supervisor_error_text(const struct settings_error *e, char *out, size_t siz
 		snprintf(out, size, "%s: %s", e->file, e->text);
 }
 
-/* The export runs on as it is; its health says that its declaration is another one. */
-/* A change of a live export's health is logged; a trouble that is known or of another one here. */
+/* Sets the cause, and logs it where no change of health does: known, or another one counts. */
 static void set_declaration(struct export *export, const char *text)
 {
 	bool known = export->conditions[CAUSE_DECLARATION].set;
@@ -286,6 +285,7 @@ static void set_declaration(struct export *export, const char *text)
 		log_warning(export->name, "%s", text);
 }
 
+/* The export runs on as it is; its health says that its declaration is another one. */
 static void refuse_change(struct export *export, const struct settings_export *e,
 			  const json_t *options, supervisor_result *result, void *context)
 {
