@@ -168,7 +168,7 @@ static void drop_handle(struct nbd_connection *conn)
 /* Tells why it is not to be had, once a reason. */
 static void report_refusal(struct nbd_connection *conn, const struct error *err, bool suspended)
 {
-	nbd_outage_refused(conn->owner->nbd, err->text, suspended);
+	nbd_outage_refused(conn, err->text, suspended);
 	if (conn->reported == err->code &&
 	    !strncmp(conn->reported_text, err->text, sizeof(conn->reported_text) - 1))
 		return;
@@ -230,7 +230,7 @@ void nbd_connection_lost(struct nbd_connection *conn, const char *reason)
 		nbd_gauge_add(q->nbd, NBD_GAUGE_CONNECTED, -1);
 		nbd_suspect_loss(q->nbd);
 		if (reason)
-			nbd_outage_lost(q->nbd, reason);
+			nbd_outage_lost(conn, reason);
 	}
 	drop_handle(conn);
 	q->nbd->events->lost(conn);
@@ -400,7 +400,7 @@ void nbd_connection_ready(struct nbd_connection *conn)
 	__atomic_store_n(&nbd->instance->gauges[NBD_GAUGE_SUSPENDED], 0, __ATOMIC_RELAXED);
 	nbd_gauge_add(nbd, NBD_GAUGE_CONNECTED, 1);
 	nbd_gauge_add(nbd, NBD_GAUGE_RECONNECTS, 1);
-	nbd_outage_connected(nbd);
+	nbd_outage_connected(conn->owner);
 	set_size(nbd, conn->number, conn->facts.size);
 	nbd_saw_size(nbd, conn->facts.size);
 	log_info(name_of(conn), "connection %u is back after %.1f s, at %s", conn->number,

@@ -8,12 +8,12 @@
 
 #include "backends/nbd/nbd.h"
 
-/* A connection takes requests, after its gauge. */
-void nbd_outage_connected(struct nbd *nbd);
-/* A connection is lost, after its gauge; why. */
-void nbd_outage_lost(struct nbd *nbd, const char *reason);
-/* A connection could not be made; refused: the server is there, and offers something else. */
-void nbd_outage_refused(struct nbd *nbd, const char *reason, bool refused);
+/* A connection of the queue takes requests, after its gauge. */
+void nbd_outage_connected(struct nbd_queue *q);
+/* The connection is lost, after its gauge; why. */
+void nbd_outage_lost(const struct nbd_connection *conn, const char *reason);
+/* The connection could not be made; refused: the server is there, and offers something else. */
+void nbd_outage_refused(const struct nbd_connection *conn, const char *reason, bool refused);
 /* The server has been silent on all connections for half of request-timeout, or shows life. */
 void nbd_outage_silent(struct nbd *nbd, bool silent);
 /* I/O of a queue fails from now on, as reconnect-deadline is over, or no longer does. */

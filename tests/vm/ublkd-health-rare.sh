@@ -36,6 +36,17 @@ faults
 is_well two
 timeout -k 5 60 ublkctl remove two
 
+echo "at $SECONDS s: a queue has lost its only connection"
+export_start queues "$URI" --queues 2 -o connections=2
+faults cut:write+0 hang:hello+0@all
+taskset -c 0 dd if=/dev/zero of="$DEV" bs=4k count=1 oflag=direct status=none &
+writer=$!
+ails queues waiting server-away '1 of 2 queues have no connection'
+faults
+wait "$writer" || fail "the write has failed"
+is_well queues
+timeout -k 5 60 ublkctl remove queues
+
 echo "at $SECONDS s: the server keeps a connection that was given up"
 exec 8<&-
 # It sits on the first write, in parallel to others, whatever becomes of the connection.
