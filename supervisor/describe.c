@@ -26,7 +26,6 @@
 #include "common/json_set.h"
 #include "supervisor/supervisor.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -290,9 +289,9 @@ static json_t *refused_info(const struct settings_error *e)
 		json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "name", e->name, "origin", "declared",
 			  "state", export_state_name(EXPORT_FAILED), "health",
 			  health_name(cause->health), "cause", cause->name, "cure", cause->cure);
-	char reason[PATH_MAX + 1200];
+	char reason[SETTINGS_ERROR_TEXT];
 
-	supervisor_error_text(e, reason, sizeof(reason));
+	settings_error_text(e->file, e->line, e->text, reason, sizeof(reason));
 	json_set_text(json, "reason", reason);
 	json_set_number(json, "healthSinceUsec", (uint64_t)supervisor_settings_read_s * 1000000);
 	return json;

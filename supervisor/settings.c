@@ -114,6 +114,14 @@ void settings_close(struct settings *settings)
 	*settings = (struct settings){ 0 };
 }
 
+void settings_error_text(const char *file, unsigned line, const char *text, char *out, size_t size)
+{
+	if (line)
+		snprintf(out, size, "%s:%u: %s", file, line, text);
+	else
+		snprintf(out, size, "%s: %s", file, text);
+}
+
 const struct settings_error *settings_find_error(const struct settings *settings, const char *name)
 {
 	for (unsigned i = 0; i < settings->nr_errors; i++)

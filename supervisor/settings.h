@@ -15,6 +15,7 @@
 #ifndef UBLKD_SETTINGS_H
 #define UBLKD_SETTINGS_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -105,6 +106,11 @@ void settings_close(struct settings *settings);
 void settings_init(struct settings *settings);
 int settings_parse(struct settings *settings, const char *file, const char *name, const char *text,
 		   size_t size);
+
+/* Room for a file's path and an error's text. */
+#define SETTINGS_ERROR_TEXT (PATH_MAX + 1200)
+/* "FILE:LINE: text", or "FILE: text" with line 0, cut to fit. */
+void settings_error_text(const char *file, unsigned line, const char *text, char *out, size_t size);
 
 /* The first error of the declaration of that name, or NULL. */
 const struct settings_error *settings_find_error(const struct settings *settings, const char *name);

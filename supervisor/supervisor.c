@@ -24,7 +24,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -258,21 +257,16 @@ static enum export_origin origin_of(const struct settings_export *e)
 	return e->written ? ORIGIN_PERSISTENT : ORIGIN_DECLARED;
 }
 
-static int add_declared(const struct settings_export *e, struct error *err)
+/* Returns whether it could; if not, text says why not, and is logged. */
+static bool add_declared(const struct settings_export *e, char *text, size_t size)
 {
-	int ret = supervisor_add(e->name, e->uri, options_of(e), origin_of(e), NULL, NULL, err);
+	struct error err;
 
-	if (ret)
-		log_error(e->name, "%s:%u: %s", e->file, e->line, err->text);
-	return ret;
-}
-
-void supervisor_error_text(const struct settings_error *e, char *out, size_t size)
-{
-	if (e->line)
-		snprintf(out, size, "%s:%u: %s", e->file, e->line, e->text);
-	else
-		snprintf(out, size, "%s: %s", e->file, e->text);
+	if (!supervisor_add(e->name, e->uri, options_of(e), origin_of(e), NULL, NULL, &err))
+		return true;
+	settings_error_text(e->file, e->line, err.text, text, size);
+	log_error(e->name, "%s", text);
+	return false;
 }
 
 /* Sets the cause, and logs it where no change of health does: known, or another one counts. */
@@ -289,7 +283,7 @@ static void set_declaration(struct export *export, const char *text)
 static void refuse_change(struct export *export, const struct settings_export *e,
 			  const json_t *options, supervisor_result *result, void *context)
 {
-	char difference[1024], text[PATH_MAX + 1200];
+	char difference[1024], text[SETTINGS_ERROR_TEXT];
 
 	export_difference(export, e->uri, options, difference, sizeof(difference));
 	snprintf(text, sizeof(text), "%s:%u differs from the running export: %s", e->file, e->line,
@@ -303,17 +297,14 @@ static void declare(const struct settings_export *e, supervisor_result *result, 
 	static const char again[] = "will be created again after its removal";
 	struct export *export = supervisor_find(e->name);
 	enum export_origin origin = origin_of(e);
-	char text[PATH_MAX + 1200];
+	char text[SETTINGS_ERROR_TEXT];
 	json_t *options;
-	struct error err;
 
 	if (!export) {
-		if (add_declared(e, &err)) {
-			snprintf(text, sizeof(text), "%s:%u: %s", e->file, e->line, err.text);
-			result(context, e->name, false, text);
-		} else {
+		if (add_declared(e, text, sizeof(text)))
 			result(context, e->name, true, "created");
-		}
+		else
+			result(context, e->name, false, text);
 		return;
 	}
 	/* The file that a client had written goes with what that client removes. */
@@ -344,11 +335,11 @@ static void gone(struct export *export)
 {
 	const struct settings_export *e =
 		export->wanted.recreate ? settings_find(&supervisor_settings, export->name) : NULL;
-	struct error err;
+	char text[SETTINGS_ERROR_TEXT];
 
 	drop(export);
 	if (e)
-		add_declared(e, &err);
+		add_declared(e, text, sizeof(text));
 }
 
 /*
@@ -382,9 +373,9 @@ static void remove_undeclared(supervisor_result *result, void *context)
 static void report_error(const struct settings_error *e, supervisor_result *result, void *context)
 {
 	struct export *export = e->name ? supervisor_find(e->name) : NULL;
-	char text[PATH_MAX + 1200];
+	char text[SETTINGS_ERROR_TEXT];
 
-	supervisor_error_text(e, text, sizeof(text));
+	settings_error_text(e->file, e->line, e->text, text, sizeof(text));
 	result(context, e->name ? e->name : "ublkd", false, text);
 	/* Of two declarations the first one stands, and says how the export is to be. */
 	if (export && !settings_find(&supervisor_settings, e->name))

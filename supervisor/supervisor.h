@@ -25,9 +25,6 @@ extern unsigned supervisor_settings_number;
 /* When it was read, in seconds since 1970. */
 extern int64_t supervisor_settings_read_s;
 
-/* "FILE:LINE: what is wrong", of an error in the configuration. */
-void supervisor_error_text(const struct settings_error *e, char *out, size_t size);
-
 /* Before anything else. */
 void supervisor_setup(void);
 

@@ -34,15 +34,13 @@ static void print_json(const char *directory, const struct settings *settings)
 
 static void print_text(const char *directory, const struct settings *settings)
 {
-	char errors[24] = "no error";
+	char errors[24] = "no error", text[SETTINGS_ERROR_TEXT];
 
 	for (unsigned i = 0; i < settings->nr_errors; i++) {
 		const struct settings_error *e = &settings->errors[i];
 
-		if (e->line)
-			printf("%s:%u: %s\n", e->file, e->line, e->text);
-		else
-			printf("%s: %s\n", e->file, e->text);
+		settings_error_text(e->file, e->line, e->text, text, sizeof(text));
+		puts(text);
 	}
 	if (settings->nr_errors)
 		snprintf(errors, sizeof(errors), "%u error%s", settings->nr_errors,
