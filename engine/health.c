@@ -38,7 +38,7 @@ const struct health_cause_def health_causes[CAUSES] = {
 	[CAUSE_CONFIGURATION] = { "configuration", HEALTH_REFUSED,
 				  "correct the file, then run 'ublkctl reload'" },
 	[CAUSE_GIVEN_UP] = { "given-up", HEALTH_REFUSED,
-			     "mend what the reason names, then run 'ublkctl resume'" },
+			     "mend what the reason or the log names, then run 'ublkctl resume'" },
 };
 
 const char *health_name(enum health health)

@@ -35,6 +35,8 @@ gives_up() {
 	[[ $(reason_of "$name") == *"$2"* ]] || fail "$name: reason '$(reason_of "$name")'"
 	ublkctl show "$name" | grep -qF "$2" || fail "not shown: $(ublkctl show "$name")"
 	state_is "$name" failed || fail "$name: $(state_of "$name")"
+	tells "$name" refused given-up "$2"
+	cat listed shown
 }
 
 # goes_on NAME: with a good worker, as soon as it is told.

@@ -78,7 +78,7 @@ is_well file
 
 echo "at $SECONDS s: what a client asked for"
 timeout -k 5 60 ublkctl suspend file
-expect 'waiting suspended' "$(about file '.export | "\(.health) \(.cause)"')" "a suspended export"
+tells file waiting suspended 'a client suspended I/O'
 grep -q 'file: user 0 (process [0-9]*) asks to suspend' ublkd.err || fail "the log has not who asked"
 timeout -k 5 60 ublkctl resume file
 expect ok "$(health_of file)" "a resumed export"

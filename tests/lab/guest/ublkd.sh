@@ -240,8 +240,8 @@ lab_began=$(date +%s)
 health_of() { about "$1" .export.health; }
 is_health() { [[ $(health_of "$1") == "$2" ]]; }
 
-# ails NAME HEALTH CAUSE WORDS: that comes, with a reason and a cure, in every place.
-ails() {
+# tells NAME HEALTH CAUSE WORDS: list and show do, soon, with a documented reason and a cure.
+tells() {
 	retry 30 is_ailing "$@" ||
 		fail "$1: $(health_of "$1"), $(about "$1" .export.cause), not $2, $3: $(reason_of "$1")"
 	[[ $(about "$1" .export.cure) == ?* ]] || fail "$1: no cure"
@@ -253,6 +253,11 @@ ails() {
 	grep -q "^$1: $2 since .*$4" listed || fail "list has no reason: $(cat listed)"
 	ublkctl show "$1" >shown
 	grep -q '^  cure ' shown || fail "show has no cure: $(cat shown)"
+}
+
+# ails NAME HEALTH CAUSE WORDS: a live export does, and the log and the history tell, too.
+ails() {
+	tells "$@"
 	grep -q "$1: warning: $2: .*$4" ublkd.err || fail "the log does not have it"
 	about "$1" '.history[].reason' >history
 	grep -q "$2: .*$4" history || fail "the history does not have it: $(cat history)"
