@@ -26,6 +26,11 @@ unsigned cpus_count(const struct cpus *cpus)
 	return n;
 }
 
+bool cpus_has(const struct cpus *cpus, unsigned cpu)
+{
+	return cpu < CPUS_MAX && cpus->bits[cpu / WORD_BITS] >> cpu % WORD_BITS & 1;
+}
+
 bool cpus_overlap(const struct cpus *a, const struct cpus *b)
 {
 	for (unsigned i = 0; i < WORDS; i++)
@@ -76,11 +81,6 @@ bad:
 			 "'%s' is not a list of CPUs: use numbers and ranges, as in 0-3,8", list);
 }
 
-static bool has(const struct cpus *cpus, unsigned cpu)
-{
-	return cpu < CPUS_MAX && cpus->bits[cpu / WORD_BITS] >> cpu % WORD_BITS & 1;
-}
-
 const char *cpus_format(const struct cpus *cpus, char *out, unsigned out_size)
 {
 	unsigned used = 0, first;
@@ -88,10 +88,10 @@ const char *cpus_format(const struct cpus *cpus, char *out, unsigned out_size)
 
 	out[0] = 0;
 	for (unsigned cpu = 0; cpu < CPUS_MAX; cpu++) {
-		if (!has(cpus, cpu))
+		if (!cpus_has(cpus, cpu))
 			continue;
 		first = cpu;
-		while (has(cpus, cpu + 1))
+		while (cpus_has(cpus, cpu + 1))
 			cpu++;
 		if (cpu == first)
 			snprintf(range, sizeof(range), "%s%u", used ? "," : "", first);

@@ -18,6 +18,7 @@ struct cpus {
 
 bool cpus_empty(const struct cpus *cpus);
 unsigned cpus_count(const struct cpus *cpus);
+bool cpus_has(const struct cpus *cpus, unsigned cpu);
 bool cpus_overlap(const struct cpus *a, const struct cpus *b);
 /* Adds all of `more`. */
 void cpus_add(struct cpus *cpus, const struct cpus *more);

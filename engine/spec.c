@@ -47,7 +47,7 @@ const struct option_def spec_options[] = {
 			   "works" },
 	[SPEC_CPUS] = { "cpus", OPTION_TEXT, NULL, NULL, 0, 0,
 			"CPUs for the queues' threads, as in 0-3,8 (default: those of the NUMA "
-			"node that submits to the queue)" },
+			"node, or of the last-level cache, that submits to the queue)" },
 	[SPEC_PARTITIONS] = { "partitions", OPTION_CHOICE, "on|off", NULL, 0, 0,
 			      "scan the device for partitions (default: depends on the backend)" },
 	[SPEC_OPTIONS] = { .name = NULL },
