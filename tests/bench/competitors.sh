@@ -53,7 +53,8 @@ competitor() {
 	((${#TARGET[@]} == 0)) || return 0
 	shift
 	DEV=
-	case $name in
+	[[ $name != poll-* ]] || set -- "$@" --poll-us auto
+	case ${name#poll-} in
 	*@*)
 		nbd_competitor "$name" ;;
 	worker-*)
@@ -65,7 +66,7 @@ competitor() {
 		fill "$DEV" ;;
 	file-zero-copy | file-user-copy | file-copy)
 		file "$name"
-		ublk_start "$id" "file:$FILE" "$@" --io-path "${name#file-}" ;;
+		ublk_start "$id" "file:$FILE" "$@" --io-path "${name#*file-}" ;;
 	brd)
 		DEV=/dev/ram1
 		fill $DEV ;;

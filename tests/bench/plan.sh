@@ -5,13 +5,15 @@
 
 competitors=(null memory file-zero-copy file-copy brd loop raw)
 # Not among the usual ones; measured where a pattern names them.
-competitors_more=(file-user-copy worker-null worker-memory worker-file-zero-copy worker-file-copy)
+competitors_more=(file-user-copy worker-null worker-memory worker-file-zero-copy worker-file-copy
+	poll-null poll-memory poll-file-zero-copy)
 
 # What a competitor is compared with.
 declare -A plan_references=([null]=brd [memory]=brd [file-zero-copy]='loop raw'
 	[file-copy]='loop raw' [file-user-copy]='loop raw' [loop]=raw
 	[worker-null]=null [worker-memory]=memory [worker-file-zero-copy]=file-zero-copy
-	[worker-file-copy]=file-copy)
+	[worker-file-copy]=file-copy [poll-null]=null [poll-memory]=memory
+	[poll-file-zero-copy]='file-zero-copy loop')
 
 plan_fio='--ioengine=io_uring --direct=1'
 
