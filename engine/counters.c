@@ -27,6 +27,10 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Processes of two releases share the memory: what is added must not move the next queue. */
+_Static_assert(COUNTERS_VERSION == 2 && sizeof(struct queue_counters) == 6720,
+	       "version 2 has queues of this size");
+
 static const struct {
 	int code;
 	const char *name;

@@ -47,6 +47,9 @@ struct queue_counters {
 	uint64_t fallbacks; /* zero copy requests that had to be copied */
 	uint64_t errors[COUNTERS_ERRORS];
 	struct op_counters op[IO_OPS];
+	uint64_t polls; /* spins before a sleep, in what was padding before: version 2 has them */
+	uint64_t poll_hits; /* of these, how many a completion ended */
+	uint64_t poll_ns;   /* how long they took together */
 } __attribute__((aligned(64)));
 
 struct counters {

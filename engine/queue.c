@@ -208,20 +208,23 @@ void queue_woken(struct ring_op *op, int result)
 		wait_for_wake(q);
 }
 
-/* Completions are there: takes them, and commits what was completed over them. */
-static void do_round(struct queue *q)
+/* Completions are there: takes them, and commits what was completed over them; their number. */
+static unsigned do_round(struct queue *q)
 {
+	unsigned completions;
+
 	/*
 	 * The order matters: round_end() may complete requests, and its SQEs and the commits leave
 	 * with the next ring_wait(), in one system call.
 	 */
 	q->now_ns = clock_ns();
-	ring_dispatch(&q->ring);
+	completions = ring_dispatch(&q->ring);
 	if (__builtin_expect(q->nr_parked && !q->drain, 0))
 		serve_parked(q);
 	if (q->backend->round_end)
 		q->backend->round_end(q);
 	commit_done(q);
+	return completions;
 }
 
 int queue_fetch_all(struct queue *q, struct error *err)
@@ -253,18 +256,42 @@ int queue_fetch_all(struct queue *q, struct error *err)
 	return -err->code;
 }
 
+/* Submits, and spins for the next completion.  Returns 0 or -errno. */
+static int poll_ring(struct queue *q)
+{
+	uint64_t began, ended;
+	int ret = ring_submit(&q->ring);
+	bool paid;
+
+	if (ret)
+		return ret;
+	began = clock_ns();
+	paid = ring_poll(&q->ring, began + q->poll.bound_ns);
+	ended = clock_ns();
+	busy_poll_ended(&q->poll, paid);
+	counters_add(&q->counters->polls, 1);
+	counters_add(&q->counters->poll_hits, paid);
+	counters_add(&q->counters->poll_ns, ended - began);
+	return 0;
+}
+
 void queue_serve(struct queue *q)
 {
+	unsigned completions = 0;
 	int ret;
 
 	while (q->nr_serving && !q->fault.code &&
 	       !atomic_load_explicit(&q->quit, memory_order_relaxed)) {
-		ret = ring_wait(&q->ring);
+		ret = 0;
+		if (__builtin_expect(busy_poll_is_due(&q->poll, completions), 0))
+			ret = poll_ring(q);
+		if (!ret)
+			ret = ring_wait(&q->ring);
 		if (ret) {
 			queue_fault(q, ret, "io_uring_enter");
 			return;
 		}
-		do_round(q);
+		completions = do_round(q);
 		counters_add(&q->counters->rounds, 1);
 	}
 	/* Commits go out, so that the next worker need not do the requests again. */

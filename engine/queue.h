@@ -18,6 +18,7 @@
 #include "common/cpus.h"
 #include "engine/backend.h"
 #include "engine/buffer.h"
+#include "engine/busy_poll.h"
 #include "engine/counters.h"
 #include "engine/ring.h"
 #include "engine/ublk_abi.h"
@@ -33,6 +34,7 @@ struct queue_setup {
 	enum io_path path;
 	uint32_t max_io;
 	struct cpus cpus;  /* to run on; empty: anywhere */
+	uint32_t poll_us;  /* spin so long before sleeping, where there are CPUs; 0: never */
 	bool unprivileged; /* fetch without CAP_SYS_ADMIN, so that no partitions are scanned */
 	bool recoverable;  /* another server may come after it, and must not come too early */
 	struct queue_counters *counters;
@@ -79,8 +81,9 @@ struct queue {
 	atomic_uint nr_parked;
 	unsigned nr_serving; /* tags that the kernel has not aborted */
 	unsigned nr_files;
-	int zero;                    /* /dev/zero, for reads of zeroes without a copy; or -1 */
-	int zero_file;               /* its number in the ring */
+	int zero;      /* /dev/zero, for reads of zeroes without a copy; or -1 */
+	int zero_file; /* its number in the ring */
+	struct busy_poll poll;
 	uint64_t now_ns;             /* when this round's completions were taken */
 	struct io_uring_sqe command; /* what all fetches and commits share */
 	void *private;

@@ -154,7 +154,7 @@ static int open_queue(struct queue *q, struct error *err)
 		goto free_requests;
 	}
 	/* A tag has one SQE at most: its command, or its work; then there is the wake-up. */
-	ret = ring_open(&q->ring, depth + 8, ring_ops(q->backend->access), err);
+	ret = ring_open(&q->ring, depth + 8, ring_ops(q->backend->access), q->poll.bound_ns, err);
 	if (ret)
 		goto free_requests;
 	ret = open_files(q);
@@ -301,6 +301,9 @@ static void *queue_main(void *arg)
 	snprintf(name, sizeof(name), "ublk-queue%u", q->setup.index);
 	pthread_setname_np(pthread_self(), name);
 	pin_thread(q);
+	/* With one CPU, who spins keeps those from it whom he waits for. */
+	if (cpus_available() > 1)
+		q->poll.bound_ns = q->setup.poll_us * 1000ull;
 	if ((q->setup.unprivileged && drop_sys_admin(&err)) || open_queue(q, &err)) {
 		error_prefix(&err, "queue %u", q->setup.index);
 		move_to(q, QUEUE_ENDED, &err);

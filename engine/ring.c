@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/ring.h"
+#include "common/clock.h"
 #include "common/error.h"
 #include "engine/ring_policy.h"
 
@@ -80,7 +81,7 @@ static int restrict_to(struct ring *ring, uint64_t ops)
 	return ret;
 }
 
-int ring_open(struct ring *ring, unsigned entries, uint64_t ops, struct error *err)
+int ring_open(struct ring *ring, unsigned entries, uint64_t ops, bool polls, struct error *err)
 {
 	int ret = -EINVAL;
 
@@ -88,6 +89,9 @@ int ring_open(struct ring *ring, unsigned entries, uint64_t ops, struct error *e
 		struct io_uring_params params = { .flags = ring_modes[i].flags |
 							   IORING_SETUP_R_DISABLED };
 
+		/* Without one of the modes that defer work, the kernel refuses the flag. */
+		if (polls && ring_modes[i].flags)
+			params.flags |= IORING_SETUP_TASKRUN_FLAG;
 		ret = io_uring_queue_init_params(entries, &ring->uring, &params);
 		ring->mode = ring_modes[i].mode;
 	}
@@ -141,4 +145,36 @@ int ring_submit(struct ring *ring)
 int ring_wait(struct ring *ring)
 {
 	return soft_errors(io_uring_submit_and_wait(&ring->uring, 1));
+}
+
+/* One look at the clock costs as much as some dozen at the ring. */
+#define LOOKS 32u
+
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+	__asm__ volatile("yield");
+#endif
+}
+
+static bool has_news(const struct ring *ring)
+{
+	unsigned flags = __atomic_load_n(ring->uring.sq.kflags, __ATOMIC_RELAXED);
+
+	return flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW) ||
+	       io_uring_cq_ready(&ring->uring);
+}
+
+bool ring_poll(const struct ring *ring, uint64_t until_ns)
+{
+	do {
+		for (unsigned i = 0; i < LOOKS; i++) {
+			if (has_news(ring))
+				return true;
+			relax();
+		}
+	} while (clock_ns() < until_ns);
+	return false;
 }

@@ -25,13 +25,14 @@ struct ring {
 /*
  * Sets a ring up for `entries` submissions at once (a power of 2 is made of it):
  * SINGLE_ISSUER and DEFER_TASKRUN where the kernel has them (6.1), else
- * COOP_TASKRUN (5.19), else plain.  Its own descriptor is registered where that
+ * COOP_TASKRUN (5.19), else plain.  polls: ring_poll() will be called, so that the kernel is to
+ * flag what waits for the thread (IORING_SETUP_TASKRUN_FLAG, 5.19).  Its own descriptor is registered where that
  * works (5.18).  Whoever gets hold of the ring can do the operations `ops` with it,
  * register files and buffers, and no more: any other ends with EACCES (5.10).
  * Returns 0, or -errno with err filled: EPERM where kernel.io_uring_disabled forbids
  * it, ENOSYS, ENOMEM.
  */
-int ring_open(struct ring *ring, unsigned entries, uint64_t ops, struct error *err);
+int ring_open(struct ring *ring, unsigned entries, uint64_t ops, bool polls, struct error *err);
 /* Its thread's last call, where another thread is to close it after this one's end. */
 void ring_leave(struct ring *ring);
 /* By its thread, or after ring_leave() and that thread's end by any. */
@@ -66,8 +67,15 @@ int ring_submit(struct ring *ring);
  */
 int ring_wait(struct ring *ring);
 
-/* Calls done for every completion that is there. */
-static inline void ring_dispatch(struct ring *ring)
+/*
+ * Spins until a completion is there, or ring_wait() would take one without sleeping, or the clock
+ * is at until_ns (clock_ns()).  Returns whether there is one.  What is prepared must have been
+ * submitted.
+ */
+bool ring_poll(const struct ring *ring, uint64_t until_ns);
+
+/* Calls done for every completion that is there; returns how many these were. */
+static inline unsigned ring_dispatch(struct ring *ring)
 {
 	struct io_uring_cqe *cqe;
 	unsigned head, n = 0;
@@ -80,6 +88,7 @@ static inline void ring_dispatch(struct ring *ring)
 		n++;
 	}
 	io_uring_cq_advance(&ring->uring, n);
+	return n;
 }
 
 #endif

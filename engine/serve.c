@@ -120,6 +120,7 @@ int serving_start(struct serving *s, const struct serving_setup *setup, struct e
 			.char_fd = setup->char_fd,
 			.path = setup->path,
 			.max_io = setup->max_io,
+			.poll_us = setup->poll_us,
 			.unprivileged = setup->unprivileged,
 			.recoverable = setup->recoverable,
 			.counters = counters,

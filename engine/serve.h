@@ -56,6 +56,7 @@ struct serving_setup {
 	bool recoverable;  /* another server may take the device over when this one has ended */
 	bool unprivileged; /* fetch without CAP_SYS_ADMIN, so that no partitions are scanned */
 	const struct cpus *cpus;
+	uint32_t poll_us; /* as in struct queue_setup */
 };
 
 /* The export and how it is served; all of it must stay until serving_close(). */

@@ -18,6 +18,7 @@
 #include "engine/spec.h"
 #include "common/cpus.h"
 #include "engine/buffer.h"
+#include "engine/busy_poll.h"
 #include "engine/ublk_abi.h"
 
 #include <ctype.h>
@@ -28,6 +29,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* A request that is longer on its way is not worth a CPU. */
+#define POLL_US_MAX 10000u
 
 const struct option_def spec_options[] = {
 	[SPEC_ID] = { "id", OPTION_COUNT, NULL, NULL, 0, 1u << 20,
@@ -48,6 +52,9 @@ const struct option_def spec_options[] = {
 	[SPEC_CPUS] = { "cpus", OPTION_TEXT, NULL, NULL, 0, 0,
 			"CPUs for the queues' threads, as in 0-3,8 (default: those of the NUMA "
 			"node, or of the last-level cache, that submits to the queue)" },
+	[SPEC_POLL_US] = { "poll-us", OPTION_COUNT, "auto|off", "off", 1, POLL_US_MAX,
+			   "microseconds to spin for the next request before sleeping, while it pays; "
+			   "auto: 100" },
 	[SPEC_PARTITIONS] = { "partitions", OPTION_CHOICE, "on|off", NULL, 0, 0,
 			      "scan the device for partitions (default: depends on the backend)" },
 	[SPEC_OPTIONS] = { .name = NULL },
@@ -286,6 +293,15 @@ int spec_check(const struct spec *spec, struct error *err)
 		return 0;
 	spec_to_instance(spec, &instance);
 	return spec->backend->check(&instance, err);
+}
+
+uint32_t spec_poll_us(const struct spec *spec)
+{
+	const struct option_value *value = &spec->values[SPEC_POLL_US];
+
+	if (value->word < 0)
+		return (uint32_t)value->number;
+	return value->word ? 0 : BUSY_POLL_AUTO_US;
 }
 
 int spec_check_cpus(const struct spec *spec, struct error *err)

@@ -22,6 +22,7 @@ enum spec_option {
 	SPEC_READ_ONLY,
 	SPEC_IO_PATH,
 	SPEC_CPUS,
+	SPEC_POLL_US,
 	SPEC_PARTITIONS,
 	SPEC_OPTIONS
 };
@@ -63,6 +64,9 @@ int spec_set_any(struct spec *spec, const char *name, const char *text, struct e
  * -EINVAL with err filled.
  */
 int spec_check(const struct spec *spec, struct error *err);
+
+/* The longest spin of a queue's thread before it sleeps, in microseconds; 0: none. */
+uint32_t spec_poll_us(const struct spec *spec);
 
 /*
  * For a new device alone: whether this process may run on any of the CPUs asked for.

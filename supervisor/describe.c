@@ -92,6 +92,11 @@ static json_t *queues(const struct export *export)
 		json_set_number(queue, "requests", started);
 		json_set_number(queue, "rounds", load(&c->rounds));
 		json_set_number(queue, "copied", load(&c->fallbacks));
+		if (load(&c->polls)) {
+			json_set_number(queue, "polls", load(&c->polls));
+			json_set_number(queue, "pollHits", load(&c->poll_hits));
+			json_set_number(queue, "pollNsec", load(&c->poll_ns));
+		}
 		json_array_append_new(array, queue);
 	}
 	return array;

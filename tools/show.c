@@ -131,6 +131,21 @@ static void print_moved(const char *title, const json_t *e, const char *requests
 		   client_size(e, bytes, total, sizeof(total)));
 }
 
+static void print_polls(const json_t *queues)
+{
+	long long polls = 0, hits = 0, ns = 0;
+
+	for (size_t i = 0; i < json_array_size(queues); i++) {
+		polls += client_number(json_array_get(queues, i), "polls");
+		hits += client_number(json_array_get(queues, i), "pollHits");
+		ns += client_number(json_array_get(queues, i), "pollNsec");
+	}
+	if (polls)
+		print_line("polling",
+			   "%lld spins, %lld of which a request ended; %.1f s of CPU time", polls,
+			   hits, (double)ns / 1e9);
+}
+
 static void print_activity(const json_t *details, const json_t *e)
 {
 	if (!json_is_integer(json_object_get(e, "reads")))
@@ -141,6 +156,7 @@ static void print_activity(const json_t *details, const json_t *e)
 		    "writtenBytesPerSecond");
 	print_text("path", details, "ioPath");
 	print_text("reason", details, "ioPathReason");
+	print_polls(json_object_get(details, "queues"));
 	print_number("worker's PID", e, "pid");
 	print_number("recoveries", details, "recoveries");
 }

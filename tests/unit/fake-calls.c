@@ -22,7 +22,7 @@ const struct fake_kernel fake_linux_6_0 = {
 	.cpus = 4,
 	.devices = 64,
 	.ring_flags = IORING_SETUP_SQE128 | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL |
-		      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_CQSIZE,
+		      IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_CQSIZE,
 	.registers_ring_fd = true,
 };
 
@@ -33,7 +33,8 @@ const struct fake_kernel fake_linux_6_12 = {
 	.cpus = 4,
 	.devices = 64,
 	.ring_flags = IORING_SETUP_SQE128 | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL |
-		      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
+		      IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SINGLE_ISSUER |
+		      IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
 	.registers_ring_fd = true,
 	.discards = true,
 };
@@ -46,7 +47,8 @@ const struct fake_kernel fake_linux_7_2 = {
 	.cpus = 4,
 	.devices = 64,
 	.ring_flags = IORING_SETUP_SQE128 | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL |
-		      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
+		      IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SINGLE_ISSUER |
+		      IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
 	.registers_ring_fd = true,
 	.discards = true,
 };

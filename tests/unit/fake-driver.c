@@ -295,6 +295,7 @@ static void dispatch(struct fake_device *d, struct fake_queue *q)
 		if (!q->first)
 			q->last = &q->first;
 		tag->state = TAG_DISPATCHED;
+		fake_ring_flag(tag->ring);
 	}
 	pthread_cond_broadcast(&fake_changed);
 }

@@ -82,6 +82,8 @@ int __real_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
 
 /* Tells a ring of a completion; it sees it when it next enters the kernel. */
 void fake_ring_complete(struct fake_ring *ring, uint64_t user_data, int result);
+/* Something waits for its owner to enter the kernel, who may spin for IORING_SQ_TASKRUN. */
+void fake_ring_flag(struct fake_ring *ring);
 /* Registers a request's data under an index of the ring's buffers; -errno. */
 int fake_ring_register(struct fake_ring *ring, unsigned index, void *data, uint32_t length,
 		       bool for_read);

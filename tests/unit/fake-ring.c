@@ -122,9 +122,22 @@ static void append(struct list *list, struct completion c)
 	list->items[list->count++] = c;
 }
 
+/* As task work that waits for the owner to enter the kernel. */
+void fake_ring_flag(struct fake_ring *ring)
+{
+	if (ring->flags & IORING_SETUP_TASKRUN_FLAG)
+		__atomic_fetch_or(&ring->kflags, IORING_SQ_TASKRUN, __ATOMIC_RELEASE);
+}
+
+static void become_ready(struct fake_ring *ring, struct completion c)
+{
+	append(&ring->ready, c);
+	fake_ring_flag(ring);
+}
+
 void fake_ring_complete(struct fake_ring *ring, uint64_t user_data, int result)
 {
-	append(&ring->ready, (struct completion){ user_data, result });
+	become_ready(ring, (struct completion){ user_data, result });
 	pthread_cond_broadcast(&fake_changed);
 }
 
@@ -142,7 +155,7 @@ void fake_hold_work(bool on)
 	holding = on;
 	for (struct fake_ring *r = rings; r && !on; r = r->next) {
 		while (r->held.count)
-			append(&r->ready, r->held.items[--r->held.count]);
+			become_ready(r, r->held.items[--r->held.count]);
 	}
 	pthread_cond_broadcast(&fake_changed);
 	pthread_mutex_unlock(&fake_lock);
@@ -185,6 +198,8 @@ static void deliver(struct fake_ring *r)
 		memmove(r->ready.items, r->ready.items + n,
 			r->ready.count * sizeof(*r->ready.items));
 	}
+	if (!r->ready.count)
+		__atomic_fetch_and(&r->kflags, ~IORING_SQ_TASKRUN, __ATOMIC_RELEASE);
 }
 
 /* ---- work ---- */
@@ -739,6 +754,9 @@ int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *user,
 	/* Deferred task work is a single issuer's. */
 	if (p->flags & IORING_SETUP_DEFER_TASKRUN && !(p->flags & IORING_SETUP_SINGLE_ISSUER))
 		return -EINVAL;
+	if (p->flags & IORING_SETUP_TASKRUN_FLAG &&
+	    !(p->flags & (IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN)))
+		return -EINVAL;
 	fd = __real_memfd_create("fake", MFD_CLOEXEC);
 	r = __real_calloc(1, sizeof(*r));
 	r->user = user;
@@ -943,7 +961,7 @@ int __wrap_io_uring_register(unsigned fd, unsigned op, const void *arg, unsigned
 		/* Its completion is not for a test to hold back. */
 		for (unsigned i = 0; i < r->held.count; i++)
 			if (r->held.items[i].user_data == cancel->addr) {
-				append(&r->ready, r->held.items[i]);
+				become_ready(r, r->held.items[i]);
 				r->held.items[i] = r->held.items[--r->held.count];
 				break;
 			}

@@ -98,7 +98,7 @@ static void begin(struct set *s, enum io_path path, enum backend_access access)
 	struct error err;
 
 	fake_start(&fake_linux_7_2);
-	assert_int_equal(ring_open(&s->ring, 16, RING_OP(IORING_OP_NOP), &err), 0);
+	assert_int_equal(ring_open(&s->ring, 16, RING_OP(IORING_OP_NOP), false, &err), 0);
 	assert_int_equal(
 		buffers_open(&s->buffers, path, access, 0, driver, DEPTH, MAX_IO, &s->ring), 0);
 }
@@ -346,7 +346,7 @@ static void test_pages_that_the_ring_may_not_know(void **state)
 	finish(&s);
 	/* And the same where there is not even a table. */
 	fake_start(&fake_linux_7_2);
-	assert_int_equal(ring_open(&s.ring, 16, RING_OP(IORING_OP_NOP), NULL), 0);
+	assert_int_equal(ring_open(&s.ring, 16, RING_OP(IORING_OP_NOP), false, NULL), 0);
 	fake_fail("io_uring_register_buffers_sparse", 1, ENOMEM);
 	assert_int_equal(buffers_open(&s.buffers, IO_PATH_COPY, ACCESS_RING, 0, -1, DEPTH, MAX_IO,
 				      &s.ring),
@@ -356,7 +356,7 @@ static void test_pages_that_the_ring_may_not_know(void **state)
 	ring_close(&s.ring);
 	buffers_close(&s.buffers);
 	/* Without which zero copy is not to be had. */
-	assert_int_equal(ring_open(&s.ring, 16, RING_OP(IORING_OP_NOP), NULL), 0);
+	assert_int_equal(ring_open(&s.ring, 16, RING_OP(IORING_OP_NOP), false, NULL), 0);
 	fake_fail("io_uring_register_buffers_sparse", 1, ENOMEM);
 	assert_int_equal(buffers_open(&s.buffers, IO_PATH_ZERO_COPY, ACCESS_RING, 0, -1, DEPTH,
 				      MAX_IO, &s.ring),

@@ -16,7 +16,7 @@ static void opens_as(const struct fake_kernel *kernel, const char *mode)
 	struct error err;
 
 	fake_start(kernel);
-	assert_int_equal(ring_open(&ring, 8, RING_OP(IORING_OP_NOP), &err), 0);
+	assert_int_equal(ring_open(&ring, 8, RING_OP(IORING_OP_NOP), false, &err), 0);
 	assert_string_equal(ring.mode, mode);
 	ring_close(&ring);
 	fake_stop();
@@ -54,7 +54,7 @@ static void test_says_why_io_uring_is_refused(void **state)
 
 		kernel.ring_refusal = refusals[i].code;
 		fake_start(&kernel);
-		assert_int_equal(ring_open(&ring, 8, RING_OP(IORING_OP_NOP), &err),
+		assert_int_equal(ring_open(&ring, 8, RING_OP(IORING_OP_NOP), false, &err),
 				 -refusals[i].code);
 		assert_int_equal(err.code, refusals[i].code);
 		assert_non_null(strstr(err.text, refusals[i].about));
@@ -158,7 +158,7 @@ static void begin(struct ring *ring, struct heard *h, unsigned n)
 
 	order = 0;
 	fake_start(&fake_linux_7_2);
-	assert_int_equal(ring_open(ring, 8, RING_OP(IORING_OP_NOP), &err), 0);
+	assert_int_equal(ring_open(ring, 8, RING_OP(IORING_OP_NOP), false, &err), 0);
 	for (unsigned i = 0; i < n; i++)
 		h[i] = (struct heard){ .op.done = hear, .ring = ring };
 }
@@ -229,7 +229,7 @@ static void test_is_not_opened_without_its_limits(void **state)
 	for (unsigned call = 1; call <= 2; call++) {
 		fake_start(&fake_linux_7_2);
 		fake_fail("io_uring_register", call, EACCES);
-		assert_int_equal(ring_open(&ring, 8, RING_OP(IORING_OP_NOP), &err), -EACCES);
+		assert_int_equal(ring_open(&ring, 8, RING_OP(IORING_OP_NOP), false, &err), -EACCES);
 		assert_non_null(strstr(err.text, "cannot restrict"));
 		fake_stop();
 	}
