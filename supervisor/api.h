@@ -23,6 +23,6 @@ void api_report_change(struct export *export);
 void api_end_monitors(void);
 
 /* Called after Shutdown has been answered. */
-extern void (*api_shut_down)(void);
+extern void (*api_stop)(void);
 
 #endif

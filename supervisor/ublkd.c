@@ -420,7 +420,7 @@ int main(int argc, char **argv)
 	fiber_setup(loop);
 	supervisor_setup();
 	export_changed = api_report_change;
-	api_shut_down = stop_loop;
+	api_stop = stop_loop;
 	supervisor_paths = (struct supervisor_paths){ values[CONFIG].text, values[STATE].text };
 	settings_load(values[CONFIG].text, &supervisor_settings);
 	socket = take_descriptors();
