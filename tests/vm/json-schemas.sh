@@ -183,7 +183,7 @@ retry 30 lists 'any(.state == "recovering")' || fail "the dead worker is not mis
 prints 0 show memory
 # Nobody had the content: the export is given up.
 ublkd_start
-retry 30 is_health memory refused || fail "memory is not given up: $(reason_of memory)"
+retry 90 is_health memory refused || fail "memory is not given up: $(reason_of memory)"
 about_each memory file
 
 echo "at $SECONDS s: the end"

@@ -82,9 +82,9 @@ disk
 exec 5<"$dev"
 timeout -k 5 100 ublkctl remove disk --wait 2>wait.out 5<&- &
 waits=$!
-sleep 2
+retry 30 grep -q "waiting: .*process $$" wait.out ||
+	fail "it does not say what it waits for: $(cat wait.out)"
 kill -0 "$waits" || fail "it did not wait: $(cat wait.out)"
-grep -q "waiting: .*process $$" wait.out || fail "it does not say what it waits for: $(cat wait.out)"
 state_is disk live || fail "state $(state_of disk)"
 exec 5<&-
 retry 30 lab_gone "$waits" || fail "it waits for ever"
