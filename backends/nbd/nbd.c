@@ -174,6 +174,7 @@ static void ticked(struct ring_op *op, int result)
 		nbd_connection_tick(&q->connections[i]);
 	for (unsigned i = 0; i < q->nr_connections; i++)
 		nbd_silence_tick(&q->connections[i]);
+	nbd_outage_tick(q, queue_now_ns(q->queue));
 	if (atomic_load(&q->nbd->ghosts))
 		nbd_fail_held(q);
 	nbd_segment_trim(q->segment);

@@ -186,7 +186,7 @@ struct nbd_queue {
 	uint64_t stalled_ns; /* since when nothing could be sent; 0: it can */
 	bool server_up;      /* when last looked at: some queue reaches the server */
 	bool failing;        /* the deadline has passed: errors at once */
-	bool cut_off;        /* it counts in nbd->nr_cut_off; guarded by outage_lock */
+	bool cut_off;        /* it counts in nbd->nr_cut_off; its own thread's */
 	struct queue_timer tick;
 	bool ticks;
 	uint64_t parked; /* nbd->halts at which it held still */
@@ -233,9 +233,10 @@ struct nbd {
 	_Atomic(struct nbd_connection *) prober; /* that probes for all; NULL: nobody */
 
 	pthread_mutex_t outage_lock; /* guards these; taken at changes only, before no other lock */
-	unsigned nr_cut_off;         /* queues without a connection that takes requests */
+	unsigned nr_cut_off;         /* queues that have had no connection for a while */
 	unsigned nr_failing;         /* queues whose I/O fails, as reconnect-deadline is over */
 	bool ailing;                 /* a cause of outage.c was reported since all was well */
+	char outage_reason[256]; /* why the last connection was lost or refused; "": all is well */
 
 	pthread_mutex_t gate;      /* guards what follows; taken only while I/O waits anyway */
 	struct nbd_queue **queues; /* by index; NULL: not serving */

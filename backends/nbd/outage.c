@@ -6,23 +6,28 @@
  */
 #include "backends/nbd/outage.h"
 
+#include <stdio.h>
+
 static unsigned nr_connected(const struct nbd *nbd)
 {
 	return (unsigned)__atomic_load_n(&nbd->instance->gauges[NBD_GAUGE_CONNECTED],
 					 __ATOMIC_RELAXED);
 }
 
-/* Counts the queue as cut off while none of its connections takes requests; lost: one that ends. */
-static void count_cut_off(struct nbd_queue *q, const struct nbd_connection *lost)
-{
-	bool cut_off = true;
+/* Before that, the other connections of a server that goes away are lost, too, which says more. */
+#define CUT_OFF_MS 1000u
 
-	for (unsigned i = 0; i < q->nr_connections; i++)
-		if (q->connections[i].state == NBD_CONNECTION_READY && &q->connections[i] != lost)
-			cut_off = false;
-	if (q->cut_off != cut_off)
-		q->nbd->nr_cut_off += cut_off ? 1 : -1;
-	q->cut_off = cut_off;
+/* Whether its I/O has waited for a while, wherever the other queues' goes. */
+static bool is_cut_off(const struct nbd_queue *q, uint64_t now_ns)
+{
+	for (unsigned i = 0; i < q->nr_connections; i++) {
+		const struct nbd_connection *conn = &q->connections[i];
+
+		if (conn->state == NBD_CONNECTION_READY ||
+		    now_ns - conn->lost_ns < CUT_OFF_MS * (uint64_t)NBD_NS_PER_MS)
+			return false;
+	}
+	return q->nr_connections;
 }
 
 /* Why I/O is blocked, or, with reconnect-deadline=0, fails. */
@@ -33,20 +38,40 @@ static void report_away(struct nbd *nbd, const char *reason)
 			"no connection to the server: %s", reason);
 }
 
-/* Some connections work; reason: why the last one does not, or "". */
-static void report_part(struct nbd *nbd, const char *reason)
+/* Some connections work. */
+static void report_part(struct nbd *nbd)
 {
-	const char *colon = *reason ? ": " : "";
+	const char *colon = *nbd->outage_reason ? ": " : "";
 
 	/* I/O of a queue waits for a connection of its own, with reconnect-deadline=0, too. */
 	if (nbd->nr_cut_off)
 		instance_report(nbd->instance, CAUSE_SERVER_AWAY,
 				"%u of %u queues have no connection%s%s", nbd->nr_cut_off,
-				nbd->instance->nr_queues, colon, reason);
+				nbd->instance->nr_queues, colon, nbd->outage_reason);
 	else
 		instance_report(nbd->instance, CAUSE_CONNECTIONS,
 				"%u of %u connections to the server%s%s", nr_connected(nbd),
-				nbd->nr_connections, colon, reason);
+				nbd->nr_connections, colon, nbd->outage_reason);
+}
+
+static void keep_reason(struct nbd *nbd, const char *reason)
+{
+	nbd->ailing = true;
+	snprintf(nbd->outage_reason, sizeof(nbd->outage_reason), "%s", reason);
+}
+
+void nbd_outage_tick(struct nbd_queue *q, uint64_t now_ns)
+{
+	struct nbd *nbd = q->nbd;
+
+	if (q->cut_off || !is_cut_off(q, now_ns))
+		return;
+	pthread_mutex_lock(&nbd->outage_lock);
+	q->cut_off = nbd->ailing = true;
+	nbd->nr_cut_off++;
+	if (nr_connected(nbd))
+		report_part(nbd);
+	pthread_mutex_unlock(&nbd->outage_lock);
 }
 
 void nbd_outage_connected(struct nbd_queue *q)
@@ -54,7 +79,8 @@ void nbd_outage_connected(struct nbd_queue *q)
 	struct nbd *nbd = q->nbd;
 
 	pthread_mutex_lock(&nbd->outage_lock);
-	count_cut_off(q, NULL);
+	nbd->nr_cut_off -= q->cut_off;
+	q->cut_off = false;
 	/*
 	 * One connection that works proves that the server has this export, whatever another was
 	 * told.
@@ -67,9 +93,10 @@ void nbd_outage_connected(struct nbd_queue *q)
 	if (nr_connected(nbd) == nbd->nr_connections) {
 		instance_resolve(nbd->instance, CAUSE_CONNECTIONS);
 		nbd->ailing = false;
+		nbd->outage_reason[0] = 0;
 	} else if (nbd->ailing) {
 		/* Not while connections are only made again for a larger size. */
-		report_part(nbd, "");
+		report_part(nbd);
 	}
 	pthread_mutex_unlock(&nbd->outage_lock);
 }
@@ -79,10 +106,9 @@ void nbd_outage_lost(const struct nbd_connection *conn, const char *reason)
 	struct nbd *nbd = conn->owner->nbd;
 
 	pthread_mutex_lock(&nbd->outage_lock);
-	count_cut_off(conn->owner, conn);
-	nbd->ailing = true;
+	keep_reason(nbd, reason);
 	if (nr_connected(nbd))
-		report_part(nbd, reason);
+		report_part(nbd);
 	else
 		report_away(nbd, reason);
 	pthread_mutex_unlock(&nbd->outage_lock);
@@ -93,10 +119,9 @@ void nbd_outage_refused(const struct nbd_connection *conn, const char *reason, b
 	struct nbd *nbd = conn->owner->nbd;
 
 	pthread_mutex_lock(&nbd->outage_lock);
-	count_cut_off(conn->owner, conn);
-	nbd->ailing = true;
+	keep_reason(nbd, reason);
 	if (nr_connected(nbd)) {
-		report_part(nbd, reason);
+		report_part(nbd);
 	} else if (!refused) {
 		report_away(nbd, reason);
 	} else {

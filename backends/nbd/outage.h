@@ -14,6 +14,8 @@ void nbd_outage_connected(struct nbd_queue *q);
 void nbd_outage_lost(const struct nbd_connection *conn, const char *reason);
 /* The connection could not be made; refused: the server is there, and offers something else. */
 void nbd_outage_refused(const struct nbd_connection *conn, const char *reason, bool refused);
+/* Every so often, while a connection of the queue is not READY: it may be its last. */
+void nbd_outage_tick(struct nbd_queue *q, uint64_t now_ns);
 /* The server has been silent on all connections for half of request-timeout, or shows life. */
 void nbd_outage_silent(struct nbd *nbd, bool silent);
 /* I/O of a queue fails from now on, as reconnect-deadline is over, or no longer does. */

@@ -16,6 +16,7 @@
 
 static struct conditions conditions;
 static struct instance instance;
+static uint64_t now_ns;
 static uint64_t gauges[INSTANCE_GAUGES];
 static struct nbd nbd;
 static struct nbd_queue queues[QUEUES];
@@ -24,6 +25,7 @@ static struct nbd_connection connections[QUEUES][EACH];
 static int setup(void **state)
 {
 	(void)state;
+	now_ns = 5000000000;
 	memset(gauges, 0, sizeof(gauges));
 	memset(&conditions, 0, sizeof(conditions));
 	pthread_mutex_init(&conditions.lock, NULL);
@@ -70,8 +72,19 @@ static int teardown(void **state)
 static void lose(unsigned q, unsigned c, const char *reason)
 {
 	nbd_gauge_add(&nbd, NBD_GAUGE_CONNECTED, -1);
+	connections[q][c].lost_ns = now_ns;
 	nbd_outage_lost(&connections[q][c], reason);
 	connections[q][c].state = NBD_CONNECTION_DOWN;
+}
+
+/* So much time passes, in which each queue looks twice. */
+static void pass(unsigned ms)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		now_ns += ms * 500000ull;
+		for (unsigned q = 0; q < QUEUES; q++)
+			nbd_outage_tick(&queues[q], now_ns);
+	}
 }
 
 static void refuse(unsigned q, unsigned c, const char *reason, bool refused)
@@ -109,7 +122,9 @@ static void test_a_queue_with_another_connection_is_degraded(void **state)
 	lose(1, 1, "reset");
 	expect_worst(CAUSE_CONNECTIONS, "2 of 4 connections to the server: reset");
 	connect_again(0, 0);
-	expect_worst(CAUSE_CONNECTIONS, "3 of 4 connections to the server");
+	expect_worst(CAUSE_CONNECTIONS, "3 of 4 connections to the server: reset");
+	pass(5000);
+	expect_worst(CAUSE_CONNECTIONS, "3 of 4 connections to the server: reset");
 	connect_again(1, 1);
 	expect_worst(CAUSES, NULL);
 }
@@ -119,11 +134,15 @@ static void test_a_queue_without_connection_waits(void **state)
 	(void)state;
 	lose(0, 0, "reset");
 	lose(0, 1, "reset");
+	expect_worst(CAUSE_CONNECTIONS, "2 of 4 connections to the server: reset");
+	pass(900);
+	expect_worst(CAUSE_CONNECTIONS, "2 of 4 connections to the server: reset");
+	pass(100);
 	expect_worst(CAUSE_SERVER_AWAY, "1 of 2 queues have no connection: reset");
 	refuse(0, 0, "refused", false);
 	expect_worst(CAUSE_SERVER_AWAY, "1 of 2 queues have no connection: refused");
 	connect_again(0, 1);
-	expect_worst(CAUSE_CONNECTIONS, "3 of 4 connections to the server");
+	expect_worst(CAUSE_CONNECTIONS, "3 of 4 connections to the server: refused");
 	connect_again(0, 0);
 	expect_worst(CAUSES, NULL);
 }
@@ -134,7 +153,10 @@ static void test_a_connection_that_was_not_lost_and_is_refused_counts(void **sta
 	(void)state;
 	nbd_gauge_add(&nbd, NBD_GAUGE_CONNECTED, -2);
 	connections[1][0].state = connections[1][1].state = NBD_CONNECTION_DOWN;
+	connections[1][0].lost_ns = connections[1][1].lost_ns = now_ns;
 	refuse(1, 0, "refused", false);
+	expect_worst(CAUSE_CONNECTIONS, "2 of 4 connections to the server: refused");
+	pass(1000);
 	expect_worst(CAUSE_SERVER_AWAY, "1 of 2 queues have no connection: refused");
 	connect_again(1, 1);
 	connect_again(1, 0);
@@ -149,11 +171,12 @@ static void test_the_whole_server_comes_back_queue_by_queue(void **state)
 			lose(q, c, "reset");
 	expect_worst(CAUSE_SERVER_AWAY, "no connection to the server: reset");
 	refuse(0, 0, "too small", true);
+	pass(1000);
 	expect_worst(CAUSE_OTHER_EXPORT, "too small");
 	connect_again(1, 0);
-	expect_worst(CAUSE_SERVER_AWAY, "1 of 2 queues have no connection");
+	expect_worst(CAUSE_SERVER_AWAY, "1 of 2 queues have no connection: too small");
 	connect_again(0, 0);
-	expect_worst(CAUSE_CONNECTIONS, "2 of 4 connections to the server");
+	expect_worst(CAUSE_CONNECTIONS, "2 of 4 connections to the server: too small");
 	connect_again(0, 1);
 	connect_again(1, 1);
 	expect_worst(CAUSES, NULL);
@@ -166,6 +189,7 @@ static void test_a_silent_server_that_answers_leaves_a_queue_waiting(void **stat
 	expect_worst(CAUSE_SERVER_AWAY, "the server does not answer requests");
 	lose(0, 0, "silent");
 	lose(0, 1, "silent");
+	pass(1000);
 	nbd_outage_silent(&nbd, false);
 	expect_worst(CAUSE_SERVER_AWAY, "1 of 2 queues have no connection: silent");
 	connect_again(0, 0);
@@ -180,6 +204,7 @@ static void test_without_a_deadline_a_lost_server_fails_io(void **state)
 	for (unsigned q = 0; q < QUEUES; q++)
 		for (unsigned c = 0; c < EACH; c++)
 			lose(q, c, "reset");
+	pass(1000);
 	expect_worst(CAUSE_DEADLINE, "no connection to the server: reset");
 	for (unsigned q = 0; q < QUEUES; q++)
 		for (unsigned c = 0; c < EACH; c++)
