@@ -33,7 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <systemd/sd-daemon.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -139,6 +139,33 @@ static int read_spec(struct self *w, const json_t *request, struct error *err)
 	return ret;
 }
 
+/*
+ * The status of the worker's unit, as in `systemctl status`: a datagram to $NOTIFY_SOCKET, whose
+ * first byte '@' stands for 0 (sd_notify(3), "Notes"). libsystemd can do the same, and brings a
+ * dozen libraries into each worker, a tenth of its memory.
+ */
+static void tell_status(const char *name)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	const char *path = getenv("NOTIFY_SOCKET");
+	char text[sizeof(((struct self *)0)->name) + 32];
+	size_t length = path ? strlen(path) : 0;
+	int n, fd;
+
+	if (!length || length >= sizeof(to.sun_path))
+		return;
+	memcpy(to.sun_path, path, length);
+	if (*path == '@')
+		to.sun_path[0] = 0;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return;
+	n = snprintf(text, sizeof(text), "STATUS=serves the export %s", name);
+	sendto(fd, text, (size_t)n, MSG_NOSIGNAL, (struct sockaddr *)&to,
+	       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
+	close(fd);
+}
+
 static int do_setup(struct self *w, const json_t *request, struct link_fds *fds, json_t *reply,
 		    struct error *err)
 {
@@ -171,8 +198,8 @@ static int do_setup(struct self *w, const json_t *request, struct link_fds *fds,
 	 * explained.
 	 */
 	ring_policy_read(NULL);
-	/* In `systemctl status`; its socket is not to be seen from the new root directory. */
-	sd_notifyf(0, "STATUS=serves the export %s", w->name);
+	/* Before its socket is out of sight of the new root directory. */
+	tell_status(w->name);
 	ret = sandbox_enter(&sandbox, err);
 	keep_signals_away();
 	if (!ret)
