@@ -11,12 +11,14 @@
 # marked: PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE, which PR_SET_IO_FLUSHER sets, on each
 # thread but the kernel's own.
 marked() {
-	local task flags
+	local task name flags
 	for task in /proc/"$1"/task/*; do
-		[[ $(<"$task/comm") != iou-* ]] || continue
+		# The kernel's come and go.
+		name=$(cat "$task/comm" 2>/dev/null) || continue
+		[[ $name != iou-* ]] || continue
 		flags=$(sed 's/.*) //' "$task/stat" | cut -d' ' -f7)
 		((flags & 0x00080000 && flags & 0x00100000)) ||
-			fail "$(<"$task/comm"): flags $(printf '%#x' "$flags"): no I/O flusher"
+			fail "$name: flags $(printf '%#x' "$flags"): no I/O flusher"
 	done
 	(($(awk '$1 == "VmLck:" { print $2 }' "/proc/$1/status") > 0)) || fail "no memory is locked"
 }
