@@ -4,6 +4,7 @@
 # nbd.sh: clients of one NBD server, named CLIENT@WAY. Sourced by competitors.sh.
 #
 #   CLIENT   ublkd    ublkctl run
+#            ublkd-structured  the same with structured=on; counted where named
 #            kernel   the nbd driver, set up by nbd-client
 #            qemu     qemu-img bench, which is QEMU's client and nothing else
 #            bare     libnbd alone, by fio's own engine: no block device
@@ -56,13 +57,15 @@ nbd_connected() { expect "$1" "$(server_connections "${2%4}")" "connections of $
 
 # nbd_competitor NAME: as competitor; qemu's TARGET is for nbd_qemu.
 nbd_competitor() {
-	local client=${1%@*} way=${1#*@} connections=1 before
+	local client=${1%@*} way=${1#*@} connections=1 structured=off before
 	[[ $way != *4 ]] || connections=4
 	nbd_server "$way"
 	before=$(server_connections "${way%4}")
 	case $client in
-	ublkd)
-		ublk_start "${1//@/_}" "$URI" --queues "$connections" -o connections="$connections"
+	ublkd | ublkd-structured)
+		[[ $client == ublkd ]] || structured=on
+		ublk_start "${1//[@-]/_}" "$URI" --queues "$connections" -o connections="$connections" \
+			-o structured="$structured"
 		nbd_connected $((before + connections)) "$way"
 		TARGET=(--filename="$DEV") ;;
 	kernel)

@@ -108,7 +108,7 @@ nbd_usual='randread-1 randread-128 randwrite-128 read-128k write-128k'
 # plan_nbd_count PATTERN...: as plan_count.
 plan_nbd_count() {
 	local competitors=(bare@unix kernel@unix ublkd@unix)
-	local competitors_more=(bare@tcp kernel@tcp ublkd@tcp)
+	local competitors_more=({bare,kernel,ublkd}@tcp ublkd-structured@{unix,tcp})
 	plan_count "$@"
 }
 
