@@ -17,6 +17,8 @@
  *   queues        the export's queues, as they wake each other
  *   outage        what is reported of a server that is away, or partly
  *   ghost         old sockets, whose server may still carry out their requests
+ *   command       commands in flight, found by their cookies
+ *   reply         the server's replies to them
  *   wire          commands and replies on the ring, in place of libnbd
  *   connection    a connection: made, watched, lost, made again
  *   replay        steps that come before a new connection may be used

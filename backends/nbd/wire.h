@@ -13,35 +13,12 @@
 #define UBLKD_NBD_WIRE_H
 
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+
+#include "backends/nbd/command.h"
 
 struct nbd_connection;
 struct nbd_facts;
 struct nbd_wire;
-
-/* NBD protocol, "Request types" and "Command flags"; flags as LIBNBD_CMD_FLAG_*. */
-enum nbd_command_type {
-	NBD_COMMAND_READ = 0,
-	NBD_COMMAND_WRITE = 1,
-	NBD_COMMAND_FLUSH = 3,
-	NBD_COMMAND_TRIM = 4,
-	NBD_COMMAND_WRITE_ZEROES = 6,
-};
-
-struct nbd_command {
-	enum nbd_command_type type;
-	uint16_t flags;
-	uint32_t length;
-	uint64_t offset;
-	/* A read's destination or a write's source: the wire's until done is called or it is closed. */
-	void *data;
-	/* Set to queue_now_ns() when the command is given to the kernel. */
-	uint64_t *sent_ns;
-	/* Called once, with 0 or an errno in *error, unless the wire is closed before. */
-	int (*done)(void *context, int *error);
-	void *context;
-};
 
 /* Whether a connection with these facts may have a wire. */
 bool nbd_wire_fits(const struct nbd_facts *facts);
