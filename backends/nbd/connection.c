@@ -144,7 +144,7 @@ static bool open_wire(struct nbd_connection *conn)
 	if (!conn->wire || !nbd_wire_fits(&conn->facts) || nbd_aio_in_flight(conn->handle))
 		return true;
 	drop_polls(conn);
-	return nbd_wire_open(conn->wire, conn->fd);
+	return nbd_wire_open(conn->wire, conn->fd, conn->facts.structured);
 }
 
 static void drop_handle(struct nbd_connection *conn)

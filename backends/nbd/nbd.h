@@ -159,8 +159,8 @@ struct nbd_io {
 	unsigned cuts;    /* connections given up over it for its age: each doubles its time */
 	uint64_t covers;  /* a flush: what it covers */
 	uint32_t room;    /* set aside in the journal */
-	bool garbled;     /* a structured read: its chunks overlap */
-	struct nbd_cover cover; /* a structured read: what has come */
+	bool garbled;     /* a structured read by libnbd: its chunks overlap */
+	struct nbd_cover cover; /* a structured read by libnbd: what has come */
 };
 
 /* Requests, first in first out. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The server's replies: each finds its command by its cookie, and data gets to its place. No system
+ * The server's replies, simple and structured ones: each finds its command by its cookie, and data gets to its place. No system
  * call here: wire.c receives the bytes.
  *
  * Thread: the queue's.
@@ -21,8 +21,8 @@ struct nbd_replies;
 struct nbd_replies *nbd_replies_create(struct nbd_commands *commands, const char **fault);
 void nbd_replies_destroy(struct nbd_replies *replies);
 
-/* Forgets what the former socket has sent. */
-void nbd_replies_reset(struct nbd_replies *replies);
+/* Forgets what the former socket has sent. structured: the new one has structured replies. */
+void nbd_replies_reset(struct nbd_replies *replies, bool structured);
 
 /* Where the next bytes from the server are to go; all: the whole length, at once. */
 void *nbd_replies_where(const struct nbd_replies *replies, size_t *length, bool *all);

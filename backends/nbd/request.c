@@ -90,7 +90,7 @@ static void acknowledged(struct nbd_queue *q, struct nbd_io *n)
 	}
 }
 
-/* A part of a structured reply: of a read that fails, too. */
+/* libnbd has a part of a structured reply: of a read that fails, too. */
 static int chunk_came(void *user_data, const void *data, size_t count, uint64_t offset,
 		      unsigned status, int *error)
 {
@@ -105,13 +105,6 @@ static int chunk_came(void *user_data, const void *data, size_t count, uint64_t 
 	return 0;
 }
 
-/* Whether a structured read that is said to have succeeded has all its data. */
-static bool lacks_data(const struct nbd_io *n)
-{
-	return n->io->op == IO_READ && n->conn->facts.structured &&
-	       (n->garbled || !nbd_cover_is_whole(&n->cover, n->io->length));
-}
-
 static int answered(void *user_data, int *error)
 {
 	struct nbd_io *n = user_data;
@@ -119,8 +112,7 @@ static int answered(void *user_data, int *error)
 	struct nbd_queue *q = queue_private(io->queue);
 	struct nbd *nbd = q->nbd;
 
-	if (!nbd_connection_answered(n->conn, n->sent_ns,
-				     !*error && lacks_data(n) ? EPROTO : *error))
+	if (!nbd_connection_answered(n->conn, n->sent_ns, *error))
 		return 1;
 	if (*error) {
 		if (io->op == IO_FLUSH)
@@ -138,9 +130,20 @@ static int answered(void *user_data, int *error)
 	return 1;
 }
 
+/* libnbd does not check that all parts have come. */
+static int structured_answered(void *user_data, int *error)
+{
+	struct nbd_io *n = user_data;
+
+	if (!*error && (n->garbled || !nbd_cover_is_whole(&n->cover, n->io->length)))
+		*error = EPROTO;
+	return answered(n, error);
+}
+
+/* Without a wire. */
 static int64_t read_structured(struct nbd_connection *conn, struct nbd_io *n)
 {
-	nbd_completion_callback done = { .callback = answered, .user_data = n };
+	nbd_completion_callback done = { .callback = structured_answered, .user_data = n };
 	nbd_chunk_callback chunk = { .callback = chunk_came, .user_data = n };
 
 	n->cover.nr = 0;
@@ -189,7 +192,7 @@ static int call(struct nbd_queue *q, struct nbd_connection *conn, struct nbd_io 
 
 	if (io->op == IO_FLUSH)
 		n->covers = nbd_journal_flush_begins(&q->nbd->journal);
-	if (io->op == IO_READ && conn->facts.structured)
+	if (io->op == IO_READ && conn->facts.structured && !nbd_wire_is_open(conn->wire))
 		return read_structured(conn, n) < 0 ? -1 : 0;
 	return nbd_connection_send(conn, &command);
 }

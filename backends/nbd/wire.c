@@ -65,7 +65,7 @@ struct nbd_wire {
 
 bool nbd_wire_fits(const struct nbd_facts *facts)
 {
-	return !facts->tls && !facts->structured;
+	return !facts->tls;
 }
 
 static void break_wire(struct nbd_wire *w, const char *reason, int code)
@@ -196,8 +196,10 @@ struct nbd_wire *nbd_wire_create(struct nbd_connection *conn, unsigned nr,
 	unsigned pieces = 2 * nr < SEND_PIECES ? 2 * nr : SEND_PIECES;
 	struct nbd_wire *w = calloc(1, sizeof(*w));
 
-	if (!w)
+	if (!w || nbd_commands_create(&w->commands, nr)) {
+		free(w);
 		return NULL;
+	}
 	w->conn = conn;
 	w->changed = changed;
 	w->send_op.done = sent;
@@ -206,8 +208,7 @@ struct nbd_wire *nbd_wire_create(struct nbd_connection *conn, unsigned nr,
 	w->queued = calloc(nr, sizeof(*w->queued));
 	w->headers = calloc(nr, sizeof(*w->headers));
 	w->pieces = calloc(pieces, sizeof(*w->pieces));
-	if (!nbd_commands_create(&w->commands, nr) && w->replies && w->queued && w->headers &&
-	    w->pieces)
+	if (w->replies && w->queued && w->headers && w->pieces)
 		return w;
 	nbd_wire_destroy(w);
 	return NULL;
@@ -226,7 +227,7 @@ void nbd_wire_destroy(struct nbd_wire *w)
 	free(w);
 }
 
-bool nbd_wire_open(struct nbd_wire *w, int fd)
+bool nbd_wire_open(struct nbd_wire *w, int fd, bool structured)
 {
 	if (w->sending || w->receiving)
 		return false;
@@ -234,7 +235,7 @@ bool nbd_wire_open(struct nbd_wire *w, int fd)
 	w->is_open = true;
 	w->nr_queued = 0;
 	nbd_commands_reset(&w->commands);
-	nbd_replies_reset(w->replies);
+	nbd_replies_reset(w->replies, structured);
 	return true;
 }
 

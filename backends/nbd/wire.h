@@ -5,7 +5,7 @@
  *
  * libnbd makes the connection; when it is ready, a wire may take over its socket, and libnbd
  * neither sends nor receives before nbd_wire_close(). Not with TLS, whose bytes only libnbd can
- * make, and not with structured replies: nbd_wire_fits().
+ * make: nbd_wire_fits().
  *
  * Thread: the queue's.
  */
@@ -31,8 +31,11 @@ struct nbd_wire *nbd_wire_create(struct nbd_connection *conn, unsigned nr,
 				 void (*changed)(struct nbd_connection *conn));
 void nbd_wire_destroy(struct nbd_wire *wire);
 
-/* Takes the socket over.  false: operations on a former one have not come back yet. */
-bool nbd_wire_open(struct nbd_wire *wire, int fd);
+/*
+ * Takes the socket over; structured: with structured replies. false: operations on a former one
+ * have not come back yet.
+ */
+bool nbd_wire_open(struct nbd_wire *wire, int fd, bool structured);
 bool nbd_wire_is_open(const struct nbd_wire *wire);
 /* Lets go of the socket and of all data: the kernel uses neither any more.  Commands are forgotten. */
 void nbd_wire_close(struct nbd_wire *wire);

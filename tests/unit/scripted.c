@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "tests/lib/nbd-protocol.h"
 #include "tests/unit/scripted.h"
 #include "tests/unit/served.h"
 #include "tests/unit/test.h"
@@ -12,6 +13,8 @@
 #include <unistd.h>
 
 #define HELD_MAX 64
+/* Of an answer, for all that is not its data. */
+#define ANSWER_MORE (64u << 10)
 
 struct message {
 	uint32_t magic;
@@ -28,17 +31,72 @@ struct answer {
 static pthread_mutex_t content_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint8_t content[SCRIPTED_SIZE];
 
-/* NBD protocol, "Old style negotiation"; flags: flush, FUA, trim, write zeroes, multi-conn. */
-static bool greet(int fd)
+/* flush, FUA, trim, write zeroes, multi-conn. */
+#define EXPORT_FLAGS (1u | 4 | 8 | 32 | 64 | 256)
+
+static void put(uint8_t *to, uint64_t value, unsigned bytes)
+{
+	for (unsigned i = 0; i < bytes; i++)
+		to[i] = (uint8_t)(value >> 8 * (bytes - 1 - i));
+}
+
+/* NBD protocol, "Old style negotiation". */
+static bool greet_old(int fd)
 {
 	uint8_t hello[152] = "NBDMAGIC";
 	uint64_t magic = htobe64(0x00420281861253ull), size = htobe64(SCRIPTED_SIZE);
-	uint16_t flags = htobe16(1 | 4 | 8 | 32 | 64 | 256);
+	uint16_t flags = htobe16(EXPORT_FLAGS);
 
 	memcpy(hello + 8, &magic, 8);
 	memcpy(hello + 16, &size, 8);
 	memcpy(hello + 26, &flags, 2);
 	return send(fd, hello, sizeof(hello), MSG_NOSIGNAL) == sizeof(hello);
+}
+
+static bool send_option(int fd, uint32_t option, uint32_t type, const uint8_t *body, uint32_t size)
+{
+	uint8_t message[64];
+
+	put(message, ANSWER_MAGIC, 8);
+	put(message + 8, option, 4);
+	put(message + 12, type, 4);
+	put(message + 16, size, 4);
+	memcpy(message + 20, body, size);
+	return send(fd, message, 20 + size, MSG_NOSIGNAL) == 20 + (ssize_t)size;
+}
+
+/* NBD protocol, "Fixed newstyle negotiation". */
+static bool greet_new(int fd)
+{
+	uint8_t hello[18], head[16], body[4096], info[12] = { 0 };
+	uint32_t option, length;
+
+	put(hello, HELLO_MAGIC, 8);
+	put(hello + 8, OPTION_MAGIC, 8);
+	put(hello + 16, 3, 2);
+	put(info + 2, SCRIPTED_SIZE, 8);
+	put(info + 10, EXPORT_FLAGS, 2);
+	if (send(fd, hello, sizeof(hello), MSG_NOSIGNAL) != sizeof(hello) ||
+	    recv(fd, head, 4, MSG_WAITALL) != 4)
+		return false;
+	while (recv(fd, head, sizeof(head), MSG_WAITALL) == sizeof(head)) {
+		memcpy(&option, head + 8, 4);
+		memcpy(&length, head + 12, 4);
+		option = be32toh(option);
+		length = be32toh(length);
+		/* recv() of nothing would wait for something. */
+		if (length > sizeof(body) ||
+		    (length && recv(fd, body, length, MSG_WAITALL) != (ssize_t)length))
+			return false;
+		if (option == OPT_GO)
+			return send_option(fd, option, 3, info, sizeof(info)) &&
+			       send_option(fd, option, 1, info, 0);
+		/* Nothing else is known. */
+		if (!send_option(fd, option, option == OPT_STRUCTURED_REPLY ? 1 : 0x80000001u, info,
+				 0))
+			return false;
+	}
+	return false;
 }
 
 static bool send_all(int fd, const void *data, size_t size)
@@ -66,36 +124,116 @@ static uint32_t error_of(struct scripted *s, const struct message *m)
 	return 0;
 }
 
+static void add(struct scripted_answer *a, const void *bytes, size_t size)
+{
+	memcpy(a->bytes + a->size, bytes, size);
+	a->size += size;
+}
+
+static void add_content(struct scripted_answer *a, uint64_t offset, uint32_t length)
+{
+	pthread_mutex_lock(&content_lock);
+	add(a, content + offset, length);
+	pthread_mutex_unlock(&content_lock);
+}
+
+void scripted_simple(struct scripted_answer *a, uint32_t error)
+{
+	struct answer head = { .magic = htobe32(REPLY_MAGIC), .error = htobe32(error) };
+
+	memcpy(&head.cookie, a->cookie, 8);
+	add(a, &head, sizeof(head));
+}
+
+void scripted_chunk(struct scripted_answer *a, unsigned flags, unsigned type, const void *payload,
+		    uint32_t length)
+{
+	uint8_t head[20];
+
+	put(head, CHUNK_MAGIC, 4);
+	put(head + 4, flags, 2);
+	put(head + 6, type, 2);
+	memcpy(head + 8, a->cookie, 8);
+	put(head + 16, length, 4);
+	add(a, head, sizeof(head));
+	if (payload)
+		add(a, payload, length);
+}
+
+void scripted_data(struct scripted_answer *a, unsigned flags, uint32_t at, uint32_t length)
+{
+	uint8_t offset[8];
+
+	put(offset, a->offset + at, 8);
+	scripted_chunk(a, flags, 1, NULL, 8 + length);
+	add(a, offset, sizeof(offset));
+	add_content(a, a->offset + at, length);
+}
+
+void scripted_hole(struct scripted_answer *a, unsigned flags, uint32_t at, uint32_t length)
+{
+	uint8_t payload[12];
+
+	put(payload, a->offset + at, 8);
+	put(payload + 8, length, 4);
+	scripted_chunk(a, flags, 2, payload, sizeof(payload));
+}
+
+void scripted_error(struct scripted_answer *a, unsigned flags, uint32_t error)
+{
+	uint8_t payload[8] = "......no";
+
+	put(payload, error, 4);
+	put(payload + 4, 2, 2);
+	scripted_chunk(a, flags, 0x8001, payload, sizeof(payload));
+}
+
+static void answer_structured(struct scripted *s, struct scripted_answer *a, uint32_t error)
+{
+	void (*answer)(struct scripted_answer *) = atomic_load(&s->answer);
+
+	if (error)
+		scripted_error(a, SCRIPTED_DONE, error);
+	else if (answer)
+		answer(a);
+	else if (a->command == SCRIPTED_READ)
+		scripted_data(a, SCRIPTED_DONE, 0, a->length);
+	else
+		scripted_simple(a, 0);
+}
+
 static bool reply(struct scripted *s, int fd, const struct message *m)
 {
-	struct answer a = { .magic = htobe32(0x67446698),
-			    .error = htobe32(error_of(s, m)),
-			    .cookie = m->cookie };
-	uint32_t length = be32toh(m->length);
-	uint64_t offset = be64toh(m->offset);
-	bool reads = !a.error && be16toh(m->type) == SCRIPTED_READ, sent;
-	size_t bytes = sizeof(a) + (reads ? length : 0);
-	uint8_t *data = malloc(bytes);
+	struct scripted_answer a = { .cookie = &m->cookie,
+				     .command = be16toh(m->type),
+				     .offset = be64toh(m->offset),
+				     .length = be32toh(m->length) };
+	uint32_t error = error_of(s, m);
+	bool reads = !error && a.command == SCRIPTED_READ, sent;
 	unsigned cut = reads ? atomic_exchange(&s->cut, 0) : 0;
 	int command = be16toh(m->type);
 
-	memcpy(data, &a, sizeof(a));
-	pthread_mutex_lock(&content_lock);
-	memcpy(data + sizeof(a), content + offset, bytes - sizeof(a));
-	pthread_mutex_unlock(&content_lock);
+	a.bytes = malloc(ANSWER_MORE + 2 * (size_t)(reads ? a.length : 0));
+	if (s->structured) {
+		answer_structured(s, &a, error);
+	} else {
+		scripted_simple(&a, error);
+		if (reads)
+			add_content(&a, a.offset, a.length);
+	}
 	sent = !s->again.length || send_all(fd, s->again.bytes, s->again.length);
 	s->again.length = 0;
-	sent = sent && send_all(fd, data, cut && cut - 1 < bytes ? cut - 1 : bytes) && !cut;
+	sent = sent && send_all(fd, a.bytes, cut && cut - 1 < a.size ? cut - 1 : a.size) && !cut;
 	if (sent && atomic_compare_exchange_strong(&s->twice, &command, -1)) {
 		if (!atomic_load(&s->late)) {
-			sent = send_all(fd, data, bytes);
+			sent = send_all(fd, a.bytes, a.size);
 		} else {
 			/* Not the data of a read: the next command is none. */
-			s->again.length = sizeof(a);
-			memcpy(s->again.bytes, data, sizeof(a));
+			s->again.length = sizeof(struct answer);
+			memcpy(s->again.bytes, a.bytes, sizeof(struct answer));
 		}
 	}
-	free(data);
+	free(a.bytes);
 	return sent;
 }
 
@@ -180,7 +318,7 @@ static void *connection_main(void *arg)
 		goto close;
 	atomic_fetch_add(&s->open, 1);
 	atomic_fetch_add(&s->greeted, 1);
-	if (greet(c->fd))
+	if (s->structured ? greet_new(c->fd) : greet_old(c->fd))
 		serve(s, c->fd);
 	atomic_fetch_sub(&s->open, 1);
 	atomic_fetch_add(&s->ended, 1);
@@ -223,10 +361,11 @@ void scripted_start(struct scripted *s, unsigned n, uint16_t port)
 				  .sin_addr.s_addr = htonl(0x7f000000 | n) };
 	socklen_t length = sizeof(at);
 	int on = 1, few = 4096;
-	bool narrow = s->narrow;
+	bool narrow = s->narrow, structured = s->structured;
 
 	memset(s, 0, sizeof(*s));
 	s->narrow = narrow;
+	s->structured = structured;
 	atomic_store(&s->hold, -1);
 	atomic_store(&s->twice, -1);
 	s->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -266,8 +405,8 @@ void scripted_serve(const struct scripted *server, struct served *s, const char 
 {
 	char words[300];
 
-	snprintf(words, sizeof(words), "nbd://127.0.0.1:%u/ queues=1 depth=16 max-io=64K %s",
-		 server->port, options);
+	snprintf(words, sizeof(words), "nbd://127.0.0.1:%u/ queues=1 depth=16 max-io=64K %s %s",
+		 server->port, server->structured ? "-ostructured=on" : "", options);
 	fake_start(&fake_linux_7_2);
 	served_begin(s, words);
 }

@@ -2,7 +2,7 @@
 /*
  * An NBD server that does as a test says: a thread for each connection, in the test's own
  * process, on the loopback.  It speaks the protocol's old style, whose handshake is one
- * message.
+ * message, or with structured replies the new style.
  */
 #ifndef UBLKD_SCRIPTED_H
 #define UBLKD_SCRIPTED_H
@@ -27,6 +27,16 @@ enum {
 
 struct scripted;
 struct served;
+
+/* An answer of a server with structured replies, as it is made. */
+struct scripted_answer {
+	const void *cookie; /* its 8 bytes */
+	unsigned command;
+	uint64_t offset;
+	uint32_t length;
+	uint8_t *bytes; /* what is sent */
+	size_t size;
+};
 
 struct scripted_connection {
 	struct scripted *server;
@@ -55,6 +65,12 @@ struct scripted {
 	atomic_bool late;
 	/* Set before scripted_start(): its sockets take next to nothing. */
 	bool narrow;
+	/*
+	 * Set before scripted_start(): it has structured replies. answer makes one, on the
+	 * connection's thread; NULL: a read has one chunk, and all else a simple reply.
+	 */
+	bool structured;
+	void (*_Atomic answer)(struct scripted_answer *a);
 	/* So far: connections accepted, greeted, and ended after that; requests that have come. */
 	atomic_uint accepted, greeted, ended, requests[SCRIPTED_COMMANDS];
 
@@ -78,6 +94,15 @@ void scripted_end(struct scripted *s);
 
 /* Waits until *count, one of the server's, is at least that.  Fails the test after 30 s. */
 void scripted_wait(const atomic_uint *count, unsigned least, const char *what);
+
+/* Parts of an answer. `at`: from the read's offset; data is the export's content. */
+void scripted_simple(struct scripted_answer *a, uint32_t error);
+void scripted_chunk(struct scripted_answer *a, unsigned flags, unsigned type, const void *payload,
+		    uint32_t length);
+void scripted_data(struct scripted_answer *a, unsigned flags, uint32_t at, uint32_t length);
+void scripted_hole(struct scripted_answer *a, unsigned flags, uint32_t at, uint32_t length);
+void scripted_error(struct scripted_answer *a, unsigned flags, uint32_t error);
+#define SCRIPTED_DONE 1u
 
 /*
  * Starts the fake kernel and serves the server's export there: one queue of 16, 64 KiB an

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Structured replies on the ring: a server that answers in parts, with holes and errors, is cut
+ * off, or breaks the protocol. test-nbd-reply.c has every way to do so, without a server.
+ */
+/* tests: tsan */
+#include "tests/unit/scripted.h"
+#include "tests/unit/served.h"
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define BLOCK 4096u
+#define LARGE (64u << 10)
+#define NR    15u /* of the 16 tags, in blocks of LARGE */
+#define DONE  SCRIPTED_DONE
+
+static struct scripted server;
+static atomic_int faults; /* so many answers are still to break the protocol */
+
+static void begin(struct served *s, const char *options)
+{
+	server.structured = true;
+	scripted_start(&server, 1, 0);
+	atomic_store(&faults, 0);
+	scripted_serve(&server, s, options);
+}
+
+static void finish(struct served *s)
+{
+	served_end(s);
+	fake_stop();
+	scripted_end(&server);
+}
+
+static int transfer(unsigned op, uint64_t at, uint32_t length, uint8_t *data)
+{
+	return fake_request(0, 0, op, 0, at, length, data);
+}
+
+static void fill(uint64_t at, uint32_t length, unsigned seed)
+{
+	uint8_t *data = fake_data(length, seed);
+
+	assert_int_equal(transfer(UBLK_OP_WRITE, at, length, data), 0);
+	fake_data_free(data);
+}
+
+/* The length bytes at `at` are those that were written with this seed. */
+static void holds(uint64_t at, uint32_t length, unsigned seed)
+{
+	uint8_t *wanted = fake_data(length, seed), *data = fake_data(length, 0);
+
+	assert_int_equal(transfer(UBLK_OP_READ, at, length, data), 0);
+	assert_memory_equal(data, wanted, length);
+	fake_data_free(data);
+	fake_data_free(wanted);
+}
+
+/* ---- answers ---- */
+
+static bool is_read(struct scripted_answer *a)
+{
+	if (a->command == SCRIPTED_READ)
+		return true;
+	scripted_simple(a, 0);
+	return false;
+}
+
+static bool is_fault(void)
+{
+	return atomic_fetch_sub(&faults, 1) > 0;
+}
+
+/* Sixteen parts, those with an even number first, and an end of its own. */
+static void answer_in_parts(struct scripted_answer *a)
+{
+	uint32_t part = a->length / 16;
+
+	if (!is_read(a))
+		return;
+	for (unsigned i = 0; i < 16; i++)
+		scripted_data(a, 0, (i % 8 * 2 + i / 8) * part, part);
+	scripted_chunk(a, DONE, 0, NULL, 0);
+}
+
+/* One large part, which is received into its place, between smaller ones. */
+static void answer_backwards(struct scripted_answer *a)
+{
+	uint32_t part = a->length / 8;
+
+	if (!is_read(a))
+		return;
+	scripted_data(a, 0, 7 * part, part);
+	scripted_data(a, 0, part, 6 * part);
+	scripted_data(a, DONE, 0, part);
+}
+
+/* The first half is one. */
+static void answer_with_a_hole(struct scripted_answer *a)
+{
+	if (!is_read(a))
+		return;
+	scripted_data(a, 0, a->length / 2, a->length / 2);
+	scripted_hole(a, DONE, 0, a->length / 2);
+}
+
+static void answer_by_chunks_alone(struct scripted_answer *a)
+{
+	if (a->command == SCRIPTED_READ)
+		scripted_data(a, 0, 0, a->length);
+	scripted_chunk(a, DONE, 0, NULL, 0);
+}
+
+/* ---- reads that succeed ---- */
+
+static void test_parts_come_in_any_order(void **state)
+{
+	static const uint32_t lengths[] = { BLOCK, LARGE };
+	struct fake_request *r[NR];
+	uint8_t *data[NR], *wanted;
+	struct served s;
+
+	(void)state;
+	for (unsigned n = 0; n < 6; n++) {
+		uint32_t length = lengths[n & 1];
+
+		begin(&s, "");
+		atomic_store(&server.answer, n < 2   ? answer_in_parts
+					     : n < 4 ? answer_backwards
+						     : answer_by_chunks_alone);
+		for (unsigned i = 0; i < NR; i++)
+			fill(i * LARGE, length, i + 1);
+		atomic_store(&server.hold, SCRIPTED_READ);
+		for (unsigned i = 0; i < NR; i++) {
+			data[i] = fake_data(length, 0);
+			r[i] = fake_request_start(0, 0, UBLK_OP_READ, 0, i * LARGE, length,
+						  data[i]);
+		}
+		scripted_wait(&server.requests[SCRIPTED_READ], NR, "reads");
+		atomic_store(&server.hold, -1);
+		for (unsigned i = 0; i < NR; i++) {
+			assert_int_equal(fake_request_wait(r[i]), 0);
+			wanted = fake_data(length, i + 1);
+			assert_memory_equal(data[i], wanted, length);
+			fake_data_free(wanted);
+			fake_data_free(data[i]);
+		}
+		assert_int_equal(server.accepted, 1);
+		finish(&s);
+	}
+}
+
+/* The buffer of the read held something else before. */
+static void test_holes_read_as_zeroes(void **state)
+{
+	static const uint32_t lengths[] = { BLOCK, LARGE };
+	struct served s;
+
+	(void)state;
+	begin(&s, "");
+	for (unsigned n = 0; n < 2; n++) {
+		uint32_t half = lengths[n] / 2;
+		uint8_t *data = fake_data(lengths[n], 3), *wanted = fake_data(lengths[n], 3);
+
+		for (unsigned i = 0; i < 16; i++)
+			fill(0, lengths[n], 3);
+		atomic_store(&server.answer, answer_with_a_hole);
+		for (unsigned i = 0; i < 16; i++) {
+			assert_int_equal(transfer(UBLK_OP_READ, 0, lengths[n], data), 0);
+			for (uint32_t at = 0; at < half; at++)
+				assert_int_equal(data[at], 0);
+			assert_memory_equal(data + half, wanted + half, half);
+		}
+		atomic_store(&server.answer, NULL);
+		fake_data_free(data);
+		fake_data_free(wanted);
+	}
+	assert_int_equal(server.accepted, 1);
+	finish(&s);
+}
+
+/* ---- a connection that ends ---- */
+
+/*
+ * In a header, in what goes through the stage, and in what is received into its place. The large
+ * part is behind 28 + 8192 + 28 bytes.
+ */
+static void test_a_read_that_is_cut_anywhere_is_read_again(void **state)
+{
+	static const unsigned cuts[] = { 0,     1,     15,    16,    19,    20,    27,   28,
+					 29,    8219,  8220,  8236,  8247,  8248,  8249, 20000,
+					 57399, 57400, 57401, 57419, 57428, 57429, 65619 };
+	unsigned accepted;
+	struct served s;
+
+	(void)state;
+	begin(&s, "");
+	fill(0, LARGE, 7);
+	fill(LARGE, BLOCK, 8);
+	atomic_store(&server.answer, answer_backwards);
+	for (unsigned i = 0; i < sizeof(cuts) / sizeof(*cuts); i++) {
+		/* A large read's answer is expected after a large one, a small one's after a small one. */
+		holds(i & 1 ? LARGE : 0, i & 1 ? BLOCK : LARGE, i & 1 ? 8 : 7);
+		accepted = atomic_load(&server.accepted);
+		atomic_store(&server.cut, cuts[i] + 1);
+		holds(0, LARGE, 7);
+		if (atomic_load(&server.accepted) == accepted)
+			fail_msg("cut after %u bytes: not noticed", cuts[i]);
+	}
+	finish(&s);
+}
+
+/* ---- errors ---- */
+
+static void answer_with_an_error(struct scripted_answer *a)
+{
+	scripted_error(a, DONE, 5);
+}
+
+static void answer_with_an_error_after_data(struct scripted_answer *a)
+{
+	if (!is_read(a))
+		return;
+	scripted_data(a, 0, 0, a->length / 2);
+	scripted_error(a, 0, 28);
+	scripted_error(a, DONE, 5);
+}
+
+static void answer_with_an_error_before_data(struct scripted_answer *a)
+{
+	if (!is_read(a))
+		return;
+	scripted_error(a, 0, 1);
+	scripted_data(a, 0, 0, a->length);
+	scripted_chunk(a, DONE, 0, NULL, 0);
+}
+
+/* An error that is none. */
+static void answer_with_no_error(struct scripted_answer *a)
+{
+	scripted_error(a, DONE, 0);
+}
+
+static void test_errors_arrive(void **state)
+{
+	static const struct {
+		void (*answer)(struct scripted_answer *);
+		int arrives;
+		bool of_writes;
+	} errors[] = {
+		{ answer_with_an_error, -EIO, true },
+		{ answer_with_an_error_after_data, -ENOSPC, false },
+		{ answer_with_an_error_before_data, -EPERM, false },
+		{ answer_with_no_error, -EINVAL, true },
+	};
+	uint8_t *data = fake_data(LARGE, 0);
+	struct served s;
+
+	(void)state;
+	begin(&s, "");
+	fill(0, LARGE, 1);
+	for (unsigned i = 0; i < 2 * sizeof(errors) / sizeof(*errors); i++) {
+		uint32_t length = i & 1 ? LARGE : BLOCK;
+
+		atomic_store(&server.answer, errors[i / 2].answer);
+		assert_int_equal(transfer(UBLK_OP_READ, 0, length, data), errors[i / 2].arrives);
+		if (errors[i / 2].of_writes)
+			assert_int_equal(transfer(UBLK_OP_WRITE, LARGE, length, data),
+					 errors[i / 2].arrives);
+		atomic_store(&server.answer, NULL);
+		holds(0, length, 1);
+	}
+	/* Each was the server's word, and none a reason to leave it. */
+	assert_int_equal(server.accepted, 1);
+	finish(&s);
+	fake_data_free(data);
+}
+
+/* ---- a server that breaks the protocol ---- */
+
+static void give_half(struct scripted_answer *a)
+{
+	scripted_data(a, DONE, 0, a->length / 2);
+}
+
+static void give_a_half_twice(struct scripted_answer *a)
+{
+	scripted_data(a, 0, 0, a->length / 2);
+	scripted_data(a, 0, 0, a->length / 2);
+	scripted_chunk(a, DONE, 0, NULL, 0);
+}
+
+static void give_all_and_more(struct scripted_answer *a)
+{
+	scripted_data(a, 0, 0, a->length);
+	scripted_hole(a, DONE, 1, 1);
+}
+
+static void end_twice(struct scripted_answer *a)
+{
+	scripted_data(a, DONE, 0, a->length);
+	scripted_chunk(a, DONE, 0, NULL, 0);
+}
+
+static void answer_simply(struct scripted_answer *a)
+{
+	uint8_t zeroes[BLOCK] = { 0 };
+
+	scripted_simple(a, 0);
+	memcpy(a->bytes + a->size, zeroes, sizeof(zeroes));
+	a->size += sizeof(zeroes);
+}
+
+static void answer_of_old(struct scripted_answer *a)
+{
+	uint8_t old[8];
+
+	/* As often used as it was before. */
+	memcpy(old, a->cookie, 8);
+	old[5]--;
+	a->cookie = old;
+	scripted_data(a, DONE, 0, a->length);
+}
+
+static void give_nothing_for_ever(struct scripted_answer *a)
+{
+	for (unsigned i = 0; i < 100; i++)
+		scripted_data(a, 0, 0, 0);
+	scripted_chunk(a, 0, 0, NULL, 0);
+}
+
+static void (*breaks)(struct scripted_answer *);
+
+static void answer_break(struct scripted_answer *a)
+{
+	if (!is_read(a))
+		return;
+	if (is_fault())
+		breaks(a);
+	else
+		answer_in_parts(a);
+}
+
+static void answer_write_with_data(struct scripted_answer *a)
+{
+	if (a->command == SCRIPTED_WRITE && is_fault())
+		scripted_data(a, DONE, 0, 0);
+	else
+		answer_by_chunks_alone(a);
+}
+
+/* The connection is given up, and the read made again on the next one. */
+static void test_a_server_that_breaks_the_protocol_is_left(void **state)
+{
+	static void (*const ways[])(struct scripted_answer *) = {
+		give_half,     give_a_half_twice, give_all_and_more,     end_twice,
+		answer_simply, answer_of_old,     give_nothing_for_ever,
+	};
+	struct served s;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		begin(&s, "");
+		fill(0, BLOCK, i + 1);
+		breaks = ways[i];
+		atomic_store(&server.answer, answer_break);
+		atomic_store(&faults, 1);
+		holds(0, BLOCK, i + 1);
+		/* Some answers are whole, and break it behind that. */
+		scripted_wait(&server.accepted, 2, "a new connection");
+		holds(0, BLOCK, i + 1);
+		assert_int_equal(server.accepted, 2);
+		finish(&s);
+	}
+	begin(&s, "");
+	atomic_store(&server.answer, answer_write_with_data);
+	atomic_store(&faults, 1);
+	fill(0, BLOCK, 9);
+	assert_int_equal(server.accepted, 2);
+	holds(0, BLOCK, 9);
+	finish(&s);
+}
+
+/* All of it again: its cookie is nobody's by now. */
+static void test_an_answer_that_comes_twice_ends_the_connection(void **state)
+{
+	static const int commands[] = { SCRIPTED_READ, SCRIPTED_WRITE };
+	struct served s;
+
+	(void)state;
+	begin(&s, "");
+	for (unsigned i = 0; i < 2; i++) {
+		atomic_store(&server.twice, commands[i]);
+		fill(0, BLOCK, i + 1);
+		holds(0, BLOCK, i + 1);
+		scripted_wait(&server.accepted, i + 2, "a new connection");
+		holds(0, BLOCK, i + 1);
+	}
+	finish(&s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_parts_come_in_any_order),
+		cmocka_unit_test(test_holes_read_as_zeroes),
+		cmocka_unit_test(test_a_read_that_is_cut_anywhere_is_read_again),
+		cmocka_unit_test(test_errors_arrive),
+		cmocka_unit_test(test_a_server_that_breaks_the_protocol_is_left),
+		cmocka_unit_test(test_an_answer_that_comes_twice_ends_the_connection),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
