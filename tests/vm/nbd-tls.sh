@@ -66,6 +66,8 @@ nbdkit_start psk 10810 --tls=require --tls-psk="$PWD/right.psk" memory 16M
 URI=nbds://lab@localhost:10810
 served_well -o tls-psk-file="$PWD/right.psk" "$URI"
 ublk_stop disk
+served_well -o tls-psk-file="$PWD/right.psk" -o structured=on "$URI"
+ublk_stop disk
 served_well --queues 2 -o tls=require -o tls-username=lab -o tls-psk-file="$PWD/right.psk" \
 	nbd://localhost:10810
 writer_start --blocks 2000 --threads 4 --ops 100 --flush 3 --fua 3

@@ -3,7 +3,8 @@
 # vm: timeout=240 once=6.12
 #
 # What is written to an NBD server is what is read back, by each server and kind
-# of socket: nbdkit, qemu-nbd, the reference server; and it is in the server's file.
+# of socket: nbdkit, qemu-nbd, the reference server; and it is in the server's file. Each
+# also with structured replies.
 . /lab/lib.sh disks nbd
 
 # well_served [ARGUMENTS...]: of the server at $URI.
@@ -28,9 +29,11 @@ well_served
 ublk_stop disk
 for path in $(io_paths); do
 	[[ $path != zero-copy ]] || continue
-	ublk_start disk --io-path "$path" "$URI"
-	fio_verify "$DEV"
-	ublk_stop disk
+	for structured in off on; do
+		ublk_start disk --io-path "$path" -o structured=$structured "$URI"
+		fio_verify "$DEV"
+		ublk_stop disk
+	done
 done
 server_stop memory
 
@@ -44,7 +47,8 @@ nbdkit_start file unix file image
 well_served --queues 2
 ublk_stop disk
 promises_kept image
-ublk_start disk "$URI"
+# Most of it are holes.
+ublk_start disk -o structured=on "$URI"
 file_system_holds "$DEV"
 ublk_stop disk
 server_stop file
@@ -55,6 +59,8 @@ qemu_nbd_start qemu unix --shared=4 --format=qcow2 --discard=unmap image.qcow2
 well_served --queues 2
 fio_verify "$DEV"
 ublk_stop disk
+well_served --queues 2 -o structured=on
+ublk_stop disk
 server_stop qemu
 qemu-img check -q image.qcow2 || fail "qemu-img finds image.qcow2 damaged"
 
@@ -62,6 +68,8 @@ echo "at $SECONDS s: waiting for nbd-server"
 nbd_server_greets 10811
 URI=$reference_uri
 well_served
+ublk_stop disk
+well_served -o structured=on
 ublk_stop disk
 server_stop reference
 promises_kept reference
