@@ -48,7 +48,8 @@ const struct option_def nbd_options[] = {
 	  "that the server may still carry out; after TIME old data may overwrite new data" },
 	{ "keepalive", OPTION_FLAG, NULL, "on", 0, 0, "probe idle TCP connections" },
 	{ "structured", OPTION_FLAG, NULL, "off", 0, 0,
-	  "use structured replies: holes are not sent as zeroes, but each read costs more" },
+	  "use structured replies: a server need not send holes as zeroes; reads of data cost a "
+	  "little more" },
 	{ "fast-zero", OPTION_FLAG, NULL, "off", 0, 0,
 	  "refuse to write zeroes if the server cannot do it fast; the kernel then writes them as "
 	  "data" },
