@@ -493,6 +493,27 @@ static void write_seeds(const char *directory)
 		}
 }
 
+/* Each of the well-known lies, about replies: again and again, once the device is served. */
+static void write_seeds_of_lies(const char *directory)
+{
+	uint8_t input[HEAD_BYTES + 64];
+
+	for (unsigned lie = 0; lie < 128; lie++) {
+		size_t n = HEAD_BYTES;
+
+		input[HEAD_SERVER] = lie & 1 ? SERVER_MULTI : 0;
+		input[HEAD_EXPORT] = 0;
+		input[HEAD_SEED] = (uint8_t)lie;
+		input[HEAD_WORK] = 240;
+		for (unsigned times = 0; times < 12; times++) {
+			input[n++] = times ? 0x20 : 0xf0;
+			input[n++] = ACT_FIELD;
+			input[n++] = (uint8_t)lie;
+		}
+		seeds_write(directory, input, n);
+	}
+}
+
 static void remove_socket(void)
 {
 	unlink(socket_path);
@@ -505,6 +526,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 	if (seeds) {
 		write_seeds(seeds);
+		write_seeds_of_lies(seeds);
 		exit(0);
 	}
 	snprintf(socket_path, sizeof(socket_path), "%s/fuzz-nbd.%d", where ? where : "/tmp",

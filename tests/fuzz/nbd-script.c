@@ -45,6 +45,7 @@ static struct {
 	size_t at;
 	unsigned as_it_is; /* messages to send without a step */
 	unsigned mishaps;
+	unsigned reads; /* answered in chunks */
 	int listener;
 	uint64_t down_until;
 	struct client *clients;
@@ -141,6 +142,13 @@ static const struct {
 	{ 28, 4, 0 },
 	{ 28, 4, 0xffffffff },
 	{ 28, 4, 512 },
+	{ 28, 4, 4096 },
+	{ 28, 4, 8192 },
+	{ 28, 4, 65536 },
+	{ 4, 2, 1 },
+	{ 16, 4, 520 },
+	{ 16, 4, 4104 },
+	{ 16, 4, 8200 },
 };
 
 static void put(uint8_t *to, uint64_t value, unsigned size)
@@ -470,29 +478,44 @@ static bool is_zero(const uint8_t *data, size_t size)
 	return !data[0] && !memcmp(data, data + 1, size - 1);
 }
 
+/* Answers to reads by turns: how many parts, the last one first, and whether a part ends it. */
+static const struct shape {
+	unsigned parts;
+	bool backwards, ends;
+} shapes[] = {
+	{ 2, false, false }, { 4, true, false }, { 1, false, true },
+	{ 3, false, true },  { 5, true, true },
+};
+
 static void answer_read(struct client *c, const struct wish *w)
 {
-	size_t half = w->length / 2;
+	const struct shape *shape = &shapes[server.reads % (sizeof(shapes) / sizeof(*shapes))];
+	bool ends = false;
 
 	if (!c->structured) {
 		send_reply(c, w, 0, server.now + w->offset, w->length);
 		return;
 	}
-	for (unsigned i = 0; i < 2; i++) {
-		uint64_t at = w->offset + (i ? half : 0);
-		size_t size = i ? w->length - half : half;
+	server.reads++;
+	for (unsigned i = 0; i < shape->parts; i++) {
+		unsigned part = shape->backwards ? shape->parts - 1 - i : i;
+		size_t from = w->length * part / shape->parts;
+		size_t size = w->length * (part + 1) / shape->parts - from;
+		uint64_t at = w->offset + from;
 		uint8_t head[12];
 
 		if (!size)
 			continue;
+		ends = shape->ends && i == shape->parts - 1;
 		put(head, at, 8);
 		put(head + 8, size, 4);
 		if (is_zero(server.now + at, size))
-			send_chunk(c, w, 0, 2, head, 12, NULL, 0);
+			send_chunk(c, w, ends, 2, head, 12, NULL, 0);
 		else
-			send_chunk(c, w, 0, 1, head, 8, server.now + at, size);
+			send_chunk(c, w, ends, 1, head, 8, server.now + at, size);
 	}
-	send_chunk(c, w, 1, 0, NULL, 0, NULL, 0);
+	if (!ends)
+		send_chunk(c, w, 1, 0, NULL, 0, NULL, 0);
 }
 
 static void answer_error(struct client *c, const struct wish *w, uint32_t error)
@@ -794,7 +817,7 @@ void script_start(const struct script_setup *setup)
 	if (!server.clients)
 		abort();
 	server.setup = *setup;
-	server.at = server.as_it_is = server.mishaps = 0;
+	server.at = server.as_it_is = server.mishaps = server.reads = 0;
 	memset(server.now, 0, SCRIPT_SIZE);
 	memset(server.stable, 0, SCRIPT_SIZE);
 	for (unsigned i = 0; i < CLIENTS; i++) {
