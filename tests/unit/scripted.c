@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "backends/nbd/wire.h"
 #include "tests/lib/nbd-protocol.h"
 #include "tests/unit/scripted.h"
 #include "tests/unit/served.h"
@@ -27,6 +28,8 @@ struct answer {
 	uint32_t magic, error;
 	uint64_t cookie;
 } __attribute__((packed));
+
+atomic_bool scripted_without_wire;
 
 static pthread_mutex_t content_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint8_t content[SCRIPTED_SIZE];
@@ -352,6 +355,14 @@ static void *listen_main(void *arg)
 			s->nr++;
 	}
 	return NULL;
+}
+
+/* Weak: a conformance test of another backend alone is linked without the nbd backend. */
+__attribute__((weak)) bool __real_nbd_wire_fits(const struct nbd_facts *facts);
+bool __wrap_nbd_wire_fits(const struct nbd_facts *facts);
+bool __wrap_nbd_wire_fits(const struct nbd_facts *facts)
+{
+	return !atomic_load(&scripted_without_wire) && __real_nbd_wire_fits(facts);
 }
 
 void scripted_start(struct scripted *s, unsigned n, uint16_t port)

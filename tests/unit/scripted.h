@@ -28,6 +28,9 @@ enum {
 struct scripted;
 struct served;
 
+/* Connections that are made from now on are left to libnbd. */
+extern atomic_bool scripted_without_wire;
+
 /* An answer of a server with structured replies, as it is made. */
 struct scripted_answer {
 	const void *cookie; /* its 8 bytes */

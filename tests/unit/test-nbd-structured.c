@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Structured replies on the ring: a server that answers in parts, with holes and errors, is cut
- * off, or breaks the protocol. test-nbd-reply.c has every way to do so, without a server.
+ * Structured replies, on the ring and by libnbd: a server that answers in parts, with holes and
+ * errors, is cut off, or breaks the protocol. test-nbd-reply.c has more ways, without a server.
  */
 /* tests: tsan */
 #include "tests/unit/scripted.h"
@@ -412,5 +412,9 @@ int main(void)
 		cmocka_unit_test(test_an_answer_that_comes_twice_ends_the_connection),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests_name("on the ring", tests, NULL, NULL);
+
+	/* As with TLS. */
+	atomic_store(&scripted_without_wire, true);
+	return failed + cmocka_run_group_tests_name("by libnbd", tests, NULL, NULL);
 }
