@@ -92,7 +92,7 @@ struct nbd_replies {
 	struct nbd_command_entry *rest; /* whose data is received into its place; NULL: none */
 	char *rest_at;
 	size_t rest_bytes;
-	bool rest_ends; /* with it the reply is complete */
+	bool rest_ends; /* it completes the reply */
 };
 
 static struct answer *answer_of(const struct nbd_replies *r, const struct nbd_command_entry *e)
@@ -131,7 +131,7 @@ static size_t break_off(struct nbd_replies *r)
 	return 0;
 }
 
-/* Whether the message at the start of the stage has not come as far as that. */
+/* Whether less than so many bytes of the first message in the stage have come. */
 static bool lacks(struct nbd_replies *r, size_t bytes, size_t have)
 {
 	if (have >= bytes)
@@ -161,7 +161,7 @@ static void end_reply(struct nbd_replies *r, struct nbd_command_entry *e, int er
 	nbd_commands_end(r->commands, e, error);
 }
 
-/* Whether to wait in the stage for the rest of so much data behind a header. */
+/* Whether to wait in the stage for the rest of a message with so much data behind its header. */
 static bool lacks_little(struct nbd_replies *r, size_t header, size_t length, size_t have)
 {
 	/* A message that the stage has no room for cannot be waited for there. */
@@ -170,7 +170,7 @@ static bool lacks_little(struct nbd_replies *r, size_t header, size_t length, si
 	return lacks(r, header + length, have);
 }
 
-/* Puts data in its place, of which `have` bytes are at from: ends: then its reply is complete. */
+/* Puts data, of which `have` bytes are at from, in its place; ends: it completes the reply. */
 static size_t put_data(struct nbd_replies *r, struct nbd_command_entry *e, size_t at, size_t length,
 		       bool ends, const char *from, size_t have)
 {

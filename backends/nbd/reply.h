@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The server's replies, simple and structured ones: each finds its command by its cookie, and data gets to its place. No system
- * call here: wire.c receives the bytes.
+ * The server's replies, simple and structured ones: each finds its command by its cookie, and data
+ * gets to its place. No system call here: wire.c receives the bytes.
  *
  * Thread: the queue's.
  */

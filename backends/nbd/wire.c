@@ -7,7 +7,7 @@
  * payloads from where they are. The next one is built when that has ended: a socket that takes
  * nothing holds up sending alone.
  *
- * Receiving: a RECV is always under way.
+ * Receiving: a RECV is always under way, to the place that reply.c names.
  *
  * The kernel holds buffers of requests while an operation is under way. Before a request may be
  * sent on another connection, both operations have to be over (nbd_wire_close()): a SENDMSG would
