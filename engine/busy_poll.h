@@ -4,9 +4,10 @@
  * the request that wakes it waits that long; spinning spares both where the next request comes
  * soon, and wastes a CPU where it does not.
  *
- * So it is given up while it does not pay: after BUSY_POLL_MISSES polls in a row for nothing the
+ * So it is given up while it does not pay: after BUSY_POLL_MISSES spins in a row for nothing the
  * thread sleeps at once in the next BUSY_POLL_REST rounds, in twice as many after the next such
- * failure, up to BUSY_POLL_REST_MAX.  Nor does it spin after a round with BUSY_POLL_BUSY
+ * failure, up to BUSY_POLL_REST_MAX.  One spin is enough if the thread was preempted since the last
+ * one: others want the CPU, maybe who would send the next request.  Nor does it spin after a round with BUSY_POLL_BUSY
  * completions: then it is woken seldom anyway.
  *
  * Thread: the queue's.
@@ -28,6 +29,7 @@ struct busy_poll {
 	unsigned misses;   /* in a row */
 	unsigned rest;     /* rounds to come in which it sleeps at once */
 	unsigned next_rest;
+	long preemptions; /* of the thread, at its last spin */
 };
 
 /* Whether to spin now; completions: how many the last round took. */
@@ -42,19 +44,21 @@ static inline bool busy_poll_is_due(struct busy_poll *poll, unsigned completions
 	return completions < BUSY_POLL_BUSY;
 }
 
-/* After a spin: whether something came. */
-static inline void busy_poll_ended(struct busy_poll *poll, bool paid)
+/* After a spin: whether something came, and how often the thread was preempted so far. */
+static inline void busy_poll_ended(struct busy_poll *poll, bool paid, long preemptions)
 {
-	if (paid) {
+	bool preempted = preemptions != poll->preemptions;
+
+	poll->preemptions = preemptions;
+	poll->misses = paid ? 0 : poll->misses + 1;
+	if (preempted || poll->misses >= BUSY_POLL_MISSES) {
 		poll->misses = 0;
-		poll->next_rest = BUSY_POLL_REST;
-	} else if (++poll->misses >= BUSY_POLL_MISSES) {
-		if (!poll->next_rest)
-			poll->next_rest = BUSY_POLL_REST;
-		poll->misses = 0;
-		poll->rest = poll->next_rest;
-		if (poll->next_rest < BUSY_POLL_REST_MAX)
-			poll->next_rest *= 2;
+		poll->rest = poll->next_rest ? poll->next_rest : BUSY_POLL_REST;
+		poll->next_rest = 2 * poll->rest;
+		if (poll->next_rest > BUSY_POLL_REST_MAX)
+			poll->next_rest = BUSY_POLL_REST_MAX;
+	} else if (paid && poll->next_rest > BUSY_POLL_REST) {
+		poll->next_rest /= 2;
 	}
 }
 

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /*
  * The first fault counts: those after it mostly follow from it. Other threads read the text under
@@ -261,6 +262,7 @@ static int poll_ring(struct queue *q)
 {
 	uint64_t began, ended;
 	int ret = ring_submit(&q->ring);
+	struct rusage usage;
 	bool paid;
 
 	if (ret)
@@ -268,7 +270,8 @@ static int poll_ring(struct queue *q)
 	began = clock_ns();
 	paid = ring_poll(&q->ring, began + q->poll.bound_ns);
 	ended = clock_ns();
-	busy_poll_ended(&q->poll, paid);
+	getrusage(RUSAGE_THREAD, &usage);
+	busy_poll_ended(&q->poll, paid, usage.ru_nivcsw);
 	counters_add(&q->counters->polls, 1);
 	counters_add(&q->counters->poll_hits, paid);
 	counters_add(&q->counters->poll_ns, ended - began);

@@ -27,7 +27,7 @@ static void miss(struct busy_poll *poll, unsigned times)
 {
 	for (unsigned i = 0; i < times; i++) {
 		assert_int_equal(rounds_to_spin(poll), 0);
-		busy_poll_ended(poll, false);
+		busy_poll_ended(poll, false, 0);
 	}
 }
 
@@ -46,17 +46,40 @@ static void test_rests_twice_as_long_each_time_that_it_does_not_pay(void **state
 	}
 }
 
-static void test_one_that_pays_ends_the_rests(void **state)
+static void test_each_that_pays_halves_the_next_rest(void **state)
 {
 	struct busy_poll poll = { .bound_ns = 1000 };
 
 	(void)state;
-	miss(&poll, BUSY_POLL_MISSES);
-	assert_int_equal(rounds_to_spin(&poll), BUSY_POLL_REST);
+	for (unsigned rest = BUSY_POLL_REST; rest <= 4 * BUSY_POLL_REST; rest *= 2) {
+		miss(&poll, BUSY_POLL_MISSES);
+		assert_int_equal(rounds_to_spin(&poll), rest);
+	}
 	miss(&poll, BUSY_POLL_MISSES - 1);
-	busy_poll_ended(&poll, true);
+	busy_poll_ended(&poll, true, 0);
+	busy_poll_ended(&poll, true, 0);
+	/* It ended that row of misses, too. */
+	miss(&poll, BUSY_POLL_MISSES);
+	assert_int_equal(rounds_to_spin(&poll), 2 * BUSY_POLL_REST);
+	for (unsigned i = 0; i < 10; i++)
+		busy_poll_ended(&poll, true, 0);
 	miss(&poll, BUSY_POLL_MISSES);
 	assert_int_equal(rounds_to_spin(&poll), BUSY_POLL_REST);
+}
+
+static void test_rests_at_once_where_the_cpu_is_wanted(void **state)
+{
+	struct busy_poll poll = { .bound_ns = 1000 };
+
+	(void)state;
+	busy_poll_ended(&poll, true, 7);
+	assert_int_equal(rounds_to_spin(&poll), BUSY_POLL_REST);
+	busy_poll_ended(&poll, true, 7);
+	assert_int_equal(rounds_to_spin(&poll), 0);
+	busy_poll_ended(&poll, false, 8);
+	assert_int_equal(rounds_to_spin(&poll), BUSY_POLL_REST);
+	busy_poll_ended(&poll, true, 9);
+	assert_int_equal(rounds_to_spin(&poll), 2 * BUSY_POLL_REST);
 }
 
 static void test_neither_when_off_nor_when_busy(void **state)
@@ -131,7 +154,7 @@ static void test_a_queue_counts_its_spins(void **state)
 	if (cpus_available() < 2)
 		skip();
 	c = serve("null:1M queues=1 poll-us=10000");
-	assert_true(c.poll_hits > 0 && c.poll_hits <= c.polls);
+	assert_true(c.polls > 0 && c.poll_hits <= c.polls);
 	assert_true(c.poll_ns > 0);
 }
 
@@ -154,7 +177,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rests_twice_as_long_each_time_that_it_does_not_pay),
-		cmocka_unit_test(test_one_that_pays_ends_the_rests),
+		cmocka_unit_test(test_each_that_pays_halves_the_next_rest),
+		cmocka_unit_test(test_rests_at_once_where_the_cpu_is_wanted),
 		cmocka_unit_test(test_neither_when_off_nor_when_busy),
 		cmocka_unit_test(test_a_spin_ends_with_a_completion_or_with_its_time),
 		cmocka_unit_test(test_a_queue_counts_its_spins),
