@@ -23,6 +23,7 @@ count_jobs=(
 	"randwrite-64 4096 2000 12000 $plan_fio --rw=randwrite --iodepth=64"
 	"randread-1 4096 2000 12000 $plan_fio --rw=randread --iodepth=1"
 	"read-128k 131072 100 900 $plan_fio --rw=read --iodepth=16"
+	"write-128k 131072 100 900 $plan_fio --rw=write --iodepth=16"
 )
 
 # NAME FIO...; NAME ends in x2 where two of fio's jobs run at once.
@@ -107,8 +108,8 @@ nbd_usual='randread-1 randread-128 randwrite-128 read-128k write-128k'
 
 # plan_nbd_count PATTERN...: as plan_count.
 plan_nbd_count() {
-	local competitors=(bare@unix kernel@unix ublkd@unix)
-	local competitors_more=({bare,kernel,ublkd}@tcp ublkd-structured@{unix,tcp})
+	local competitors=({bare,kernel,ublkd}@{unix,tcp})
+	local competitors_more=(ublkd-structured@{unix,tcp})
 	plan_count "$@"
 }
 
