@@ -429,7 +429,8 @@ void nbd_connection_check(struct nbd_connection *conn)
 
 	if (!conn->handle)
 		return;
-	if (nbd_connection_is_dead(conn->handle)) {
+	/* libnbd sees nothing of what a wire does. */
+	if (!nbd_wire_is_open(conn->wire) && nbd_connection_is_dead(conn->handle)) {
 		if (conn->state == NBD_CONNECTION_CONNECTING) {
 			explain_refusal(conn, &err);
 			connect_next(conn, &err);
