@@ -184,7 +184,7 @@ void scripted_hole(struct scripted_answer *a, unsigned flags, uint32_t at, uint3
 
 void scripted_error(struct scripted_answer *a, unsigned flags, uint32_t error)
 {
-	uint8_t payload[8] = "......no";
+	uint8_t payload[8] = { [6] = 'n', [7] = 'o' };
 
 	put(payload, error, 4);
 	put(payload + 4, 2, 2);

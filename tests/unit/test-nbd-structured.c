@@ -264,6 +264,10 @@ static void test_errors_arrive(void **state)
 	for (unsigned i = 0; i < 2 * sizeof(errors) / sizeof(*errors); i++) {
 		uint32_t length = i & 1 ? LARGE : BLOCK;
 
+		/* Since 1.18 libnbd takes an error that is none for a breach of the protocol. */
+		if (errors[i / 2].answer == answer_with_no_error &&
+		    atomic_load(&scripted_without_wire))
+			continue;
 		atomic_store(&server.answer, errors[i / 2].answer);
 		assert_int_equal(transfer(UBLK_OP_READ, 0, length, data), errors[i / 2].arrives);
 		if (errors[i / 2].of_writes)
@@ -352,28 +356,40 @@ static void answer_write_with_data(struct scripted_answer *a)
 }
 
 /* The connection is given up, and the read made again on the next one. */
+static void is_left(void (*way)(struct scripted_answer *))
+{
+	struct served s;
+
+	begin(&s, "");
+	fill(0, BLOCK, 1);
+	breaks = way;
+	atomic_store(&server.answer, answer_break);
+	atomic_store(&faults, 1);
+	holds(0, BLOCK, 1);
+	/* Some answers are whole, and break it behind that. */
+	scripted_wait(&server.accepted, 2, "a new connection");
+	holds(0, BLOCK, 1);
+	assert_int_equal(server.accepted, 2);
+	finish(&s);
+}
+
+static void test_a_read_without_each_byte_once_is_made_again(void **state)
+{
+	(void)state;
+	is_left(give_half);
+	is_left(give_a_half_twice);
+	is_left(give_all_and_more);
+}
+
 static void test_a_server_that_breaks_the_protocol_is_left(void **state)
 {
-	static void (*const ways[])(struct scripted_answer *) = {
-		give_half,     give_a_half_twice, give_all_and_more,     end_twice,
-		answer_simply, answer_of_old,     give_nothing_for_ever,
-	};
 	struct served s;
 
 	(void)state;
-	for (unsigned i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
-		begin(&s, "");
-		fill(0, BLOCK, i + 1);
-		breaks = ways[i];
-		atomic_store(&server.answer, answer_break);
-		atomic_store(&faults, 1);
-		holds(0, BLOCK, i + 1);
-		/* Some answers are whole, and break it behind that. */
-		scripted_wait(&server.accepted, 2, "a new connection");
-		holds(0, BLOCK, i + 1);
-		assert_int_equal(server.accepted, 2);
-		finish(&s);
-	}
+	is_left(end_twice);
+	is_left(answer_simply);
+	is_left(answer_of_old);
+	is_left(give_nothing_for_ever);
 	begin(&s, "");
 	atomic_store(&server.answer, answer_write_with_data);
 	atomic_store(&faults, 1);
@@ -408,13 +424,21 @@ int main(void)
 		cmocka_unit_test(test_holes_read_as_zeroes),
 		cmocka_unit_test(test_a_read_that_is_cut_anywhere_is_read_again),
 		cmocka_unit_test(test_errors_arrive),
+		cmocka_unit_test(test_a_read_without_each_byte_once_is_made_again),
 		cmocka_unit_test(test_a_server_that_breaks_the_protocol_is_left),
 		cmocka_unit_test(test_an_answer_that_comes_twice_ends_the_connection),
 	};
 
+	/* As with TLS. What breaks the protocol is libnbd's to say there, and its releases differ. */
+	const struct CMUnitTest by_libnbd[] = {
+		cmocka_unit_test(test_parts_come_in_any_order),
+		cmocka_unit_test(test_holes_read_as_zeroes),
+		cmocka_unit_test(test_a_read_that_is_cut_anywhere_is_read_again),
+		cmocka_unit_test(test_errors_arrive),
+		cmocka_unit_test(test_a_read_without_each_byte_once_is_made_again),
+	};
 	int failed = cmocka_run_group_tests_name("on the ring", tests, NULL, NULL);
 
-	/* As with TLS. */
 	atomic_store(&scripted_without_wire, true);
-	return failed + cmocka_run_group_tests_name("by libnbd", tests, NULL, NULL);
+	return failed + cmocka_run_group_tests_name("by libnbd", by_libnbd, NULL, NULL);
 }
