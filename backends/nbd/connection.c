@@ -168,7 +168,7 @@ static void drop_handle(struct nbd_connection *conn)
 /* Tells why it is not to be had, once a reason. */
 static void report_refusal(struct nbd_connection *conn, const struct error *err, bool suspended)
 {
-	nbd_outage_refused(conn, err->text, suspended);
+	nbd_outage_failed(conn->owner->nbd, err->text, suspended);
 	if (conn->reported == err->code &&
 	    !strncmp(conn->reported_text, err->text, sizeof(conn->reported_text) - 1))
 		return;
@@ -230,7 +230,7 @@ void nbd_connection_lost(struct nbd_connection *conn, const char *reason)
 		nbd_gauge_add(q->nbd, NBD_GAUGE_CONNECTED, -1);
 		nbd_suspect_loss(q->nbd);
 		if (reason)
-			nbd_outage_lost(conn, reason);
+			nbd_outage_failed(q->nbd, reason, false);
 	}
 	drop_handle(conn);
 	q->nbd->events->lost(conn);

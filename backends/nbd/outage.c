@@ -54,12 +54,6 @@ static void report_part(struct nbd *nbd)
 				nbd->nr_connections, colon, nbd->outage_reason);
 }
 
-static void keep_reason(struct nbd *nbd, const char *reason)
-{
-	nbd->ailing = true;
-	snprintf(nbd->outage_reason, sizeof(nbd->outage_reason), "%s", reason);
-}
-
 void nbd_outage_tick(struct nbd_queue *q, uint64_t now_ns)
 {
 	struct nbd *nbd = q->nbd;
@@ -101,25 +95,11 @@ void nbd_outage_connected(struct nbd_queue *q)
 	pthread_mutex_unlock(&nbd->outage_lock);
 }
 
-void nbd_outage_lost(const struct nbd_connection *conn, const char *reason)
+void nbd_outage_failed(struct nbd *nbd, const char *reason, bool refused)
 {
-	struct nbd *nbd = conn->owner->nbd;
-
 	pthread_mutex_lock(&nbd->outage_lock);
-	keep_reason(nbd, reason);
-	if (nr_connected(nbd))
-		report_part(nbd);
-	else
-		report_away(nbd, reason);
-	pthread_mutex_unlock(&nbd->outage_lock);
-}
-
-void nbd_outage_refused(const struct nbd_connection *conn, const char *reason, bool refused)
-{
-	struct nbd *nbd = conn->owner->nbd;
-
-	pthread_mutex_lock(&nbd->outage_lock);
-	keep_reason(nbd, reason);
+	nbd->ailing = true;
+	snprintf(nbd->outage_reason, sizeof(nbd->outage_reason), "%s", reason);
 	if (nr_connected(nbd)) {
 		report_part(nbd);
 	} else if (!refused) {

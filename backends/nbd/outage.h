@@ -10,10 +10,11 @@
 
 /* A connection of the queue takes requests, after its gauge. */
 void nbd_outage_connected(struct nbd_queue *q);
-/* The connection is lost, after its gauge; why. */
-void nbd_outage_lost(const struct nbd_connection *conn, const char *reason);
-/* The connection could not be made; refused: the server is there, and offers something else. */
-void nbd_outage_refused(const struct nbd_connection *conn, const char *reason, bool refused);
+/*
+ * A connection is lost, after its gauge, or could not be made; why. refused: the server is there,
+ * and offers something else.
+ */
+void nbd_outage_failed(struct nbd *nbd, const char *reason, bool refused);
 /* Every so often, while a connection of the queue is not READY: it may be its last. */
 void nbd_outage_tick(struct nbd_queue *q, uint64_t now_ns);
 /* The server has been silent on all connections for half of request-timeout, or shows life. */

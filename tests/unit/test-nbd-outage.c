@@ -73,7 +73,7 @@ static void lose(unsigned q, unsigned c, const char *reason)
 {
 	nbd_gauge_add(&nbd, NBD_GAUGE_CONNECTED, -1);
 	connections[q][c].lost_ns = now_ns;
-	nbd_outage_lost(&connections[q][c], reason);
+	nbd_outage_failed(&nbd, reason, false);
 	connections[q][c].state = NBD_CONNECTION_DOWN;
 }
 
@@ -90,7 +90,7 @@ static void pass(unsigned ms)
 static void refuse(unsigned q, unsigned c, const char *reason, bool refused)
 {
 	connections[q][c].state = NBD_CONNECTION_CONNECTING;
-	nbd_outage_refused(&connections[q][c], reason, refused);
+	nbd_outage_failed(&nbd, reason, refused);
 	connections[q][c].state = NBD_CONNECTION_DOWN;
 }
 
