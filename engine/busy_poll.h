@@ -7,8 +7,8 @@
  * So it is given up while it does not pay: after BUSY_POLL_MISSES spins in a row for nothing the
  * thread sleeps at once in the next BUSY_POLL_REST rounds, in twice as many after the next such
  * failure, up to BUSY_POLL_REST_MAX.  One spin is enough if the thread was preempted since the last
- * one: others want the CPU, maybe who would send the next request.  Nor does it spin after a round with BUSY_POLL_BUSY
- * completions: then it is woken seldom anyway.
+ * one: others want the CPU, maybe who would send the next request.  Nor does it spin after a round
+ * with BUSY_POLL_BUSY completions: then it is woken seldom anyway.
  *
  * Thread: the queue's.
  */

@@ -88,7 +88,10 @@ const char *device_path(const struct device *device, char *out, size_t size);
  */
 int device_open_char(const struct device *device, unsigned ms, struct error *err);
 
-/* The CPUs for a queue's thread, those near to who submits (nodes.h); none where the kernel names none. */
+/*
+ * The CPUs for a queue's thread, those near to who submits (nodes.h); none where the kernel names
+ * none.
+ */
 void device_queue_cpus(const struct device *device, unsigned queue, struct cpus *cpus);
 
 /* Settings of a live block device.  Once more does no harm; a failure is logged only. */

@@ -62,7 +62,11 @@ int serving_open(struct serving *s, const struct serving_of *of, struct error *e
 {
 	int ret;
 
-	*s = (struct serving){ .counters = of->counters, .end_event = -1 };
+	*s = (struct serving){
+		.counters = of->counters,
+		.end_event = -1,
+		.poll_us = spec_poll_us(of->spec),
+	};
 	spec_to_instance(of->spec, &s->instance);
 	if (of->shape.nr_queues)
 		s->instance.nr_queues = of->shape.nr_queues;
@@ -120,7 +124,7 @@ int serving_start(struct serving *s, const struct serving_setup *setup, struct e
 			.char_fd = setup->char_fd,
 			.path = setup->path,
 			.max_io = setup->max_io,
-			.poll_us = setup->poll_us,
+			.poll_us = s->poll_us,
 			.unprivileged = setup->unprivileged,
 			.recoverable = setup->recoverable,
 			.counters = counters,

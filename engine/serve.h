@@ -42,6 +42,7 @@ struct serving {
 	struct conditions conditions;
 	struct counters *counters; /* whoever called serving_open()'s */
 	int end_event;             /* an eventfd: readable once a queue has ended */
+	uint32_t poll_us;          /* as in struct queue_setup */
 	struct queue *queues;
 	unsigned nr_started; /* queues that are to be joined */
 	bool stuck;          /* a queue's thread has not ended: all that it uses stays */
@@ -56,7 +57,6 @@ struct serving_setup {
 	bool recoverable;  /* another server may take the device over when this one has ended */
 	bool unprivileged; /* fetch without CAP_SYS_ADMIN, so that no partitions are scanned */
 	const struct cpus *cpus;
-	uint32_t poll_us; /* as in struct queue_setup */
 };
 
 /* The export and how it is served; all of it must stay until serving_close(). */

@@ -58,7 +58,6 @@ static int start_queues(struct standalone *s, struct error *err)
 		.depth = s->device.info.queue_depth,
 		.unprivileged = device_scans_by_privilege(&s->device),
 		.cpus = cpus,
-		.poll_us = s->poll_us,
 	};
 	int ret = serving_start(&s->serving, &setup, err);
 
@@ -144,7 +143,6 @@ static int prepare(struct standalone *s, const struct spec *spec, struct control
 		.counters_fd = -1,
 		.char_fd = -1,
 	};
-	s->poll_us = spec_poll_us(spec);
 	if (v[SPEC_CPUS].set)
 		cpus_parse(v[SPEC_CPUS].text, &s->cpus, err);
 	ret = control_get_features(control, &s->device.features, err);

@@ -25,7 +25,6 @@ struct standalone {
 	struct serving serving;
 	struct device device;
 	enum export_state state;
-	uint32_t poll_us; /* as in struct queue_setup */
 	struct cpus cpus; /* for every queue; empty: those of the queue's node */
 	struct counters *counters;
 	int counters_fd; /* a memfd, see counters.h */

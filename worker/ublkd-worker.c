@@ -300,7 +300,6 @@ static int do_serve(struct self *w, const json_t *request, struct link_fds *fds,
 	if (setup.char_fd < 0 || !setup.nr_queues ||
 	    setup.nr_queues > w->serving.instance.nr_queues || !setup.depth)
 		return error_set(err, EPROTO, "the device does not match");
-	setup.poll_us = spec_poll_us(&w->spec);
 	setup.cpus = cpus = read_cpus(json_object_get(request, "cpus"), setup.nr_queues);
 	w->serving.instance.was_live = w->reason == OPEN_TAKEOVER;
 	/*
