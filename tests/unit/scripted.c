@@ -421,3 +421,49 @@ void scripted_serve(const struct scripted *server, struct served *s, const char 
 	fake_start(&fake_linux_7_2);
 	served_begin(s, words);
 }
+
+int scripted_transfer(unsigned op, uint64_t at, uint32_t length, uint8_t *data)
+{
+	return fake_request(0, 0, op, 0, at, length, data);
+}
+
+void scripted_fill(uint64_t at, uint32_t length, unsigned seed)
+{
+	uint8_t *data = fake_data(length, seed);
+
+	assert_int_equal(scripted_transfer(UBLK_OP_WRITE, at, length, data), 0);
+	fake_data_free(data);
+}
+
+void scripted_holds(uint64_t at, uint32_t length, unsigned seed)
+{
+	uint8_t *wanted = fake_data(length, seed), *data = fake_data(length, 0);
+
+	assert_int_equal(scripted_transfer(UBLK_OP_READ, at, length, data), 0);
+	assert_memory_equal(data, wanted, length);
+	fake_data_free(data);
+	fake_data_free(wanted);
+}
+
+void scripted_reads_at_once(struct scripted *server, uint32_t length)
+{
+	struct fake_request *r[SCRIPTED_READS];
+	uint8_t *data[SCRIPTED_READS], *wanted;
+
+	for (unsigned i = 0; i < SCRIPTED_READS; i++)
+		scripted_fill(i << 16, length, i + 1);
+	atomic_store(&server->hold, SCRIPTED_READ);
+	for (unsigned i = 0; i < SCRIPTED_READS; i++) {
+		data[i] = fake_data(length, 0);
+		r[i] = fake_request_start(0, 0, UBLK_OP_READ, 0, i << 16, length, data[i]);
+	}
+	scripted_wait(&server->requests[SCRIPTED_READ], SCRIPTED_READS, "reads");
+	atomic_store(&server->hold, -1);
+	for (unsigned i = 0; i < SCRIPTED_READS; i++) {
+		assert_int_equal(fake_request_wait(r[i]), 0);
+		wanted = fake_data(length, i + 1);
+		assert_memory_equal(data[i], wanted, length);
+		fake_data_free(wanted);
+		fake_data_free(data[i]);
+	}
+}

@@ -113,4 +113,18 @@ void scripted_error(struct scripted_answer *a, unsigned flags, uint32_t error);
  */
 void scripted_serve(const struct scripted *server, struct served *s, const char *options);
 
+/* ---- requests to what scripted_serve() serves ---- */
+
+/* Returns how it ended: 0 or -errno. */
+int scripted_transfer(unsigned op, uint64_t at, uint32_t length, uint8_t *data);
+/* Writes length bytes of this seed; and that they are read. */
+void scripted_fill(uint64_t at, uint32_t length, unsigned seed);
+void scripted_holds(uint64_t at, uint32_t length, unsigned seed);
+/*
+ * Writes SCRIPTED_READS ranges, and reads all of them at once: the server holds the reads until
+ * it has them all.
+ */
+void scripted_reads_at_once(struct scripted *server, uint32_t length);
+#define SCRIPTED_READS 15u /* of the 16 tags, 64 KiB apart */
+
 #endif

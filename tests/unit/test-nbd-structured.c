@@ -13,7 +13,6 @@
 
 #define BLOCK 4096u
 #define LARGE (64u << 10)
-#define NR    15u /* of the 16 tags, in blocks of LARGE */
 #define DONE  SCRIPTED_DONE
 
 static struct scripted server;
@@ -32,30 +31,6 @@ static void finish(struct served *s)
 	served_end(s);
 	fake_stop();
 	scripted_end(&server);
-}
-
-static int transfer(unsigned op, uint64_t at, uint32_t length, uint8_t *data)
-{
-	return fake_request(0, 0, op, 0, at, length, data);
-}
-
-static void fill(uint64_t at, uint32_t length, unsigned seed)
-{
-	uint8_t *data = fake_data(length, seed);
-
-	assert_int_equal(transfer(UBLK_OP_WRITE, at, length, data), 0);
-	fake_data_free(data);
-}
-
-/* The length bytes at `at` are those that were written with this seed. */
-static void holds(uint64_t at, uint32_t length, unsigned seed)
-{
-	uint8_t *wanted = fake_data(length, seed), *data = fake_data(length, 0);
-
-	assert_int_equal(transfer(UBLK_OP_READ, at, length, data), 0);
-	assert_memory_equal(data, wanted, length);
-	fake_data_free(data);
-	fake_data_free(wanted);
 }
 
 /* ---- answers ---- */
@@ -118,8 +93,6 @@ static void answer_by_chunks_alone(struct scripted_answer *a)
 static void test_parts_come_in_any_order(void **state)
 {
 	static const uint32_t lengths[] = { BLOCK, LARGE };
-	struct fake_request *r[NR];
-	uint8_t *data[NR], *wanted;
 	struct served s;
 
 	(void)state;
@@ -130,23 +103,7 @@ static void test_parts_come_in_any_order(void **state)
 		atomic_store(&server.answer, n < 2   ? answer_in_parts
 					     : n < 4 ? answer_backwards
 						     : answer_by_chunks_alone);
-		for (unsigned i = 0; i < NR; i++)
-			fill(i * LARGE, length, i + 1);
-		atomic_store(&server.hold, SCRIPTED_READ);
-		for (unsigned i = 0; i < NR; i++) {
-			data[i] = fake_data(length, 0);
-			r[i] = fake_request_start(0, 0, UBLK_OP_READ, 0, i * LARGE, length,
-						  data[i]);
-		}
-		scripted_wait(&server.requests[SCRIPTED_READ], NR, "reads");
-		atomic_store(&server.hold, -1);
-		for (unsigned i = 0; i < NR; i++) {
-			assert_int_equal(fake_request_wait(r[i]), 0);
-			wanted = fake_data(length, i + 1);
-			assert_memory_equal(data[i], wanted, length);
-			fake_data_free(wanted);
-			fake_data_free(data[i]);
-		}
+		scripted_reads_at_once(&server, length);
 		assert_int_equal(server.accepted, 1);
 		finish(&s);
 	}
@@ -165,10 +122,10 @@ static void test_holes_read_as_zeroes(void **state)
 		uint8_t *data = fake_data(lengths[n], 3), *wanted = fake_data(lengths[n], 3);
 
 		for (unsigned i = 0; i < 16; i++)
-			fill(0, lengths[n], 3);
+			scripted_fill(0, lengths[n], 3);
 		atomic_store(&server.answer, answer_with_a_hole);
 		for (unsigned i = 0; i < 16; i++) {
-			assert_int_equal(transfer(UBLK_OP_READ, 0, lengths[n], data), 0);
+			assert_int_equal(scripted_transfer(UBLK_OP_READ, 0, lengths[n], data), 0);
 			for (uint32_t at = 0; at < half; at++)
 				assert_int_equal(data[at], 0);
 			assert_memory_equal(data + half, wanted + half, half);
@@ -197,15 +154,15 @@ static void test_a_read_that_is_cut_anywhere_is_read_again(void **state)
 
 	(void)state;
 	begin(&s, "");
-	fill(0, LARGE, 7);
-	fill(LARGE, BLOCK, 8);
+	scripted_fill(0, LARGE, 7);
+	scripted_fill(LARGE, BLOCK, 8);
 	atomic_store(&server.answer, answer_backwards);
 	for (unsigned i = 0; i < sizeof(cuts) / sizeof(*cuts); i++) {
 		/* A large read's answer is expected after a large one, a small one's after a small one. */
-		holds(i & 1 ? LARGE : 0, i & 1 ? BLOCK : LARGE, i & 1 ? 8 : 7);
+		scripted_holds(i & 1 ? LARGE : 0, i & 1 ? BLOCK : LARGE, i & 1 ? 8 : 7);
 		accepted = atomic_load(&server.accepted);
 		atomic_store(&server.cut, cuts[i] + 1);
-		holds(0, LARGE, 7);
+		scripted_holds(0, LARGE, 7);
 		if (atomic_load(&server.accepted) == accepted)
 			fail_msg("cut after %u bytes: not noticed", cuts[i]);
 	}
@@ -260,7 +217,7 @@ static void test_errors_arrive(void **state)
 
 	(void)state;
 	begin(&s, "");
-	fill(0, LARGE, 1);
+	scripted_fill(0, LARGE, 1);
 	for (unsigned i = 0; i < 2 * sizeof(errors) / sizeof(*errors); i++) {
 		uint32_t length = i & 1 ? LARGE : BLOCK;
 
@@ -269,12 +226,13 @@ static void test_errors_arrive(void **state)
 		    atomic_load(&scripted_without_wire))
 			continue;
 		atomic_store(&server.answer, errors[i / 2].answer);
-		assert_int_equal(transfer(UBLK_OP_READ, 0, length, data), errors[i / 2].arrives);
+		assert_int_equal(scripted_transfer(UBLK_OP_READ, 0, length, data),
+				 errors[i / 2].arrives);
 		if (errors[i / 2].of_writes)
-			assert_int_equal(transfer(UBLK_OP_WRITE, LARGE, length, data),
+			assert_int_equal(scripted_transfer(UBLK_OP_WRITE, LARGE, length, data),
 					 errors[i / 2].arrives);
 		atomic_store(&server.answer, NULL);
-		holds(0, length, 1);
+		scripted_holds(0, length, 1);
 	}
 	/* Each was the server's word, and none a reason to leave it. */
 	assert_int_equal(server.accepted, 1);
@@ -361,14 +319,14 @@ static void is_left(void (*way)(struct scripted_answer *))
 	struct served s;
 
 	begin(&s, "");
-	fill(0, BLOCK, 1);
+	scripted_fill(0, BLOCK, 1);
 	breaks = way;
 	atomic_store(&server.answer, answer_break);
 	atomic_store(&faults, 1);
-	holds(0, BLOCK, 1);
+	scripted_holds(0, BLOCK, 1);
 	/* Some answers are whole, and break it behind that. */
 	scripted_wait(&server.accepted, 2, "a new connection");
-	holds(0, BLOCK, 1);
+	scripted_holds(0, BLOCK, 1);
 	assert_int_equal(server.accepted, 2);
 	finish(&s);
 }
@@ -393,9 +351,9 @@ static void test_a_server_that_breaks_the_protocol_is_left(void **state)
 	begin(&s, "");
 	atomic_store(&server.answer, answer_write_with_data);
 	atomic_store(&faults, 1);
-	fill(0, BLOCK, 9);
+	scripted_fill(0, BLOCK, 9);
 	assert_int_equal(server.accepted, 2);
-	holds(0, BLOCK, 9);
+	scripted_holds(0, BLOCK, 9);
 	finish(&s);
 }
 
@@ -409,10 +367,10 @@ static void test_an_answer_that_comes_twice_ends_the_connection(void **state)
 	begin(&s, "");
 	for (unsigned i = 0; i < 2; i++) {
 		atomic_store(&server.twice, commands[i]);
-		fill(0, BLOCK, i + 1);
-		holds(0, BLOCK, i + 1);
+		scripted_fill(0, BLOCK, i + 1);
+		scripted_holds(0, BLOCK, i + 1);
 		scripted_wait(&server.accepted, i + 2, "a new connection");
-		holds(0, BLOCK, i + 1);
+		scripted_holds(0, BLOCK, i + 1);
 	}
 	finish(&s);
 }

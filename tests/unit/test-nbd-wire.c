@@ -12,7 +12,7 @@
 
 #define BLOCK 4096u
 #define LARGE (64u << 10)
-#define NR    15u /* of the 16 tags, in blocks of LARGE */
+#define NR    SCRIPTED_READS
 
 static struct scripted server;
 
@@ -31,54 +31,13 @@ static void finish(struct served *s)
 	server.narrow = false;
 }
 
-static int transfer(unsigned op, uint64_t at, uint32_t length, uint8_t *data)
-{
-	return fake_request(0, 0, op, 0, at, length, data);
-}
-
-/* The length bytes at `at` are those that were written with this seed. */
-static void holds(uint64_t at, uint32_t length, unsigned seed)
-{
-	uint8_t *wanted = fake_data(length, seed), *data = fake_data(length, 0);
-
-	assert_int_equal(transfer(UBLK_OP_READ, at, length, data), 0);
-	assert_memory_equal(data, wanted, length);
-	fake_data_free(data);
-	fake_data_free(wanted);
-}
-
-static void fill(uint64_t at, uint32_t length, unsigned seed)
-{
-	uint8_t *data = fake_data(length, seed);
-
-	assert_int_equal(transfer(UBLK_OP_WRITE, at, length, data), 0);
-	fake_data_free(data);
-}
-
 /* The server lets go of what it holds from both ends. */
 static void answers_in_any_order(uint32_t length)
 {
-	struct fake_request *r[NR];
-	uint8_t *data[NR], *wanted;
 	struct served s;
 
 	begin(&s, false);
-	for (unsigned i = 0; i < NR; i++)
-		fill(i * LARGE, length, i + 1);
-	atomic_store(&server.hold, SCRIPTED_READ);
-	for (unsigned i = 0; i < NR; i++) {
-		data[i] = fake_data(length, 0);
-		r[i] = fake_request_start(0, 0, UBLK_OP_READ, 0, i * LARGE, length, data[i]);
-	}
-	scripted_wait(&server.requests[SCRIPTED_READ], NR, "reads");
-	atomic_store(&server.hold, -1);
-	for (unsigned i = 0; i < NR; i++) {
-		assert_int_equal(fake_request_wait(r[i]), 0);
-		wanted = fake_data(length, i + 1);
-		assert_memory_equal(data[i], wanted, length);
-		fake_data_free(wanted);
-		fake_data_free(data[i]);
-	}
+	scripted_reads_at_once(&server, length);
 	assert_int_equal(server.accepted, 1);
 	finish(&s);
 }
@@ -100,15 +59,15 @@ static void test_a_read_that_is_cut_anywhere_is_read_again(void **state)
 
 	(void)state;
 	begin(&s, false);
-	fill(0, LARGE, 7);
-	fill(LARGE, BLOCK, 8);
+	scripted_fill(0, LARGE, 7);
+	scripted_fill(LARGE, BLOCK, 8);
 	for (unsigned i = 0; i < sizeof(cuts) / sizeof(*cuts); i++) {
 		/* A large read's answer is expected after a large one, a small one's after a small one. */
 		for (unsigned before = 0; before < 2; before++) {
-			holds(before ? LARGE : 0, before ? BLOCK : LARGE, before ? 8 : 7);
+			scripted_holds(before ? LARGE : 0, before ? BLOCK : LARGE, before ? 8 : 7);
 			accepted = atomic_load(&server.accepted);
 			atomic_store(&server.cut, cuts[i] + 1);
-			holds(0, LARGE, 7);
+			scripted_holds(0, LARGE, 7);
 			if (atomic_load(&server.accepted) == accepted)
 				fail_msg("cut after %u bytes: not noticed", cuts[i]);
 		}
@@ -125,16 +84,16 @@ static void test_an_answer_that_comes_twice_ends_the_connection(void **state)
 	(void)state;
 	begin(&s, false);
 	for (unsigned i = 0; i < 3; i++) {
-		fill(0, BLOCK, i + 1);
+		scripted_fill(0, BLOCK, i + 1);
 		atomic_store(&server.twice, commands[i]);
 		if (commands[i] == SCRIPTED_FLUSH)
 			assert_int_equal(fake_request(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL), 0);
 		else if (commands[i] == SCRIPTED_READ)
-			holds(0, BLOCK, i + 1);
+			scripted_holds(0, BLOCK, i + 1);
 		else
-			fill(0, BLOCK, i + 1);
+			scripted_fill(0, BLOCK, i + 1);
 		scripted_wait(&server.accepted, i + 2, "a new connection");
-		holds(0, BLOCK, i + 1);
+		scripted_holds(0, BLOCK, i + 1);
 	}
 	finish(&s);
 }
@@ -149,16 +108,16 @@ static void test_a_late_answer_is_not_the_next_commands(void **state)
 	(void)state;
 	begin(&s, false);
 	atomic_store(&server.late, true);
-	assert_int_equal(transfer(UBLK_OP_WRITE, 0, BLOCK, data), 0);
+	assert_int_equal(scripted_transfer(UBLK_OP_WRITE, 0, BLOCK, data), 0);
 	/* Nothing is to be sent again on another connection but what is in flight. */
 	assert_int_equal(fake_request(0, 0, UBLK_OP_FLUSH, 0, 0, 0, NULL), 0);
 	atomic_store(&server.twice, SCRIPTED_READ);
-	holds(0, BLOCK, 1);
+	scripted_holds(0, BLOCK, 1);
 	/* The write has the place of that read, whose second answer comes before another's first. */
 	atomic_store(&server.hold, SCRIPTED_WRITE);
 	r = fake_request_start(0, 0, UBLK_OP_WRITE, 0, BLOCK, BLOCK, data);
 	scripted_wait(&server.requests[SCRIPTED_WRITE], 2, "writes");
-	holds(0, BLOCK, 1);
+	scripted_holds(0, BLOCK, 1);
 	/* The write was not acknowledged by that: it is under way still, on a new connection. */
 	assert_int_equal(atomic_load(&server.accepted), 2);
 	assert_false(fake_request_ended(r));
@@ -194,7 +153,7 @@ static void test_answers_are_taken_while_sending_is_blocked(void **state)
 		}
 	}
 	for (unsigned i = 0; i < NR; i += 2)
-		holds(i / 2 * LARGE, LARGE, i + 1);
+		scripted_holds(i / 2 * LARGE, LARGE, i + 1);
 	assert_int_equal(server.accepted, 4);
 	finish(&s);
 }
