@@ -214,6 +214,8 @@ lab_end() {
 }
 trap lab_end EXIT
 trap 'exit 143' TERM INT
+# A command that fails by itself says little; fail() says enough.
+trap 'echo "line $LINENO failed: $BASH_COMMAND" >&2' ERR
 
 for lab_part; do
 	# shellcheck source=/dev/null
