@@ -44,12 +44,20 @@ int ring_error(struct error *err, int code);
 /* Submits early, to make room; returns an SQE.  What ring_sqe() does when there is none. */
 struct io_uring_sqe *ring_sqe_late(struct ring *ring);
 
-/* The next SQE, not prepared.  Never NULL: more than `entries` in a round are submitted early. */
+/*
+ * The next SQE, not prepared.  Never NULL: more than `entries` in a round are submitted early.
+ * liburing's own call asks each time for modes that this ring does not have: a kernel's thread
+ * that submits, and SQEs of 128 bytes.
+ */
 static inline struct io_uring_sqe *ring_sqe(struct ring *ring)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+	struct io_uring_sq *sq = &ring->uring.sq;
+	unsigned at = sq->sqe_tail;
 
-	return __builtin_expect(sqe != NULL, 1) ? sqe : ring_sqe_late(ring);
+	if (__builtin_expect(at - *sq->khead >= sq->ring_entries, 0))
+		return ring_sqe_late(ring);
+	sq->sqe_tail = at + 1;
+	return &sq->sqes[at & sq->ring_mask];
 }
 
 /* Once it is prepared: op is told of its completion. */
@@ -74,21 +82,25 @@ int ring_wait(struct ring *ring);
  */
 bool ring_poll(const struct ring *ring, uint64_t until_ns);
 
-/* Calls done for every completion that is there; returns how many these were. */
+/*
+ * Calls done for every completion that is there, and not for those that come meanwhile; returns
+ * how many these were.
+ */
 static inline unsigned ring_dispatch(struct ring *ring)
 {
-	struct io_uring_cqe *cqe;
-	unsigned head, n = 0;
+	const struct io_uring_cq *cq = &ring->uring.cq;
+	const struct io_uring_cqe *cqes = cq->cqes;
+	unsigned mask = cq->ring_mask, first = *cq->khead;
+	unsigned end = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
 
-	io_uring_for_each_cqe(&ring->uring, head, cqe)
-	{
+	for (unsigned at = first; at != end; at++) {
+		const struct io_uring_cqe *cqe = &cqes[at & mask];
 		struct ring_op *op = (struct ring_op *)(uintptr_t)cqe->user_data;
 
 		op->done(op, cqe->res);
-		n++;
 	}
-	io_uring_cq_advance(&ring->uring, n);
-	return n;
+	io_uring_cq_advance(&ring->uring, end - first);
+	return end - first;
 }
 
 #endif
