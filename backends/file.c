@@ -815,7 +815,7 @@ static int file_queue_open(struct queue *queue, struct error *err)
 
 /* ---- requests ---- */
 
-static void transfer(struct io *io);
+static void transferred(struct io *io, int result);
 
 /* A sparse file that is full takes some writes and refuses others. */
 static void note_full(struct instance *instance)
@@ -827,26 +827,33 @@ static void note_full(struct instance *instance)
 			f->path);
 }
 
-/*
- * The result of one transfer of the ring: all, a part, an error or an interruption. A part is
- * continued behind what was done; only the sum completes the request.
- */
-static void transferred(struct io *io, int result)
+/* A write found space. */
+static inline void note_room(struct instance *instance)
+{
+	struct file *f = instance->private;
+
+	if (__builtin_expect(atomic_load_explicit(&f->full_ms, memory_order_relaxed), 0))
+		instance_settle(instance, CAUSE_NO_SPACE, &f->full_ms);
+}
+
+/* Transfers all but the first `done` bytes. */
+static void transfer(struct io *io, uint32_t done)
+{
+	struct file_queue *fq = queue_private(io->queue);
+
+	io_transfer(io, fq->file, io->offset, done,
+		    io->op == IO_WRITE && io->flags & IO_FUA ? RWF_DSYNC : 0, transferred);
+}
+
+/* A transfer ended with an error, an interruption or a part of what was asked. */
+static __attribute__((noinline)) void transferred_less(struct io *io, int result)
 {
 	struct instance *instance = queue_instance(io->queue);
 	struct file *f = instance->private;
 	struct file_io *fio = io_private(io);
-	uint32_t left = io->length - fio->done;
 
-	if (__builtin_expect(result == (int)left, 1)) {
-		if (__builtin_expect(atomic_load_explicit(&f->full_ms, memory_order_relaxed), 0) &&
-		    io->op != IO_READ)
-			instance_settle(instance, CAUSE_NO_SPACE, &f->full_ms);
-		io_complete(io, (int)io->length);
-		return;
-	}
 	if ((result == -EINTR || result == -EAGAIN) && fio->retries++ < RETRIES_MAX) {
-		transfer(io);
+		transfer(io, fio->done);
 		return;
 	}
 	if (result < 0) {
@@ -863,16 +870,24 @@ static void transferred(struct io *io, int result)
 	if (!result || (f->direct && fio->done % instance->limits.logical_block))
 		io_complete(io, -EIO);
 	else
-		transfer(io);
+		transfer(io, fio->done);
 }
 
-static void transfer(struct io *io)
+/*
+ * The result of one transfer of the ring. A part is continued behind what was done; only the sum
+ * completes the request.
+ */
+static void transferred(struct io *io, int result)
 {
-	struct file_queue *fq = queue_private(io->queue);
-	struct file_io *fio = io_private(io);
+	const struct file_io *fio = io_private(io);
 
-	io_transfer(io, fq->file, io->offset, fio->done,
-		    io->op == IO_WRITE && io->flags & IO_FUA ? RWF_DSYNC : 0, transferred);
+	if (__builtin_expect(result != (int)(io->length - fio->done), 0)) {
+		transferred_less(io, result);
+		return;
+	}
+	if (io->op != IO_READ)
+		note_room(queue_instance(io->queue));
+	io_complete(io, (int)io->length);
 }
 
 static void flushed(struct io *io, int result)
@@ -967,7 +982,7 @@ static void file_submit(struct io *io)
 	case IO_WRITE:
 		fio = io_private(io);
 		*fio = (struct file_io){ 0 };
-		transfer(io);
+		transfer(io, 0);
 		break;
 	case IO_FLUSH:
 		flush(io);

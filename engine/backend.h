@@ -44,6 +44,8 @@ enum io_op {
 
 #define IO_FUA  1u /* write: on stable storage before it completes */
 #define IO_KEEP 2u /* write zeroes: the range stays allocated */
+/* The engine's own: zero copy, and the driver could not register this request's pages. */
+#define IO_UNREGISTERED 128u
 
 /*
  * Owner: its queue; valid between submit() and io_complete(), on the queue's
@@ -55,7 +57,7 @@ struct io {
 	uint32_t length; /* bytes; 0 for a flush */
 	uint16_t tag;    /* of the queue; no two requests in flight share one */
 	uint8_t op;      /* enum io_op */
-	uint8_t flags;   /* IO_FUA, IO_KEEP */
+	uint8_t flags;   /* IO_FUA, IO_KEEP; others are not a backend's */
 };
 
 /*

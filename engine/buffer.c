@@ -12,7 +12,7 @@
  * `dirty` bounds the bytes that may differ from zero, so that a read of a hole rarely writes.
  *
  * Read buffers_open() first, then buffers_arrive() and buffers_finish() in buffer.h, the two ends
- * of a request, then buffers_prep_transfer() with pin().
+ * of a request, then buffers_prep_staged() with pin().
  */
 #include "engine/buffer.h"
 #include "engine/ublk_abi.h"
@@ -150,27 +150,22 @@ static bool is_pinned(struct buffers *b, unsigned tag, uint32_t length)
 	return __builtin_expect(b->tags[tag].pinned, 1) || pin(b, tag);
 }
 
-void buffers_prep_transfer(struct buffers *b, const struct io *io, struct io_uring_sqe *sqe, int fd,
-			   uint64_t offset, uint32_t skip)
+void buffers_prep_staged(struct buffers *b, const struct io *io, struct io_uring_sqe *sqe, int fd,
+			 uint64_t offset, uint32_t skip)
 {
-	/* The kernel's pages are addressed from 0. */
-	void *addr = (void *)(uintptr_t)skip;
-	bool fixed = true;
+	bool fixed = is_pinned(b, io->tag, io->length);
 	int op;
 
-	/* A read fills the buffer behind our back: the bytes count as dirty before it starts. */
-	if (!buffers_registered(b, io)) {
-		addr = buffer_of(b, io->tag) + skip;
-		fixed = is_pinned(b, io->tag, io->length);
-		if (io->op == IO_READ)
-			buffers_mark_dirty(b, io->tag, io->length);
-	}
 	if (io->op == IO_READ)
 		op = fixed ? IORING_OP_READ_FIXED : IORING_OP_READ;
 	else
 		op = fixed ? IORING_OP_WRITE_FIXED : IORING_OP_WRITE;
-	io_uring_prep_rw(op, sqe, fd, addr, io->length - skip, offset + skip);
+	io_uring_prep_rw(op, sqe, fd, buffer_of(b, io->tag) + skip, io->length - skip,
+			 offset + skip);
 	sqe->buf_index = fixed ? io->tag : 0;
+	/* A read fills the buffer behind our back: the bytes count as dirty before it starts. */
+	if (io->op == IO_READ)
+		buffers_mark_dirty(b, io->tag, io->length);
 }
 
 int buffers_copy_to(struct buffers *b, const struct io *io, uint32_t at, const void *from,

@@ -18,9 +18,8 @@
 
 /* State of a tag's buffer. */
 struct tag_buffer {
-	uint32_t dirty;    /* bytes of it, from its start, that may not be zero */
-	bool pinned;       /* its first BUFFERS_PINNED bytes are registered with the ring */
-	bool unregistered; /* zero copy: this request's automatic registration failed */
+	uint32_t dirty; /* bytes of it, from its start, that may not be zero */
+	bool pinned;    /* its first BUFFERS_PINNED bytes are registered with the ring */
 };
 
 /*
@@ -74,7 +73,7 @@ static inline uint64_t buffers_sqe_addr(const struct buffers *b, unsigned tag)
 /* Whether what the backend touches is a buffer of ours that must be carried. */
 static inline bool buffers_staged(const struct buffers *b, const struct io *io)
 {
-	return b->staged || (b->access == ACCESS_RING && b->tags[io->tag].unregistered);
+	return b->staged || (io->flags & IO_UNREGISTERED && b->access == ACCESS_RING);
 }
 
 static inline void buffers_mark_dirty(struct buffers *b, unsigned tag, uint32_t end)
@@ -88,17 +87,17 @@ int buffers_carry_out(struct buffers *buffers, const struct io *io, int result);
 
 /*
  * A request is there: brings a write's data to where the backend looks for it.
- * op_flags: the descriptor's.  Returns 0 or -errno.
+ * Returns 0 or -errno.
  */
-static inline int buffers_arrive(struct buffers *b, const struct io *io, uint32_t op_flags)
+static inline int buffers_arrive(struct buffers *b, const struct io *io)
 {
+	if (io->op != IO_WRITE)
+		return 0;
 	if (b->path == IO_PATH_COPY) {
-		if (io->op == IO_WRITE)
-			buffers_mark_dirty(b, io->tag, io->length);
+		buffers_mark_dirty(b, io->tag, io->length);
 		return 0;
 	}
-	b->tags[io->tag].unregistered = op_flags & UBLK_REQ_NEED_REG_BUF;
-	return io->op == IO_WRITE && buffers_staged(b, io) ? buffers_carry_in(b, io) : 0;
+	return buffers_staged(b, io) ? buffers_carry_in(b, io) : 0;
 }
 
 /* A request is there that no backend will see: a write's data may be in its buffer. */
@@ -111,20 +110,32 @@ static inline void buffers_refuse(struct buffers *b, const struct io *io)
 /* A request is done: hands a read's first `result` bytes over.  Returns result or -errno. */
 static inline int buffers_finish(struct buffers *b, const struct io *io, int result)
 {
-	if (b->path == IO_PATH_COPY || io->op != IO_READ || result <= 0 || !buffers_staged(b, io))
+	/* Nothing is staged on the path "copy". */
+	if (!buffers_staged(b, io) || io->op != IO_READ || result <= 0)
 		return result;
 	return buffers_carry_out(b, io, result);
 }
 
-/* Prepares the read or write of io's data, skip bytes into it, on a file at offset. */
-void buffers_prep_transfer(struct buffers *buffers, const struct io *io, struct io_uring_sqe *sqe,
-			   int fd, uint64_t offset, uint32_t skip);
-
 /* Whether the ring has the request's own pages, so that a transfer copies nothing. */
 static inline bool buffers_registered(const struct buffers *b, const struct io *io)
 {
-	return b->path == IO_PATH_ZERO_COPY && !b->tags[io->tag].unregistered;
+	return b->path == IO_PATH_ZERO_COPY && !(io->flags & IO_UNREGISTERED);
 }
+
+/*
+ * Prepares the read or write of io's data, skip bytes into it, on a file at offset: on the
+ * request's pages, where the ring has them, or on the tag's buffer.
+ */
+static inline void buffers_prep_pages(const struct io *io, struct io_uring_sqe *sqe, int fd,
+				      uint64_t offset, uint32_t skip)
+{
+	/* The kernel's pages are addressed from 0. */
+	io_uring_prep_rw(io->op == IO_READ ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED, sqe, fd,
+			 (void *)(uintptr_t)skip, io->length - skip, offset + skip);
+	sqe->buf_index = io->tag;
+}
+void buffers_prep_staged(struct buffers *buffers, const struct io *io, struct io_uring_sqe *sqe,
+			 int fd, uint64_t offset, uint32_t skip);
 
 /* io_copy_to() and its like. */
 int buffers_copy_to(struct buffers *buffers, const struct io *io, uint32_t at, const void *from,

@@ -35,7 +35,13 @@ static void queue_fault(struct queue *q, int code, const char *what)
 	pthread_mutex_unlock(&q->gate);
 }
 
-static void serve_request(struct queue *q, struct request *r)
+/* Of a request's op_flags: what only few have, and takes a closer look. */
+#define UNUSUAL ((UBLK_OP_MASK & ~1u) | UBLK_REQ_FUA | UBLK_REQ_NOUNMAP | UBLK_REQ_NEED_REG_BUF)
+_Static_assert(UBLK_OP_READ == 0 && IO_READ == 0 && UBLK_OP_WRITE == 1 && IO_WRITE == 1,
+	       "reads and writes have the driver's numbers");
+
+/* Returns 0, or -errno: no backend is to see it. */
+static __attribute__((noinline)) int look_closer(struct queue *q, struct io *io, uint32_t op_flags)
 {
 	/*
 	 * The driver's operations may grow: an unknown number, and WRITE_SAME, which no backend
@@ -46,29 +52,45 @@ static void serve_request(struct queue *q, struct request *r)
 		[UBLK_OP_FLUSH] = IO_FLUSH,    [UBLK_OP_DISCARD] = IO_DISCARD,
 		[UBLK_OP_WRITE_SAME] = IO_OPS, [UBLK_OP_WRITE_ZEROES] = IO_WRITE_ZEROES,
 	};
+	const struct backend_limits *limits = &q->setup.instance->limits;
+	uint32_t op = op_flags & UBLK_OP_MASK;
+
+	io->op = op < sizeof(op_of) ? op_of[op] : IO_OPS;
+	if (op_flags & UBLK_REQ_FUA)
+		io->flags |= IO_FUA;
+	if (op_flags & UBLK_REQ_NOUNMAP)
+		io->flags |= IO_KEEP;
+	if (op_flags & UBLK_REQ_NEED_REG_BUF) {
+		io->flags |= IO_UNREGISTERED;
+		counters_add(&q->counters->fallbacks, 1);
+	}
+	if (io->op == IO_FLUSH)
+		io->offset = io->length = 0;
+	if (io->op == IO_OPS || (io->op == IO_DISCARD && !limits->max_discard) ||
+	    (io->op == IO_WRITE_ZEROES && !limits->max_write_zeroes))
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+static inline __attribute__((always_inline)) void serve_request(struct queue *q, struct request *r)
+{
 	const struct ublk_io_desc *desc = &q->descs[r->io.tag];
 	const struct backend_limits *limits = &q->setup.instance->limits;
-	uint32_t op_flags = desc->op_flags, op = op_flags & UBLK_OP_MASK;
+	uint32_t op_flags = desc->op_flags;
 	struct io *io = &r->io;
 	uint64_t size;
 	int ret = 0;
 
-	io->op = op < sizeof(op_of) ? op_of[op] : IO_OPS;
-	io->flags = (uint8_t)((op_flags & UBLK_REQ_FUA ? IO_FUA : 0) |
-			      (op_flags & UBLK_REQ_NOUNMAP ? IO_KEEP : 0));
+	io->op = op_flags & 1;
+	io->flags = 0;
 	io->offset = desc->start_sector << UBLK_SECTOR_SHIFT;
 	io->length = desc->nr_sectors << UBLK_SECTOR_SHIFT;
 	r->arrived_ns = q->now_ns;
 	r->in_flight = true;
 	counters_add(&q->counters->started, 1);
 
-	if (__builtin_expect(io->op > IO_WRITE, 0)) {
-		if (io->op == IO_FLUSH)
-			io->offset = io->length = 0;
-		else if (io->op == IO_OPS ||
-			 !(io->op == IO_DISCARD ? limits->max_discard : limits->max_write_zeroes))
-			ret = -EOPNOTSUPP;
-	}
+	if (__builtin_expect(op_flags & UNUSUAL, 0))
+		ret = look_closer(q, io, op_flags);
 	/*
 	 * Atomic, because serving_set_size() changes it on the device's thread while requests
 	 * arrive. The kernel checks the range too; this check keeps a backend safe from a driver
@@ -77,14 +99,12 @@ static void serve_request(struct queue *q, struct request *r)
 	size = __atomic_load_n(&limits->size, __ATOMIC_RELAXED);
 	if (__builtin_expect(io->offset > size || io->length > size - io->offset, 0))
 		ret = -EIO;
-	if (__builtin_expect(limits->read_only && io->op != IO_READ && io->op != IO_FLUSH, 0))
+	if (__builtin_expect(limits->read_only, 0) && io->op != IO_READ && io->op != IO_FLUSH)
 		ret = -EROFS;
-	if (__builtin_expect(op_flags & UBLK_REQ_NEED_REG_BUF, 0))
-		counters_add(&q->counters->fallbacks, 1);
 	if (__builtin_expect(ret, 0))
 		buffers_refuse(&q->buffers, io);
 	else
-		ret = buffers_arrive(&q->buffers, io, op_flags);
+		ret = buffers_arrive(&q->buffers, io);
 	if (__builtin_expect(ret, 0))
 		io_complete(io, ret);
 	else
@@ -126,50 +146,75 @@ void queue_command_finished(struct ring_op *op, int result)
 		queue_fault(q, result, "the kernel refused a fetch or commit");
 }
 
-/*
- * One SQE for a fetch, or for a commit that fetches the tag's next request. The template
- * (q->command) has what never changes.
- */
-static void send_command(struct queue *q, struct request *r, uint32_t op, int result)
+/* One SQE for a fetch, or for a commit that fetches the tag's next request. */
+static inline void send_command(struct queue *q, struct request *r, uint32_t op, int result)
 {
 	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
-	struct ublk_io_cmd cmd = {
-		.q_id = (uint16_t)q->setup.index,
-		.tag = r->io.tag,
-		.result = result,
-		.addr = buffers_cmd_addr(&q->buffers, r->io.tag),
-	};
+	struct ublk_io_cmd *payload = (struct ublk_io_cmd *)sqe->cmd;
 
-	memcpy(sqe, &q->command, sizeof(*sqe));
+	/* Each of its bytes is written: they are an older SQE's. */
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, CHAR_FILE, NULL, 0, 0);
+	sqe->flags = IOSQE_FIXED_FILE;
 	sqe->cmd_op = op;
-	sqe->addr = buffers_sqe_addr(&q->buffers, r->io.tag);
-	memcpy(sqe->cmd, &cmd, sizeof(cmd));
+	sqe->addr = r->sqe_addr;
+	memcpy(payload, &r->payload, offsetof(struct ublk_io_cmd, result));
+	payload->result = result;
+	payload->addr = r->payload.addr;
 	ring_sqe_for(sqe, &r->command);
 }
 
-static void count(struct queue *q, const struct request *r, uint64_t now_ns)
-{
-	struct queue_counters *c = q->counters;
-	uint64_t latency = now_ns - r->arrived_ns;
+/* Of completed requests in a row with one operation; and the last one's latency. */
+struct tally {
 	struct op_counters *op;
+	uint64_t ended, bytes, latency_ns;
+	uint64_t last_ns;
+	unsigned bucket;
+};
 
-	counters_add(&c->completed, 1);
+static inline void end_tally(const struct tally *tally)
+{
+	if (!tally->op)
+		return;
+	counters_add(&tally->op->completed, tally->ended);
+	counters_add(&tally->op->bytes, tally->bytes);
+	counters_add(&tally->op->latency_ns, tally->latency_ns);
+}
+
+static __attribute__((noinline)) void count_failure(struct queue *q, const struct request *r)
+{
+	counters_add(&q->counters->errors[counters_error_kind(-r->result)], 1);
+	if (r->io.op != IO_OPS)
+		counters_add(&q->counters->op[r->io.op].failed, 1);
+}
+
+static inline void count(struct queue *q, const struct request *r, uint64_t now_ns,
+			 struct tally *tally)
+{
+	uint64_t latency_ns = now_ns - r->arrived_ns;
+
 	if (__builtin_expect(r->result < 0, 0))
-		counters_add(&c->errors[counters_error_kind(-r->result)], 1);
+		count_failure(q, r);
 	if (__builtin_expect(r->io.op == IO_OPS, 0))
 		return;
-	op = &c->op[r->io.op];
-	counters_add(&op->completed, 1);
-	if (__builtin_expect(r->result < 0, 0))
-		counters_add(&op->failed, 1);
-	else
-		counters_add(&op->bytes, r->io.op > IO_WRITE ? r->io.length : (uint32_t)r->result);
-	counters_add(&op->latency_ns, latency);
-	counters_add(&op->latency[counters_bucket(latency)], 1);
+	if (__builtin_expect(&q->counters->op[r->io.op] != tally->op, 0)) {
+		end_tally(tally);
+		tally->op = &q->counters->op[r->io.op];
+		tally->ended = tally->bytes = tally->latency_ns = 0;
+	}
+	/* Most have come in one round. */
+	if (latency_ns != tally->last_ns) {
+		tally->last_ns = latency_ns;
+		tally->bucket = counters_bucket(latency_ns);
+	}
+	tally->ended++;
+	tally->bytes += r->result < 0 ? 0 : r->io.length; /* legal_result() */
+	tally->latency_ns += latency_ns;
+	counters_add(&tally->op->latency[tally->bucket], 1);
 }
 
 static void commit_done(struct queue *q)
 {
+	struct tally tally = { .op = NULL };
 	uint64_t now_ns;
 
 	if (!q->nr_done)
@@ -183,9 +228,11 @@ static void commit_done(struct queue *q)
 		 * tag may belong to the next request. A copy that fails changes the result.
 		 */
 		r->result = buffers_finish(&q->buffers, &r->io, r->result);
-		count(q, r, now_ns);
+		count(q, r, now_ns, &tally);
 		send_command(q, r, UBLK_IO_COMMIT_AND_FETCH, r->result);
 	}
+	end_tally(&tally);
+	counters_add(&q->counters->completed, q->nr_done);
 	q->nr_done = 0;
 }
 
@@ -238,7 +285,15 @@ int queue_fetch_all(struct queue *q, struct error *err)
 	 * cannot be fetched must fail the start here and not hang there.
 	 */
 	for (unsigned tag = 0; tag < depth; tag++) {
-		send_command(q, &q->requests[tag], UBLK_IO_FETCH, 0);
+		struct request *r = &q->requests[tag];
+
+		r->payload = (struct ublk_io_cmd){
+			.q_id = (uint16_t)q->setup.index,
+			.tag = (uint16_t)tag,
+			.addr = buffers_cmd_addr(&q->buffers, tag),
+		};
+		r->sqe_addr = buffers_sqe_addr(&q->buffers, tag);
+		send_command(q, r, UBLK_IO_FETCH, 0);
 		q->nr_serving++;
 	}
 	wait_for_wake(q);

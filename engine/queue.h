@@ -84,8 +84,7 @@ struct queue {
 	int zero;      /* /dev/zero, for reads of zeroes without a copy; or -1 */
 	int zero_file; /* its number in the ring */
 	struct busy_poll poll;
-	uint64_t now_ns;             /* when this round's completions were taken */
-	struct io_uring_sqe command; /* what all fetches and commits share */
+	uint64_t now_ns; /* when this round's completions were taken */
 	void *private;
 	void *io_private;
 };

@@ -193,7 +193,7 @@ void queue_wake(struct queue *q)
 
 void *io_private(struct io *io)
 {
-	return (char *)io->queue->io_private + io->tag * io->queue->backend->io_size;
+	return request_of(io)->private;
 }
 
 void *io_data(struct io *io)
@@ -231,12 +231,36 @@ static void start_work(struct request *r, struct io_uring_sqe *sqe, io_callback 
 	ring_sqe_for(sqe, &r->work);
 }
 
+/* What io_transfer() does where the ring is full or does not have the request's pages. */
+static __attribute__((noinline)) void transfer_otherwise(struct io *io, int file,
+							 uint64_t file_offset, uint32_t skip,
+							 int rw_flags, io_callback *done)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&io->queue->ring);
+	struct buffers *buffers = &io->queue->buffers;
+
+	if (buffers_registered(buffers, io))
+		buffers_prep_pages(io, sqe, file, file_offset, skip);
+	else
+		buffers_prep_staged(buffers, io, sqe, file, file_offset, skip);
+	sqe->rw_flags = rw_flags;
+	start_work(request_of(io), sqe, done);
+}
+
 void io_transfer(struct io *io, int file, uint64_t file_offset, uint32_t skip, int rw_flags,
 		 io_callback *done)
 {
-	struct io_uring_sqe *sqe = ring_sqe(&io->queue->ring);
+	struct ring *ring = &io->queue->ring;
+	struct io_uring_sqe *sqe;
 
-	buffers_prep_transfer(&io->queue->buffers, io, sqe, file, file_offset, skip);
+	/* No call but the last in each way, so that nothing is saved on the stack. */
+	if (__builtin_expect(!ring_has_room(ring), 0) ||
+	    __builtin_expect(!buffers_registered(&io->queue->buffers, io), 0)) {
+		transfer_otherwise(io, file, file_offset, skip, rw_flags, done);
+		return;
+	}
+	sqe = ring_sqe_in_room(ring);
+	buffers_prep_pages(io, sqe, file, file_offset, skip);
 	sqe->rw_flags = rw_flags;
 	start_work(request_of(io), sqe, done);
 }
@@ -300,15 +324,21 @@ void io_complete(struct io *io, int result)
 	q->done[q->nr_done++] = r;
 }
 
-static void zeroes_read(struct io *io, int result)
+/* /dev/zero gave less than was asked for, or an error: the rest is filled by a copy. */
+static __attribute__((noinline)) void fill_rest(struct io *io, int result)
 {
 	uint32_t done = result > 0 ? (uint32_t)result : 0;
-	int ret = 0;
+	int ret = io_fill_zero(io, done, io->length - done);
 
-	/* /dev/zero gave less than was asked for, or an error: the rest is filled by a copy. */
-	if (done < io->length)
-		ret = io_fill_zero(io, done, io->length - done);
 	io_complete(io, ret ? ret : (int)io->length);
+}
+
+static void zeroes_read(struct io *io, int result)
+{
+	if (__builtin_expect(result == (int)io->length, 1))
+		io_complete(io, result);
+	else
+		fill_rest(io, result);
 }
 
 void io_complete_zeroes(struct io *io)
@@ -316,5 +346,5 @@ void io_complete_zeroes(struct io *io)
 	if (io->queue->zero >= 0 && buffers_registered(&io->queue->buffers, io))
 		io_transfer(io, io->queue->zero_file, 0, 0, 0, zeroes_read);
 	else
-		zeroes_read(io, 0);
+		fill_rest(io, 0);
 }

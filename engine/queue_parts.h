@@ -21,6 +21,10 @@ struct request {
 	uint64_t arrived_ns;
 	int result;
 	bool in_flight; /* between submit() and io_complete() */
+	void *private;  /* the backend's, io_size bytes */
+	/* What each of its commands says, result aside: the payload, and buffers_sqe_addr(). */
+	struct ublk_io_cmd payload;
+	uint64_t sqe_addr;
 };
 
 static inline struct request *request_of(struct io *io)

@@ -97,6 +97,7 @@ static int alloc_requests(struct queue *q)
 			.io = { .queue = q, .tag = (uint16_t)tag, .op = IO_OPS },
 			.command.done = queue_command_finished,
 			.work.done = queue_work_finished,
+			.private = (char *)q->io_private + tag * backend->io_size,
 		};
 	}
 	return 0;
@@ -332,9 +333,6 @@ int queue_start(struct queue *q, const struct queue_setup *setup, struct error *
 		.counters = setup->counters,
 		.wake_op.done = queue_woken,
 		.zero = -1,
-		.command = { .opcode = IORING_OP_URING_CMD,
-			     .flags = IOSQE_FIXED_FILE,
-			     .fd = CHAR_FILE },
 	};
 	q->wake = eventfd(0, EFD_CLOEXEC);
 	if (q->wake < 0)

@@ -49,15 +49,22 @@ struct io_uring_sqe *ring_sqe_late(struct ring *ring);
  * liburing's own call asks each time for modes that this ring does not have: a kernel's thread
  * that submits, and SQEs of 128 bytes.
  */
-static inline struct io_uring_sqe *ring_sqe(struct ring *ring)
+static inline bool ring_has_room(const struct ring *ring)
+{
+	const struct io_uring_sq *sq = &ring->uring.sq;
+
+	return sq->sqe_tail - *sq->khead < sq->ring_entries;
+}
+static inline struct io_uring_sqe *ring_sqe_in_room(struct ring *ring)
 {
 	struct io_uring_sq *sq = &ring->uring.sq;
-	unsigned at = sq->sqe_tail;
 
-	if (__builtin_expect(at - *sq->khead >= sq->ring_entries, 0))
-		return ring_sqe_late(ring);
-	sq->sqe_tail = at + 1;
-	return &sq->sqes[at & sq->ring_mask];
+	return &sq->sqes[sq->sqe_tail++ & sq->ring_mask];
+}
+static inline struct io_uring_sqe *ring_sqe(struct ring *ring)
+{
+	return __builtin_expect(ring_has_room(ring), 1) ? ring_sqe_in_room(ring)
+							: ring_sqe_late(ring);
 }
 
 /* Once it is prepared: op is told of its completion. */

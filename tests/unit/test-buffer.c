@@ -155,7 +155,7 @@ static void test_zeroes_after_anything(void **state)
 		case 0: /* a write: the driver has put its data there */
 			io.op = IO_WRITE;
 			memset(buffer, 0xbb, length);
-			assert_int_equal(buffers_arrive(&s.buffers, &io, UBLK_OP_WRITE), 0);
+			assert_int_equal(buffers_arrive(&s.buffers, &io), 0);
 			break;
 		case 1:
 			assert_int_equal(buffers_copy_to(&s.buffers, &io, at, data, part), 0);
@@ -166,7 +166,7 @@ static void test_zeroes_after_anything(void **state)
 			break;
 		case 3: /* a read of a file: the ring fills it, from where it was told */
 			memset(&sqe, 0, sizeof(sqe));
-			buffers_prep_transfer(&s.buffers, &io, &sqe, 5, 0, 0);
+			buffers_prep_staged(&s.buffers, &io, &sqe, 5, 0, 0);
 			assert_ptr_equal((void *)(uintptr_t)sqe.addr, buffer);
 			memset(buffer, 0xdd, length);
 			break;
@@ -260,7 +260,10 @@ static struct io_uring_sqe prepared(struct set *s, const struct io *io, uint64_t
 {
 	struct io_uring_sqe sqe = { 0 };
 
-	buffers_prep_transfer(&s->buffers, io, &sqe, 5, offset, skip);
+	if (buffers_registered(&s->buffers, io))
+		buffers_prep_pages(io, &sqe, 5, offset, skip);
+	else
+		buffers_prep_staged(&s->buffers, io, &sqe, 5, offset, skip);
 	assert_int_equal(sqe.fd, 5);
 	assert_int_equal(sqe.off, offset + skip);
 	assert_int_equal(sqe.len, io->length - skip);
@@ -275,7 +278,7 @@ static void test_file_io_goes_to_the_requests_pages(void **state)
 
 	(void)state;
 	begin(&s, IO_PATH_ZERO_COPY, ACCESS_RING);
-	assert_int_equal(buffers_arrive(&s.buffers, &io, UBLK_OP_READ), 0);
+	assert_int_equal(buffers_arrive(&s.buffers, &io), 0);
 	sqe = prepared(&s, &io, 1 << 20, 512);
 	assert_int_equal(sqe.opcode, IORING_OP_READ_FIXED);
 	assert_int_equal(sqe.buf_index, 2);
@@ -286,12 +289,14 @@ static void test_file_io_goes_to_the_requests_pages(void **state)
 	assert_int_equal(sqe.addr, 0);
 	/* Not registered: through the tag's buffer, this once. */
 	io.op = IO_READ;
-	assert_int_equal(buffers_arrive(&s.buffers, &io, UBLK_OP_READ | UBLK_REQ_NEED_REG_BUF), 0);
+	io.flags = IO_UNREGISTERED;
+	assert_int_equal(buffers_arrive(&s.buffers, &io), 0);
 	sqe = prepared(&s, &io, 0, 512);
 	assert_int_equal(sqe.opcode, IORING_OP_READ);
 	assert_ptr_equal((void *)(uintptr_t)sqe.addr,
 			 (uint8_t *)buffers_data(&s.buffers, &io) + 512);
-	assert_int_equal(buffers_arrive(&s.buffers, &io, UBLK_OP_READ), 0);
+	io.flags = 0;
+	assert_int_equal(buffers_arrive(&s.buffers, &io), 0);
 	sqe = prepared(&s, &io, 0, 0);
 	assert_int_equal(sqe.opcode, IORING_OP_READ_FIXED);
 	finish(&s);

@@ -32,7 +32,8 @@ static struct {
 	enum when when;
 	int results[16]; /* of the next requests, whatever was done; RIGHT: what was done */
 	unsigned nr_results, next_result;
-	unsigned files; /* that a queue adds */
+	unsigned files;    /* that a queue adds */
+	unsigned together; /* AT_ROUND_END: so many requests complete in one round */
 } told;
 
 #define RIGHT (-100000)
@@ -208,6 +209,8 @@ static void scripted_round_end(struct queue *queue)
 	struct queue_keeping *qk = queue_private(queue);
 
 	__atomic_fetch_add(&asked.rounds, 1, __ATOMIC_RELAXED);
+	if (qk->nr_waiting < told.together)
+		return;
 	/* The last first: the order is the backend's affair. */
 	while (qk->nr_waiting) {
 		qk->nr_waiting--;
@@ -744,6 +747,37 @@ static void test_counters_are_exact(void **state)
 
 		assert_int_equal(counters_sum_errors(s.standalone.counters, kind), one);
 	}
+	standalone_forget(&s.standalone);
+	served_close(&s);
+	fake_stop();
+}
+
+/* Requests of one operation are counted together: those of the others must not get lost. */
+static void test_counters_of_a_round_with_several_operations(void **state)
+{
+	static const unsigned ops[DEPTH] = { UBLK_OP_WRITE, UBLK_OP_READ, UBLK_OP_FLUSH,
+					     UBLK_OP_WRITE };
+	struct fake_request *r[DEPTH];
+	uint8_t *data[DEPTH];
+	struct served s;
+
+	(void)state;
+	tell(AT_ROUND_END);
+	told.together = DEPTH;
+	begin(&s, "memory", IO_PATH_COPY, 1, DEPTH);
+	for (unsigned i = 0; i < DEPTH; i++) {
+		data[i] = fake_data(8192, 1);
+		r[i] = fake_request_start(0, 0, ops[i], 0, i * 8192,
+					  ops[i] == UBLK_OP_FLUSH ? 0 : 1024 * (i + 1), data[i]);
+	}
+	for (unsigned i = 0; i < DEPTH; i++) {
+		assert_int_equal(fake_request_wait(r[i]), 0);
+		fake_data_free(data[i]);
+	}
+	assert_int_equal(standalone_stop(&s.standalone, &s.err), 0);
+	check_op(&s, IO_WRITE, 2, 1024 + 4096, 0);
+	check_op(&s, IO_READ, 1, 2048, 0);
+	check_op(&s, IO_FLUSH, 1, 0, 0);
 	standalone_forget(&s.standalone);
 	served_close(&s);
 	fake_stop();
@@ -1395,6 +1429,7 @@ int main(void)
 		cmocka_unit_test(test_many_in_flight),
 		cmocka_unit_test(test_queues_do_not_mix),
 		cmocka_unit_test(test_counters_are_exact),
+		cmocka_unit_test(test_counters_of_a_round_with_several_operations),
 		cmocka_unit_test(test_as_many_files_as_fit),
 		cmocka_unit_test(test_a_poll_ends_when_its_file_is_ready),
 		cmocka_unit_test(test_a_poll_of_room_to_write),
