@@ -15,19 +15,25 @@
  *             is done it stays counted, and a write that makes it LIVE again
  *             takes the count over
  *   EMPTY     with FREEING: it was not LIVE before
- *   the rest  the number of writers at work on it
+ *   the rest  the number of writers at work on it that are counted
  *
  * What must always hold: a shard that is neither LIVE nor FREEING, and has no
  * writer, is a hole of the memfd, so that old data never comes back.  Hence a
  * free begins only on a shard without writers, and ends in "not LIVE" only if no
  * writer came meanwhile.  A write that overlaps a discard in flight may take
  * place before or after it, as on any disk.
+ *
+ * Writes to a LIVE shard, nearly all of them, write no word that queues share.  Such a writer notes
+ * the shard in a word of its queue's own, then looks whether it is LIVE; who frees makes it
+ * FREEING, then looks at the queues' words.  One of the two sees the other: the fence that this
+ * takes is on the side of who frees alone, membarrier(2), which is a fence in each thread.
  */
 #include "common/clock.h"
 #include "engine/backend.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <linux/memfd.h>
 #include <linux/mempolicy.h>
 #include <sched.h>
@@ -73,10 +79,20 @@ struct memory {
 	_Atomic uint64_t live_shards;
 	_Atomic uint64_t full_ms; /* when a write last found no memory; 0: reported as over */
 	_Atomic uint32_t *shards;
+	struct writer *writers; /* one a queue */
+	unsigned nr_writers;
+	bool fences; /* the kernel has the fence of who frees; else every writer is counted */
 };
+
+/* In a cache line of its own. */
+struct writer {
+	_Atomic uint64_t shard; /* that it writes to, and is not counted for; NO_SHARD: none */
+} __attribute__((aligned(64)));
+#define NO_SHARD UINT64_MAX
 
 struct memory_queue {
 	int file; /* the memfd, in the queue's ring */
+	struct writer *writer;
 };
 
 struct memory_io {
@@ -249,6 +265,18 @@ static void find_live_shards(struct instance *instance)
 	}
 }
 
+static int open_writers(struct memory *m, unsigned nr)
+{
+	m->writers = aligned_alloc(sizeof(*m->writers), nr * sizeof(*m->writers));
+	if (!m->writers)
+		return -ENOMEM;
+	m->nr_writers = nr;
+	for (unsigned i = 0; i < nr; i++)
+		atomic_init(&m->writers[i].shard, NO_SHARD);
+	m->fences = !syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+	return 0;
+}
+
 static int memory_open(struct instance *instance, struct error *err)
 {
 	const struct option_value *limit = instance_option(instance, "limit");
@@ -311,6 +339,10 @@ static int memory_open(struct instance *instance, struct error *err)
 				(unsigned long long)nr_shards, strerror(errno));
 		goto unmap;
 	}
+	if (open_writers(m, instance->nr_queues)) {
+		ret = error_set(err, ENOMEM, "no memory for %u queues", instance->nr_queues);
+		goto unmap_shards;
+	}
 	set_policy(m, instance);
 	if (instance->reason == OPEN_TAKEOVER)
 		find_live_shards(instance);
@@ -319,6 +351,8 @@ static int memory_open(struct instance *instance, struct error *err)
 			 __ATOMIC_RELAXED);
 	return 0;
 
+unmap_shards:
+	munmap((void *)m->shards, nr_shards * sizeof(*m->shards));
 unmap:
 	munmap(m->base, m->size);
 close_fd:
@@ -330,6 +364,7 @@ static void memory_close(struct instance *instance)
 {
 	struct memory *m = instance->private;
 
+	free(m->writers);
 	munmap((void *)m->shards, (m->size >> m->shard_shift) * sizeof(*m->shards));
 	munmap(m->base, m->size);
 	close(m->fd);
@@ -340,6 +375,7 @@ static int memory_queue_open(struct queue *queue, struct error *err)
 	struct memory *m = queue_instance(queue)->private;
 	struct memory_queue *mq = queue_private(queue);
 
+	mq->writer = &m->writers[queue_index(queue)];
 	mq->file = queue_add_file(queue, m->fd);
 	if (mq->file < 0)
 		return error_set(err, mq->file,
@@ -446,7 +482,9 @@ unclaim:
 	return ret;
 }
 
-static int write_shard(struct io *io, uint64_t shard, uint64_t offset, uint32_t at, uint32_t length)
+/* In any state of the shard. */
+static __attribute__((noinline)) int write_counted(struct io *io, uint64_t shard, uint32_t at,
+						   uint32_t length)
 {
 	struct instance *instance = queue_instance(io->queue);
 	struct memory *m = instance->private;
@@ -460,48 +498,75 @@ static int write_shard(struct io *io, uint64_t shard, uint64_t offset, uint32_t 
 	if (!(atomic_fetch_add(state, 1) & SHARD_LIVE))
 		ret = make_live(instance, shard);
 	if (!ret)
-		ret = io_copy_from(io, at, m->base + offset, length);
+		ret = io_copy_from(io, at, m->base + io->offset + at, length);
 	atomic_fetch_sub(state, 1);
 	return ret;
 }
 
-static int read_shard(struct io *io, uint64_t shard, uint64_t offset, uint32_t at, uint32_t length)
+static int write_shard(struct memory *m, struct io *io, uint64_t shard, uint32_t at,
+		       uint32_t length)
 {
-	struct memory *m = queue_instance(io->queue)->private;
+	struct memory_queue *mq = queue_private(io->queue);
+	bool plain;
+	int ret = 0;
 
+	atomic_store_explicit(&mq->writer->shard, shard, memory_order_relaxed);
+	/* The compiler's order; the CPU's is seen to by who frees. */
+	atomic_signal_fence(memory_order_seq_cst);
+	plain = m->fences && (atomic_load_explicit(&m->shards[shard], memory_order_acquire) &
+			      (SHARD_LIVE | SHARD_FREEING)) == SHARD_LIVE;
+	if (plain)
+		ret = io_copy_from(io, at, m->base + io->offset + at, length);
+	atomic_store_explicit(&mq->writer->shard, NO_SHARD, memory_order_release);
+	return plain ? ret : write_counted(io, shard, at, length);
+}
+
+static int read_shard(struct memory *m, struct io *io, uint64_t shard, uint32_t at, uint32_t length)
+{
 	/*
 	 * Readers are not counted: a read that overlaps a discard in flight may see either content.
 	 */
 	if (!(atomic_load_explicit(&m->shards[shard], memory_order_acquire) & SHARD_LIVE))
 		return io_fill_zero(io, at, length);
-	return io_copy_to(io, at, m->base + offset, length);
+	return io_copy_to(io, at, m->base + io->offset + at, length);
+}
+
+static inline int copy_shard(struct memory *m, struct io *io, uint64_t shard, uint32_t at,
+			     uint32_t length)
+{
+	return io->op == IO_READ ? read_shard(m, io, shard, at, length)
+				 : write_shard(m, io, shard, at, length);
+}
+
+static __attribute__((noinline)) int copy_shards(struct memory *m, struct io *io)
+{
+	uint32_t at = 0;
+	int ret = 0;
+
+	while (at < io->length && !ret) {
+		uint64_t offset = io->offset + at, shard = offset >> m->shard_shift;
+		uint64_t room = ((shard + 1) << m->shard_shift) - offset;
+		uint32_t length = io->length - at;
+
+		if (length > room)
+			length = (uint32_t)room;
+		ret = copy_shard(m, io, shard, at, length);
+		at += length;
+	}
+	return ret;
 }
 
 static void read_or_write(struct io *io)
 {
 	struct memory *m = queue_instance(io->queue)->private;
-	uint64_t offset = io->offset, shard;
-	uint32_t at = 0, length;
+	uint64_t shard = io->offset >> m->shard_shift;
 	int ret;
 
-	while (at < io->length) {
-		uint64_t room =
-			(1ull << m->shard_shift) - (offset & ((1ull << m->shard_shift) - 1));
-
-		shard = offset >> m->shard_shift;
-		length = io->length - at;
-		if (length > room)
-			length = (uint32_t)room;
-		ret = io->op == IO_READ ? read_shard(io, shard, offset, at, length)
-					: write_shard(io, shard, offset, at, length);
-		if (ret) {
-			io_complete(io, ret);
-			return;
-		}
-		at += length;
-		offset += length;
-	}
-	io_complete(io, (int)io->length);
+	if (__builtin_expect((io->offset + io->length - 1) >> m->shard_shift == shard, 1))
+		ret = copy_shard(m, io, shard, 0, io->length);
+	else
+		ret = copy_shards(m, io);
+	io_complete(io, ret ? ret : (int)io->length);
 }
 
 /* ---- giving back ---- */
@@ -517,26 +582,63 @@ static bool holds_anything(const struct memory *m, const struct io *io)
 	return false;
 }
 
-/* Claims the shards that the request covers whole, up to the first that is in use. */
-static void begin_free(struct memory *m, struct io *io)
+/* A shard is FREEING no more; freed: it is a hole. */
+static void unclaim(struct instance *instance, uint64_t shard, bool freed)
 {
+	struct memory *m = instance->private;
+	_Atomic uint32_t *state = &m->shards[shard];
+	uint32_t old;
+
+	/* What was EMPTY is that still. */
+	if (!freed && !(atomic_load(state) & SHARD_EMPTY))
+		atomic_fetch_or(state, SHARD_LIVE);
+	old = atomic_fetch_and(state, ~(SHARD_FREEING | SHARD_EMPTY));
+	/* LIVE: a writer has made it so, and has its count. */
+	if (!(old & (SHARD_EMPTY | SHARD_LIVE)))
+		count_shards(instance, -1);
+}
+
+/* The first shard from first to end that a writer is at work on without being counted; or end. */
+static uint64_t first_written(struct memory *m, uint64_t first, uint64_t end)
+{
+	if (!m->fences || first == end)
+		return end;
+	/* A writer that comes from here on sees that the shards are FREEING. */
+	if (m->nr_writers > 1)
+		syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+	for (unsigned i = 0; i < m->nr_writers; i++) {
+		uint64_t shard = atomic_load_explicit(&m->writers[i].shard, memory_order_acquire);
+
+		if (shard >= first && shard < end)
+			end = shard;
+	}
+	return end;
+}
+
+/* Claims the shards that the request covers whole, up to the first that is in use. */
+static void begin_free(struct instance *instance, struct io *io)
+{
+	struct memory *m = instance->private;
 	struct memory_io *mio = io_private(io);
-	uint64_t shard = 1ull << m->shard_shift;
+	uint64_t shard = 1ull << m->shard_shift, claimed;
 	uint64_t end = (io->offset + io->length) >> m->shard_shift;
 
-	mio->first = mio->end = (io->offset + shard - 1) >> m->shard_shift;
-	for (; mio->end < end; mio->end++) {
+	mio->first = claimed = (io->offset + shard - 1) >> m->shard_shift;
+	for (; claimed < end; claimed++) {
 		uint32_t live = SHARD_LIVE, empty = 0;
 
 		/*
 		 * Both expect a shard without writers. The first shard that has one ends the range:
 		 * what lies behind keeps its shards, and only its pages go.
 		 */
-		if (!atomic_compare_exchange_strong(&m->shards[mio->end], &live, SHARD_FREEING) &&
-		    !atomic_compare_exchange_strong(&m->shards[mio->end], &empty,
+		if (!atomic_compare_exchange_strong(&m->shards[claimed], &live, SHARD_FREEING) &&
+		    !atomic_compare_exchange_strong(&m->shards[claimed], &empty,
 						    SHARD_FREEING | SHARD_EMPTY))
 			break;
 	}
+	mio->end = first_written(m, mio->first, claimed);
+	while (claimed > mio->end)
+		unclaim(instance, --claimed, false);
 }
 
 static void end_free(struct io *io, int result)
@@ -545,17 +647,8 @@ static void end_free(struct io *io, int result)
 	struct memory *m = instance->private;
 	struct memory_io *mio = io_private(io);
 
-	for (uint64_t i = mio->first; i < mio->end; i++) {
-		uint32_t old;
-
-		/* Not freed; what was EMPTY is that still. */
-		if (result < 0 && !(atomic_load(&m->shards[i]) & SHARD_EMPTY))
-			atomic_fetch_or(&m->shards[i], SHARD_LIVE);
-		old = atomic_fetch_and(&m->shards[i], ~(SHARD_FREEING | SHARD_EMPTY));
-		/* LIVE: a writer has made it so, and has its count. */
-		if (!(old & (SHARD_EMPTY | SHARD_LIVE)))
-			count_shards(instance, -1);
-	}
+	for (uint64_t i = mio->first; i < mio->end; i++)
+		unclaim(instance, i, result >= 0);
 	instance_settle(instance, CAUSE_MEMORY_FULL, &m->full_ms);
 }
 
@@ -583,7 +676,8 @@ static void zero_in_place(struct memory *m, uint64_t offset, uint64_t end)
 
 static void give_back(struct io *io)
 {
-	struct memory *m = queue_instance(io->queue)->private;
+	struct instance *instance = queue_instance(io->queue);
+	struct memory *m = instance->private;
 	struct memory_queue *mq = queue_private(io->queue);
 	struct memory_io *mio = io_private(io);
 	uint64_t from = io->offset, end = io->offset + io->length;
@@ -594,7 +688,7 @@ static void give_back(struct io *io)
 		return;
 	}
 	if (!(io->op == IO_WRITE_ZEROES && io->flags & IO_KEEP))
-		begin_free(m, io);
+		begin_free(instance, io);
 	/*
 	 * Ordinary pages of a LIVE shard may go too: they come back when touched.  A
 	 * huge page might not, so only whole free shards lose theirs.

@@ -35,7 +35,7 @@ int buffers_open(struct buffers *b, enum io_path path, enum backend_access acces
 		.staged = path != IO_PATH_COPY &&
 			  (access == ACCESS_POINTER ||
 			   (access == ACCESS_RING && path != IO_PATH_ZERO_COPY)),
-		.queue = (uint16_t)queue,
+		.user_copy = UBLK_USER_COPY_OFFSET(queue, 0, 0),
 		.depth = depth,
 		.char_fd = char_fd,
 		.ring = ring,
@@ -88,43 +88,14 @@ static uint8_t *buffer_of(const struct buffers *b, unsigned tag)
 	return b->arena + (size_t)tag * b->stride;
 }
 
-/*
- * A short copy is an error, although the driver has moved some bytes: the request would be
- * completed with data missing.
- */
-static int short_copy(ssize_t ret)
-{
-	return ret < 0 ? -errno : -EIO;
-}
-
-/* user copy: a write's data -> to */
-static int user_copy_from(struct buffers *b, const struct io *io, uint32_t at, void *to,
-			  uint32_t length)
-{
-	ssize_t ret =
-		pread(b->char_fd, to, length, (off_t)UBLK_USER_COPY_OFFSET(b->queue, io->tag, at));
-
-	return ret == (ssize_t)length ? 0 : short_copy(ret);
-}
-
-/* user copy: from -> a read's pages */
-static int user_copy_to(struct buffers *b, const struct io *io, uint32_t at, const void *from,
-			uint32_t length)
-{
-	ssize_t ret = pwrite(b->char_fd, from, length,
-			     (off_t)UBLK_USER_COPY_OFFSET(b->queue, io->tag, at));
-
-	return ret == (ssize_t)length ? 0 : short_copy(ret);
-}
-
 int buffers_carry_in(struct buffers *b, const struct io *io)
 {
-	return user_copy_from(b, io, 0, buffer_of(b, io->tag), io->length);
+	return buffers_user_copy_from(b, io, 0, buffer_of(b, io->tag), io->length);
 }
 
 int buffers_carry_out(struct buffers *b, const struct io *io, int result)
 {
-	int ret = user_copy_to(b, io, 0, buffer_of(b, io->tag), (uint32_t)result);
+	int ret = buffers_user_copy_to(b, io, 0, buffer_of(b, io->tag), (uint32_t)result);
 
 	return ret < 0 ? ret : result;
 }
@@ -168,23 +139,17 @@ void buffers_prep_staged(struct buffers *b, const struct io *io, struct io_uring
 		buffers_mark_dirty(b, io->tag, io->length);
 }
 
-int buffers_copy_to(struct buffers *b, const struct io *io, uint32_t at, const void *from,
-		    uint32_t length)
+void buffers_copy_into(struct buffers *b, const struct io *io, uint32_t at, const void *from,
+		       uint32_t length)
 {
-	if (b->path != IO_PATH_COPY)
-		return user_copy_to(b, io, at, from, length);
 	buffers_mark_dirty(b, io->tag, at + length);
 	memcpy(buffer_of(b, io->tag) + at, from, length);
-	return 0;
 }
 
-int buffers_copy_from(struct buffers *b, const struct io *io, uint32_t at, void *to,
-		      uint32_t length)
+void buffers_copy_out_of(struct buffers *b, const struct io *io, uint32_t at, void *to,
+			 uint32_t length)
 {
-	if (b->path != IO_PATH_COPY)
-		return user_copy_from(b, io, at, to, length);
 	memcpy(to, buffer_of(b, io->tag) + at, length);
-	return 0;
 }
 
 int buffers_fill_zero(struct buffers *b, const struct io *io, uint32_t at, uint32_t length)
@@ -192,7 +157,7 @@ int buffers_fill_zero(struct buffers *b, const struct io *io, uint32_t at, uint3
 	uint32_t dirty;
 
 	if (b->path != IO_PATH_COPY)
-		return user_copy_to(b, io, at, b->zeroes, length);
+		return buffers_user_copy_to(b, io, at, b->zeroes, length);
 	/* Bytes of the buffer that were never written are zero still. */
 	dirty = b->tags[io->tag].dirty;
 	if (at < dirty)

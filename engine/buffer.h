@@ -8,8 +8,11 @@
 #ifndef UBLKD_BUFFER_H
 #define UBLKD_BUFFER_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "engine/backend.h"
 #include "engine/io_path.h"
@@ -35,9 +38,9 @@ struct buffers {
 	enum backend_access access;
 	bool staged;  /* data the backend touches must be carried to or from a buffer by us */
 	bool can_pin; /* the ring's buffer table is there for our buffers */
-	uint16_t queue;
 	unsigned depth;
-	int char_fd; /* /dev/ublkcN, for user copy */
+	int char_fd;        /* /dev/ublkcN, for user copy */
+	uint64_t user_copy; /* where it has the queue's first tag */
 	struct ring *ring;
 	uint32_t stride;       /* bytes of one tag's buffer */
 	uint8_t *arena;        /* depth * stride */
@@ -82,6 +85,11 @@ static inline void buffers_mark_dirty(struct buffers *b, unsigned tag, uint32_t 
 		b->tags[tag].dirty = end;
 }
 
+/* To and from the tag's buffer. */
+void buffers_copy_into(struct buffers *buffers, const struct io *io, uint32_t at, const void *from,
+		       uint32_t length);
+void buffers_copy_out_of(struct buffers *buffers, const struct io *io, uint32_t at, void *to,
+			 uint32_t length);
 int buffers_carry_in(struct buffers *buffers, const struct io *io);
 int buffers_carry_out(struct buffers *buffers, const struct io *io, int result);
 
@@ -137,11 +145,55 @@ static inline void buffers_prep_pages(const struct io *io, struct io_uring_sqe *
 void buffers_prep_staged(struct buffers *buffers, const struct io *io, struct io_uring_sqe *sqe,
 			 int fd, uint64_t offset, uint32_t skip);
 
+/*
+ * User copy, between memory and the request's data from `at` on: pread(2) or pwrite(2) on ublkcN.
+ * Not by libc's functions of these names: they are cancellation points, with two locked
+ * instructions around each call, and nobody cancels a queue's thread.  A short copy is an error,
+ * although the driver has moved some bytes: the request would be completed with data missing.
+ * Each returns 0 or -errno.
+ */
+static inline int buffers_user_copy_from(const struct buffers *b, const struct io *io, uint32_t at,
+					 void *to, uint32_t length)
+{
+	uint64_t offset = b->user_copy + UBLK_USER_COPY_TAG(io->tag) + at;
+#if __SIZEOF_LONG__ == 8
+	ssize_t ret = syscall(SYS_pread64, b->char_fd, to, (size_t)length, offset);
+#else /* the offset's place is each architecture's own */
+	ssize_t ret = pread(b->char_fd, to, length, (off_t)offset);
+#endif
+
+	return ret == (ssize_t)length ? 0 : ret < 0 ? -errno : -EIO;
+}
+static inline int buffers_user_copy_to(const struct buffers *b, const struct io *io, uint32_t at,
+				       const void *from, uint32_t length)
+{
+	uint64_t offset = b->user_copy + UBLK_USER_COPY_TAG(io->tag) + at;
+#if __SIZEOF_LONG__ == 8
+	ssize_t ret = syscall(SYS_pwrite64, b->char_fd, from, (size_t)length, offset);
+#else
+	ssize_t ret = pwrite(b->char_fd, from, length, (off_t)offset);
+#endif
+
+	return ret == (ssize_t)length ? 0 : ret < 0 ? -errno : -EIO;
+}
+
 /* io_copy_to() and its like. */
-int buffers_copy_to(struct buffers *buffers, const struct io *io, uint32_t at, const void *from,
-		    uint32_t length);
-int buffers_copy_from(struct buffers *buffers, const struct io *io, uint32_t at, void *to,
-		      uint32_t length);
+static inline int buffers_copy_to(struct buffers *b, const struct io *io, uint32_t at,
+				  const void *from, uint32_t length)
+{
+	if (__builtin_expect(b->path != IO_PATH_COPY, 1))
+		return buffers_user_copy_to(b, io, at, from, length);
+	buffers_copy_into(b, io, at, from, length);
+	return 0;
+}
+static inline int buffers_copy_from(struct buffers *b, const struct io *io, uint32_t at, void *to,
+				    uint32_t length)
+{
+	if (__builtin_expect(b->path != IO_PATH_COPY, 1))
+		return buffers_user_copy_from(b, io, at, to, length);
+	buffers_copy_out_of(b, io, at, to, length);
+	return 0;
+}
 int buffers_fill_zero(struct buffers *buffers, const struct io *io, uint32_t at, uint32_t length);
 void *buffers_data(struct buffers *buffers, const struct io *io);
 

@@ -175,9 +175,10 @@ enum ublk_op {
 	((UBLK_DEPTH_MAX * sizeof(struct ublk_io_desc) + (page)-1) / (page) * (page))
 
 /* Offset of a request's data byte for pread and pwrite on ublkcN (user copy, 6.5). */
-#define UBLK_USER_COPY_BASE 0x80000000ull
+#define UBLK_USER_COPY_BASE     0x80000000ull
+#define UBLK_USER_COPY_TAG(tag) ((uint64_t)(tag) << 25)
 #define UBLK_USER_COPY_OFFSET(q, tag, byte) \
-	(UBLK_USER_COPY_BASE + ((uint64_t)(q) << 41 | (uint64_t)(tag) << 25 | (uint64_t)(byte)))
+	(UBLK_USER_COPY_BASE + ((uint64_t)(q) << 41 | UBLK_USER_COPY_TAG(tag) | (uint64_t)(byte)))
 #define UBLK_USER_COPY_INTEGRITY (1ull << 62) /* 7.0: the integrity data instead */
 
 /* Automatic buffer registration (6.16): packed into sqe->addr of fetch and commit. */

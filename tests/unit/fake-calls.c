@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 const struct fake_kernel fake_linux_6_0 = {
@@ -489,6 +490,26 @@ ssize_t __wrap_pwrite(int fd, const void *from, size_t length, off_t offset)
 	return device ? fake_user_copy(device, (void *)(uintptr_t)from, length, (uint64_t)offset,
 				       false)
 		      : __real_pwrite(fd, from, length, offset);
+}
+
+/* For the calls that the program makes without libc's own function. */
+long __wrap_syscall(long number, ...);
+long __wrap_syscall(long number, ...)
+{
+	long a[6];
+	va_list args;
+
+	va_start(args, number);
+	for (unsigned i = 0; i < 6; i++)
+		a[i] = va_arg(args, long);
+	va_end(args);
+	if (number == SYS_pread64)
+		return __wrap_pread((int)a[0], (void *)a[1], (size_t)a[2], a[3]);
+	if (number == SYS_pwrite64)
+		return __wrap_pwrite((int)a[0], (const void *)a[1], (size_t)a[2], a[3]);
+	if (number == SYS_membarrier && fails("membarrier", ENOSYS))
+		return -1;
+	return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
 /* Not a call that fails, but one that wakes a ring which reads an eventfd. */

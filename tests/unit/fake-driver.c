@@ -494,6 +494,19 @@ void fake_data_free(void *data)
 	free(data);
 }
 
+static atomic_bool hold_copies;
+static atomic_uint copies_held;
+
+void fake_hold_copies(bool on)
+{
+	atomic_store(&hold_copies, on);
+}
+
+unsigned fake_copies_held(void)
+{
+	return atomic_load(&copies_held);
+}
+
 ssize_t fake_user_copy(struct fake_device *d, void *memory, size_t length, uint64_t offset,
 		       bool is_pread)
 {
@@ -528,6 +541,10 @@ ssize_t fake_user_copy(struct fake_device *d, void *memory, size_t length, uint6
 		errno = code;
 		return -1;
 	}
+	atomic_fetch_add(&copies_held, 1);
+	while (atomic_load(&hold_copies))
+		sleep_us(100);
+	atomic_fetch_sub(&copies_held, 1);
 	/* Without the lock, as the driver does: the request cannot end meanwhile. */
 	if (is_pread)
 		memcpy(memory, data, length);

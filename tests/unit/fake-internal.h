@@ -61,6 +61,7 @@ void fake_file_new(int fd, enum fake_kind kind);
 /* The real calls. */
 int __real_open(const char *path, int flags, ...);
 int __real_close(int fd);
+long __real_syscall(long number, ...);
 ssize_t __real_pread(int fd, void *to, size_t length, off_t offset);
 ssize_t __real_pwrite(int fd, const void *from, size_t length, off_t offset);
 ssize_t __real_write(int fd, const void *from, size_t length);

@@ -134,6 +134,10 @@ unsigned fake_dsyncs(void);
 void fake_hold_work(bool on);
 unsigned fake_work_held(void);
 
+/* While on, user copies wait before they copy; how many do. */
+void fake_hold_copies(bool on);
+unsigned fake_copies_held(void);
+
 /* pthread_cond_timedwait() of the program under test waits only 1/n of its time. */
 void fake_hasten(unsigned n);
 

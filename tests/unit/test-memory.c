@@ -18,10 +18,17 @@
 #define KIB 1024u
 #define MIB (1024u * KIB)
 
-static void begin(struct served *s, const char *words)
+/* refused: a call that the kernel does not have; NULL: it has all. */
+static void begin_without(struct served *s, const char *words, const char *refused)
 {
 	fake_start(&fake_linux_7_2);
+	fake_fail(refused, refused ? 1 : 0, 0);
 	served_begin(s, words);
+}
+
+static void begin(struct served *s, const char *words)
+{
+	begin_without(s, words, NULL);
 }
 
 static void finish(struct served *s)
@@ -278,6 +285,49 @@ static void test_writes_while_a_discard_is_under_way(void **state)
 		assert_int_equal(taken(), 0);
 		finish(&s);
 	}
+}
+
+/*
+ * A write of another queue that is under way, to a shard that is live: a discard of that shard
+ * keeps it, or what is written would come back later, out of a shard that reads as zeroes.  With
+ * the kernel's fence, and without.
+ */
+static void test_a_discard_of_a_shard_that_is_written(void **state)
+{
+	uint8_t *data = fake_data(4096, 0x22), *found = fake_data(4096, 0);
+	struct fake_request *write, *discard;
+	struct served s;
+
+	(void)state;
+	for (unsigned fence = 0; fence < 2; fence++) {
+		begin_without(&s, "memory:1M queues=2 depth=2 io-path=user-copy -oshard=64K",
+			      fence ? NULL : "membarrier");
+		assert_int_equal(fake_failed() != NULL, !fence);
+		for (unsigned i = 0; i < 8; i++)
+			assert_int_equal(write_byte(i * 64 * KIB, 64 * KIB, 0x11), 0);
+		fake_hold_copies(true);
+		write = fake_request_start(0, 0, UBLK_OP_WRITE, 0, 3 * 64 * KIB + 8192, 4096, data);
+		while (!fake_copies_held())
+			sleep_us(100);
+		discard = fake_request_start(0, 1, UBLK_OP_DISCARD, 0, 0, MIB, NULL);
+		assert_int_equal(fake_request_wait(discard), 0);
+		fake_hold_copies(false);
+		assert_int_equal(fake_request_wait(write), 0);
+		/* What it reads as now, it reads as when another block was written. */
+		assert_int_equal(request(0, UBLK_OP_READ, 0, 3 * 64 * KIB + 8192, 4096, found), 0);
+		assert_int_equal(write_byte(3 * 64 * KIB, 4096, 0x33), 0);
+		reads_as(3 * 64 * KIB + 8192, 4096, found[0]);
+		/* Shards before it are free; from it on they stay, and read as zeroes. */
+		assert_int_equal(allocated(&s), 5 * 64 * KIB);
+		reads_as(0, 64 * KIB, 0);
+		reads_as(7 * 64 * KIB, 64 * KIB, 0);
+		assert_int_equal(request(0, UBLK_OP_DISCARD, 0, 0, MIB, NULL), 0);
+		assert_int_equal(allocated(&s), 0);
+		assert_int_equal(taken(), 0);
+		finish(&s);
+	}
+	fake_data_free(found);
+	fake_data_free(data);
 }
 
 /* ---- a model, one thread, every size of shard ---- */
@@ -615,6 +665,7 @@ int main(void)
 		cmocka_unit_test(test_the_limit_is_exact),
 		cmocka_unit_test(test_a_failed_punch_keeps_its_shards),
 		cmocka_unit_test(test_writes_while_a_discard_is_under_way),
+		cmocka_unit_test(test_a_discard_of_a_shard_that_is_written),
 		cmocka_unit_test(test_any_shard_size_reads_as_the_model),
 		cmocka_unit_test(test_all_queues_at_once),
 		cmocka_unit_test(test_all_queues_at_once_at_the_limit),
