@@ -98,7 +98,7 @@ void io_blkdiscard(struct io *io, int file, uint64_t offset, uint64_t length, io
 
 /*
  * at is the byte in the request where the copy starts.  Each returns 0, or
- * -errno: then the request must be completed with that error.
+ * -errno: then the request must be completed with that error.  Access SOCKET, too.
  */
 int io_copy_to(struct io *io, uint32_t at, const void *from, uint32_t length); /* a read's answer */
 int io_copy_from(struct io *io, uint32_t at, void *to, uint32_t length);       /* a write's data */
@@ -108,6 +108,18 @@ int io_fill_zero(struct io *io, uint32_t at, uint32_t length);                 /
 
 /* The request's data, length bytes: a write's to read, a read's to fill. */
 void *io_data(struct io *io);
+
+/*
+ * ---- access SOCKET: the request's data is sent and received ----
+ *
+ * Each part of the data is copied by the backend, with the calls of access MEMORY, to or from a
+ * place of the backend's own, or this one: io_data() is a buffer of length bytes for the request,
+ * which holds nothing and from which nothing is taken until the backend copies.  On some I/O paths
+ * the copy of a part between io_data() and the same part of the request costs nothing:
+ *
+ *   io_copy_from(io, at, io_data(io) + at, n)   a write's data is in io_data() from then on
+ *   io_copy_to(io, at, io_data(io) + at, n)     a part of a read was received there
+ */
 
 /* ---- the queue, as a backend sees it ---- */
 
@@ -371,6 +383,7 @@ enum backend_access {
 	ACCESS_RING,
 	ACCESS_MEMORY,
 	ACCESS_POINTER,
+	ACCESS_SOCKET,
 };
 
 struct backend {

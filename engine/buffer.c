@@ -6,7 +6,8 @@
  *
  * Copy: the driver copies to or from the tag's buffer. User copy: pread(2) or pwrite(2) on ublkcN,
  * at the request's place. Zero copy: the driver registers the request's pages in the ring's table.
- * Where a backend needs an address and the path gives none, data is staged in the tag's buffer.
+ * Where a backend needs an address and the path gives none, data is staged in the tag's buffer; a
+ * backend with access SOCKET does that itself, and only for the parts that it cannot copy at once.
  *
  * A tag's buffer has room for the largest request but takes memory only where it was touched.
  * `dirty` bounds the bytes that may differ from zero, so that a read of a hole rarely writes.
@@ -142,14 +143,21 @@ void buffers_prep_staged(struct buffers *b, const struct io *io, struct io_uring
 void buffers_copy_into(struct buffers *b, const struct io *io, uint32_t at, const void *from,
 		       uint32_t length)
 {
+	uint8_t *to = buffer_of(b, io->tag) + at;
+
 	buffers_mark_dirty(b, io->tag, at + length);
-	memcpy(buffer_of(b, io->tag) + at, from, length);
+	/* What was received in io_data() is where the driver looks for it. */
+	if (from != to)
+		memcpy(to, from, length);
 }
 
 void buffers_copy_out_of(struct buffers *b, const struct io *io, uint32_t at, void *to,
 			 uint32_t length)
 {
-	memcpy(to, buffer_of(b, io->tag) + at, length);
+	const uint8_t *from = buffer_of(b, io->tag) + at;
+
+	if (to != from)
+		memcpy(to, from, length);
 }
 
 int buffers_fill_zero(struct buffers *b, const struct io *io, uint32_t at, uint32_t length)

@@ -75,6 +75,14 @@ int io_path_choose(enum io_path wanted, enum backend_access access, uint64_t fea
 	case ACCESS_POINTER:
 		*reason = "the backend's library needs the data at an address";
 		break;
+	case ACCESS_SOCKET:
+		*reason = "the kernel has no user copy (Linux 6.5 or later would)";
+		if (path_possible(IO_PATH_USER_COPY, features)) {
+			*path = IO_PATH_USER_COPY;
+			*reason = "the backend sends and receives the data: one copy between its "
+				  "memory and the request's pages";
+		}
+		break;
 	}
 	return 0;
 }

@@ -131,7 +131,7 @@ static uint64_t ring_ops(enum backend_access access)
 		ops |= RING_OP(IORING_OP_READ_FIXED);
 	if (access == ACCESS_RING || access == ACCESS_MEMORY)
 		ops |= RING_OP(IORING_OP_FALLOCATE);
-	if (access == ACCESS_POINTER)
+	if (access == ACCESS_POINTER || access == ACCESS_SOCKET)
 		ops |= RING_OP(IORING_OP_SENDMSG) | RING_OP(IORING_OP_RECV);
 	if (access == ACCESS_RING)
 		ops |= RING_OP(IORING_OP_WRITE) | RING_OP(IORING_OP_WRITE_FIXED);
