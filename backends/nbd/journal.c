@@ -3,80 +3,100 @@
  * The replay journal: acknowledged writes that no flush has covered, kept until one does, so that
  * they can be sent again to a server that restarted and lost them.
  *
- * Each queue has a segment, a ring in memory of its own that only its thread writes. What they
- * share is the order of acknowledgements, the bytes in use (the bound is the export's, whichever
- * queue uses it), and the order up to which a flush has covered all (stable).
+ * Each queue has a segment in memory of its own that only its thread writes. What they share is the
+ * order of acknowledgements, the bytes in use (the bound is the export's, whichever queue uses it),
+ * and the order up to which a flush has covered all (stable).
  *
- * Room is reserved before a write is sent: once acknowledged it must be kept, and there is no way
- * to refuse it then. A flush covers what was acknowledged before it was sent, which
- * nbd_journal_flush_begins() notes, and nothing that was acknowledged meanwhile.
+ * A place is reserved before a write is sent: once acknowledged the write must be kept, and there
+ * is no way to refuse it then. Its data lies in that place from the start, is sent from there, and
+ * stays there when the server has acknowledged it: then it only gets its number. A flush covers
+ * what was acknowledged before the flush was sent, which nbd_journal_flush_begins() notes, and
+ * nothing that was acknowledged meanwhile.
+ *
+ * Requests end in any order, so the places are no ring. They have sizes of powers of two, and each
+ * size has an area of its own, with as many places as the bound allows of that size alone. A write
+ * counts as its whole place: whatever the mixture, what has room within the bound finds a place, in
+ * one piece, and nothing ever moves. That costs addresses, but no memory: only what was used has
+ * memory, and the place that was freed last is taken first.
+ *
+ * Read nbd_segment_reserve(), nbd_segment_keep() and nbd_segment_drop(), then nbd_segment_trim().
  */
 #include "backends/nbd/journal.h"
 #include "engine/backend.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
 
-/*
- * The segment is a ring: records follow each other, each in one piece; where the end
- * of the ring is too short for one, a record of nothing fills it.  The ring has
- * more room than may ever be set aside, so that one is never missing.
- */
+#define PAGE 4096ul
 
-static uint32_t record_bytes(uint32_t data)
+static size_t pages(size_t bytes)
 {
-	return (uint32_t)((sizeof(struct nbd_kept) + data + 15) & ~15ul);
+	return (bytes + PAGE - 1) & ~(PAGE - 1);
+}
+
+/* The kind of places for so much data. */
+static unsigned kind_of(uint32_t data)
+{
+	if (data <= PAGE)
+		return data > 0;
+	return 33 - (unsigned)__builtin_clz(data - 1) - 12;
+}
+
+static size_t size_of(unsigned kind)
+{
+	return kind ? PAGE << (kind - 1) : 0;
+}
+
+/* Bytes that a place takes of the bound. */
+static size_t charge_of(unsigned kind)
+{
+	return sizeof(struct nbd_kept) + size_of(kind);
 }
 
 uint64_t nbd_journal_max_io(uint64_t bound)
 {
+	unsigned kind = 0;
+
 	/* Several must fit, or each would wait for the flush of the one before. */
-	return bound / 4 > sizeof(struct nbd_kept) ? bound / 4 - sizeof(struct nbd_kept) : 0;
+	while (kind + 1 < NBD_KINDS && 3 * charge_of(kind + 1) <= bound)
+		kind++;
+	return size_of(kind);
 }
 
 int nbd_segment_open(struct nbd_segment *segment, struct nbd_journal *journal, uint32_t max_io,
 		     unsigned nr_segments)
 {
-	*segment = (struct nbd_segment){ .journal = journal };
+	size_t at = 0;
+
+	*segment = (struct nbd_segment){ .journal = journal, .last = &segment->first };
 	if (!journal->bound)
 		return 0;
-	segment->size = (journal->bound + 2ul * record_bytes(max_io) + 4095) & ~4095ul;
+	segment->nr_kinds = kind_of(max_io) + 1;
+	for (unsigned kind = 0; kind < segment->nr_kinds; kind++) {
+		size_t nr = journal->bound / charge_of(kind);
+
+		segment->places[kind] = (struct nbd_places){ .size = size_of(kind), .nr = nr };
+		segment->size += pages(nr * sizeof(struct nbd_kept)) + nr * size_of(kind);
+	}
 	segment->arena = mmap(NULL, segment->size, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (segment->arena == MAP_FAILED) {
 		segment->arena = NULL;
 		return -ENOMEM;
 	}
+	/* A huge page for the first write of each size would make idle exports expensive. */
+	madvise(segment->arena, segment->size, MADV_NOHUGEPAGE);
+	for (unsigned kind = 0; kind < segment->nr_kinds; kind++) {
+		struct nbd_places *p = &segment->places[kind];
+
+		p->records = (struct nbd_kept *)((unsigned char *)segment->arena + at);
+		at += pages(p->nr * sizeof(struct nbd_kept));
+		p->data = (unsigned char *)segment->arena + at;
+		at += p->nr * p->size;
+	}
 	segment->own = journal->bound / 2 / nr_segments;
 	return 0;
-}
-
-/* Between two places of the arena, the part that is not the segment's own. */
-static void give_back(const struct nbd_segment *segment, size_t from, size_t to)
-{
-	size_t page = 4095;
-
-	if (from < segment->own)
-		from = segment->own;
-	from = (from + page) & ~page;
-	to &= ~page;
-	if (from < to)
-		madvise(segment->arena + from, to - from, MADV_DONTNEED);
-}
-
-void nbd_segment_trim(struct nbd_segment *segment)
-{
-	if (segment->touched <= segment->own)
-		return;
-	if (segment->tail < segment->head) {
-		give_back(segment, segment->tail, segment->head);
-		return;
-	}
-	give_back(segment, 0, segment->head);
-	give_back(segment, segment->tail, segment->touched);
-	segment->touched = segment->tail;
 }
 
 void nbd_segment_close(struct nbd_segment *segment)
@@ -86,105 +106,99 @@ void nbd_segment_close(struct nbd_segment *segment)
 	segment->arena = NULL;
 }
 
-uint32_t nbd_journal_reserve(struct nbd_journal *journal, uint32_t data)
+/* ---- places ---- */
+
+static struct nbd_kept *take_place(struct nbd_segment *segment, unsigned kind)
 {
-	uint32_t room = record_bytes(data);
+	struct nbd_places *p = &segment->places[kind];
+	struct nbd_kept *kept = p->free;
 
-	if (__atomic_add_fetch(journal->bytes, room, __ATOMIC_RELAXED) <= journal->bound)
-		return room;
-	nbd_journal_release(journal, room);
-	return 0;
-}
-
-void nbd_journal_release(struct nbd_journal *journal, uint32_t room)
-{
-	__atomic_sub_fetch(journal->bytes, room, __ATOMIC_RELAXED);
-}
-
-static struct nbd_kept *record_at(const struct nbd_segment *segment, size_t at)
-{
-	return (struct nbd_kept *)(segment->arena + at);
-}
-
-/* A place for `room` bytes in one piece, at the tail. */
-static struct nbd_kept *place(struct nbd_segment *segment, uint32_t room)
-{
-	size_t rest = segment->size - segment->tail;
-
-	if (segment->head == segment->tail)
-		segment->head = segment->tail = 0;
-	else if (segment->tail > segment->head && rest <= room) {
-		/* A few bytes may be too short even for a record of nothing. */
-		if (rest >= sizeof(struct nbd_kept)) {
-			record_at(segment, segment->tail)->op = IO_OPS;
-			segment->touched = segment->size;
-		}
-		segment->tail = 0;
+	if (kept) {
+		p->free = kept->next;
+		if (kept->warm)
+			segment->warm -= p->size;
+	} else {
+		/* What is taken counts against the bound, which allows no more of them than nr. */
+		assert(p->used < p->nr);
+		kept = &p->records[p->used];
+		kept->kind = (uint8_t)kind;
+		kept->data = p->data + p->used * p->size;
+		p->used++;
 	}
-	assert(segment->tail >= segment->head || segment->tail + room < segment->head);
-	return record_at(segment, segment->tail);
+	p->taken++;
+	segment->taken += p->size;
+	return kept;
 }
 
-void nbd_segment_keep(struct nbd_segment *segment, uint32_t room, uint8_t op, uint8_t flags,
-		      uint64_t offset, uint32_t length, const void *data)
+static void free_place(struct nbd_segment *segment, struct nbd_kept *kept)
 {
-	struct nbd_kept *kept = place(segment, room);
+	struct nbd_places *p = &segment->places[kept->kind];
 
-	*kept = (struct nbd_kept){
-		.order = atomic_fetch_add(&segment->journal->order, 1),
-		.offset = offset,
-		.length = length,
-		.record = room,
-		.op = op,
-		.flags = flags,
-	};
-	if (data)
-		memcpy(kept->data, data, length);
-	segment->tail += room;
-	if (segment->tail > segment->touched)
-		segment->touched = segment->tail;
+	if (segment->taken > segment->peak)
+		segment->peak = segment->taken;
+	p->taken--;
+	segment->taken -= p->size;
+	segment->warm += p->size;
+	kept->warm = true;
+	kept->next = p->free;
+	p->free = kept;
 }
 
-/* Where the record at `at` really is: past the end of the ring is its start. */
-static size_t past_the_end(const struct nbd_segment *segment, size_t at)
+static void uncount(struct nbd_journal *journal, uint64_t bytes)
 {
-	if (at == segment->tail)
-		return at;
-	if (segment->size - at < sizeof(struct nbd_kept) || record_at(segment, at)->op == IO_OPS)
-		return 0;
-	return at;
+	__atomic_sub_fetch(journal->bytes, bytes, __ATOMIC_RELAXED);
 }
 
-static const struct nbd_kept *record_from(const struct nbd_segment *segment, size_t at)
+/* ---- operations ---- */
+
+struct nbd_kept *nbd_segment_reserve(struct nbd_segment *segment, uint8_t op, uint8_t flags,
+				     uint64_t offset, uint32_t length)
 {
-	at = past_the_end(segment, at);
-	return at == segment->tail ? NULL : record_at(segment, at);
+	unsigned kind = op == IO_WRITE ? kind_of(length) : 0;
+	struct nbd_journal *journal = segment->journal;
+	struct nbd_kept *kept;
+
+	if (__atomic_add_fetch(journal->bytes, charge_of(kind), __ATOMIC_RELAXED) >
+	    journal->bound) {
+		uncount(journal, charge_of(kind));
+		return NULL;
+	}
+	kept = take_place(segment, kind);
+	kept->offset = offset;
+	kept->length = length;
+	kept->op = op;
+	kept->flags = flags;
+	return kept;
 }
 
-const struct nbd_kept *nbd_segment_first(const struct nbd_segment *segment)
+void nbd_segment_release(struct nbd_segment *segment, struct nbd_kept *kept)
 {
-	return record_from(segment, segment->head);
+	uncount(segment->journal, charge_of(kept->kind));
+	free_place(segment, kept);
 }
 
-const struct nbd_kept *nbd_segment_next(const struct nbd_segment *segment,
-					const struct nbd_kept *kept)
+void nbd_segment_keep(struct nbd_segment *segment, struct nbd_kept *kept)
 {
-	return record_from(segment,
-			   (size_t)((const unsigned char *)kept - segment->arena) + kept->record);
+	kept->order = atomic_fetch_add(&segment->journal->order, 1);
+	kept->next = NULL;
+	*segment->last = kept;
+	segment->last = &kept->next;
 }
 
 bool nbd_segment_drop(struct nbd_segment *segment)
 {
 	uint64_t stable = atomic_load(&segment->journal->stable), freed = 0;
-	const struct nbd_kept *kept;
+	struct nbd_kept *kept;
 
-	while ((kept = nbd_segment_first(segment)) && kept->order < stable) {
-		freed += kept->record;
-		segment->head =
-			(size_t)((const unsigned char *)kept - segment->arena) + kept->record;
+	while ((kept = segment->first) && kept->order < stable) {
+		segment->first = kept->next;
+		freed += charge_of(kept->kind);
+		free_place(segment, kept);
 	}
+	if (!segment->first)
+		segment->last = &segment->first;
 	if (freed)
-		__atomic_sub_fetch(segment->journal->bytes, freed, __ATOMIC_RELAXED);
+		uncount(segment->journal, freed);
 	return freed;
 }
 
@@ -195,4 +209,70 @@ void nbd_journal_flushed(struct nbd_journal *journal, uint64_t covered)
 	while (stable < covered &&
 	       !atomic_compare_exchange_weak(&journal->stable, &stable, covered))
 		;
+}
+
+/* ---- memory ---- */
+
+/*
+ * Of free places with memory those that were freed last keep it, up to *keep bytes, which are
+ * counted down. Neighbours are given back together.
+ */
+static void trim_places(struct nbd_segment *segment, struct nbd_places *p, size_t *keep)
+{
+	unsigned char *start = NULL, *end = NULL;
+
+	for (struct nbd_kept *kept = p->free; kept && kept->warm; kept = kept->next) {
+		if (*keep >= p->size) {
+			*keep -= p->size;
+			continue;
+		}
+		*keep = 0;
+		kept->warm = false;
+		segment->warm -= p->size;
+		if (kept->data == end) {
+			end += p->size;
+		} else if (kept->data + p->size == start) {
+			start -= p->size;
+		} else {
+			if (start)
+				madvise(start, (size_t)(end - start), MADV_DONTNEED);
+			start = kept->data;
+			end = start + p->size;
+		}
+	}
+	if (start)
+		madvise(start, (size_t)(end - start), MADV_DONTNEED);
+}
+
+/* Records without data, of which there may be very many: all at once, when none is taken. */
+static void trim_records(struct nbd_places *p)
+{
+	if (p->taken || p->used * sizeof(struct nbd_kept) <= 16 * PAGE)
+		return;
+	madvise(p->records, pages(p->used * sizeof(struct nbd_kept)), MADV_DONTNEED);
+	p->used = 0;
+	p->free = NULL;
+}
+
+/*
+ * What was needed of late will be again: a flush frees most at once. The peak falls by an eighth a
+ * time, so that a burst's memory is gone a few seconds after it.
+ */
+void nbd_segment_trim(struct nbd_segment *segment)
+{
+	size_t keep = segment->own;
+
+	if (!segment->arena)
+		return;
+	trim_records(&segment->places[0]);
+	segment->peak -= segment->peak / 8;
+	if (segment->peak < segment->taken)
+		segment->peak = segment->taken;
+	if (keep < segment->peak)
+		keep = segment->peak;
+	keep -= keep < segment->taken ? keep : segment->taken;
+	if (segment->warm <= keep)
+		return;
+	for (unsigned kind = 1; kind < segment->nr_kinds; kind++)
+		trim_places(segment, &segment->places[kind], &keep);
 }

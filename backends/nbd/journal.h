@@ -25,33 +25,55 @@
 struct nbd_journal {
 	_Atomic uint64_t order;  /* the next acknowledgement's number */
 	_Atomic uint64_t stable; /* what has a number below it is on stable storage */
-	uint64_t *bytes;         /* kept, or set aside for operations in flight; atomic */
+	uint64_t *bytes;         /* taken by what is kept or in flight; atomic */
 	uint64_t bound;          /* of bytes; 0: nothing is kept */
 };
 
-/* An operation.  Owner: the segment, from nbd_segment_keep() to nbd_segment_drop(). */
+/*
+ * A write, zeroing or trim: from nbd_segment_reserve() on, before it is sent; kept in the order of
+ * acknowledgements once it has a number.  Owner: the segment.
+ */
 struct nbd_kept {
+	struct nbd_kept *next; /* kept: acknowledged later; free: its successor in that list */
 	uint64_t order;
 	uint64_t offset; /* bytes, as is length */
 	uint32_t length;
-	uint32_t record; /* bytes of the segment that it takes, this struct included */
-	uint8_t op;      /* enum io_op; IO_OPS: nothing, the rest of the segment's end */
-	uint8_t flags;   /* IO_FUA, IO_KEEP */
-	unsigned char data[] __attribute__((aligned(16))); /* a write's */
+	uint8_t op;          /* enum io_op */
+	uint8_t flags;       /* IO_FUA, IO_KEEP */
+	uint8_t kind;        /* of places.  The segment's, as is warm */
+	bool warm;           /* free: memory may still be behind data */
+	unsigned char *data; /* a write's, of length bytes: it is sent from there */
 };
+
+/* Places of one size, of which each belongs to a record. */
+struct nbd_places {
+	struct nbd_kept *records;
+	unsigned char *data; /* size bytes a record */
+	size_t size;         /* 0: of operations without data */
+	size_t nr, used;     /* all; those that were ever taken, from the first one on */
+	size_t taken;
+	struct nbd_kept *free; /* last freed first; those without memory come last */
+};
+
+/* 4 KiB to 64 MiB, and none. */
+#define NBD_KINDS 16
 
 /* Owner: a queue, on its thread; others read it only while that queue holds still. */
 struct nbd_segment {
 	struct nbd_journal *journal;
-	unsigned char *arena;
+	void *arena; /* NULL: nothing is kept */
 	size_t size;
-	size_t head, tail; /* oldest, next; head == tail: nothing is kept */
-	size_t touched;    /* the memory behind it was never used, or given back */
-	size_t own;        /* so much is not given back */
+	unsigned nr_kinds;
+	struct nbd_places places[NBD_KINDS];
+	struct nbd_kept *first, **last; /* acknowledged, by order */
+	size_t taken;                   /* bytes of all places that are */
+	size_t warm;                    /* bytes of free places with memory */
+	size_t peak;                    /* the most that was taken in the last seconds */
+	size_t own;                     /* so much is not given back */
 };
 
 /*
- * Memory for what one of nr_logs queues may keep, of operations of at most max_io
+ * Memory for what one of nr_segments queues may keep, of operations of at most max_io
  * bytes.  It takes room when used, not before.  Returns 0, or -ENOMEM.
  */
 int nbd_segment_open(struct nbd_segment *segment, struct nbd_journal *journal, uint32_t max_io,
@@ -59,29 +81,30 @@ int nbd_segment_open(struct nbd_segment *segment, struct nbd_journal *journal, u
 void nbd_segment_close(struct nbd_segment *segment);
 
 /*
- * Gives back what the segment has used and does not need now, beyond its part of half
- * the bound: or each segment would in time hold as much as all may together.  Every
- * so often, on the queue's thread.
+ * Gives back memory that the segment has used and does not need now, beyond its part of half the
+ * bound and what it has needed of late: or each segment would in time hold as much as all may
+ * together.  Every so often, on the queue's thread.
  */
 void nbd_segment_trim(struct nbd_segment *segment);
+/* Whether there is more to give back, in time. */
+static inline bool nbd_segment_is_large(const struct nbd_segment *segment)
+{
+	return segment->warm && segment->warm + segment->taken > segment->own;
+}
 
 /* The largest operation that may be sent where so much is kept at most. */
 uint64_t nbd_journal_max_io(uint64_t bound);
 
 /*
- * Sets room aside for an operation with `data` bytes to keep, before it is sent.
- * Returns the room, to be given to nbd_segment_keep() or nbd_journal_release(); 0: there is
- * none now.  Any thread.
+ * Sets a place aside for an operation, before it is sent; a write's data is to be brought to its
+ * data.  NULL: there is no room now.  To be given to nbd_segment_keep() or nbd_segment_release().
  */
-uint32_t nbd_journal_reserve(struct nbd_journal *journal, uint32_t data);
-void nbd_journal_release(struct nbd_journal *journal, uint32_t room);
-
-/*
- * An operation was acknowledged: gives it its number and keeps it in the room
- * that was set aside for it.  data: a write's, else NULL.
- */
-void nbd_segment_keep(struct nbd_segment *segment, uint32_t room, uint8_t op, uint8_t flags,
-		      uint64_t offset, uint32_t length, const void *data);
+struct nbd_kept *nbd_segment_reserve(struct nbd_segment *segment, uint8_t op, uint8_t flags,
+				     uint64_t offset, uint32_t length);
+/* It was not acknowledged, and never will be. */
+void nbd_segment_release(struct nbd_segment *segment, struct nbd_kept *kept);
+/* It was acknowledged: gets its number, and is kept. */
+void nbd_segment_keep(struct nbd_segment *segment, struct nbd_kept *kept);
 /* The same where nothing is kept: only the number counts.  Any thread. */
 static inline void nbd_journal_acknowledged(struct nbd_journal *journal)
 {
@@ -105,9 +128,10 @@ static inline bool nbd_journal_has_unflushed(struct nbd_journal *journal)
 	return atomic_load(&journal->order) > atomic_load(&journal->stable);
 }
 
-/* The oldest kept operation; after `kept`, the next; NULL: none. */
-const struct nbd_kept *nbd_segment_first(const struct nbd_segment *segment);
-const struct nbd_kept *nbd_segment_next(const struct nbd_segment *segment,
-					const struct nbd_kept *kept);
+/* The oldest kept operation, of those that were acknowledged; NULL: none.  Its next one follows. */
+static inline const struct nbd_kept *nbd_segment_first(const struct nbd_segment *segment)
+{
+	return segment->first;
+}
 
 #endif

@@ -114,7 +114,7 @@ static const struct nbd_connection_events connection_events = { connected, lost 
 
 static bool has_work(const struct nbd_queue *q)
 {
-	if (q->again.first || q->waiting.first)
+	if (q->again.first || q->waiting.first || nbd_segment_is_large(q->segment))
 		return true;
 	for (unsigned i = 0; i < q->nr_connections; i++)
 		if (q->connections[i].state != NBD_CONNECTION_READY ||

@@ -155,11 +155,11 @@ struct nbd_io {
 	struct io *io;
 	struct nbd_connection *conn; /* that has it; NULL: none */
 	uint64_t sent_ns;
-	uint64_t held_ns; /* since when it waits for an old connection's end; 0: it does not */
-	unsigned cuts;    /* connections given up over it for its age: each doubles its time */
-	uint64_t covers;  /* a flush: what it covers */
-	uint32_t room;    /* set aside in the journal */
-	bool garbled;     /* a structured read by libnbd: its chunks overlap */
+	uint64_t held_ns;      /* since when it waits for an old connection's end; 0: it does not */
+	unsigned cuts;         /* connections given up over it for its age: each doubles its time */
+	uint64_t covers;       /* a flush: what it covers */
+	struct nbd_kept *kept; /* its place in the journal, with a write's data; NULL: none */
+	bool garbled;          /* a structured read by libnbd: its chunks overlap */
 	struct nbd_cover cover; /* a structured read by libnbd: what has come */
 };
 

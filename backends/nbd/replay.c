@@ -166,8 +166,7 @@ static int send_again(struct nbd_connection *conn, struct nbd_replay_slot *slot,
 		command.flags |= LIBNBD_CMD_FLAG_FUA;
 	if (kept->op == IO_WRITE) {
 		command.type = NBD_COMMAND_WRITE;
-		/* It is only read. */
-		command.data = (void *)(uintptr_t)kept->data;
+		command.data = kept->data;
 	} else if (kept->op == IO_WRITE_ZEROES) {
 		command.type = NBD_COMMAND_WRITE_ZEROES;
 		if (kept->flags & IO_KEEP)
@@ -210,7 +209,7 @@ static void send_kept(struct nbd_queue *q)
 	unsigned segment;
 
 	while ((kept = next_kept(nbd, &segment)) && (slot = slot_for(nbd, kept))) {
-		nbd->cursors[segment] = nbd_segment_next(&nbd->segments[segment], kept);
+		nbd->cursors[segment] = kept->next;
 		/* A trim leaves undefined data: a server that cannot trim any more is right. */
 		if (kept->op == IO_DISCARD && !conn->facts.trim)
 			continue;
@@ -248,10 +247,10 @@ static struct nbd_connection *usable_connection(struct nbd_queue *q)
 static const struct nbd_kept *first_unstable(const struct nbd_segment *segment)
 {
 	uint64_t stable = atomic_load(&segment->journal->stable);
-	const struct nbd_kept *kept = segment->arena ? nbd_segment_first(segment) : NULL;
+	const struct nbd_kept *kept = nbd_segment_first(segment);
 
 	while (kept && kept->order < stable)
-		kept = nbd_segment_next(segment, kept);
+		kept = kept->next;
 	return kept;
 }
 

@@ -6,8 +6,8 @@
  * on a connection that was lost and go first. They are sent at the end of a round, together, on
  * the connection that has least to do; one that overlaps a ghost write stays (ghost.c).
  *
- * answered() is the end of each: a write that no flush has covered goes into the journal before
- * it is acknowledged, in memory that make_room() reserved before it was sent.
+ * answered() is the end of each. The data of a write that is to be kept until a flush covers it is
+ * in the journal from the first time that it is sent (make_room()), and is sent from there.
  *
  * A list holds requests in the order in which they came; requests of one queue that overlap are
  * the file system's to order, but what is sent again must not pass what came later (held ones go
@@ -19,6 +19,7 @@
 #include "backends/nbd/loss.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* ---- lists of requests ---- */
 
@@ -69,9 +70,9 @@ static void list_prepend(struct nbd_list *list, struct nbd_list *first)
 
 static void end_request(struct nbd_queue *q, struct nbd_io *n, int result)
 {
-	if (n->room)
-		nbd_journal_release(&q->nbd->journal, n->room);
-	n->room = 0;
+	if (n->kept)
+		nbd_segment_release(q->segment, n->kept);
+	n->kept = NULL;
 	n->conn = NULL;
 	io_complete(n->io, result);
 }
@@ -79,15 +80,11 @@ static void end_request(struct nbd_queue *q, struct nbd_io *n, int result)
 /* A write, zeroing or trim was acknowledged. */
 static void acknowledged(struct nbd_queue *q, struct nbd_io *n)
 {
-	struct io *io = n->io;
-
-	if (n->room) {
-		nbd_segment_keep(q->segment, n->room, io->op, io->flags, io->offset, io->length,
-				 io->op == IO_WRITE ? io_data(io) : NULL);
-		n->room = 0; /* the segment has it now */
-	} else {
+	if (n->kept)
+		nbd_segment_keep(q->segment, n->kept);
+	else
 		nbd_journal_acknowledged(&q->nbd->journal);
-	}
+	n->kept = NULL; /* the segment's from now on */
 }
 
 /* libnbd has a part of a structured reply: of a read that fails, too. */
@@ -168,6 +165,13 @@ static uint16_t command_flags(const struct nbd_queue *q, const struct nbd_connec
 	return flags;
 }
 
+static void *data_of(const struct nbd_io *n)
+{
+	if (n->io->op > IO_WRITE)
+		return NULL;
+	return n->kept ? n->kept->data : io_data(n->io);
+}
+
 /* As nbd_connection_send(). */
 static int call(struct nbd_queue *q, struct nbd_connection *conn, struct nbd_io *n)
 {
@@ -184,7 +188,7 @@ static int call(struct nbd_queue *q, struct nbd_connection *conn, struct nbd_io 
 		.flags = command_flags(q, conn, io),
 		.length = io->length,
 		.offset = io->offset,
-		.data = io->op <= IO_WRITE ? io_data(io) : NULL,
+		.data = data_of(n),
 		.sent_ns = &n->sent_ns,
 		.done = answered,
 		.context = n,
@@ -236,16 +240,18 @@ static bool ends_here(struct nbd_queue *q, struct nbd_connection *conn, struct n
 	return true;
 }
 
-/* Sets room aside for what will be kept of it.  Returns false where there is none. */
+/* Has the journal take what will be kept of it.  Returns false where there is no room. */
 static bool make_room(struct nbd_queue *q, struct nbd_io *n)
 {
-	const struct io *io = n->io;
+	struct io *io = n->io;
 
-	if (io->op == IO_READ || io->op == IO_FLUSH || n->room || !q->segment->arena ||
+	if (io->op == IO_READ || io->op == IO_FLUSH || n->kept || !q->segment->arena ||
 	    instance_lost(q->nbd->instance))
 		return true;
-	n->room = nbd_journal_reserve(&q->nbd->journal, io->op == IO_WRITE ? io->length : 0);
-	return n->room;
+	n->kept = nbd_segment_reserve(q->segment, io->op, io->flags, io->offset, io->length);
+	if (n->kept && io->op == IO_WRITE)
+		memcpy(n->kept->data, io_data(io), io->length);
+	return n->kept;
 }
 
 /* Sends a request.  Returns false where it must wait. */

@@ -44,26 +44,31 @@ static uint8_t byte_of(uint64_t offset, uint32_t at)
 	return (uint8_t)(offset * 31 + at * 7 + at / 256);
 }
 
+static struct nbd_kept *reserve_write(struct nbd_segment *segment, uint64_t offset, uint32_t length)
+{
+	struct nbd_kept *kept = nbd_segment_reserve(segment, IO_WRITE, IO_FUA, offset, length);
+
+	for (uint32_t i = 0; kept && i < length; i++)
+		kept->data[i] = byte_of(offset, i);
+	return kept;
+}
+
 static bool keep_write(struct nbd_segment *segment, uint64_t offset, uint32_t length)
 {
-	static _Thread_local uint8_t data[MAX_IO];
-	uint32_t room = nbd_journal_reserve(segment->journal, length);
+	struct nbd_kept *kept = reserve_write(segment, offset, length);
 
-	if (!room)
-		return false;
-	for (uint32_t i = 0; i < length; i++)
-		data[i] = byte_of(offset, i);
-	nbd_segment_keep(segment, room, IO_WRITE, IO_FUA, offset, length, data);
-	return true;
+	if (kept)
+		nbd_segment_keep(segment, kept);
+	return kept;
 }
 
 static bool keep_trim(struct nbd_segment *segment, uint64_t offset, uint32_t length)
 {
-	uint32_t room = nbd_journal_reserve(segment->journal, 0);
+	struct nbd_kept *kept = nbd_segment_reserve(segment, IO_DISCARD, 0, offset, length);
 
-	if (room)
-		nbd_segment_keep(segment, room, IO_DISCARD, 0, offset, length, NULL);
-	return room;
+	if (kept)
+		nbd_segment_keep(segment, kept);
+	return kept;
 }
 
 static bool is_write(const struct nbd_kept *kept, uint64_t offset, uint32_t length)
@@ -99,14 +104,68 @@ static void test_keeps_acknowledged_writes(void **state)
 	kept = nbd_segment_first(&b.segments[0]);
 	assert_true(is_write(kept, 4096, 512));
 	assert_int_equal(kept->order, 0);
-	kept = nbd_segment_next(&b.segments[0], kept);
+	kept = kept->next;
 	assert_int_equal(kept->op, IO_DISCARD);
 	assert_int_equal(kept->offset, 8192);
 	assert_int_equal(kept->length, 1u << 30);
 	assert_int_equal(kept->order, 1);
-	kept = nbd_segment_next(&b.segments[0], kept);
+	kept = kept->next;
 	assert_true(is_write(kept, 0, MAX_IO));
-	assert_null(nbd_segment_next(&b.segments[0], kept));
+	assert_null(kept->next);
+	close_books(&b);
+}
+
+/* Whatever the order in which they were sent; what is in flight is none of them. */
+static void test_the_order_is_that_of_the_acknowledgements(void **state)
+{
+	struct nbd_kept *sent[4];
+	struct books b;
+
+	(void)state;
+	open_books(&b, BOUND);
+	for (unsigned i = 0; i < 4; i++)
+		sent[i] = reserve_write(&b.segments[0], i, 512);
+	assert_null(nbd_segment_first(&b.segments[0]));
+	assert_false(nbd_journal_has_unflushed(&b.journal));
+	nbd_segment_keep(&b.segments[0], sent[2]);
+	nbd_segment_keep(&b.segments[0], sent[0]);
+	nbd_segment_release(&b.segments[0], sent[1]);
+	assert_ptr_equal(nbd_segment_first(&b.segments[0]), sent[2]);
+	assert_ptr_equal(sent[2]->next, sent[0]);
+	assert_null(sent[0]->next);
+	/* All of that is let go of beside an older one that is in flight still. */
+	assert_true(flush(&b, nbd_journal_flush_begins(&b.journal), 0));
+	assert_null(nbd_segment_first(&b.segments[0]));
+	assert_true(is_write(sent[3], 3, 512));
+	/* Nothing else takes its place. */
+	for (unsigned i = 0; i < 8; i++)
+		assert_true(keep_write(&b.segments[0], 10 + i, 512));
+	assert_true(is_write(sent[3], 3, 512));
+	nbd_segment_keep(&b.segments[0], sent[3]);
+	assert_true(is_write(nbd_segment_first(&b.segments[0]), 10, 512));
+	assert_true(flush(&b, nbd_journal_flush_begins(&b.journal), 0));
+	assert_int_equal(b.bytes, 0);
+	close_books(&b);
+}
+
+/* The memory that was used last is used next. */
+static void test_a_place_is_used_again(void **state)
+{
+	struct nbd_kept *kept;
+	unsigned char *data;
+	struct books b;
+
+	(void)state;
+	open_books(&b, BOUND);
+	kept = reserve_write(&b.segments[0], 0, 4096);
+	data = kept->data;
+	nbd_segment_release(&b.segments[0], kept);
+	for (unsigned i = 0; i < 100; i++) {
+		kept = reserve_write(&b.segments[0], i, 4096);
+		assert_ptr_equal(kept->data, data);
+		nbd_segment_keep(&b.segments[0], kept);
+		assert_true(flush(&b, nbd_journal_flush_begins(&b.journal), 0));
+	}
 	close_books(&b);
 }
 
@@ -146,24 +205,28 @@ static void test_a_flush_covers_earlier_writes_only(void **state)
 
 static void test_the_bound_is_kept(void **state)
 {
-	uint32_t room, rooms[1000];
-	unsigned n = 0;
+	struct nbd_kept *kept[BOUND / 32], *one;
+	unsigned n = 0, writes;
 	struct books b;
 
 	(void)state;
 	open_books(&b, BOUND);
-	while ((room = nbd_journal_reserve(&b.journal, 512)))
-		rooms[n++] = room;
-	assert_true(b.bytes <= BOUND && b.bytes + rooms[0] > BOUND);
-	assert_true(n > BOUND / 1024);
+	while ((one = reserve_write(&b.segments[n % LOGS], n, 512)))
+		kept[n++] = one;
+	writes = n;
+	/* Each has a page, and no more than that beside its record. */
+	assert_true(n == BOUND / 4096 - 1 && b.bytes <= BOUND && b.bytes >= n * 4096);
 	/* A small one may fit yet; then nothing does. */
-	while ((room = nbd_journal_reserve(&b.journal, 0)))
-		rooms[n++] = room;
-	assert_true(b.bytes <= BOUND);
-	nbd_journal_release(&b.journal, rooms[0]);
-	assert_int_equal(nbd_journal_reserve(&b.journal, 512), rooms[0]);
+	while ((one = nbd_segment_reserve(&b.segments[n % LOGS], IO_DISCARD, 0, 0, 4096)))
+		kept[n++] = one;
+	assert_true(n > writes && b.bytes <= BOUND);
+	nbd_segment_release(&b.segments[0], kept[0]);
+	kept[0] = reserve_write(&b.segments[0], 0, 512);
+	assert_non_null(kept[0]);
+	for (unsigned i = 0; i < writes; i++)
+		assert_true(is_write(kept[i], i, 512));
 	for (unsigned i = 0; i < n; i++)
-		nbd_journal_release(&b.journal, rooms[i]);
+		nbd_segment_release(&b.segments[i % LOGS], kept[i]);
 	assert_int_equal(b.bytes, 0);
 	close_books(&b);
 }
@@ -174,15 +237,17 @@ static void test_the_largest_operation_leaves_room_for_others(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(bounds) / sizeof(*bounds); i++) {
-		uint64_t bytes = 0;
+		uint64_t most = nbd_journal_max_io(bounds[i]), bytes = 0;
 		struct nbd_journal journal = { .bytes = &bytes, .bound = bounds[i] };
-		uint64_t most = nbd_journal_max_io(bounds[i]);
+		struct nbd_segment segment;
 
-		most -= most % 512;
 		assert_true(most >= 8192 && most < bounds[i]);
+		assert_int_equal(nbd_segment_open(&segment, &journal, (uint32_t)most, 1), 0);
 		/* More than half is flushed at once: the next one always fits then. */
 		for (unsigned n = 0; n < 3; n++)
-			assert_true(nbd_journal_reserve(&journal, (uint32_t)most));
+			assert_non_null(
+				nbd_segment_reserve(&segment, IO_WRITE, 0, 0, (uint32_t)most));
+		nbd_segment_close(&segment);
 	}
 	assert_int_equal(nbd_journal_max_io(0), 0);
 	assert_int_equal(nbd_journal_max_io(100), 0);
@@ -202,7 +267,7 @@ static void test_nothing_kept_takes_no_memory(void **state)
 
 static size_t resident(const struct nbd_segment *segment)
 {
-	unsigned char in_core[64 * BOUND / 4096];
+	static unsigned char in_core[256 * BOUND / 4096];
 	size_t pages = segment->size / 4096, n = 0;
 
 	assert_true(pages <= sizeof(in_core));
@@ -221,25 +286,56 @@ static void test_memory_is_given_back(void **state)
 	(void)state;
 	open_books(&b, bound);
 	for (unsigned i = 0; i < LOGS; i++) {
-		/* The segment wraps around, and is never empty. */
-		for (unsigned n = 0; n < 2 * bound / MAX_IO; n++) {
-			if (!keep_write(&b.segments[i], n, MAX_IO)) {
+		struct nbd_segment *segment = &b.segments[i];
+		unsigned n, times = 0;
+
+		/* Of every size, and never empty. */
+		for (n = 0; n < 4 * bound / MAX_IO; n++) {
+			uint32_t length = n % 3 ? MAX_IO : 4096;
+
+			if (!keep_write(segment, n, length)) {
 				nbd_journal_flushed(&b.journal, b.journal.order - 1);
-				nbd_segment_drop(&b.segments[i]);
-				assert_true(keep_write(&b.segments[i], n, MAX_IO));
+				nbd_segment_drop(segment);
+				assert_true(keep_write(segment, n, length));
 			}
 		}
-		assert_true(resident(&b.segments[i]) > bound * 3 / 4);
+		assert_true(resident(segment) > bound * 3 / 4);
 		nbd_journal_flushed(&b.journal, b.journal.order - 1);
-		nbd_segment_drop(&b.segments[i]);
-		assert_non_null(nbd_segment_first(&b.segments[i]));
-		nbd_segment_trim(&b.segments[i]);
-		assert_true(resident(&b.segments[i]) <= bound / 2 / LOGS + 2 * MAX_IO + 4 * 4096);
-		assert_true(is_write(nbd_segment_first(&b.segments[i]), 2 * bound / MAX_IO - 1,
-				     MAX_IO));
+		nbd_segment_drop(segment);
+		/* Not the most of it at once: it may be needed again. */
+		nbd_segment_trim(segment);
+		assert_true(resident(segment) > bound / 2);
+		assert_true(nbd_segment_is_large(segment));
+		while (nbd_segment_is_large(segment) && times++ < 100)
+			nbd_segment_trim(segment);
+		assert_false(nbd_segment_is_large(segment));
+		assert_true(resident(segment) <= bound / 2 / LOGS + 2 * MAX_IO + bound / 32);
+		assert_true(
+			is_write(nbd_segment_first(segment), n - 1, (n - 1) % 3 ? MAX_IO : 4096));
+		/* What was given back can be used. */
+		for (n = 0; n < bound / 4 / 4096; n++)
+			assert_true(keep_write(segment, n, 4096));
 		nbd_journal_flushed(&b.journal, b.journal.order);
-		nbd_segment_drop(&b.segments[i]);
+		nbd_segment_drop(segment);
 	}
+	assert_int_equal(b.bytes, 0);
+	close_books(&b);
+}
+
+/* As many trims as fit: what they took is the segment's own memory, and goes too. */
+static void test_memory_of_trims_is_given_back(void **state)
+{
+	struct books b;
+
+	(void)state;
+	open_books(&b, 32 * BOUND);
+	while (keep_trim(&b.segments[0], 0, 4096))
+		;
+	assert_true(resident(&b.segments[0]) > 31 * BOUND);
+	assert_true(flush(&b, b.journal.order, 0));
+	nbd_segment_trim(&b.segments[0]);
+	assert_int_equal(resident(&b.segments[0]), 0);
+	assert_true(keep_trim(&b.segments[0], 0, 4096));
 	close_books(&b);
 }
 
@@ -273,47 +369,79 @@ static void compare(const struct books *b)
 		else
 			assert_true(is_write(at[segment], model[m % MODEL].offset,
 					     model[m % MODEL].length));
-		at[segment] = nbd_segment_next(&b->segments[segment], at[segment]);
+		at[segment] = at[segment]->next;
 	}
 	for (unsigned i = 0; i < LOGS; i++)
 		assert_null(at[i]);
 }
 
-/* Of any size, in any segment, over the ring's end again and again. */
-static void test_the_ring_against_a_model(void **state)
+/* An operation in flight. */
+struct flying {
+	struct nbd_kept *kept;
+	unsigned segment;
+	bool trim;
+};
+
+/* One of those in flight is answered. */
+static void answer(struct books *b, struct flying *flying, unsigned *nr, unsigned which, bool fails)
 {
-	uint64_t seed = 11, order = 0;
-	unsigned full = 0;
+	struct flying f = flying[which];
+
+	flying[which] = flying[--*nr];
+	if (!f.trim)
+		assert_true(is_write(f.kept, f.kept->offset, f.kept->length));
+	if (fails) {
+		nbd_segment_release(&b->segments[f.segment], f.kept);
+		return;
+	}
+	nbd_segment_keep(&b->segments[f.segment], f.kept);
+	model[model_end % MODEL].order = f.kept->order;
+	model[model_end % MODEL].offset = f.kept->offset;
+	model[model_end % MODEL].length = f.kept->length;
+	model[model_end % MODEL].segment = f.segment;
+	model[model_end++ % MODEL].trim = f.trim;
+	assert_true(model_end - model_first < MODEL);
+}
+
+/* Of any size, in any segment, answered in any order, beside what is in flight for long. */
+static void test_the_journal_against_a_model(void **state)
+{
+	struct flying flying[24];
+	unsigned full = 0, nr = 0;
+	uint64_t seed = 11;
 	struct books b;
 
 	(void)state;
 	open_books(&b, BOUND);
 	model_first = model_end = 0;
-	for (unsigned step = 0; step < 30000; step++) {
+	for (unsigned step = 0; step < 60000; step++) {
 		/* For a while all in one segment, which then is as full as can be. */
 		unsigned segment = step / 1000 % 2 ? step / 2000 % LOGS
 						   : (unsigned)(next_random(&seed) % LOGS);
-		uint32_t length = (uint32_t)(next_random(&seed) % (MAX_IO + 1));
+		uint32_t length = (uint32_t)(next_random(&seed) % MAX_IO) + 1;
 		uint64_t offset = next_random(&seed);
 		bool trim = next_random(&seed) % 8 == 0, is_full = false;
+		struct nbd_kept *kept;
 
 		if (next_random(&seed) % 3 == 0)
-			length %= 64;
-		if (trim ? keep_trim(&b.segments[segment], offset, length)
-			 : keep_write(&b.segments[segment], offset, length)) {
-			model[model_end % MODEL].order = order++;
-			model[model_end % MODEL].offset = offset;
-			model[model_end % MODEL].length = length;
-			model[model_end % MODEL].segment = segment;
-			model[model_end++ % MODEL].trim = trim;
-			assert_true(model_end - model_first < MODEL);
-		} else {
+			length = length % 64 + 1;
+		kept = trim ? nbd_segment_reserve(&b.segments[segment], IO_DISCARD, 0, offset,
+						  length)
+			    : reserve_write(&b.segments[segment], offset, length);
+		if (kept)
+			flying[nr++] = (struct flying){ kept, segment, trim };
+		else
 			is_full = true;
-			full++;
+		full += is_full;
+		while (nr == 24 || (nr && (is_full || next_random(&seed) % 2))) {
+			answer(&b, flying, &nr, (unsigned)(next_random(&seed) % nr),
+			       next_random(&seed) % 16 == 0);
+			is_full = is_full && nr > 2;
 		}
 		/* A flush of the most of it, and of all of it at times. */
-		if (is_full || next_random(&seed) % 64 == 0) {
+		if (!kept || next_random(&seed) % 64 == 0) {
 			uint64_t left = next_random(&seed) % 4 ? next_random(&seed) % 4 : 0;
+			uint64_t order = b.journal.order;
 
 			nbd_journal_flushed(&b.journal, order > left ? order - left : 0);
 			for (unsigned i = 0; i < LOGS; i++)
@@ -329,7 +457,9 @@ static void test_the_ring_against_a_model(void **state)
 			compare(&b);
 	}
 	assert_true(full > 100);
-	nbd_journal_flushed(&b.journal, order);
+	while (nr)
+		answer(&b, flying, &nr, 0, false);
+	nbd_journal_flushed(&b.journal, b.journal.order);
 	for (unsigned i = 0; i < LOGS; i++)
 		nbd_segment_drop(&b.segments[i]);
 	assert_int_equal(b.bytes, 0);
@@ -353,7 +483,7 @@ static void *work(void *arg)
 
 	w->right = true;
 	for (unsigned step = 0; step < 4000; step++) {
-		uint32_t length = (uint32_t)(next_random(&seed) % MAX_IO);
+		uint32_t length = (uint32_t)(next_random(&seed) % MAX_IO) + 1;
 
 		if (keep_write(segment, step, length)) {
 			w->kept++;
@@ -401,12 +531,15 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_keeps_acknowledged_writes),
+		cmocka_unit_test(test_the_order_is_that_of_the_acknowledgements),
+		cmocka_unit_test(test_a_place_is_used_again),
 		cmocka_unit_test(test_a_flush_covers_earlier_writes_only),
 		cmocka_unit_test(test_the_bound_is_kept),
 		cmocka_unit_test(test_the_largest_operation_leaves_room_for_others),
 		cmocka_unit_test(test_nothing_kept_takes_no_memory),
 		cmocka_unit_test(test_memory_is_given_back),
-		cmocka_unit_test(test_the_ring_against_a_model),
+		cmocka_unit_test(test_memory_of_trims_is_given_back),
+		cmocka_unit_test(test_the_journal_against_a_model),
 		cmocka_unit_test(test_queues_keep_side_by_side),
 	};
 
