@@ -28,8 +28,16 @@ struct nbd_command {
 	uint16_t flags;
 	uint32_t length;
 	uint64_t offset;
-	/* A read's destination or a write's source: the wire's until done is called or it is closed. */
+	/*
+	 * A write's source, or room for a read's data: the wire's until done is called or it is
+	 * closed.
+	 */
 	void *data;
+	/*
+	 * A read's; data at first.  Set before done is called with 0: where its data has come,
+	 * which may be overwritten once done returns; NULL: all of it is zero.
+	 */
+	const void **came;
 	/* Set to queue_now_ns() when the command is given to the kernel. */
 	uint64_t *sent_ns;
 	/* Called once, with 0 or an errno in *error, unless the wire is closed before. */

@@ -6,7 +6,7 @@
  * the end of the round in which it came; libnbd calls back when the server has
  * answered.  A request whose connection is lost waits and is sent again on the next one,
  * before those that have come since.  What was acknowledged and not flushed is kept for that case,
- * too (retain.h, replay.c).
+ * too (journal.h, replay.c).
  */
 #include "backends/nbd/nbd.h"
 #include "backends/nbd/connection.h"
@@ -583,7 +583,7 @@ static const struct backend nbd_backend = {
 	.aliases = nbd_aliases,
 	.syntax = "nbd://HOST[:PORT]/EXPORT",
 	.summary = "a remote NBD export; survives restarts of the server",
-	.access = ACCESS_POINTER,
+	.access = ACCESS_SOCKET,
 	.options = nbd_options,
 	.gauges = nbd_gauges,
 	.instance_size = sizeof(struct nbd),

@@ -159,6 +159,8 @@ struct nbd_io {
 	unsigned cuts;         /* connections given up over it for its age: each doubles its time */
 	uint64_t covers;       /* a flush: what it covers */
 	struct nbd_kept *kept; /* its place in the journal, with a write's data; NULL: none */
+	bool has_data;         /* a write's data is where it is sent from */
+	const void *came;      /* a read: where its data has come; NULL: it is zero */
 	bool garbled;          /* a structured read by libnbd: its chunks overlap */
 	struct nbd_cover cover; /* a structured read by libnbd: what has come */
 };

@@ -3,9 +3,11 @@
  * The server's messages of the NBD protocol's transmission phase (NBD protocol, "Simple reply
  * message" and "Structured reply chunk message").
  *
- * What comes goes into the stage, and is parsed there: a little data is copied to its place. Of
- * much data that has not come whole, the rest is received straight into its place; while large
- * reads are in flight, the stage takes little at a time.
+ * What comes goes into the stage, and is parsed there. A read whose data is there in one piece ends
+ * with that. Else its parts are put into the command's room: copied, or, where much data has not
+ * come whole, the rest of it received straight into its place; while large reads are in flight, the
+ * stage takes little at a time. Either way the data is handed on once, and only when all of it is
+ * there: what comes on a connection that is lost before leaves no trace.
  *
  * A reply that finds no command in flight is late, or made up: the connection is given up.
  *
@@ -170,18 +172,21 @@ static bool lacks_little(struct nbd_replies *r, size_t header, size_t length, si
 	return lacks(r, header + length, have);
 }
 
-/* Puts data, of which `have` bytes are at from, in its place; ends: it completes the reply. */
+/* Takes data, of which `have` bytes are at from; ends: it completes the reply. */
 static size_t put_data(struct nbd_replies *r, struct nbd_command_entry *e, size_t at, size_t length,
 		       bool ends, const char *from, size_t have)
 {
-	char *to = (char *)e->command.data + at;
+	const struct nbd_command *c = &e->command;
 
 	if (have > length)
 		have = length;
-	memcpy(to, from, have);
+	if (ends && have == c->length)
+		*c->came = from;
+	else
+		memcpy((char *)c->data + at, from, have);
 	if (have < length) {
 		r->rest = e;
-		r->rest_at = to + have;
+		r->rest_at = (char *)c->data + at + have;
 		r->rest_bytes = length - have;
 		r->rest_ends = ends;
 	} else if (ends) {
@@ -267,7 +272,11 @@ static size_t take_hole(struct nbd_replies *r, struct nbd_command_entry *e, bool
 		return break_off(r);
 	at = be64toh(h.offset) - c->offset;
 	/* Once: a server must not keep us busy with the same hole again and again. */
-	if (add_part(r, e, at, length))
+	if (!add_part(r, e, at, length))
+		;
+	else if (ends && length == c->length)
+		*c->came = NULL;
+	else
 		memset((char *)c->data + at, 0, length);
 	if (ends)
 		end_reply(r, e, 0);

@@ -7,7 +7,8 @@
  * the connection that has least to do; one that overlaps a ghost write stays (ghost.c).
  *
  * answered() is the end of each. The data of a write that is to be kept until a flush covers it is
- * in the journal from the first time that it is sent (make_room()), and is sent from there.
+ * in the journal from the first time that it is sent, and is sent from there; other data goes by way
+ * of the request's own buffer, but for small reads (hand_over()).
  *
  * A list holds requests in the order in which they came; requests of one queue that overlap are
  * the file system's to order, but what is sent again must not pass what came later (held ones go
@@ -19,7 +20,6 @@
 #include "backends/nbd/loss.h"
 
 #include <errno.h>
-#include <string.h>
 
 /* ---- lists of requests ---- */
 
@@ -102,6 +102,16 @@ static int chunk_came(void *user_data, const void *data, size_t count, uint64_t 
 	return 0;
 }
 
+/* All data of a read is there.  Returns its bytes, or -errno. */
+static int hand_over(const struct nbd_io *n)
+{
+	struct io *io = n->io;
+	int ret =
+		n->came ? io_copy_to(io, 0, n->came, io->length) : io_fill_zero(io, 0, io->length);
+
+	return ret ? ret : (int)io->length;
+}
+
 static int answered(void *user_data, int *error)
 {
 	struct nbd_io *n = user_data;
@@ -118,12 +128,16 @@ static int answered(void *user_data, int *error)
 		end_request(q, n, *error == ENOTSUP ? -EOPNOTSUPP : -*error);
 		return 1;
 	}
-	if (io->op == IO_FLUSH)
+	if (io->op == IO_READ) {
+		end_request(q, n, hand_over(n));
+	} else if (io->op == IO_FLUSH) {
 		nbd_flushed(nbd, n->covers);
-	else if (io->op != IO_READ)
+		/* The server may have reported a loss only to one that ended before this one. */
+		end_request(q, n, instance_lost(nbd->instance));
+	} else {
 		acknowledged(q, n);
-	/* The server may have reported a loss only to a flush that ended before this one. */
-	end_request(q, n, io->op == IO_FLUSH ? instance_lost(nbd->instance) : (int)io->length);
+		end_request(q, n, (int)io->length);
+	}
 	return 1;
 }
 
@@ -165,11 +179,24 @@ static uint16_t command_flags(const struct nbd_queue *q, const struct nbd_connec
 	return flags;
 }
 
+/* Where its data is sent from, or may be received. */
 static void *data_of(const struct nbd_io *n)
 {
 	if (n->io->op > IO_WRITE)
 		return NULL;
 	return n->kept ? n->kept->data : io_data(n->io);
+}
+
+/* Brings a write's data there, the first time.  Returns 0, or -errno: the device is going. */
+static int bring_data(struct nbd_io *n)
+{
+	int ret;
+
+	if (n->io->op != IO_WRITE || n->has_data)
+		return 0;
+	ret = io_copy_from(n->io, 0, data_of(n), n->io->length);
+	n->has_data = !ret;
+	return ret;
 }
 
 /* As nbd_connection_send(). */
@@ -189,11 +216,13 @@ static int call(struct nbd_queue *q, struct nbd_connection *conn, struct nbd_io 
 		.length = io->length,
 		.offset = io->offset,
 		.data = data_of(n),
+		.came = &n->came,
 		.sent_ns = &n->sent_ns,
 		.done = answered,
 		.context = n,
 	};
 
+	n->came = command.data;
 	if (io->op == IO_FLUSH)
 		n->covers = nbd_journal_flush_begins(&q->nbd->journal);
 	if (io->op == IO_READ && conn->facts.structured && !nbd_wire_is_open(conn->wire))
@@ -243,14 +272,12 @@ static bool ends_here(struct nbd_queue *q, struct nbd_connection *conn, struct n
 /* Has the journal take what will be kept of it.  Returns false where there is no room. */
 static bool make_room(struct nbd_queue *q, struct nbd_io *n)
 {
-	struct io *io = n->io;
+	const struct io *io = n->io;
 
 	if (io->op == IO_READ || io->op == IO_FLUSH || n->kept || !q->segment->arena ||
 	    instance_lost(q->nbd->instance))
 		return true;
 	n->kept = nbd_segment_reserve(q->segment, io->op, io->flags, io->offset, io->length);
-	if (n->kept && io->op == IO_WRITE)
-		memcpy(n->kept->data, io_data(io), io->length);
 	return n->kept;
 }
 
@@ -258,6 +285,7 @@ static bool make_room(struct nbd_queue *q, struct nbd_io *n)
 static bool send_request(struct nbd_queue *q, struct nbd_io *n)
 {
 	struct nbd_connection *conn = nbd_free_connection(q);
+	int ret;
 
 	if (!conn)
 		return false;
@@ -265,6 +293,11 @@ static bool send_request(struct nbd_queue *q, struct nbd_io *n)
 		return true;
 	if (!make_room(q, n))
 		return false;
+	ret = bring_data(n);
+	if (ret) {
+		end_request(q, n, ret);
+		return true;
+	}
 	n->conn = conn;
 	n->sent_ns = queue_now_ns(q->queue);
 	n->held_ns = 0;
@@ -291,6 +324,7 @@ void nbd_submit(struct io *io)
 	struct nbd_io *n = io_private(io);
 
 	n->io = io;
+	n->has_data = false;
 	n->held_ns = 0;
 	n->cuts = 0;
 	q->ios[io->tag] = n;

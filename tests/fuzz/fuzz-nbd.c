@@ -41,6 +41,9 @@ enum of_server {
 	SERVER_READ_ONLY = 8,
 	SERVER_NO_ZEROES = 16,
 	SERVER_NO_FUA = 32,
+	/* How data crosses, on the device's side. */
+	USER_COPY = 64,
+	COPIES_FAIL = 128, /* now and then: user copy alone */
 };
 enum of_export {
 	EXPORT_TWO_QUEUES = 1,
@@ -77,7 +80,7 @@ struct block {
 
 static struct {
 	bool honest, keeps; /* keeps: what was acknowledged survives the server's death */
-	bool deadline_0, resizes;
+	bool deadline_0, resizes, copies_fail;
 	uint64_t seed;
 	unsigned left; /* requests to make */
 	uint32_t sequence;
@@ -383,7 +386,7 @@ static void check_end(void)
 	for (uint32_t i = 0; i < CHECKED && work.honest; i++)
 		check_block(script_stable() + i * SCRIPT_BLOCK, i, work.blocks[i].required,
 			    "on the server");
-	if (!work.honest || work.deadline_0 || script_mishaps() > FEW)
+	if (!work.honest || work.deadline_0 || work.copies_fail || script_mishaps() > FEW)
 		return;
 	if (work.failed > (work.keeps ? 0 : work.failed_flushes))
 		stage_broken("%u requests failed over %u mishaps", work.failed, script_mishaps());
@@ -421,6 +424,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	work.keeps = !(instance & (EXPORT_RETAIN_0 | EXPORT_RETAIN_TRUST));
 	work.deadline_0 = instance & EXPORT_DEADLINE_0;
 	work.resizes = instance & EXPORT_RESIZE;
+	work.copies_fail = from & USER_COPY && from & COPIES_FAIL;
 	work.seed = data[HEAD_SEED] * 2862933555777941757ull + 1;
 	work.left = data[HEAD_WORK] / 2;
 	if (work.honest && instance & EXPORT_NO_DEADLINE)
@@ -440,6 +444,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	script_start(&setup);
 	if (!stage_open(words, instance & EXPORT_TWO_QUEUES ? 2 : 1, instance & EXPORT_READ_ONLY,
 			script_step, ended)) {
+		stage.user_copy = from & USER_COPY;
+		stage.copies_fail = from & COPIES_FAIL ? 11 : 0;
 		if (data[HEAD_WORK] & 1) {
 			while (work.left) {
 				if (!round_of_all())
@@ -470,7 +476,7 @@ static void write_seeds(const char *directory)
 			size_t n = HEAD_BYTES;
 
 			input[HEAD_SERVER] =
-				(uint8_t)((number * 7 & 0x3e) |
+				(uint8_t)((number * 7 & 0xfe) |
 					  (act < ACT_PATCH || act == ACT_DIE || act == ACT_PAUSE));
 			input[HEAD_EXPORT] = (uint8_t)(number * 37 & 0xef);
 			input[HEAD_SEED] = (uint8_t)number;
@@ -501,7 +507,7 @@ static void write_seeds_of_lies(const char *directory)
 	for (unsigned lie = 0; lie < 128; lie++) {
 		size_t n = HEAD_BYTES;
 
-		input[HEAD_SERVER] = lie & 1 ? SERVER_MULTI : 0;
+		input[HEAD_SERVER] = (uint8_t)(lie & 1 ? SERVER_MULTI : 0) | USER_COPY;
 		input[HEAD_EXPORT] = 0;
 		input[HEAD_SEED] = (uint8_t)lie;
 		input[HEAD_WORK] = 240;

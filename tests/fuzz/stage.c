@@ -235,7 +235,56 @@ void *io_data(struct io *io)
 
 	if (!r->serving)
 		stage_broken("the data of a request that is over");
-	return r->data;
+	return r->buffer;
+}
+
+/* The place of a part in the application's data; NULL: its copy fails. */
+static uint8_t *part_of(struct io *io, enum io_op op, uint32_t at, uint32_t length)
+{
+	struct stage_request *r = (struct stage_request *)io;
+
+	if (!r->serving || io->op != op)
+		stage_broken("the data of op %u is copied", io->op);
+	if (at > io->length || length > io->length - at)
+		stage_broken("%u bytes at %u are copied, of %u", length, at, io->length);
+	if (stage.copies_fail && stage.user_copy && ++stage.copies % stage.copies_fail == 0)
+		return NULL;
+	return (uint8_t *)r->data + at;
+}
+
+int io_copy_to(struct io *io, uint32_t at, const void *from, uint32_t length)
+{
+	uint8_t *to = part_of(io, IO_READ, at, length);
+
+	if (to && to != from)
+		memcpy(to, from, length);
+	return to ? 0 : -EFAULT;
+}
+
+int io_copy_from(struct io *io, uint32_t at, void *to, uint32_t length)
+{
+	const uint8_t *from = part_of(io, IO_WRITE, at, length);
+
+	if (from && to != from)
+		memcpy(to, from, length);
+	return from ? 0 : -EFAULT;
+}
+
+int io_fill_zero(struct io *io, uint32_t at, uint32_t length)
+{
+	uint8_t *to = part_of(io, IO_READ, at, length);
+
+	if (to)
+		memset(to, 0, length);
+	return to ? 0 : -EFAULT;
+}
+
+static void free_data(struct stage_request *r)
+{
+	if (r->buffer != r->data)
+		free(r->buffer);
+	free(r->data);
+	r->buffer = r->data = NULL;
 }
 
 void io_complete(struct io *io, int result)
@@ -249,8 +298,7 @@ void io_complete(struct io *io, int result)
 		stage_broken("a request of %u bytes ends with %d", io->length, result);
 	stage.ended(io->queue, r, result);
 	r->serving = false;
-	free(r->data);
-	r->data = NULL;
+	free_data(r);
 }
 
 /* ---- requests ---- */
@@ -266,8 +314,10 @@ struct stage_request *stage_free_tag(struct queue *q)
 void stage_data(struct stage_request *r)
 {
 	r->data = malloc(r->io.length ? r->io.length : 1);
-	if (!r->data)
+	r->buffer = stage.user_copy ? malloc(r->io.length ? r->io.length : 1) : r->data;
+	if (!r->data || !r->buffer)
 		abort();
+	memset(r->buffer, 0x5a, r->io.length);
 	memset(r->data, 0xa5, r->io.length);
 }
 
@@ -486,7 +536,7 @@ static void close_queue(struct queue *q)
 	free(q->private);
 	free(q->io_private);
 	for (unsigned tag = 0; tag < STAGE_DEPTH; tag++)
-		free(q->requests[tag].data);
+		free_data(&q->requests[tag]);
 }
 
 void stage_close(void)

@@ -25,12 +25,15 @@
 #define STAGE_WAITS      64
 #define STAGE_NS_PER_MS  1000000ull
 
-/* A tag.  data is of just the request's length, so that a sanitizer guards its ends. */
+/*
+ * A tag.  data is the application's, buffer what io_data() returns: with user copy another one.
+ * They are of just the request's length, so that a sanitizer guards their ends.
+ */
 struct stage_request {
 	struct io io;
 	bool serving;
 	uint64_t began_ns;
-	void *data;
+	void *data, *buffer;
 	uint64_t mark; /* the caller's */
 };
 
@@ -71,6 +74,10 @@ struct stage {
 	stage_others *others;
 	stage_ended *ended;
 	bool running;
+	/* The caller's, after stage_open(): */
+	bool user_copy;
+	unsigned copies_fail; /* each n-th one; 0: none */
+	unsigned copies;
 };
 
 extern struct stage stage;

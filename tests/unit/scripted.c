@@ -30,6 +30,7 @@ struct answer {
 } __attribute__((packed));
 
 atomic_bool scripted_without_wire;
+const char *scripted_io_path = "user-copy";
 
 static pthread_mutex_t content_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint8_t content[SCRIPTED_SIZE];
@@ -416,8 +417,9 @@ void scripted_serve(const struct scripted *server, struct served *s, const char 
 {
 	char words[300];
 
-	snprintf(words, sizeof(words), "nbd://127.0.0.1:%u/ queues=1 depth=16 max-io=64K %s %s",
-		 server->port, server->structured ? "-ostructured=on" : "", options);
+	snprintf(words, sizeof(words),
+		 "nbd://127.0.0.1:%u/ queues=1 depth=16 max-io=64K io-path=%s %s %s", server->port,
+		 scripted_io_path, server->structured ? "-ostructured=on" : "", options);
 	fake_start(&fake_linux_7_2);
 	served_begin(s, words);
 }

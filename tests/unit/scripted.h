@@ -30,6 +30,8 @@ struct served;
 
 /* Connections that are made from now on are left to libnbd. */
 extern atomic_bool scripted_without_wire;
+/* Of devices that are served from now on. */
+extern const char *scripted_io_path;
 
 /* An answer of a server with structured replies, as it is made. */
 struct scripted_answer {

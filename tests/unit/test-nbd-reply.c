@@ -33,6 +33,12 @@ static const char *fault;
 
 static uint8_t place[LARGE], wanted[LARGE]; /* the read's buffer, and what it has to be */
 static uint64_t cookie, sent_ns;
+/* The commands in flight, by index. */
+static struct read {
+	void *place;
+	const void *came;
+	uint32_t length;
+} reads[NR];
 static unsigned ended;
 static int ended_with;
 
@@ -44,9 +50,15 @@ static unsigned nr_heads;
 
 static int done(void *context, int *error)
 {
-	(void)context;
+	struct read *r = context;
+
 	ended++;
 	ended_with = *error;
+	/* The buffer gets what was not received there. */
+	if (r->place && !*error && !r->came)
+		memset(r->place, 0, r->length);
+	else if (r->place && !*error)
+		memmove(r->place, r->came, r->length);
 	return 1;
 }
 
@@ -61,7 +73,11 @@ static unsigned start(enum nbd_command_type type, uint32_t length, void *data)
 		.done = done,
 	};
 	unsigned index = nbd_commands_add(&commands, &command);
+	struct nbd_command *c = &commands.entries[index].command;
 
+	reads[index] = (struct read){ data, data, length };
+	c->came = &reads[index].came;
+	c->context = &reads[index];
 	cookie = nbd_commands_cookie(&commands, index);
 	return index;
 }
@@ -361,6 +377,34 @@ static void test_replies_may_alternate(void **state)
 	ended = 0;
 	arrive(size);
 	ends_well(LARGE);
+}
+
+/* Others come between all of its data and the chunk that ends it. */
+static void test_data_stays_until_the_reply_ends(void **state)
+{
+	static uint8_t other[SMALL];
+	uint64_t first, second;
+
+	(void)state;
+	begin(NBD_COMMAND_READ, SMALL, true);
+	first = cookie;
+	put_data(0, 0, SMALL);
+	arrive(size);
+	start(NBD_COMMAND_READ, SMALL, other);
+	second = cookie;
+	put_chunk(ENDS, DATA, 8 + SMALL);
+	put(OFFSET, 8);
+	memset(stream + size, 0x5a, SMALL);
+	size += SMALL;
+	arrive(size);
+	assert_int_equal(ended, 1);
+	assert_int_equal(other[0], 0x5a);
+	assert_true(first != second);
+	cookie = first;
+	put_end();
+	ended = 0;
+	arrive(size);
+	ends_well(SMALL);
 }
 
 /* ---- errors ---- */
@@ -682,6 +726,7 @@ int main(void)
 		cmocka_unit_test(test_a_reply_may_come_byte_by_byte),
 		cmocka_unit_test(test_a_part_may_be_larger_than_the_stage),
 		cmocka_unit_test(test_replies_may_alternate),
+		cmocka_unit_test(test_data_stays_until_the_reply_ends),
 		cmocka_unit_test(test_an_error_ends_a_read_at_its_last_chunk),
 		cmocka_unit_test(test_an_error_is_not_the_next_commands),
 		cmocka_unit_test(test_other_commands_end_either_way),

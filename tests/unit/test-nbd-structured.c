@@ -395,8 +395,14 @@ int main(void)
 		cmocka_unit_test(test_errors_arrive),
 		cmocka_unit_test(test_a_read_without_each_byte_once_is_made_again),
 	};
-	int failed = cmocka_run_group_tests_name("on the ring", tests, NULL, NULL);
+	int failed = 0;
 
-	atomic_store(&scripted_without_wire, true);
-	return failed + cmocka_run_group_tests_name("by libnbd", by_libnbd, NULL, NULL);
+	for (unsigned i = 0; i < 2; i++) {
+		scripted_io_path = i ? "copy" : "user-copy";
+		atomic_store(&scripted_without_wire, false);
+		failed += cmocka_run_group_tests_name("on the ring", tests, NULL, NULL);
+		atomic_store(&scripted_without_wire, true);
+		failed += cmocka_run_group_tests_name("by libnbd", by_libnbd, NULL, NULL);
+	}
+	return failed;
 }

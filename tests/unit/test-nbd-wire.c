@@ -168,5 +168,8 @@ int main(void)
 		cmocka_unit_test(test_answers_are_taken_while_sending_is_blocked),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests_name("user copy", tests, NULL, NULL);
+
+	scripted_io_path = "copy";
+	return failed + cmocka_run_group_tests_name("copy", tests, NULL, NULL);
 }

@@ -274,9 +274,8 @@ static void test_a_connection_is_lost_under_load(void **state)
 	uint8_t *data[MANY];
 	struct served s;
 
-	(void)state;
 	start_memory("1M");
-	begin(&s, "");
+	begin(&s, *state);
 	for (unsigned round = 0; round < 6; round++) {
 		/* Nothing of it is answered before the connection breaks. */
 		remote_freeze(true);
@@ -348,11 +347,10 @@ static void test_unflushed_writes_survive_the_server(void **state)
 {
 	struct served s;
 
-	(void)state;
 	for (unsigned round = 0; round < 3; round++) {
 		forget_model();
 		start_memory("1M");
-		begin(&s, "");
+		begin(&s, *state);
 		change(150, round);
 		remote_kill();
 		start_memory("1M");
@@ -405,6 +403,31 @@ static void test_more_than_is_kept_is_flushed_by_the_way(void **state)
 	assert_true(gauge(&s, "retained-bytes") <= 256 << 10);
 	compare();
 	finish(&s);
+}
+
+/* By the kernel, since the device is going: the server knows nothing of that. */
+static void test_data_that_cannot_be_copied_ends_its_request(void **state)
+{
+	uint8_t *data = fake_data(BLOCK, 2);
+	struct served s;
+
+	(void)state;
+	start_memory("1M");
+	begin(&s, "");
+	for (unsigned i = 0; i < 2; i++) {
+		write_block(0, 0, 0, 1);
+		fake_fail("pread", 1, EFAULT);
+		assert_int_equal(fake_request(0, 0, UBLK_OP_WRITE, 0, 0, BLOCK, data), -EFAULT);
+		fake_fail("pwrite", 1, ENODEV);
+		assert_int_equal(fake_request(0, 0, UBLK_OP_READ, 0, 0, BLOCK, data), -ENODEV);
+		fake_fail(NULL, 0, 0);
+		reads_as(0, 0, 1);
+		flush(0);
+		assert_int_equal(gauge(&s, "retained-bytes"), 0);
+	}
+	assert_int_equal(gauge(&s, "reconnects"), 0);
+	finish(&s);
+	fake_data_free(data);
 }
 
 static void test_nothing_kept_fails_one_flush(void **state)
@@ -859,14 +882,22 @@ static int end_server(void **state)
 }
 
 #define CASE(test) cmocka_unit_test_teardown(test, end_server)
+/* On one of the I/O paths. */
+#define CASE_ON(test, path)                                                                  \
+	{                                                                                    \
+#test ": " path, test, NULL, end_server, (void *)(uintptr_t) "io-path=" path \
+	}
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(test_a_slow_request_holds_up_no_other),
 		CASE(test_flushed_writes_are_not_replayed),
-		CASE(test_a_connection_is_lost_under_load),
-		CASE(test_unflushed_writes_survive_the_server),
+		CASE_ON(test_a_connection_is_lost_under_load, "user-copy"),
+		CASE_ON(test_a_connection_is_lost_under_load, "copy"),
+		CASE_ON(test_unflushed_writes_survive_the_server, "user-copy"),
+		CASE_ON(test_unflushed_writes_survive_the_server, "copy"),
+		CASE(test_data_that_cannot_be_copied_ends_its_request),
 		CASE(test_a_server_that_dies_again_and_again),
 		CASE(test_more_than_is_kept_is_flushed_by_the_way),
 		CASE(test_nothing_kept_fails_one_flush),
