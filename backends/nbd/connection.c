@@ -76,7 +76,7 @@ void nbd_connection_cork(struct nbd_connection *conn, bool on)
 {
 	int value = on;
 
-	if (!conn->is_tcp || conn->fd < 0 || nbd_wire_is_open(conn->wire))
+	if (!conn->is_tcp || conn->fd < 0 || conn->on_wire)
 		return;
 	setsockopt(conn->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value));
 }
@@ -430,7 +430,7 @@ void nbd_connection_check(struct nbd_connection *conn)
 	if (!conn->handle)
 		return;
 	/* libnbd sees nothing of what a wire does. */
-	if (!nbd_wire_is_open(conn->wire) && nbd_connection_is_dead(conn->handle)) {
+	if (!conn->on_wire && nbd_connection_is_dead(conn->handle)) {
 		if (conn->state == NBD_CONNECTION_CONNECTING) {
 			explain_refusal(conn, &err);
 			connect_next(conn, &err);
@@ -449,30 +449,24 @@ void nbd_connection_check(struct nbd_connection *conn)
 	}
 }
 
-bool nbd_connection_answered(struct nbd_connection *conn, uint64_t sent_ns, int error)
+bool nbd_connection_failed(struct nbd_connection *conn, int error)
 {
 	switch (error) {
 	case ENOTCONN: /* libnbd's own, for what it had when the connection died */
-		return false;
+		return true;
 	case ESHUTDOWN: /* NBD protocol, "Error values": the server is being shut down */
 		conn->fault = "the server says that it shuts down";
-		return false;
+		return true;
 	case EPROTO: /* libnbd's own: the server's chunks make no sense */
 		conn->fault = "the server breaks the protocol";
-		return false;
+		return true;
 	}
-	conn->in_flight--;
-	conn->answered++;
-	conn->answered_ns = now_of(conn);
-	if (sent_ns > conn->overtaken_ns)
-		conn->overtaken_ns = sent_ns;
-	return true;
+	return false;
 }
 
 static bool wants(const struct nbd_connection *conn, unsigned direction)
 {
-	return conn->handle && !nbd_wire_is_open(conn->wire) &&
-	       (nbd_aio_get_direction(conn->handle) & direction);
+	return conn->handle && !conn->on_wire && (nbd_aio_get_direction(conn->handle) & direction);
 }
 
 /*
@@ -588,7 +582,7 @@ void nbd_connection_watch(struct nbd_connection *conn)
 		go_on_connecting(conn);
 	if (!conn->handle)
 		return;
-	if (nbd_wire_is_open(conn->wire)) {
+	if (conn->on_wire) {
 		nbd_wire_round(conn->wire);
 		return;
 	}
@@ -609,31 +603,25 @@ void nbd_connection_watch(struct nbd_connection *conn)
 
 /* ---- commands ---- */
 
-static int send_by_libnbd(struct nbd_handle *h, const struct nbd_command *c)
+int nbd_connection_send_by_libnbd(struct nbd_connection *conn, const struct nbd_command *c)
 {
+	struct nbd_handle *h = conn->handle;
 	nbd_completion_callback done = { .callback = c->done, .user_data = c->context };
 
 	switch (c->type) {
 	case NBD_COMMAND_READ:
-		return nbd_aio_pread(h, c->data, c->length, c->offset, done, 0) < 0;
+		return nbd_aio_pread(h, c->data, c->length, c->offset, done, 0) < 0 ? -1 : 0;
 	case NBD_COMMAND_WRITE:
-		return nbd_aio_pwrite(h, c->data, c->length, c->offset, done, c->flags) < 0;
+		return nbd_aio_pwrite(h, c->data, c->length, c->offset, done, c->flags) < 0 ? -1
+											    : 0;
 	case NBD_COMMAND_FLUSH:
-		return nbd_aio_flush(h, done, 0) < 0;
+		return nbd_aio_flush(h, done, 0) < 0 ? -1 : 0;
 	case NBD_COMMAND_TRIM:
-		return nbd_aio_trim(h, c->length, c->offset, done, c->flags) < 0;
+		return nbd_aio_trim(h, c->length, c->offset, done, c->flags) < 0 ? -1 : 0;
 	case NBD_COMMAND_WRITE_ZEROES:
 		break;
 	}
-	return nbd_aio_zero(h, c->length, c->offset, done, c->flags) < 0;
-}
-
-int nbd_connection_send(struct nbd_connection *conn, const struct nbd_command *command)
-{
-	if (!nbd_wire_is_open(conn->wire))
-		return send_by_libnbd(conn->handle, command) ? -1 : 0;
-	nbd_wire_send(conn->wire, command);
-	return 0;
+	return nbd_aio_zero(h, c->length, c->offset, done, c->flags) < 0 ? -1 : 0;
 }
 
 int nbd_connection_refused(const struct nbd_connection *conn)

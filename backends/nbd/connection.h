@@ -28,12 +28,20 @@ void nbd_connection_check(struct nbd_connection *conn);
 void nbd_connection_tick(struct nbd_connection *conn);
 /* At the end of a round: watches what is to be watched. */
 void nbd_connection_watch(struct nbd_connection *conn);
+int nbd_connection_send_by_libnbd(struct nbd_connection *conn, const struct nbd_command *command);
 /*
  * Sends a command, at once or at the round's end.  Counted as in flight by the caller before:
  * done may be called from within.  Returns 0; or -1 where it cannot be sent: done is not called,
  * and the connection is dead unless nbd_connection_refused().
  */
-int nbd_connection_send(struct nbd_connection *conn, const struct nbd_command *command);
+static inline int nbd_connection_send(struct nbd_connection *conn,
+				      const struct nbd_command *command)
+{
+	if (!conn->on_wire)
+		return nbd_connection_send_by_libnbd(conn, command);
+	nbd_wire_send(conn->wire, command);
+	return 0;
+}
 /* After that has returned -1: the errno of a command that libnbd does not send; 0: it is dead. */
 int nbd_connection_refused(const struct nbd_connection *conn);
 /* Requests that are sent until it is uncorked may share packets. */
@@ -42,11 +50,23 @@ void nbd_connection_cork(struct nbd_connection *conn, bool on);
 void nbd_connection_ready(struct nbd_connection *conn);
 /* reason NULL: it was logged already. */
 void nbd_connection_lost(struct nbd_connection *conn, const char *reason);
+/* Whether that error is the connection's, which is lost by it, and not a command's. */
+bool nbd_connection_failed(struct nbd_connection *conn, int error);
 /*
  * libnbd calls back for a request that was sent at sent_ns.  Returns whether the server has
  * answered it; if not, the connection is lost by the end of libnbd's call.
  */
-bool nbd_connection_answered(struct nbd_connection *conn, uint64_t sent_ns, int error);
+static inline bool nbd_connection_answered(struct nbd_connection *conn, uint64_t sent_ns, int error)
+{
+	if (error && nbd_connection_failed(conn, error))
+		return false;
+	conn->in_flight--;
+	conn->answered++;
+	conn->answered_ns = queue_now_ns(conn->owner->queue);
+	if (sent_ns > conn->overtaken_ns)
+		conn->overtaken_ns = sent_ns;
+	return true;
+}
 /*
  * A server said how big its export is, on a connection or elsewhere: connections that know a
  * smaller size are made again. Any thread.

@@ -60,7 +60,7 @@ static bool last_is_over(const void *context)
 {
 	const struct nbd_connection *conn = context;
 
-	if (conn->owner->last_flush != EINPROGRESS || !nbd_wire_is_open(conn->wire))
+	if (conn->owner->last_flush != EINPROGRESS || !conn->on_wire)
 		return true;
 	/* No round's end does it here: what was queued behind a send, and the next receive. */
 	nbd_wire_round(conn->wire);
@@ -96,7 +96,7 @@ static int flush_on_wire(struct nbd_queue *q, struct nbd_connection *conn, struc
 
 static int flush_on(struct nbd_queue *q, struct nbd_connection *conn, struct error *err)
 {
-	if (nbd_wire_is_open(conn->wire))
+	if (conn->on_wire)
 		return flush_on_wire(q, conn, err);
 	return flush_now(conn->handle, &q->last_flush, err);
 }

@@ -130,8 +130,9 @@ struct nbd_connection {
 	uint64_t probe_ns; /* when to begin the next one */
 
 	bool is_tcp;
-	int fd;                /* our own descriptor of its socket; -1: none */
-	struct nbd_wire *wire; /* open: it sends and receives, and libnbd does not */
+	int fd; /* our own descriptor of its socket; -1: none */
+	struct nbd_wire *wire;
+	bool on_wire; /* the wire's: it is open, and sends and receives; libnbd does not */
 	struct ring_op readable, writable;
 	bool polls_read, polls_write; /* the ops are with the ring */
 	unsigned slot;                /* of keep_connection(), that has its socket */

@@ -173,8 +173,8 @@ static bool lacks_little(struct nbd_replies *r, size_t header, size_t length, si
 }
 
 /* Takes data, of which `have` bytes are at from; ends: it completes the reply. */
-static size_t put_data(struct nbd_replies *r, struct nbd_command_entry *e, size_t at, size_t length,
-		       bool ends, const char *from, size_t have)
+static inline size_t put_data(struct nbd_replies *r, struct nbd_command_entry *e, size_t at,
+			      size_t length, bool ends, const char *from, size_t have)
 {
 	const struct nbd_command *c = &e->command;
 
@@ -199,7 +199,7 @@ static size_t take_simple(struct nbd_replies *r, struct nbd_command_entry *e,
 			  const struct simple_reply *reply, const char *data, size_t have)
 {
 	const struct nbd_command *c = &e->command;
-	int error = errno_of(be32toh(reply->error));
+	int error = reply->error ? errno_of(be32toh(reply->error)) : 0;
 
 	if (r->structured && c->type == NBD_COMMAND_READ)
 		return break_off(r);

@@ -116,7 +116,7 @@ static int answered(void *user_data, int *error)
 {
 	struct nbd_io *n = user_data;
 	struct io *io = n->io;
-	struct nbd_queue *q = queue_private(io->queue);
+	struct nbd_queue *q = n->conn->owner;
 	struct nbd *nbd = q->nbd;
 
 	if (!nbd_connection_answered(n->conn, n->sent_ns, *error))
@@ -225,7 +225,7 @@ static int call(struct nbd_queue *q, struct nbd_connection *conn, struct nbd_io 
 	n->came = command.data;
 	if (io->op == IO_FLUSH)
 		n->covers = nbd_journal_flush_begins(&q->nbd->journal);
-	if (io->op == IO_READ && conn->facts.structured && !nbd_wire_is_open(conn->wire))
+	if (io->op == IO_READ && conn->facts.structured && !conn->on_wire)
 		return read_structured(conn, n) < 0 ? -1 : 0;
 	return nbd_connection_send(conn, &command);
 }
@@ -281,14 +281,11 @@ static bool make_room(struct nbd_queue *q, struct nbd_io *n)
 	return n->kept;
 }
 
-/* Sends a request.  Returns false where it must wait. */
-static bool send_request(struct nbd_queue *q, struct nbd_io *n)
+/* Sends a request on a free connection.  Returns false where it must wait. */
+static bool send_request(struct nbd_queue *q, struct nbd_connection *conn, struct nbd_io *n)
 {
-	struct nbd_connection *conn = nbd_free_connection(q);
 	int ret;
 
-	if (!conn)
-		return false;
 	if (ends_here(q, conn, n))
 		return true;
 	if (!make_room(q, n))
@@ -314,7 +311,8 @@ static bool send_request(struct nbd_queue *q, struct nbd_io *n)
 		}
 		list_add(&q->again, n);
 	}
-	nbd_connection_check(conn);
+	if (!conn->on_wire)
+		nbd_connection_check(conn);
 	return true;
 }
 
@@ -338,11 +336,12 @@ void nbd_submit(struct io *io)
 /* Sends what is in the list, as far as it goes.  Returns how many. */
 static unsigned send_list(struct nbd_queue *q, struct nbd_list *list)
 {
+	struct nbd_connection *conn;
 	struct nbd_list held;
 	unsigned sent = 0;
 
 	nbd_list_init(&held);
-	while (list->first && nbd_free_connection(q)) {
+	while (list->first && (conn = nbd_free_connection(q))) {
 		struct nbd_io *n = list_take(list);
 
 		if (nbd_ghost_blocks(q->nbd, n->io)) {
@@ -351,7 +350,7 @@ static unsigned send_list(struct nbd_queue *q, struct nbd_list *list)
 			list_add(&held, n);
 			continue;
 		}
-		if (!send_request(q, n)) {
+		if (!send_request(q, conn, n)) {
 			list_put_back(list, n);
 			break;
 		}

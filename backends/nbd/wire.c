@@ -45,7 +45,6 @@ struct nbd_wire {
 	struct nbd_connection *conn;
 	void (*changed)(struct nbd_connection *conn);
 	int fd;
-	bool is_open;
 	char fault[80];
 
 	struct nbd_commands commands;
@@ -100,7 +99,7 @@ static void put_header(struct nbd_wire *w, struct wire_request *h, unsigned inde
 }
 
 /* A piece that begins where the last one ends makes it longer. */
-static void add_piece(struct nbd_wire *w, void *data, size_t length)
+static inline void add_piece(struct nbd_wire *w, void *data, size_t length)
 {
 	struct msghdr *m = &w->message;
 	struct iovec *last = m->msg_iovlen ? &w->pieces[m->msg_iovlen - 1] : NULL;
@@ -142,7 +141,7 @@ static void sent(struct ring_op *op, int result)
 	struct nbd_wire *w = container_of(op, struct nbd_wire, send_op);
 
 	w->sending = false;
-	if (!w->is_open)
+	if (!w->conn->on_wire)
 		return;
 	if (result < 0)
 		break_wire(w, "sending", -result);
@@ -158,7 +157,7 @@ static void received(struct ring_op *op, int result)
 	struct nbd_wire *w = container_of(op, struct nbd_wire, receive_op);
 
 	w->receiving = false;
-	if (!w->is_open)
+	if (!w->conn->on_wire)
 		return;
 	if (!result) {
 		break_wire(w, "the server closed the connection", 0);
@@ -232,23 +231,18 @@ bool nbd_wire_open(struct nbd_wire *w, int fd, bool structured)
 	if (w->sending || w->receiving)
 		return false;
 	w->fd = fd;
-	w->is_open = true;
+	w->conn->on_wire = true;
 	w->nr_queued = 0;
 	nbd_commands_reset(&w->commands);
 	nbd_replies_reset(w->replies, structured);
 	return true;
 }
 
-bool nbd_wire_is_open(const struct nbd_wire *w)
-{
-	return w && w->is_open;
-}
-
 void nbd_wire_close(struct nbd_wire *w)
 {
-	if (!w || !w->is_open)
+	if (!w || !w->conn->on_wire)
 		return;
-	w->is_open = false;
+	w->conn->on_wire = false;
 	if (w->sending)
 		queue_cancel_now(w->conn->owner->queue, &w->send_op);
 	if (w->receiving)

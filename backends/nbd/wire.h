@@ -32,11 +32,10 @@ struct nbd_wire *nbd_wire_create(struct nbd_connection *conn, unsigned nr,
 void nbd_wire_destroy(struct nbd_wire *wire);
 
 /*
- * Takes the socket over; structured: with structured replies. false: operations on a former one
- * have not come back yet.
+ * Takes the socket over, and sets conn->on_wire; structured: with structured replies. false:
+ * operations on a former one have not come back yet.
  */
 bool nbd_wire_open(struct nbd_wire *wire, int fd, bool structured);
-bool nbd_wire_is_open(const struct nbd_wire *wire);
 /* Lets go of the socket and of all data: the kernel uses neither any more.  Commands are forgotten. */
 void nbd_wire_close(struct nbd_wire *wire);
 
