@@ -24,24 +24,6 @@ unsigned nbd_commands_add(struct nbd_commands *c, const struct nbd_command *comm
 	return index;
 }
 
-uint64_t nbd_commands_cookie(struct nbd_commands *c, unsigned index)
-{
-	struct nbd_command_entry *e = &c->entries[index];
-
-	e->is_sent = true;
-	return e->uses << 16 | index;
-}
-
-struct nbd_command_entry *nbd_commands_find(struct nbd_commands *c, uint64_t cookie)
-{
-	struct nbd_command_entry *e = &c->entries[cookie & UINT16_MAX];
-
-	if ((cookie & UINT16_MAX) >= c->nr || !e->in_flight || !e->is_sent ||
-	    e->uses != cookie >> 16)
-		return NULL;
-	return e;
-}
-
 void nbd_commands_end(struct nbd_commands *c, struct nbd_command_entry *e, int error)
 {
 	c->nr_large -= is_large(&e->command);

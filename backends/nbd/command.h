@@ -73,10 +73,24 @@ void nbd_commands_reset(struct nbd_commands *commands);
 unsigned nbd_commands_add(struct nbd_commands *commands, const struct nbd_command *command);
 
 /* The cookie to send the command at index with. There can be a reply to it from now on. */
-uint64_t nbd_commands_cookie(struct nbd_commands *commands, unsigned index);
+static inline uint64_t nbd_commands_cookie(struct nbd_commands *c, unsigned index)
+{
+	struct nbd_command_entry *e = &c->entries[index];
+
+	e->is_sent = true;
+	return e->uses << 16 | index;
+}
 
 /* The command that a reply has the cookie of; NULL: none. */
-struct nbd_command_entry *nbd_commands_find(struct nbd_commands *commands, uint64_t cookie);
+static inline struct nbd_command_entry *nbd_commands_find(struct nbd_commands *c, uint64_t cookie)
+{
+	struct nbd_command_entry *e = &c->entries[cookie & UINT16_MAX];
+
+	if ((cookie & UINT16_MAX) >= c->nr || !e->in_flight || !e->is_sent ||
+	    e->uses != cookie >> 16)
+		return NULL;
+	return e;
+}
 
 /* Ends it, with 0 or an errno. */
 void nbd_commands_end(struct nbd_commands *commands, struct nbd_command_entry *entry, int error);

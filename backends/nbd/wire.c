@@ -83,7 +83,7 @@ void nbd_wire_send(struct nbd_wire *w, const struct nbd_command *command)
 	w->queued[w->nr_queued++] = (uint16_t)nbd_commands_add(&w->commands, command);
 }
 
-static void put_header(struct nbd_wire *w, struct wire_request *h, unsigned index)
+static void put_header(struct nbd_wire *w, struct wire_request *h, unsigned index, uint64_t now_ns)
 {
 	const struct nbd_command *c = &w->commands.entries[index].command;
 
@@ -95,7 +95,7 @@ static void put_header(struct nbd_wire *w, struct wire_request *h, unsigned inde
 		.offset = htobe64(c->offset),
 		.length = htobe32(c->length),
 	};
-	*c->sent_ns = queue_now_ns(w->conn->owner->queue);
+	*c->sent_ns = now_ns;
 }
 
 /* A piece that begins where the last one ends makes it longer. */
@@ -113,6 +113,7 @@ static inline void add_piece(struct nbd_wire *w, void *data, size_t length)
 
 static void send_queued(struct nbd_wire *w)
 {
+	uint64_t now_ns = queue_now_ns(w->conn->owner->queue);
 	unsigned n = 0;
 
 	w->message = (struct msghdr){ .msg_iov = w->pieces };
@@ -124,7 +125,7 @@ static void send_queued(struct nbd_wire *w)
 		if (n && (w->send_bytes + payload > SEND_BYTES ||
 			  w->message.msg_iovlen + 2 > SEND_PIECES))
 			break;
-		put_header(w, &w->headers[n], w->queued[n]);
+		put_header(w, &w->headers[n], w->queued[n], now_ns);
 		add_piece(w, &w->headers[n], sizeof(w->headers[n]));
 		if (payload)
 			add_piece(w, c->data, payload);
