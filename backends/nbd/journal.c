@@ -30,6 +30,10 @@
 
 #define PAGE 4096ul
 
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24 /* Linux 5.18 */
+#endif
+
 static size_t pages(size_t bytes)
 {
 	return (bytes + PAGE - 1) & ~(PAGE - 1);
@@ -213,6 +217,12 @@ void nbd_journal_flushed(struct nbd_journal *journal, uint64_t covered)
 
 /* ---- memory ---- */
 
+/* The process has locked its memory (process_prepare_for_io()), and MADV_DONTNEED refuses that. */
+static void give_back(void *start, size_t bytes)
+{
+	madvise(start, bytes, MADV_DONTNEED_LOCKED);
+}
+
 /*
  * Of free places with memory those that were freed last keep it, up to *keep bytes, which are
  * counted down. Neighbours are given back together.
@@ -235,13 +245,13 @@ static void trim_places(struct nbd_segment *segment, struct nbd_places *p, size_
 			start -= p->size;
 		} else {
 			if (start)
-				madvise(start, (size_t)(end - start), MADV_DONTNEED);
+				give_back(start, (size_t)(end - start));
 			start = kept->data;
 			end = start + p->size;
 		}
 	}
 	if (start)
-		madvise(start, (size_t)(end - start), MADV_DONTNEED);
+		give_back(start, (size_t)(end - start));
 }
 
 /* Records without data, of which there may be very many: all at once, when none is taken. */
@@ -249,7 +259,7 @@ static void trim_records(struct nbd_places *p)
 {
 	if (p->taken || p->used * sizeof(struct nbd_kept) <= 16 * PAGE)
 		return;
-	madvise(p->records, pages(p->used * sizeof(struct nbd_kept)), MADV_DONTNEED);
+	give_back(p->records, pages(p->used * sizeof(struct nbd_kept)));
 	p->used = 0;
 	p->free = NULL;
 }

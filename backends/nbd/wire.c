@@ -9,9 +9,12 @@
  *
  * Receiving: a RECV is always under way, to the place that reply.c names.
  *
- * The kernel holds buffers of requests while an operation is under way. Before a request may be
- * sent on another connection, both operations have to be over (nbd_wire_close()): a SENDMSG would
- * else send what the buffer holds for its next request, a RECV overwrite it.
+ * The kernel holds buffers of requests and places of the journal while an operation is under way.
+ * Before a request may be sent on another connection, or end without an answer, both operations
+ * have to be over (nbd_wire_close()): a SENDMSG would else send what the place holds for its next
+ * request, a RECV overwrite it. An answered write's data was sent, although the SENDMSG may still be
+ * under way with what came behind it. A server that answers before it has the data gets what is
+ * there by then.
  *
  * Read nbd_wire_round(), send_queued() and received().
  */
