@@ -156,10 +156,12 @@ void queue_timer(struct queue *queue, struct queue_timer *timer, uint64_t ns);
 void queue_cancel(struct queue *queue, struct ring_op *op);
 
 /*
- * Sends all of message (which must stay, with all that it names) on a stream socket; result: the
- * bytes sent, fewer where the connection broke, or -errno.
+ * Sends message (which must stay, with all that it names) on a stream socket; all: the whole of
+ * it, else what the socket has room for. result: the bytes sent, fewer than all where the
+ * connection broke, or -errno: -EOPNOTSUPP for all on a socket with TLS by the kernel.
  */
-void queue_send(struct queue *queue, struct ring_op *op, int fd, const struct msghdr *message);
+void queue_send(struct queue *queue, struct ring_op *op, int fd, const struct msghdr *message,
+		bool all);
 /*
  * Receives from a stream socket; all: as many bytes as there is room for, else what there is.
  * result: the bytes, 0 at the stream's end, fewer than all where it broke, or -errno.

@@ -84,12 +84,12 @@ void queue_cancel(struct queue *q, struct ring_op *op)
 	ring_sqe_for(sqe, &nobody);
 }
 
-void queue_send(struct queue *q, struct ring_op *op, int fd, const struct msghdr *message)
+void queue_send(struct queue *q, struct ring_op *op, int fd, const struct msghdr *message, bool all)
 {
 	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
 
 	/* MSG_WAITALL: the kernel sends the rest of what a full socket took a part of. */
-	io_uring_prep_sendmsg(sqe, fd, message, MSG_NOSIGNAL | MSG_WAITALL);
+	io_uring_prep_sendmsg(sqe, fd, message, MSG_NOSIGNAL | (all ? MSG_WAITALL : 0));
 	ring_sqe_for(sqe, op);
 }
 

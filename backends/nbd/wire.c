@@ -137,7 +137,7 @@ static void send_queued(struct nbd_wire *w)
 	w->nr_queued -= n;
 	memmove(w->queued, w->queued + n, w->nr_queued * sizeof(*w->queued));
 	w->sending = true;
-	queue_send(w->conn->owner->queue, &w->send_op, w->fd, &w->message);
+	queue_send(w->conn->owner->queue, &w->send_op, w->fd, &w->message, true);
 }
 
 static void sent(struct ring_op *op, int result)

@@ -150,8 +150,9 @@ void queue_timer(struct queue *q, struct queue_timer *timer, uint64_t ns)
 	add_wait(q, (struct stage_wait){ .op = &timer->op, .fd = -1, .due_ns = stage.now_ns + ns });
 }
 
-void queue_send(struct queue *q, struct ring_op *op, int fd, const struct msghdr *message)
+void queue_send(struct queue *q, struct ring_op *op, int fd, const struct msghdr *message, bool all)
 {
+	(void)all;
 	add_wait(q, (struct stage_wait){ .op = op, .fd = fd, .message = message });
 }
 

@@ -369,6 +369,7 @@ static int socket_result(ssize_t n, size_t done)
 static int send_now(const struct io_uring_sqe *sqe, int fd, size_t *done)
 {
 	const struct msghdr *message = (const void *)(uintptr_t)sqe->addr;
+	bool all = sqe->msg_flags & MSG_WAITALL;
 	size_t total = 0;
 
 	for (size_t i = 0; i < message->msg_iovlen; i++)
@@ -393,8 +394,10 @@ static int send_now(const struct io_uring_sqe *sqe, int fd, size_t *done)
 		if (n <= 0)
 			return socket_result(n, *done);
 		*done += (size_t)n;
+		if (!all)
+			break;
 	}
-	return (int)total;
+	return (int)*done;
 }
 
 static int receive_now(const struct io_uring_sqe *sqe, int fd, size_t *done)
