@@ -18,6 +18,7 @@
 #include "backends/nbd/loss.h"
 #include "backends/nbd/outage.h"
 #include "backends/nbd/queues.h"
+#include "backends/nbd/tls.h"
 #include "common/clock.h"
 #include "common/container_of.h"
 
@@ -89,6 +90,7 @@ static void keep_socket(struct nbd_connection *conn)
 
 	conn->fd = fcntl(nbd_aio_get_fd(conn->handle), F_DUPFD_CLOEXEC, 0);
 	conn->is_tcp = !setsockopt(conn->fd, IPPROTO_TCP, TCP_CORK, &off, sizeof(off));
+	conn->kernel_tls = conn->facts.tls && nbd_tls_is_kernels(conn->fd);
 	if (conn->fd < 0)
 		return;
 	if (instance_option(instance, "keepalive")->number)
@@ -141,7 +143,7 @@ static void end_connecting(struct nbd_connection *conn)
  */
 static bool open_wire(struct nbd_connection *conn)
 {
-	if (!conn->wire || !nbd_wire_fits(&conn->facts) || nbd_aio_in_flight(conn->handle))
+	if (!conn->wire || !nbd_wire_fits(conn) || nbd_aio_in_flight(conn->handle))
 		return true;
 	drop_polls(conn);
 	return nbd_wire_open(conn->wire, conn->fd, conn->facts.structured);
@@ -389,6 +391,13 @@ static void set_size(struct nbd *nbd, unsigned conn, uint64_t size)
 
 /* ---- ready ---- */
 
+static const char *tls_words(const struct nbd_connection *conn)
+{
+	return !conn->facts.tls   ? ""
+	       : conn->kernel_tls ? ", with TLS by the kernel"
+				  : ", with TLS by libnbd";
+}
+
 void nbd_connection_ready(struct nbd_connection *conn)
 {
 	struct nbd *nbd = conn->owner->nbd;
@@ -403,9 +412,9 @@ void nbd_connection_ready(struct nbd_connection *conn)
 	nbd_outage_connected(conn->owner);
 	set_size(nbd, conn->number, conn->facts.size);
 	nbd_saw_size(nbd, conn->facts.size);
-	log_info(name_of(conn), "connection %u is back after %.1f s, at %s", conn->number,
+	log_info(name_of(conn), "connection %u is back after %.1f s, at %s%s", conn->number,
 		 (double)(now_of(conn) - conn->lost_ns) / 1e9,
-		 nbd_place(nbd->instance, conn->fd, place, sizeof(place)));
+		 nbd_place(nbd->instance, conn->fd, place, sizeof(place)), tls_words(conn));
 }
 
 /* ---- libnbd's calls ---- */
@@ -686,6 +695,8 @@ int nbd_connection_start(struct nbd_connection *conn, struct nbd_queue *owner, u
 		return error_set(err, errno, "no descriptor for connection %u: %s", number,
 				 strerror(errno));
 	open_wire(conn);
+	if (conn->facts.tls)
+		log_info(name_of(conn), "connection %u is up%s", number, tls_words(conn));
 	return 0;
 }
 

@@ -8,7 +8,7 @@
  *   dial          several addresses, tried side by side
  *   explain       libnbd's errors in the user's terms
  *   server        libnbd's set-up for a server, and what the server says of its export
- *   tls           key and certificate files, checked
+ *   tls           key and certificate files, checked; the kernel's TLS
  *   connect       an attempt to connect: name, addresses, negotiation
  *   list          the exports that a server has
  *   cover         which parts of a read have come
@@ -130,7 +130,8 @@ struct nbd_connection {
 	uint64_t probe_ns; /* when to begin the next one */
 
 	bool is_tcp;
-	int fd; /* our own descriptor of its socket; -1: none */
+	bool kernel_tls; /* the kernel encrypts and decrypts what its socket carries */
+	int fd;          /* our own descriptor of its socket; -1: none */
 	struct nbd_wire *wire;
 	bool on_wire; /* the wire's: it is open, and sends and receives; libnbd does not */
 	struct ring_op readable, writable;

@@ -3,6 +3,8 @@
  * Key and certificate files, checked before the server is asked: libnbd reports a file that it
  * cannot read as a failed handshake, or does without it and trusts the system's authorities. No
  * message shows any of a file's content.
+ *
+ * The kernel's TLS: Documentation/networking/tls.rst.
  */
 #include "backends/nbd/tls.h"
 #include "backends/nbd/server.h"
@@ -10,13 +12,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/tls.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 1024
+
+/* RFC 8446, B.1 to B.3: types of records and of handshake messages, and the alert at the end. */
+#define RECORD_ALERT       21u
+#define RECORD_HANDSHAKE   22u
+#define MESSAGE_KEY_UPDATE 24u
+#define ALERT_CLOSE_NOTIFY 0u
 
 /* 0: it can be read; -ENOENT: it is not there; another -errno with err filled. */
 static int check_file(const char *directory, const char *name, struct error *err)
@@ -138,4 +150,65 @@ int nbd_tls_check(const struct instance *instance, struct error *err)
 	}
 	nbd_uri_free(&uri);
 	return ret;
+}
+
+/* ---- the kernel's TLS ---- */
+
+/* Without room for it the kernel does not tell the key. */
+static bool has_keys(int fd, int direction)
+{
+	struct tls_crypto_info info;
+	socklen_t length = sizeof(info);
+
+	return !getsockopt(fd, SOL_TLS, direction, &info, &length);
+}
+
+bool nbd_tls_is_kernels(int fd)
+{
+	char name[16] = "";
+	socklen_t length = sizeof(name) - 1;
+
+	return !getsockopt(fd, IPPROTO_TCP, TCP_ULP, name, &length) && !strcmp(name, "tls") &&
+	       has_keys(fd, TLS_TX) && has_keys(fd, TLS_RX);
+}
+
+/* The type of the next record, with its first bytes; 0: there is none, or it is data. */
+static unsigned take_record(int fd, unsigned char *data, size_t size)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(unsigned char))];
+	} control;
+	struct iovec piece = { data, size };
+	struct msghdr m = { .msg_iov = &piece,
+			    .msg_iovlen = 1,
+			    .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
+	struct cmsghdr *c;
+
+	if (recvmsg(fd, &m, MSG_DONTWAIT) <= 0)
+		return 0;
+	c = CMSG_FIRSTHDR(&m);
+	return c && c->cmsg_level == SOL_TLS && c->cmsg_type == TLS_GET_RECORD_TYPE ? *CMSG_DATA(c)
+										    : 0;
+}
+
+void nbd_tls_explain(int fd, int code, char *out, size_t size)
+{
+	unsigned char data[16] = { 0 };
+	/* EIO: the kernel keeps a record that is no data for a call that asks for its type. */
+	unsigned type = code == EIO ? take_record(fd, data, sizeof(data)) : 0;
+
+	if (type == RECORD_ALERT && data[1] == ALERT_CLOSE_NOTIFY)
+		snprintf(out, size, "the server ended TLS");
+	else if (type == RECORD_ALERT)
+		snprintf(out, size, "the server ended TLS with alert %u", data[1]);
+	else if (type == RECORD_HANDSHAKE && data[0] == MESSAGE_KEY_UPDATE)
+		snprintf(out, size, "the server has changed its TLS key");
+	else if (type)
+		snprintf(out, size, "the server sent a TLS record of type %u", type);
+	else if (code == EBADMSG)
+		snprintf(out, size, "what came from the server cannot be decrypted");
+	else
+		snprintf(out, size, "receiving: %s", strerror(code));
 }

@@ -7,6 +7,9 @@
  * payloads from where they are. The next one is built when that has ended: a socket that takes
  * nothing holds up sending alone.
  *
+ * With TLS by the kernel (tls.h) all is the same but for two things: a SENDMSG may end with a part
+ * of its bytes sent, and the rest goes next; and a record that is no data ends the connection.
+ *
  * Receiving: a RECV is always under way, to the place that reply.c names.
  *
  * The kernel holds buffers of requests and places of the journal while an operation is under way.
@@ -21,6 +24,7 @@
 #include "backends/nbd/wire.h"
 #include "backends/nbd/nbd.h"
 #include "backends/nbd/reply.h"
+#include "backends/nbd/tls.h"
 #include "common/container_of.h"
 
 #include <endian.h>
@@ -48,13 +52,14 @@ struct nbd_wire {
 	struct nbd_connection *conn;
 	void (*changed)(struct nbd_connection *conn);
 	int fd;
+	bool tls;
 	char fault[80];
 
 	struct nbd_commands commands;
 	uint16_t *queued; /* indices, in order */
 	unsigned nr_queued;
 	bool sending;
-	size_t send_bytes;
+	size_t send_bytes; /* of the message that are not sent yet */
 	struct wire_request *headers;
 	struct iovec *pieces;
 	struct msghdr message;
@@ -65,9 +70,9 @@ struct nbd_wire {
 	struct ring_op receive_op;
 };
 
-bool nbd_wire_fits(const struct nbd_facts *facts)
+bool nbd_wire_fits(const struct nbd_connection *conn)
 {
-	return !facts->tls;
+	return !conn->facts.tls || conn->kernel_tls;
 }
 
 static void break_wire(struct nbd_wire *w, const char *reason, int code)
@@ -114,6 +119,13 @@ static inline void add_piece(struct nbd_wire *w, void *data, size_t length)
 		w->pieces[m->msg_iovlen++] = (struct iovec){ data, length };
 }
 
+/* kTLS knows no MSG_WAITALL for sending (Linux 6.12 to 7.3, net/tls/tls_sw.c). */
+static void send_message(struct nbd_wire *w)
+{
+	w->sending = true;
+	queue_send(w->conn->owner->queue, &w->send_op, w->fd, &w->message, !w->tls);
+}
+
 static void send_queued(struct nbd_wire *w)
 {
 	uint64_t now_ns = queue_now_ns(w->conn->owner->queue);
@@ -136,8 +148,24 @@ static void send_queued(struct nbd_wire *w)
 	}
 	w->nr_queued -= n;
 	memmove(w->queued, w->queued + n, w->nr_queued * sizeof(*w->queued));
-	w->sending = true;
-	queue_send(w->conn->owner->queue, &w->send_op, w->fd, &w->message, true);
+	send_message(w);
+}
+
+/* What is left is sent by nbd_wire_round(). */
+static void drop_sent(struct nbd_wire *w, size_t bytes)
+{
+	struct msghdr *m = &w->message;
+
+	w->send_bytes -= bytes;
+	while (m->msg_iovlen && bytes >= m->msg_iov->iov_len) {
+		bytes -= m->msg_iov->iov_len;
+		m->msg_iov++;
+		m->msg_iovlen--;
+	}
+	if (bytes) {
+		m->msg_iov->iov_base = (char *)m->msg_iov->iov_base + bytes;
+		m->msg_iov->iov_len -= bytes;
+	}
 }
 
 static void sent(struct ring_op *op, int result)
@@ -149,8 +177,10 @@ static void sent(struct ring_op *op, int result)
 		return;
 	if (result < 0)
 		break_wire(w, "sending", -result);
-	else if ((size_t)result != w->send_bytes)
+	else if (!result || (!w->tls && (size_t)result != w->send_bytes))
 		break_wire(w, "sending was cut off", 0);
+	else
+		drop_sent(w, (size_t)result);
 	w->changed(w->conn);
 }
 
@@ -165,6 +195,9 @@ static void received(struct ring_op *op, int result)
 		return;
 	if (!result) {
 		break_wire(w, "the server closed the connection", 0);
+	} else if (result < 0 && w->tls) {
+		nbd_tls_explain(w->fd, -result, w->fault, sizeof(w->fault));
+		w->conn->fault = w->fault;
 	} else if (result < 0) {
 		break_wire(w, "receiving", -result);
 	} else {
@@ -185,7 +218,9 @@ static void receive(struct nbd_wire *w)
 
 void nbd_wire_round(struct nbd_wire *w)
 {
-	if (w->nr_queued && !w->sending)
+	if (!w->sending && w->send_bytes)
+		send_message(w);
+	else if (!w->sending && w->nr_queued)
 		send_queued(w);
 	if (!w->receiving)
 		receive(w);
@@ -235,8 +270,10 @@ bool nbd_wire_open(struct nbd_wire *w, int fd, bool structured)
 	if (w->sending || w->receiving)
 		return false;
 	w->fd = fd;
+	w->tls = w->conn->kernel_tls;
 	w->conn->on_wire = true;
 	w->nr_queued = 0;
+	w->send_bytes = 0;
 	nbd_commands_reset(&w->commands);
 	nbd_replies_reset(w->replies, structured);
 	return true;

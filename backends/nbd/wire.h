@@ -4,8 +4,8 @@
  * SENDMSG, many replies in one RECV.
  *
  * libnbd makes the connection; when it is ready, a wire may take over its socket, and libnbd
- * neither sends nor receives before nbd_wire_close(). Not with TLS, whose bytes only libnbd can
- * make: nbd_wire_fits().
+ * neither sends nor receives before nbd_wire_close(). With TLS only where the kernel does it:
+ * what libnbd's library does, only libnbd can read and write.
  *
  * Thread: the queue's.
  */
@@ -17,11 +17,10 @@
 #include "backends/nbd/command.h"
 
 struct nbd_connection;
-struct nbd_facts;
 struct nbd_wire;
 
-/* Whether a connection with these facts may have a wire. */
-bool nbd_wire_fits(const struct nbd_facts *facts);
+/* Whether a wire may take over the connection's socket. */
+bool nbd_wire_fits(const struct nbd_connection *conn);
 
 /*
  * A closed wire for conn, with room for nr commands.  changed(conn) is called after replies were

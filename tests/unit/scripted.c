@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "backends/nbd/wire.h"
+#include "backends/nbd/nbd.h"
 #include "tests/lib/nbd-protocol.h"
 #include "tests/unit/scripted.h"
 #include "tests/unit/served.h"
@@ -29,7 +29,7 @@ struct answer {
 	uint64_t cookie;
 } __attribute__((packed));
 
-atomic_bool scripted_without_wire;
+atomic_bool scripted_without_wire, scripted_kernel_tls;
 const char *scripted_io_path = "user-copy";
 
 static pthread_mutex_t content_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -359,11 +359,17 @@ static void *listen_main(void *arg)
 }
 
 /* Weak: a conformance test of another backend alone is linked without the nbd backend. */
-__attribute__((weak)) bool __real_nbd_wire_fits(const struct nbd_facts *facts);
-bool __wrap_nbd_wire_fits(const struct nbd_facts *facts);
-bool __wrap_nbd_wire_fits(const struct nbd_facts *facts)
+__attribute__((weak)) bool __real_nbd_wire_fits(const struct nbd_connection *conn);
+bool __wrap_nbd_wire_fits(const struct nbd_connection *conn);
+bool __wrap_nbd_wire_fits(const struct nbd_connection *conn)
 {
-	return !atomic_load(&scripted_without_wire) && __real_nbd_wire_fits(facts);
+	int few = 4096;
+
+	if (atomic_load(&scripted_kernel_tls)) {
+		((struct nbd_connection *)(uintptr_t)conn)->kernel_tls = true;
+		setsockopt(conn->fd, SOL_SOCKET, SO_SNDBUF, &few, sizeof(few));
+	}
+	return !atomic_load(&scripted_without_wire) && __real_nbd_wire_fits(conn);
 }
 
 void scripted_start(struct scripted *s, unsigned n, uint16_t port)

@@ -30,6 +30,8 @@ struct served;
 
 /* Connections that are made from now on are left to libnbd. */
 extern atomic_bool scripted_without_wire;
+/* Their wires are told that the kernel does TLS, on sockets that take little at a time. */
+extern atomic_bool scripted_kernel_tls;
 /* Of devices that are served from now on. */
 extern const char *scripted_io_path;
 

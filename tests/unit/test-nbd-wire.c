@@ -132,13 +132,12 @@ static void test_a_late_answer_is_not_the_next_commands(void **state)
  * A server that takes nothing more until its answers are taken. All requests go out at once, as
  * they do after the connection was lost.
  */
-static void test_answers_are_taken_while_sending_is_blocked(void **state)
+static void answers_are_taken_while_sending_is_blocked(void)
 {
 	struct fake_request *r[NR];
 	uint8_t *data[NR];
 	struct served s;
 
-	(void)state;
 	begin(&s, true);
 	for (unsigned round = 0; round < 3; round++) {
 		atomic_store(&server.cut, 1);
@@ -158,6 +157,21 @@ static void test_answers_are_taken_while_sending_is_blocked(void **state)
 	finish(&s);
 }
 
+static void test_answers_are_taken_while_sending_is_blocked(void **state)
+{
+	(void)state;
+	answers_are_taken_while_sending_is_blocked();
+}
+
+/* The kernel's TLS sends what a socket has room for, and no more. */
+static void test_the_rest_of_what_a_full_socket_took_is_sent(void **state)
+{
+	(void)state;
+	atomic_store(&scripted_kernel_tls, true);
+	answers_are_taken_while_sending_is_blocked();
+	atomic_store(&scripted_kernel_tls, false);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -166,6 +180,7 @@ int main(void)
 		cmocka_unit_test(test_an_answer_that_comes_twice_ends_the_connection),
 		cmocka_unit_test(test_a_late_answer_is_not_the_next_commands),
 		cmocka_unit_test(test_answers_are_taken_while_sending_is_blocked),
+		cmocka_unit_test(test_the_rest_of_what_a_full_socket_took_is_sent),
 	};
 
 	int failed = cmocka_run_group_tests_name("user copy", tests, NULL, NULL);

@@ -33,7 +33,7 @@ root_nbdkit_filters=(blocksize blocksize-policy cache cow delay error exportname
 # Modules that the guest can load; those it needs at once guest/init loads, the
 # kernel asks for most others by itself (a file system, a dm target).
 root_modules=(virtio_blk virtio_net ublk_drv loop nbd brd null_blk dm-mod
-	dm-flakey dm-delay dm-log-writes sch_netem tcp_diag tls xfs btrfs
+	dm-flakey dm-delay dm-log-writes sch_netem tcp_diag tls gcm ctr ghash-generic aesni-intel xfs btrfs
 	vfat nls_cp437 nls_iso8859-1 nls_ascii nls_utf8 overlay vsock vmw_vsock_virtio_transport autofs4 binfmt_misc)
 
 # root_in_guest PATH: the same path without the links of a merged /usr.
