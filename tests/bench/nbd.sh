@@ -5,6 +5,8 @@
 #
 #   CLIENT   ublkd    ublkctl run
 #            ublkd-structured  the same with structured=on; counted where named
+#            ublkd-tls, ublkd-ktls  the same with TLS, by libnbd and by the kernel; counted
+#                     where named, over tcp
 #            kernel   the nbd driver, set up by nbd-client
 #            qemu     qemu-img bench, which is QEMU's client and nothing else
 #            bare     libnbd alone, by fio's own engine: no block device
@@ -12,6 +14,9 @@
 #
 # A server, nbdkit's memory plugin, is started for each of the two sockets, and
 # filled. All clients of a socket have the same one.
+#
+# For TLS the server is another one. Its half is done by its library in either case, with the
+# same cipher, AES-128-GCM.
 #
 # With four connections ublkd has four queues, and libnbd alone is four handles, one
 # in each of fio's jobs.
@@ -31,6 +36,32 @@ nbd_server() {
 		echo "fact server $(nbdkit --version)"
 	fi
 	URI=${nbd_uris[$socket]}
+}
+
+# nbd_tls_server: as nbd_server, but not filled. Sets URI and the options to reach it.
+nbd_tls_server() {
+	if [[ -z ${nbd_uris[tls]:-} ]]; then
+		modprobe tls || fail "this kernel has no module tls"
+		type -P psktool >/dev/null || fail "psktool is not on the machine that packed this one"
+		psktool -u bench -p "$PWD/keys.psk" >/dev/null 2>&1
+		# A key would choose it, and the kernel does it without vector instructions.
+		printf '%s\n' '[overrides]' 'tls-disabled-cipher = CHACHA20-POLY1305' >gnutls.conf
+		export GNUTLS_SYSTEM_PRIORITY_FILE=$PWD/gnutls.conf
+		nbdkit_start tls 10810 --tls=require --tls-psk="$PWD/keys.psk" memory "$SIZE"
+		nbd_uris[tls]=nbds://bench@127.0.0.1:10810
+	fi
+	URI=${nbd_uris[tls]}
+}
+
+# nbd_tls NAME: a device with TLS.
+nbd_tls() {
+	local preload='' by=libnbd
+	nbd_tls_server
+	[[ $1 != ublkd-ktls@* ]] || preload=/lab/bin/ktls.so by='the kernel'
+	LD_PRELOAD=$preload ublk_start "${1//[@-]/_}" "$URI" --queues 1 -o connections=1 \
+		-o tls-psk-file="$PWD/keys.psk"
+	grep -q "with TLS by $by" "${1//[@-]/_}.err" || fail "$1: TLS is not done by $by"
+	fill "$DEV"
 }
 
 # nbd_kernel WAY CONNECTIONS: a device of the nbd driver for it. Sets DEV.
@@ -58,6 +89,11 @@ nbd_connected() { expect "$1" "$(server_connections "${2%4}")" "connections of $
 # nbd_competitor NAME: as competitor; qemu's TARGET is for nbd_qemu.
 nbd_competitor() {
 	local client=${1%@*} way=${1#*@} connections=1 structured=off before
+	if [[ $client == ublkd-tls || $client == ublkd-ktls ]]; then
+		nbd_tls "$1"
+		TARGET=(--filename="$DEV")
+		return
+	fi
 	[[ $way != *4 ]] || connections=4
 	nbd_server "$way"
 	before=$(server_connections "${way%4}")

@@ -109,7 +109,7 @@ nbd_usual='randread-1 randread-128 randwrite-128 read-128k write-128k'
 # plan_nbd_count PATTERN...: as plan_count.
 plan_nbd_count() {
 	local competitors=({bare,kernel,ublkd}@{unix,tcp})
-	local competitors_more=(ublkd-structured@{unix,tcp})
+	local competitors_more=(ublkd-structured@{unix,tcp} ublkd-{tls,ktls}@tcp)
 	plan_count "$@"
 }
 
