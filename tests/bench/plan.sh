@@ -148,6 +148,41 @@ plan_nbd_rate() {
 	done
 }
 
+# An NBD client alone, CLIENT@WAY, as client.sh has them.
+loop_clients=(ublkd libnbd libnbd-lean ublkd-structured ublkd-trust)
+loop_ways=(unix tcp null-unix null-tcp qemu-unix qemu-tcp nbdserver-unix nbdserver-tcp)
+
+# NAME JOB BLOCK DEPTH IOS
+loop_jobs=(
+	"randread-1 randread 4096 1 10000"
+	"randread-64 randread 4096 64 50000"
+	"randwrite-1 randwrite 4096 1 10000"
+	"randwrite-64 randwrite 4096 64 50000"
+	"read-128k read 131072 16 4000"
+	"write-128k write 131072 16 4000"
+)
+
+# plan_client PATTERN...: as plan_rate. Without a pattern over unix and tcp.
+plan_client() {
+	local competitors_more=(ublkd-{structured,trust}@{unix,tcp}) line way name wanted names
+	for way in "${loop_ways[@]:2}"; do competitors_more+=("${loop_clients[@]/%/@$way}"); done
+	for line in "${loop_jobs[@]}"; do
+		for way in "${loop_ways[@]}"; do
+			wanted=' '
+			for name in "${loop_clients[@]}"; do
+				if plan_wants "$name@$way:${line%% *}" "$@"; then wanted+="$name "; fi
+			done
+			# References come along.
+			[[ $wanted != *' ublkd'* ]] || wanted+='libnbd libnbd-lean '
+			names=
+			for name in "${loop_clients[@]}"; do
+				if [[ $wanted == *" $name "* ]]; then names+=,$name@$way; fi
+			done
+			[[ -z $names ]] || echo "${line%% *} ${names#,} ${line#* }"
+		done
+	done
+}
+
 # plan_idle PATTERN...: the backends whose idle devices are looked at.
 plan_idle() {
 	local name
