@@ -73,7 +73,7 @@ server_command() {
 		truncate -s "$size" "$work/nbdserver-$socket.image"
 		EXPORT=main
 		printf '%s\n' '[generic]' "${to[@]}" 'allowlist = true' '[main]' \
-			"exportname = $work/nbdserver-$socket.image" >"$work/$socket.conf"
+			"exportname = $work/nbdserver-$socket.image" 'flush = true' >"$work/$socket.conf"
 		COMMAND=(nbd-server -C "$work/$socket.conf" -p "$work/$socket.pid") ;;
 	*)
 		die "no server $server" ;;

@@ -10,6 +10,16 @@
 # fill PATH: so that reads find data and not holes.
 fill() { dd if=/dev/zero of="$1" bs=1M count=$((SIZE >> 20)) oflag=direct status=none; }
 
+# cpu_of PID: nanoseconds that its threads ran. Sets CPU.
+cpu_of() {
+	local task ran
+	CPU=0
+	for task in "/proc/$1/task"/*/schedstat; do
+		read -r ran _ <"$task"
+		CPU=$((CPU + ran))
+	done
+}
+
 # file NAME: a filled file on ext4 on a RAM disk. Sets FILE.
 file() {
 	FILE=$PWD/files/$1

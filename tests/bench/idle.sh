@@ -9,16 +9,6 @@
 # It prints lines:
 #   idle NAME RSS_KIB PSS_KIB CPU_NS SECONDS
 
-# cpu_of PID: nanoseconds that its threads ran. Sets CPU.
-cpu_of() {
-	local task ran
-	CPU=0
-	for task in "/proc/$1/task"/*/schedstat; do
-		read -r ran _ <"$task"
-		CPU=$((CPU + ran))
-	done
-}
-
 # kib_of PID FILE WORD: the figure in the line of that word, or 0.
 kib_of() { awk -v word="$3:" '$1 == word { n = $2 } END { print n + 0 }' "/proc/$1/$2"; }
 

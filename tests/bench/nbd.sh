@@ -1,41 +1,77 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# nbd.sh: clients of one NBD server, named CLIENT@WAY. Sourced by competitors.sh.
+# nbd.sh: clients of an NBD server, named CLIENT@WAY. Sourced by competitors.sh.
 #
 #   CLIENT   ublkd    ublkctl run
 #            ublkd-structured  the same with structured=on; counted where named
+#            ublkd-N  with connections=N (a number, or auto) and queues=auto
 #            ublkd-tls, ublkd-ktls  the same with TLS, by libnbd and by the kernel; counted
 #                     where named, over tcp
 #            kernel   the nbd driver, set up by nbd-client
+#            kernel-N the same, with N connections
 #            qemu     qemu-img bench, which is QEMU's client and nothing else
 #            bare     libnbd alone, by fio's own engine: no block device
-#   WAY      unix, tcp (the loopback), unix4, tcp4: with four connections
+#   WAY      unix, tcp (the loopback), unix4, tcp4: with four connections; the server is
+#            nbdkit's memory plugin
+#            single-unix, single-tcp       the same server without multi-conn
+#            qemu-unix, qemu-tcp, nbdserver-tcp   qemu-nbd and nbd-server, of a file in
+#            memory, with multi-conn
 #
-# A server, nbdkit's memory plugin, is started for each of the two sockets, and
-# filled. All clients of a socket have the same one.
+# A server is started for each of the ways, unix4 and tcp4 aside, and filled. All clients of
+# a way have the same one.
 #
 # For TLS the server is another one. Its half is done by its library in either case, with the
 # same cipher, AES-128-GCM.
 #
 # With four connections ublkd has four queues, and libnbd alone is four handles, one
 # in each of fio's jobs.
+#
+# Beside rates it prints the CPU time that processes took for the I/Os of a rate:
+#   cpu ROUND JOB COMPETITOR IOS CLIENT_NS SERVER_NS
+# IOS are those of the block device, of the job's size. CLIENT_NS is that of ublkd's process, 0
+# for the kernel's driver, whose work is in other processes.
 
-# nbd_server WAY: the one of that way's socket. Sets URI.
+# nbd_server WAY: the one of that way. Sets URI.
 declare -A nbd_uris=()
 nbd_server() {
-	local socket=${1%4} where=10809
-	if [[ -z ${nbd_uris[$socket]:-} ]]; then
+	local name=${1%4} where=unix
+	if [[ -z ${nbd_uris[$name]:-} ]]; then
 		declare -F nbdkit_start >/dev/null || \
 			fail "nbdkit is not on the machine that packed this one"
-		[[ $socket == tcp ]] || where=unix
-		nbdkit_start "$socket" "$where" memory "$SIZE"
-		nbd_uris[$socket]=$URI
+		case $name in
+		tcp) where=10809 ;;
+		single-tcp) where=10810 ;;
+		qemu-tcp) where=10811 ;;
+		nbdserver-tcp) where=10812 ;;
+		esac
+		nbd_server_of "$name" "$where"
+		nbd_uris[$name]=$URI
 		fio --name=fill --ioengine=nbd --uri="$URI" --rw=write --bs=1M --iodepth=4 \
 			--size="$SIZE" --output=fill.log || fail "the server is not filled"
-		echo "fact server $(nbdkit --version)"
 	fi
-	URI=${nbd_uris[$socket]}
+	URI=${nbd_uris[$name]}
+}
+
+# nbd_server_of NAME WHERE
+nbd_server_of() {
+	local name=$1 where=$2 program=nbdkit
+	case $name in
+	single-*)
+		nbdkit_start "$name" "$where" --filter=multi-conn memory "$SIZE" multi-conn-mode=disable ;;
+	qemu-*)
+		program=qemu-nbd
+		truncate -s "$SIZE" "$name.image"
+		qemu_nbd_start "$name" "$where" --shared=64 --format=raw "$name.image" ;;
+	nbdserver-*)
+		program=nbd-server
+		truncate -s "$SIZE" "$name.image"
+		nbd_server_start "$name" "$where" "$PWD/$name.image" 'flush = true'
+		nbd_server_greets "$where" ;;
+	*)
+		nbdkit_start "$name" "$where" memory "$SIZE" ;;
+	esac
+	echo "fact server-$name $("$program" --version 2>&1 | head -n 1)"
 }
 
 # nbd_tls_server: as nbd_server, but not filled. Sets URI and the options to reach it.
@@ -47,8 +83,8 @@ nbd_tls_server() {
 		# A key would choose it, and the kernel does it without vector instructions.
 		printf '%s\n' '[overrides]' 'tls-disabled-cipher = CHACHA20-POLY1305' >gnutls.conf
 		export GNUTLS_SYSTEM_PRIORITY_FILE=$PWD/gnutls.conf
-		nbdkit_start tls 10810 --tls=require --tls-psk="$PWD/keys.psk" memory "$SIZE"
-		nbd_uris[tls]=nbds://bench@127.0.0.1:10810
+		nbdkit_start tls 10813 --tls=require --tls-psk="$PWD/keys.psk" memory "$SIZE"
+		nbd_uris[tls]=nbds://bench@127.0.0.1:10813
 	fi
 	URI=${nbd_uris[tls]}
 }
@@ -66,15 +102,16 @@ nbd_tls() {
 
 # nbd_kernel WAY CONNECTIONS: a device of the nbd driver for it. Sets DEV.
 nbd_kernel() {
-	local way=$1 connections=$2 device to
+	local name=${1%4} connections=$2 device to options=()
 	for device in /dev/nbd*; do
 		if [[ $device =~ nbd[0-9]+$ && ! -e $(sysfs_of "$device")/pid ]]; then break; fi
 	done
-	case $way in
-	unix*) to=(-unix "$PWD/unix.sock") ;;
-	tcp*) to=(127.0.0.1 10809) ;;
+	case $name in
+	*unix) to=(-unix "$PWD/$name.sock") ;;
+	*tcp) to=(127.0.0.1 "${server_where[$name]}") ;;
 	esac
-	timeout 60 nbd-client "${to[@]}" "$device" -C "$connections" >nbd-client.log 2>&1 ||
+	[[ $name != nbdserver-* ]] || options=(-N "$name")
+	timeout 60 nbd-client "${to[@]}" "$device" "${options[@]}" -C "$connections" >nbd-client.log 2>&1 ||
 		fail "nbd-client: $(<nbd-client.log)"
 	defer "timeout 60 nbd-client -d $device >/dev/null"
 	retry 30 nbd_has_size "$device" || fail "$device has not got its size"
@@ -100,11 +137,16 @@ nbd_competitor() {
 	case $client in
 	ublkd | ublkd-structured)
 		[[ $client == ublkd ]] || structured=on
-		ublk_start "${1//[@-]/_}" "$URI" --queues "$connections" -o connections="$connections" \
+		ublk_start "$(nbd_id "$1")" "$URI" --queues "$connections" -o connections="$connections" \
 			-o structured="$structured"
 		nbd_connected $((before + connections)) "$way"
 		TARGET=(--filename="$DEV") ;;
-	kernel)
+	ublkd-*)
+		ublk_start "$(nbd_id "$1")" "$URI" --queues auto -o connections="${client#*-}"
+		nbd_fact_connections "$1" "$before"
+		TARGET=(--filename="$DEV") ;;
+	kernel | kernel-*)
+		[[ $client == kernel ]] || connections=${client#*-}
 		nbd_kernel "$way" "$connections"
 		nbd_connected $((before + connections)) "$way"
 		TARGET=(--filename="$DEV") ;;
@@ -116,6 +158,72 @@ nbd_competitor() {
 	*)
 		fail "no such client: $client" ;;
 	esac
+}
+
+# nbd_id NAME: ublk_start's name for it.
+nbd_id() { echo "${1//[@-]/_}"; }
+
+# nbd_fact_connections NAME BEFORE: how many connections and queues it has.
+nbd_fact_connections() {
+	local dir
+	dir=$(sysfs_of "$DEV")
+	echo "fact $1 connections=$(($(server_connections "${1#*@}") - $2))" \
+		"queues=$(find "$dir/mq" -mindepth 1 -maxdepth 1 | wc -l)"
+}
+
+# nbd_rate NAME FIO...: with one_rate's variables prefix and runtime, TARGET being NAME's.
+nbd_rate() {
+	local name=$1 device=${TARGET[0]#--filename=} bs client server sectors
+	# shellcheck disable=SC2034 # for fio_rate
+	local count=1 args=(--name="$1" "${TARGET[@]}")
+	shift
+	case $name in
+	qemu@*)
+		nbd_qemu "$prefix $name" "${TARGET[0]}" "$runtime" "$@"
+		return ;;
+	bare@*)
+		fio_rate "$@"
+		return ;;
+	esac
+	nbd_usage "$name" "$device"
+	client=$CLIENT server=$SERVED sectors=$SECTORS
+	fio_rate "$@"
+	nbd_usage "$name" "$device"
+	bs=$(printf '%s\n' "$@" | sed -n 's/^--bs=//p')
+	bs=$(numfmt --from=iec "${bs^^}")
+	echo "cpu $prefix $name $(((SECTORS - sectors) / (bs / 512))) $((CLIENT - client))" \
+		"$((SERVED - server))"
+}
+
+# nbd_server_usage PID: nbd-server has a process for each connection. Sets SERVED.
+nbd_server_usage() {
+	local pid
+	SERVED=0
+	# shellcheck disable=SC2013 # words are meant
+	for pid in "$1" $(cat /proc/"$1"/task/*/children); do
+		cpu_of "$pid"
+		SERVED=$((SERVED + CPU))
+	done
+}
+
+# nbd_server_name NAME: what nbd.sh of the lab knows the client's server by.
+nbd_server_name() {
+	local way=${1#*@}
+	echo "${way%4}"
+}
+
+# nbd_usage NAME DEVICE: sets CLIENT and SERVED, nanoseconds of CPU time of both processes so
+# far, and SECTORS, those that the device has read and written.
+nbd_usage() {
+	local name=$1 stat
+	CLIENT=0
+	if [[ $name == ublkd* ]]; then
+		cpu_of "$(ublk_pid "$(nbd_id "$name")")"
+		CLIENT=$CPU
+	fi
+	nbd_server_usage "$(server_pid "$(nbd_server_name "$name")")"
+	read -ra stat <"$(sysfs_of "$2")/stat"
+	SECTORS=$((stat[2] + stat[6]))
 }
 
 # nbd_qemu PREFIX URI RUNTIME_MS FIO...: the same I/O by qemu-img bench. It has no
@@ -144,7 +252,7 @@ nbd_qemu() {
 	fi
 	ios=${nbd_qemu_ios[$key]}
 	nbd_qemu_once "$ios"
-	echo "$prefix $((ios * 1000 / ms)) $((ios * 1000 * (bs / 1024) / ms))"
+	echo "rate $prefix $((ios * 1000 / ms)) $((ios * 1000 * (bs / 1024) / ms))"
 }
 
 # nbd_qemu_once IOS: with nbd_qemu's variables. Sets ms.

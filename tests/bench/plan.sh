@@ -106,6 +106,42 @@ nbd_jobs=(
 # Without a pattern, these jobs, over one connection.
 nbd_usual='randread-1 randread-128 randwrite-128 read-128k write-128k'
 
+# NBD over several connections, on two processors; jobs in x2 are two of fio's, with half the
+# depth each: all I/O of one goes through the queue of its processor.
+nbd_connection_clients=(ublkd-1 ublkd-2 ublkd-4 ublkd-auto kernel-1 kernel-2 kernel-4)
+nbd_connection_ways=(unix tcp single-unix single-tcp qemu-unix qemu-tcp nbdserver-tcp)
+# NAME RW BLOCK DEPTH-OF-EACH JOBS
+nbd_connection_jobs=(
+	"randread-1 randread 4k 1 1"
+	"randread-128 randread 4k 128 1"
+	"randread-64x2 randread 4k 64 2"
+	"randwrite-128 randwrite 4k 128 1"
+	"randwrite-64x2 randwrite 4k 64 2"
+	"read-128k read 128k 16 1"
+	"read-128kx2 read 128k 8 2"
+	"write-128k write 128k 16 1"
+	"write-128kx2 write 128k 8 2"
+)
+
+# plan_nbd_connections PATTERN...: as plan_rate; nothing without a pattern.
+plan_nbd_connections() {
+	local line way name job rw bs depth jobs names
+	(($#)) || return 0
+	for way in "${nbd_connection_ways[@]}"; do
+		for line in "${nbd_connection_jobs[@]}"; do
+			read -r job rw bs depth jobs <<<"$line"
+			names=
+			for name in "${nbd_connection_clients[@]}"; do
+				# Without multi-conn ublkd has one connection, and nbd-client refuses more.
+				[[ $way != single-* || $name == *-1 || $name == *-auto ]] || continue
+				if plan_wants "$name@$way:$job" "$@"; then names+=,$name@$way; fi
+			done
+			[[ -z $names ]] || echo "$job ${names#,} $plan_fio --rw=$rw --bs=$bs" \
+				"--iodepth=$depth --numjobs=$jobs"
+		done
+	done
+}
+
 # plan_nbd_count PATTERN...: as plan_count.
 plan_nbd_count() {
 	local competitors=({bare,kernel,ublkd}@{unix,tcp})
