@@ -183,6 +183,12 @@ bool queue_run_until(struct queue *queue, bool (*done)(const void *context), con
 /* CLOCK_MONOTONIC in nanoseconds, as of when this round's completions were taken. */
 uint64_t queue_now_ns(const struct queue *queue);
 
+/*
+ * Which round it is, from 1 on.  All completions that are told in one round were there when it
+ * began.
+ */
+uint64_t queue_round(const struct queue *queue);
+
 /* Has the queue do a round, with its round_end(), soon.  Any thread. */
 void queue_wake(struct queue *queue);
 

@@ -182,6 +182,11 @@ uint64_t queue_now_ns(const struct queue *q)
 	return q->now_ns;
 }
 
+uint64_t queue_round(const struct queue *q)
+{
+	return q->ring.rounds;
+}
+
 void queue_wake(struct queue *q)
 {
 	uint64_t one = 1;

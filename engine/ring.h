@@ -16,6 +16,7 @@ struct error;
 /* Owner: the queue.  Every call on the thread that called ring_open(). */
 struct ring {
 	struct io_uring uring;
+	uint64_t rounds;  /* calls of ring_dispatch() */
 	const char *mode; /* how it was set up, in words */
 };
 
@@ -100,6 +101,7 @@ static inline unsigned ring_dispatch(struct ring *ring)
 	unsigned mask = cq->ring_mask, first = *cq->khead;
 	unsigned end = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
 
+	ring->rounds++;
 	for (unsigned at = first; at != end; at++) {
 		const struct io_uring_cqe *cqe = &cqes[at & mask];
 		struct ring_op *op = (struct ring_op *)(uintptr_t)cqe->user_data;

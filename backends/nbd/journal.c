@@ -5,7 +5,8 @@
  *
  * Each queue has a segment in memory of its own that only its thread writes. What they share is the
  * order of acknowledgements, the bytes in use (the bound is the export's, whichever queue uses it),
- * and the order up to which a flush has covered all (stable).
+ * and the order up to which a flush has covered all (stable). A queue takes a number once a round,
+ * and bytes for many operations at once: no request writes what is shared.
  *
  * A place is reserved before a write is sent: once acknowledged the write must be kept, and there
  * is no way to refuse it then. Its data lies in that place from the start, is sent from there, and
@@ -100,6 +101,7 @@ int nbd_segment_open(struct nbd_segment *segment, struct nbd_journal *journal, u
 		at += p->nr * p->size;
 	}
 	segment->own = journal->bound / 2 / nr_segments;
+	segment->chunk = journal->bound / 64 / nr_segments;
 	return 0;
 }
 
@@ -130,6 +132,7 @@ static struct nbd_kept *take_place(struct nbd_segment *segment, unsigned kind)
 		p->used++;
 	}
 	p->taken++;
+	segment->nr_taken++;
 	segment->taken += p->size;
 	return kept;
 }
@@ -141,6 +144,7 @@ static void free_place(struct nbd_segment *segment, struct nbd_kept *kept)
 	if (segment->taken > segment->peak)
 		segment->peak = segment->taken;
 	p->taken--;
+	segment->nr_taken--;
 	segment->taken -= p->size;
 	segment->warm += p->size;
 	kept->warm = true;
@@ -148,9 +152,45 @@ static void free_place(struct nbd_segment *segment, struct nbd_kept *kept)
 	p->free = kept;
 }
 
-static void uncount(struct nbd_journal *journal, uint64_t bytes)
+/* ---- the bound ---- */
+
+static bool take_bytes(struct nbd_segment *segment, uint64_t bytes)
 {
-	__atomic_sub_fetch(journal->bytes, bytes, __ATOMIC_RELAXED);
+	const struct nbd_journal *journal = segment->journal;
+
+	if (__atomic_add_fetch(journal->bytes, bytes, __ATOMIC_RELAXED) > journal->bound) {
+		__atomic_sub_fetch(journal->bytes, bytes, __ATOMIC_RELAXED);
+		return false;
+	}
+	segment->allowance += bytes;
+	return true;
+}
+
+/* What an operation takes comes from the allowance. */
+static bool charge(struct nbd_segment *segment, size_t bytes)
+{
+	size_t missing;
+
+	if (segment->allowance < bytes) {
+		missing = bytes - segment->allowance;
+		if ((missing >= segment->chunk || !take_bytes(segment, segment->chunk)) &&
+		    !take_bytes(segment, missing))
+			return false;
+	}
+	segment->allowance -= bytes;
+	return true;
+}
+
+/* An idle queue has none: what is kept is then what is said to be. */
+static void discharge(struct nbd_segment *segment, size_t bytes)
+{
+	size_t keep = segment->nr_taken ? segment->chunk : 0;
+
+	segment->allowance += bytes;
+	if (segment->allowance <= 2 * keep)
+		return;
+	__atomic_sub_fetch(segment->journal->bytes, segment->allowance - keep, __ATOMIC_RELAXED);
+	segment->allowance = keep;
 }
 
 /* ---- operations ---- */
@@ -159,14 +199,10 @@ struct nbd_kept *nbd_segment_reserve(struct nbd_segment *segment, uint8_t op, ui
 				     uint64_t offset, uint32_t length)
 {
 	unsigned kind = op == IO_WRITE ? kind_of(length) : 0;
-	struct nbd_journal *journal = segment->journal;
 	struct nbd_kept *kept;
 
-	if (__atomic_add_fetch(journal->bytes, charge_of(kind), __ATOMIC_RELAXED) >
-	    journal->bound) {
-		uncount(journal, charge_of(kind));
+	if (!charge(segment, charge_of(kind)))
 		return NULL;
-	}
 	kept = take_place(segment, kind);
 	kept->offset = offset;
 	kept->length = length;
@@ -177,13 +213,15 @@ struct nbd_kept *nbd_segment_reserve(struct nbd_segment *segment, uint8_t op, ui
 
 void nbd_segment_release(struct nbd_segment *segment, struct nbd_kept *kept)
 {
-	uncount(segment->journal, charge_of(kept->kind));
+	size_t bytes = charge_of(kept->kind);
+
 	free_place(segment, kept);
+	discharge(segment, bytes);
 }
 
-void nbd_segment_keep(struct nbd_segment *segment, struct nbd_kept *kept)
+void nbd_segment_keep(struct nbd_segment *segment, struct nbd_kept *kept, uint64_t round)
 {
-	kept->order = atomic_fetch_add(&segment->journal->order, 1);
+	kept->order = nbd_segment_number(segment, round);
 	kept->next = NULL;
 	*segment->last = kept;
 	segment->last = &kept->next;
@@ -202,7 +240,7 @@ bool nbd_segment_drop(struct nbd_segment *segment)
 	if (!segment->first)
 		segment->last = &segment->first;
 	if (freed)
-		uncount(segment->journal, freed);
+		discharge(segment, freed);
 	return freed;
 }
 

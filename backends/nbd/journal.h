@@ -11,7 +11,9 @@
  * A journal is an export's; a segment is a queue's part of it, written by that
  * queue's thread only.  The order of acknowledgements is one number for all
  * queues: an operation that was answered before a flush was sent has a number
- * below the one that the flush started with, and is covered by it.
+ * below the one that the flush started with, and is covered by it.  Those that one
+ * round of a queue acknowledges share a number: all of their answers had come
+ * before it was given out.
  */
 #ifndef UBLKD_NBD_JOURNAL_H
 #define UBLKD_NBD_JOURNAL_H
@@ -23,10 +25,12 @@
 
 /* Owner: the export.  Any thread. */
 struct nbd_journal {
-	_Atomic uint64_t order;  /* the next acknowledgement's number */
-	_Atomic uint64_t stable; /* what has a number below it is on stable storage */
-	uint64_t *bytes;         /* taken by what is kept or in flight; atomic */
-	uint64_t bound;          /* of bytes; 0: nothing is kept */
+	/* What each queue reads in each round does not share a line with what they write. */
+	_Atomic uint64_t order __attribute__((aligned(64))); /* the next acknowledgement's number */
+	_Atomic uint64_t stable __attribute__((aligned(64))); /* what has a number below it is on
+								  stable storage */
+	uint64_t *bytes; /* taken by what is kept or in flight, and the allowances; atomic */
+	uint64_t bound;  /* of bytes; 0: nothing is kept */
 };
 
 /*
@@ -67,9 +71,13 @@ struct nbd_segment {
 	struct nbd_places places[NBD_KINDS];
 	struct nbd_kept *first, **last; /* acknowledged, by order */
 	size_t taken;                   /* bytes of all places that are */
-	size_t warm;                    /* bytes of free places with memory */
-	size_t peak;                    /* the most that was taken in the last seconds */
-	size_t own;                     /* so much is not given back */
+	size_t nr_taken;
+	/* Bytes of the bound that the queue has, and no operation: it takes and returns many at once. */
+	size_t allowance, chunk;
+	uint64_t round, number; /* the last one with an acknowledgement, and that one's number */
+	size_t warm;            /* bytes of free places with memory */
+	size_t peak;            /* the most that was taken in the last seconds */
+	size_t own;             /* so much is not given back */
 };
 
 /*
@@ -103,13 +111,21 @@ struct nbd_kept *nbd_segment_reserve(struct nbd_segment *segment, uint8_t op, ui
 				     uint64_t offset, uint32_t length);
 /* It was not acknowledged, and never will be. */
 void nbd_segment_release(struct nbd_segment *segment, struct nbd_kept *kept);
-/* It was acknowledged: gets its number, and is kept. */
-void nbd_segment_keep(struct nbd_segment *segment, struct nbd_kept *kept);
-/* The same where nothing is kept: only the number counts.  Any thread. */
-static inline void nbd_journal_acknowledged(struct nbd_journal *journal)
+/*
+ * The number of an operation that is acknowledged.  round: the queue's, in which its answer was
+ * there from the start (queue_round()); 0: the answer may have come since, so that it gets a number
+ * of its own.
+ */
+static inline uint64_t nbd_segment_number(struct nbd_segment *segment, uint64_t round)
 {
-	atomic_fetch_add(&journal->order, 1);
+	if (!round || round != segment->round) {
+		segment->round = round;
+		segment->number = atomic_fetch_add(&segment->journal->order, 1);
+	}
+	return segment->number;
 }
+/* An operation was acknowledged in that round: gets its number, and is kept. */
+void nbd_segment_keep(struct nbd_segment *segment, struct nbd_kept *kept, uint64_t round);
 
 /* Lets go of what is on stable storage by now.  Returns whether that was anything. */
 bool nbd_segment_drop(struct nbd_segment *segment);

@@ -80,10 +80,13 @@ static void end_request(struct nbd_queue *q, struct nbd_io *n, int result)
 /* A write, zeroing or trim was acknowledged. */
 static void acknowledged(struct nbd_queue *q, struct nbd_io *n)
 {
+	/* libnbd reads answers in the course of a round. */
+	uint64_t round = n->conn->on_wire ? queue_round(q->queue) : 0;
+
 	if (n->kept)
-		nbd_segment_keep(q->segment, n->kept);
+		nbd_segment_keep(q->segment, n->kept, round);
 	else
-		nbd_journal_acknowledged(&q->nbd->journal);
+		nbd_segment_number(q->segment, round);
 	n->kept = NULL; /* the segment's from now on */
 }
 

@@ -106,6 +106,11 @@ unsigned queue_index(const struct queue *q)
 	return q->index;
 }
 
+uint64_t queue_round(const struct queue *q)
+{
+	return q->round;
+}
+
 uint64_t queue_now_ns(const struct queue *q)
 {
 	(void)q;
@@ -426,6 +431,7 @@ bool stage_take(struct queue *q)
 		ops[n++] = q->waits[i].op;
 		q->waits[i] = q->waits[--q->nr_waits];
 	}
+	q->round++;
 	for (unsigned i = 0; i < n; i++)
 		ops[i]->done(ops[i], results[i]);
 	return any || n;

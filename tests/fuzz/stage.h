@@ -56,6 +56,7 @@ struct queue {
 	void *private, *io_private;
 	struct stage_wait waits[STAGE_WAITS];
 	unsigned nr_waits;
+	uint64_t round;
 	struct stage_request requests[STAGE_DEPTH];
 };
 

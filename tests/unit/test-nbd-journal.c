@@ -59,7 +59,7 @@ static bool keep_write(struct nbd_segment *segment, uint64_t offset, uint32_t le
 	struct nbd_kept *kept = reserve_write(segment, offset, length);
 
 	if (kept)
-		nbd_segment_keep(segment, kept);
+		nbd_segment_keep(segment, kept, 0);
 	return kept;
 }
 
@@ -68,7 +68,7 @@ static bool keep_trim(struct nbd_segment *segment, uint64_t offset, uint32_t len
 	struct nbd_kept *kept = nbd_segment_reserve(segment, IO_DISCARD, 0, offset, length);
 
 	if (kept)
-		nbd_segment_keep(segment, kept);
+		nbd_segment_keep(segment, kept, 0);
 	return kept;
 }
 
@@ -128,8 +128,8 @@ static void test_the_order_is_that_of_the_acknowledgements(void **state)
 		sent[i] = reserve_write(&b.segments[0], i, 512);
 	assert_null(nbd_segment_first(&b.segments[0]));
 	assert_false(nbd_journal_has_unflushed(&b.journal));
-	nbd_segment_keep(&b.segments[0], sent[2]);
-	nbd_segment_keep(&b.segments[0], sent[0]);
+	nbd_segment_keep(&b.segments[0], sent[2], 0);
+	nbd_segment_keep(&b.segments[0], sent[0], 0);
 	nbd_segment_release(&b.segments[0], sent[1]);
 	assert_ptr_equal(nbd_segment_first(&b.segments[0]), sent[2]);
 	assert_ptr_equal(sent[2]->next, sent[0]);
@@ -142,7 +142,7 @@ static void test_the_order_is_that_of_the_acknowledgements(void **state)
 	for (unsigned i = 0; i < 8; i++)
 		assert_true(keep_write(&b.segments[0], 10 + i, 512));
 	assert_true(is_write(sent[3], 3, 512));
-	nbd_segment_keep(&b.segments[0], sent[3]);
+	nbd_segment_keep(&b.segments[0], sent[3], 0);
 	assert_true(is_write(nbd_segment_first(&b.segments[0]), 10, 512));
 	assert_true(flush(&b, nbd_journal_flush_begins(&b.journal), 0));
 	assert_int_equal(b.bytes, 0);
@@ -164,7 +164,7 @@ static void test_a_place_is_used_again(void **state)
 	for (unsigned i = 0; i < 100; i++) {
 		kept = reserve_write(&b.segments[0], i, 4096);
 		assert_ptr_equal(kept->data, data);
-		nbd_segment_keep(&b.segments[0], kept);
+		nbd_segment_keep(&b.segments[0], kept, 0);
 		assert_true(flush(&b, nbd_journal_flush_begins(&b.journal), 0));
 	}
 	close_books(&b);
@@ -199,8 +199,60 @@ static void test_a_flush_covers_earlier_writes_only(void **state)
 	assert_null(nbd_segment_first(&b.segments[0]));
 	assert_int_equal(b.bytes, 0);
 	/* Writes that are not kept count as well. */
-	nbd_journal_acknowledged(&b.journal);
+	nbd_segment_number(&b.segments[0], 0);
 	assert_true(nbd_journal_has_unflushed(&b.journal));
+	close_books(&b);
+}
+
+/* Answers that were there when a round began had come before a flush that is sent later. */
+static void test_a_round_has_one_number(void **state)
+{
+	struct nbd_segment *segment;
+	struct nbd_kept *kept[5];
+	struct books b;
+	uint64_t covers;
+
+	(void)state;
+	open_books(&b, BOUND);
+	segment = &b.segments[0];
+	for (unsigned i = 0; i < 5; i++)
+		kept[i] = reserve_write(segment, i, 512);
+	nbd_segment_keep(segment, kept[0], 7);
+	covers = nbd_journal_flush_begins(&b.journal);
+	nbd_segment_keep(segment, kept[1], 7);
+	/* The next round's, and those of which nobody knows, may have come after it. */
+	nbd_segment_keep(segment, kept[2], 8);
+	assert_true(flush(&b, covers, 0));
+	assert_ptr_equal(nbd_segment_first(segment), kept[2]);
+	covers = nbd_journal_flush_begins(&b.journal);
+	nbd_segment_keep(segment, kept[3], 0);
+	nbd_segment_keep(segment, kept[4], 0);
+	assert_true(kept[4]->order > kept[3]->order);
+	assert_true(flush(&b, covers, 0));
+	assert_ptr_equal(nbd_segment_first(segment), kept[3]);
+	close_books(&b);
+}
+
+/* A queue takes bytes for several operations at once, and leaves none taken when it has none. */
+static void test_an_allowance_ends_with_the_operations(void **state)
+{
+	struct nbd_kept *kept[8];
+	struct books b;
+	uint64_t taken;
+
+	(void)state;
+	open_books(&b, 256 * BOUND);
+	kept[0] = reserve_write(&b.segments[0], 0, 512);
+	taken = b.bytes;
+	for (unsigned i = 1; i < 8; i++) {
+		kept[i] = reserve_write(&b.segments[0], i, 512);
+		assert_int_equal(b.bytes, taken);
+	}
+	for (unsigned i = 0; i < 8; i++) {
+		assert_true(b.bytes >= (8 - i) * 4096);
+		nbd_segment_release(&b.segments[0], kept[i]);
+	}
+	assert_int_equal(b.bytes, 0);
 	close_books(&b);
 }
 
@@ -404,7 +456,7 @@ static void answer(struct books *b, struct flying *flying, unsigned *nr, unsigne
 		nbd_segment_release(&b->segments[f.segment], f.kept);
 		return;
 	}
-	nbd_segment_keep(&b->segments[f.segment], f.kept);
+	nbd_segment_keep(&b->segments[f.segment], f.kept, 0);
 	model[model_end % MODEL].order = f.kept->order;
 	model[model_end % MODEL].offset = f.kept->offset;
 	model[model_end % MODEL].length = f.kept->length;
@@ -544,6 +596,8 @@ int main(void)
 		cmocka_unit_test(test_the_order_is_that_of_the_acknowledgements),
 		cmocka_unit_test(test_a_place_is_used_again),
 		cmocka_unit_test(test_a_flush_covers_earlier_writes_only),
+		cmocka_unit_test(test_a_round_has_one_number),
+		cmocka_unit_test(test_an_allowance_ends_with_the_operations),
 		cmocka_unit_test(test_the_bound_is_kept),
 		cmocka_unit_test(test_the_largest_operation_leaves_room_for_others),
 		cmocka_unit_test(test_nothing_kept_takes_no_memory),
