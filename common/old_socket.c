@@ -85,16 +85,35 @@ enum old_socket_state old_socket_judge(struct old_socket *s, const struct old_so
 }
 
 /*
+ * With the kernel's TLS, reading fails at a record that is no data, as at the end of TLS, unless
+ * there is room for its type. On a Unix socket that room could bring descriptors.
+ */
+static ssize_t receive(int fd, bool is_tcp, void *to, size_t size)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(unsigned char))];
+	} control;
+	struct iovec piece = { to, size };
+	struct msghdr m = { .msg_iov = &piece,
+			    .msg_iovlen = 1,
+			    .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
+
+	return is_tcp ? recvmsg(fd, &m, MSG_DONTWAIT) : recv(fd, to, size, MSG_DONTWAIT);
+}
+
+/*
  * Drops what has come.  Returns 0 at the stream's end, or -errno: EAGAIN where it goes on.
  * A server that sends without end must not keep the thread for itself.
  */
-static int drain(int fd)
+static int drain(int fd, bool is_tcp)
 {
 	char scratch[4096];
 	ssize_t n = 1;
 
 	for (unsigned i = 0; i < READS_A_CHECK && (n > 0 || (n < 0 && errno == EINTR)); i++)
-		n = recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT);
+		n = receive(fd, is_tcp, scratch, sizeof(scratch));
 	return n > 0 ? -EAGAIN : n < 0 ? -errno : 0;
 }
 
@@ -102,7 +121,7 @@ enum old_socket_state old_socket_check(struct old_socket *s, uint64_t elsewhere_
 {
 	struct old_socket_tcp tcp;
 	bool is_tcp = old_socket_ask_tcp(s->fd, now_ms, &tcp);
-	int ret = drain(s->fd);
+	int ret = drain(s->fd, is_tcp);
 
 	switch (ret) {
 	case -EAGAIN:
@@ -121,7 +140,9 @@ enum old_socket_state old_socket_check(struct old_socket *s, uint64_t elsewhere_
 		break;
 	}
 	s->deaf = true;
-	return old_socket_judge(s, NULL, elsewhere_ms, now_ms);
+	/* What the kernel's TLS cannot decrypt ends reading, and not the connection. */
+	return old_socket_judge(s, is_tcp && tcp.state != TCP_CLOSE ? &tcp : NULL, elsewhere_ms,
+				now_ms);
 }
 
 const char *old_socket_state_text(enum old_socket_state state)

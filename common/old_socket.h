@@ -47,7 +47,7 @@ static inline bool old_socket_is_over(enum old_socket_state state)
 /* Times are CLOCK_MONOTONIC, in milliseconds.  Owner: the caller. */
 struct old_socket {
 	int fd;
-	bool deaf;             /* the kernel has given the connection up: it tells nothing more */
+	bool deaf;             /* reading has failed: the stream tells nothing more */
 	uint64_t quiet_ms;     /* when it was shut, or the server's host last answered on it */
 	uint64_t elsewhere_ms; /* since when the server answers elsewhere alone; 0: it does not */
 	uint32_t asked, first_asked;

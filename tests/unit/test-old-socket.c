@@ -153,6 +153,28 @@ static void test_a_deaf_socket_is_waited_for(void **state)
 }
 
 /* Its bytes are dropped a part at a time: others have their turn. */
+/* As with TLS by the kernel, where what comes cannot be decrypted any more. */
+static void test_a_server_that_cannot_be_read_is_there_until_the_end(void **state)
+{
+	struct old_socket s;
+	enum old_socket_state last;
+	int pair[2];
+
+	(void)state;
+	tcp_pair(pair);
+	old_socket_shut(&s, pair[0], 1);
+	assert_int_equal(settle(&s, OLD_SOCKET_THERE), OLD_SOCKET_THERE);
+	s.deaf = true;
+	for (uint64_t ms = 3; ms < 1000000000; ms *= 10)
+		assert_int_equal(old_socket_check(&s, ms, ms), OLD_SOCKET_THERE);
+	close(pair[1]);
+	assert_int_equal(settle(&s, OLD_SOCKET_SILENT), OLD_SOCKET_SILENT);
+	old_socket_check(&s, 2000000000, 2000000000);
+	last = old_socket_check(&s, 2000000001 + LINGER, 2000000000 + LINGER);
+	assert_int_equal(last, OLD_SOCKET_UNREACHABLE);
+	close(pair[0]);
+}
+
 static void test_a_server_that_sends_without_end_is_left(void **state)
 {
 	struct old_socket s;
@@ -181,6 +203,7 @@ int main(void)
 		cmocka_unit_test(test_silence_has_to_last),
 		cmocka_unit_test(test_whoever_answers_is_there),
 		cmocka_unit_test(test_a_deaf_socket_is_waited_for),
+		cmocka_unit_test(test_a_server_that_cannot_be_read_is_there_until_the_end),
 	};
 
 	alarm(120);

@@ -46,7 +46,9 @@ kernel_served '' --queues 2 "$uri"
 says 'connection 0 is up, with TLS by the kernel'
 says 'connection 1 is up, with TLS by the kernel'
 by_kernel 2
-fill "$DEV" full
+# No more than a try: where sending fails, each connection is lost in turn.
+timeout -k 5 60 dd if=full of="$DEV" bs=1M oflag=direct status=none ||
+	fail "nothing can be written: $(tail -n 1 disk.err)"
 sync "$DEV"
 holds "$DEV" full
 cmp -n 8M image full || fail "the server has not got what was written"
@@ -103,7 +105,8 @@ broken_by() {
 	before=$(gauge reconnects)
 	printf '%b' "$1" >say.new
 	mv say.new say
-	dd if="$DEV" of=/dev/null bs=4k count=1 iflag=direct status=none
+	# Overlapping I/O waits for the end of the connection that had this write.
+	dd if=full of="$DEV" bs=4k count=1 oflag=direct status=none
 	[[ ! -e say ]] || fail "the server has not sent a record: $2"
 	says "connection 0 to the server is lost: $2: I/O waits"
 	retry 20 gauge_is reconnects $((before + 1)) || fail "not connected again after: $2"
@@ -117,6 +120,7 @@ kernel_served '' --queues 1 nbds://lab@localhost:10811
 holds "$DEV" full
 broken_by '\x15\x01\x00' 'the server ended TLS'
 broken_by '\x15\x02\x50' 'the server ended TLS with alert 80'
+expect 0 "$(lines 'not on the old connection')" "old connections whose end was not seen"
 broken_by '\x16\x18\x00\x00\x01\x00' 'the server has changed its TLS key'
 broken_by '\x16\x04\x00\x00\x01\x00' 'the server sent a TLS record of type 22'
 ublk_stop disk
