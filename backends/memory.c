@@ -524,7 +524,9 @@ static int write_shard(struct memory *m, struct io *io, uint64_t shard, uint32_t
 static int read_shard(struct memory *m, struct io *io, uint64_t shard, uint32_t at, uint32_t length)
 {
 	/*
-	 * Readers are not counted: a read that overlaps a discard in flight may see either content.
+	 * Readers are not counted: a read that overlaps a discard in flight may see either content,
+	 * and may leave pages of zeroes in a shard that is free then: the mapping was touched. They
+	 * go with the shard's next discard after a write.
 	 */
 	if (!(atomic_load_explicit(&m->shards[shard], memory_order_acquire) & SHARD_LIVE))
 		return io_fill_zero(io, at, length);
