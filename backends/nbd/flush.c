@@ -191,7 +191,7 @@ bool nbd_is_full(const struct nbd_queue *q)
 {
 	const struct nbd *nbd = q->nbd;
 
-	if (atomic_load_explicit(&nbd->flush_soon, memory_order_relaxed))
+	if (atomic_load_explicit(&nbd->flush_soon, memory_order_relaxed) || q->segment->is_starved)
 		return true;
 	return nbd->journal.bound &&
 	       __atomic_load_n(nbd->journal.bytes, __ATOMIC_RELAXED) > nbd->journal.bound / 2;

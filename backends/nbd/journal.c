@@ -18,7 +18,9 @@
  * size has an area of its own, with as many places as the bound allows of that size alone. A write
  * counts as its whole place: whatever the mixture, what has room within the bound finds a place, in
  * one piece, and nothing ever moves. That costs addresses, but no memory: only what was used has
- * memory, and the place that was freed last is taken first.
+ * memory, and the place that was freed last is taken first. The addresses become usable in steps, as
+ * they are needed: where the system does not overcommit (vm.overcommit_memory=2), what is usable
+ * counts as memory.
  *
  * Read nbd_segment_reserve(), nbd_segment_keep() and nbd_segment_drop(), then nbd_segment_trim().
  */
@@ -30,6 +32,9 @@
 #include <sys/mman.h>
 
 #define PAGE 4096ul
+/* Usable from the start, of each size: three places at least, so that one can always be taken. */
+#define FIRST_BYTES (256ul << 10)
+#define FIRST_NR    3ul
 
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24 /* Linux 5.18 */
@@ -69,6 +74,23 @@ uint64_t nbd_journal_max_io(uint64_t bound)
 	return size_of(kind);
 }
 
+static size_t max_size(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+/* So many more places, as far as there are. */
+static bool make_usable(struct nbd_places *p, size_t more)
+{
+	size_t nr = more < p->nr - p->usable ? p->usable + more : p->nr;
+
+	if (mprotect(p->records, pages(nr * sizeof(struct nbd_kept)), PROT_READ | PROT_WRITE) ||
+	    (p->size && mprotect(p->data, nr * p->size, PROT_READ | PROT_WRITE)))
+		return false;
+	p->usable = nr;
+	return true;
+}
+
 int nbd_segment_open(struct nbd_segment *segment, struct nbd_journal *journal, uint32_t max_io,
 		     unsigned nr_segments)
 {
@@ -84,7 +106,7 @@ int nbd_segment_open(struct nbd_segment *segment, struct nbd_journal *journal, u
 		segment->places[kind] = (struct nbd_places){ .size = size_of(kind), .nr = nr };
 		segment->size += pages(nr * sizeof(struct nbd_kept)) + nr * size_of(kind);
 	}
-	segment->arena = mmap(NULL, segment->size, PROT_READ | PROT_WRITE,
+	segment->arena = mmap(NULL, segment->size, PROT_NONE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (segment->arena == MAP_FAILED) {
 		segment->arena = NULL;
@@ -99,6 +121,10 @@ int nbd_segment_open(struct nbd_segment *segment, struct nbd_journal *journal, u
 		at += pages(p->nr * sizeof(struct nbd_kept));
 		p->data = (unsigned char *)segment->arena + at;
 		at += p->nr * p->size;
+		if (!make_usable(p, max_size(FIRST_NR, FIRST_BYTES / charge_of(kind)))) {
+			nbd_segment_close(segment);
+			return -ENOMEM;
+		}
 	}
 	segment->own = journal->bound / 2 / nr_segments;
 	segment->chunk = journal->bound / 64 / nr_segments;
@@ -114,6 +140,7 @@ void nbd_segment_close(struct nbd_segment *segment)
 
 /* ---- places ---- */
 
+/* NULL: there is no memory for one more. */
 static struct nbd_kept *take_place(struct nbd_segment *segment, unsigned kind)
 {
 	struct nbd_places *p = &segment->places[kind];
@@ -126,6 +153,10 @@ static struct nbd_kept *take_place(struct nbd_segment *segment, unsigned kind)
 	} else {
 		/* What is taken counts against the bound, which allows no more of them than nr. */
 		assert(p->used < p->nr);
+		if (p->used == p->usable && !make_usable(p, max_size(FIRST_NR, p->nr / 16))) {
+			segment->is_starved = true;
+			return NULL;
+		}
 		kept = &p->records[p->used];
 		kept->kind = (uint8_t)kind;
 		kept->data = p->data + p->used * p->size;
@@ -143,6 +174,7 @@ static void free_place(struct nbd_segment *segment, struct nbd_kept *kept)
 
 	if (segment->taken > segment->peak)
 		segment->peak = segment->taken;
+	segment->is_starved = false;
 	p->taken--;
 	segment->nr_taken--;
 	segment->taken -= p->size;
@@ -204,6 +236,10 @@ struct nbd_kept *nbd_segment_reserve(struct nbd_segment *segment, uint8_t op, ui
 	if (!charge(segment, charge_of(kind)))
 		return NULL;
 	kept = take_place(segment, kind);
+	if (!kept) {
+		discharge(segment, charge_of(kind));
+		return NULL;
+	}
 	kept->offset = offset;
 	kept->length = length;
 	kept->op = op;

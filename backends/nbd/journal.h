@@ -55,6 +55,7 @@ struct nbd_places {
 	unsigned char *data; /* size bytes a record */
 	size_t size;         /* 0: of operations without data */
 	size_t nr, used;     /* all; those that were ever taken, from the first one on */
+	size_t usable;       /* those whose addresses may be written to */
 	size_t taken;
 	struct nbd_kept *free; /* last freed first; those without memory come last */
 };
@@ -78,6 +79,7 @@ struct nbd_segment {
 	size_t warm;            /* bytes of free places with memory */
 	size_t peak;            /* the most that was taken in the last seconds */
 	size_t own;             /* so much is not given back */
+	bool is_starved;        /* the system refused memory for a place: a flush is due */
 };
 
 /*
@@ -105,7 +107,7 @@ uint64_t nbd_journal_max_io(uint64_t bound);
 
 /*
  * Sets a place aside for an operation, before it is sent; a write's data is to be brought to its
- * data.  NULL: there is no room now.  To be given to nbd_segment_keep() or nbd_segment_release().
+ * data.  NULL: there is no room now, or no memory (is_starved).  To be given to nbd_segment_keep() or nbd_segment_release().
  */
 struct nbd_kept *nbd_segment_reserve(struct nbd_segment *segment, uint8_t op, uint8_t flags,
 				     uint64_t offset, uint32_t length);

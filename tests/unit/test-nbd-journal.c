@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #define BOUND  65536u
 #define MAX_IO 12288u
@@ -252,6 +253,37 @@ static void test_an_allowance_ends_with_the_operations(void **state)
 		assert_true(b.bytes >= (8 - i) * 4096);
 		nbd_segment_release(&b.segments[0], kept[i]);
 	}
+	assert_int_equal(b.bytes, 0);
+	close_books(&b);
+}
+
+/* Addresses count as memory where the system does not overcommit: they come as they are needed. */
+static void test_memory_that_the_system_refuses(void **state)
+{
+	struct rlimit limit, none;
+	struct nbd_kept *kept[64], *one;
+	struct books b;
+	unsigned n = 0;
+
+	(void)state;
+	open_books(&b, 256 * BOUND);
+	assert_int_equal(getrlimit(RLIMIT_DATA, &limit), 0);
+	none = (struct rlimit){ .rlim_cur = 4096, .rlim_max = limit.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_DATA, &none), 0);
+	while (n < 64 && (one = reserve_write(&b.segments[0], n, MAX_IO)))
+		kept[n++] = one;
+	/* A flush makes room, without more memory. */
+	nbd_segment_keep(&b.segments[0], kept[0], 0);
+	one = b.segments[0].is_starved ? kept[0] : NULL;
+	nbd_journal_flushed(&b.journal, nbd_journal_flush_begins(&b.journal));
+	nbd_segment_drop(&b.segments[0]);
+	kept[0] = reserve_write(&b.segments[0], 0, MAX_IO);
+	assert_int_equal(setrlimit(RLIMIT_DATA, &limit), 0);
+	assert_true(n >= 3 && n < 64);
+	assert_true(one && kept[0] == one);
+	assert_false(b.segments[0].is_starved);
+	for (unsigned i = 0; i < n; i++)
+		nbd_segment_release(&b.segments[0], kept[i]);
 	assert_int_equal(b.bytes, 0);
 	close_books(&b);
 }
@@ -598,6 +630,7 @@ int main(void)
 		cmocka_unit_test(test_a_flush_covers_earlier_writes_only),
 		cmocka_unit_test(test_a_round_has_one_number),
 		cmocka_unit_test(test_an_allowance_ends_with_the_operations),
+		cmocka_unit_test(test_memory_that_the_system_refuses),
 		cmocka_unit_test(test_the_bound_is_kept),
 		cmocka_unit_test(test_the_largest_operation_leaves_room_for_others),
 		cmocka_unit_test(test_nothing_kept_takes_no_memory),
