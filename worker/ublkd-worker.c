@@ -466,9 +466,7 @@ static int drain(struct self *w, struct error *err)
 	serving_drain(&w->serving, true);
 	while (ret == -EAGAIN && clock_ms() <= end) {
 		if (!serving_is_drained(&w->serving))
-			error_set(err, EAGAIN,
-				  "requests in flight were not answered within %d s: the worker "
-				  "keeps serving",
+			error_set(err, EAGAIN, "requests in flight were not answered within %d s",
 				  DRAIN_MS / 1000);
 		else
 			ret = e->backend->settled ? e->backend->settled(e, err) : 0;
