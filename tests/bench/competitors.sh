@@ -53,6 +53,30 @@ worker_competitor() {
 	[[ $1 != memory ]] || fill "$DEV"
 }
 
+# kublk_competitor NAME --queues N|auto: the server of the kernel's own tests. Sets DEV.
+declare -A kublk_pids=() # by name
+kublk_pid() { echo "${kublk_pids[$1]}"; }
+kublk_competitor() {
+	local name=$1 queues=$3 words id
+	[[ $queues != auto ]] || queues=$(nproc)
+	words=(-q "$queues" -d 128 --auto_zc)
+	[[ $name != *-batch ]] || words+=(--batch)
+	case $name in
+	kublk-null*)
+		words+=(-t null) ;;
+	kublk-loop*)
+		file file-zero-copy
+		words+=(-t loop "$FILE") ;;
+	esac
+	kublk add "${words[@]}" >"$name.out" 2>&1 || fail "kublk add ${words[*]}: $(cat "$name.out")"
+	id=$(sed -n 's/^dev id \([0-9]*\):.*/\1/p' "$name.out")
+	kublk_pids[$name]=$(sed -n 's/.* daemon pid \([0-9]*\) .*/\1/p' "$name.out")
+	defer "kublk del -n $id"
+	DEV=/dev/ublkb$id
+	# With one queue the kernel would choose another scheduler than that of our devices.
+	echo none >"$(sysfs_of "$DEV")/queue/scheduler"
+}
+
 # competitor NAME OPTION...: make it if it is not there yet; the options are those
 # of ublkctl run, where it serves a local one. Sets TARGET, fio's words for what
 # it opens; none has a blank in it.
@@ -74,6 +98,8 @@ competitor() {
 	memory)
 		ublk_start "$id" "memory:$SIZE" "$@"
 		fill "$DEV" ;;
+	kublk-*)
+		kublk_competitor "$name" "$@" ;;
 	file-zero-copy | file-user-copy | file-copy)
 		file "$name"
 		ublk_start "$id" "file:$FILE" "$@" --io-path "${name#*file-}" ;;

@@ -3,7 +3,8 @@
 #
 # plan.sh: which competitors run which jobs. Sourced by run.
 
-competitors=(null memory file-zero-copy file-copy brd loop raw)
+competitors=(null memory file-zero-copy file-copy brd loop raw
+	kublk-null kublk-loop kublk-null-batch kublk-loop-batch)
 # Not among the usual ones; measured where a pattern names them.
 competitors_more=(file-user-copy worker-null worker-memory worker-file-zero-copy worker-file-copy
 	poll-null poll-memory poll-file-zero-copy)
@@ -13,7 +14,9 @@ declare -A plan_references=([null]=brd [memory]=brd [file-zero-copy]='loop raw'
 	[file-copy]='loop raw' [file-user-copy]='loop raw' [loop]=raw
 	[worker-null]=null [worker-memory]=memory [worker-file-zero-copy]=file-zero-copy
 	[worker-file-copy]=file-copy [poll-null]=null [poll-memory]=memory
-	[poll-file-zero-copy]='file-zero-copy loop')
+	[poll-file-zero-copy]='file-zero-copy loop'
+	[kublk-null]=null [kublk-loop]=file-zero-copy
+	[kublk-null-batch]='null kublk-null' [kublk-loop-batch]='file-zero-copy kublk-loop')
 
 plan_fio='--ioengine=io_uring --direct=1'
 
@@ -41,10 +44,14 @@ rate_jobs=(
 )
 rate_quick='randread-1 randread-64 randwrite-64 read-128k'
 
+# Set to no where kublk cannot be had: it is then in no plan.
+plan_kublk=yes
+
 # plan_wants COMPETITOR:JOB PATTERN...: without a pattern, the usual competitors.
 plan_wants() {
 	local this=$1 pattern
 	shift
+	[[ $plan_kublk == yes || $this != kublk-* ]] || return 1
 	if (($# == 0)); then
 		[[ " ${competitors_more[*]} " != *" ${this%%:*} "* ]]
 		return
@@ -66,14 +73,18 @@ plan_count() {
 	done
 }
 
-# plan_rate QUICK PATTERN...: lines as rate.sh reads them. References come along.
+# plan_rate QUICK PATTERN...: lines as rate.sh reads them. References come along. kublk takes part
+# without its batches, and in a quick run not at all, unless a pattern names it.
 plan_rate() {
-	local quick=$1 job name names wanted
+	local quick=$1 job name names wanted left_out='kublk-*-batch'
 	shift
+	[[ $quick == no ]] || left_out='kublk-*'
 	for job in "${rate_jobs[@]}"; do
 		if [[ $quick == yes && " $rate_quick " != *" ${job%% *} "* ]]; then continue; fi
 		wanted=' '
 		for name in "${competitors[@]}" "${competitors_more[@]}"; do
+			# shellcheck disable=SC2053 # a glob is meant
+			if (($# == 0)) && [[ $name == $left_out ]]; then continue; fi
 			if plan_wants "$name:${job%% *}" "$@"; then
 				wanted+="$name ${plan_references[$name]:-} "
 			fi

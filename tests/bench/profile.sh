@@ -9,7 +9,7 @@
 # It prints lines; addresses are in hexadecimal:
 #   symbol ADDRESS NAME                     of the kernel
 #   map COMPETITOR OF START END OFFSET FILE    an executable mapping of a process;
-#                                              OF: ours, nbdkit, fio
+#                                              OF: ours (kublk its own), nbdkit, fio
 #   profile COMPETITOR JOB REPEATS SHORT LONG COST    after a mark, and as often as repeated a
 #                                           short run, a mark, a long run, a mark; COST: the sum
 #                                           of the differences by the guest's clock
@@ -32,6 +32,7 @@ maps() {
 our_pid() {
 	case $1 in
 	worker-*) worker_of "$1" ;;
+	kublk-*) kublk_pid "$1" ;;
 	null | memory | file-* | ublkd@*) ublk_pid "${1//[-@]/_}" ;;
 	esac
 }

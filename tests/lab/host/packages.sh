@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 #
 # packages.sh: packages of a Debian suite that this machine need not list, by apt files of
-# their own. They are to be unpacked, never installed. Sourced by kernels.
+# their own. They are to be unpacked, never installed. Sourced by kernels and by
+# tests/bench/kublk.
 
 # address KIND: the archive that this machine takes its packages from; KIND is
 # main or security. Only names of suites tell the two apart.
@@ -23,10 +24,11 @@ address() {
 	return 1
 }
 
-# private_apt DIRECTORY KIND SUITE: apt's state for one suite, apart from the machine's.
+# private_apt DIRECTORY KIND SUITE [SECONDS]: apt's state for one suite, apart from the machine's;
+# SECONDS are for each of two attempts to take the list of its packages, default 600.
 # Called where set -e has no effect: each step says that it must work.
 private_apt() {
-	local dir=$1 uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+	local dir=$1 bound=${4:-600} uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 	uri=$(address "$2") || return
 	mkdir -p "$dir"/{lists/partial,cache/archives/partial,state}
 	: >"$dir/status"
@@ -51,6 +53,6 @@ private_apt() {
 	CONF
 	export APT_CONFIG=$dir/apt.conf
 	# A mirror may keep an index past its date; what it lists is signed all the same.
-	timeout 600 apt-get -qq update >&2 ||
-		timeout 600 apt-get -qq -o Acquire::Check-Valid-Until=false update >&2
+	timeout "$bound" apt-get -qq update >&2 ||
+		timeout "$bound" apt-get -qq -o Acquire::Check-Valid-Until=false update >&2
 }
