@@ -152,7 +152,6 @@ static inline void send_command(struct queue *q, struct request *r, uint32_t op,
 	struct io_uring_sqe *sqe = ring_sqe(&q->ring);
 	struct ublk_io_cmd *payload = (struct ublk_io_cmd *)sqe->cmd;
 
-	/* Each of its bytes is written: they are an older SQE's. */
 	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, CHAR_FILE, NULL, 0, 0);
 	sqe->flags = IOSQE_FIXED_FILE;
 	sqe->cmd_op = op;

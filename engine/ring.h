@@ -8,6 +8,7 @@
 #include <liburing.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "engine/ring_op.h"
 
@@ -59,8 +60,11 @@ static inline bool ring_has_room(const struct ring *ring)
 static inline struct io_uring_sqe *ring_sqe_in_room(struct ring *ring)
 {
 	struct io_uring_sq *sq = &ring->uring.sq;
+	struct io_uring_sqe *sqe = &sq->sqes[sq->sqe_tail++ & sq->ring_mask];
 
-	return &sq->sqes[sq->sqe_tail++ & sq->ring_mask];
+	/* What an older one has left: since 2.5 liburing's preparing calls do not clear it. */
+	memset(sqe, 0, sizeof(*sqe));
+	return sqe;
 }
 static inline struct io_uring_sqe *ring_sqe(struct ring *ring)
 {

@@ -192,6 +192,29 @@ static void test_each_completion_goes_to_its_own(void **state)
 	finish(&ring);
 }
 
+/* A newer liburing prepares only the fields that an operation has: the rest is to be zero. */
+static void test_an_sqe_has_nothing_of_an_older_one(void **state)
+{
+	static const struct io_uring_sqe zero;
+	struct io_uring_sqe *sqe;
+	struct heard h[12];
+	struct ring ring;
+
+	(void)state;
+	begin(&ring, h, 12);
+	for (unsigned i = 0; i < 12; i++) {
+		sqe = ring_sqe(&ring);
+		assert_memory_equal(sqe, &zero, sizeof(zero));
+		io_uring_prep_nop(sqe);
+		ring_sqe_for(sqe, &h[i].op);
+		assert_int_equal(ring_wait(&ring), 0);
+		ring_dispatch(&ring);
+		memset(sqe, 0xff, sizeof(*sqe));
+	}
+	assert_int_equal(order, 12);
+	finish(&ring);
+}
+
 /* Whoever gets hold of a ring can do with it what its queue does, and no more. */
 static void test_does_only_what_it_was_opened_for(void **state)
 {
@@ -335,6 +358,7 @@ int main(void)
 		cmocka_unit_test(test_names_the_setting_that_refuses),
 		cmocka_unit_test(test_says_why_io_uring_is_refused),
 		cmocka_unit_test(test_each_completion_goes_to_its_own),
+		cmocka_unit_test(test_an_sqe_has_nothing_of_an_older_one),
 		cmocka_unit_test(test_does_only_what_it_was_opened_for),
 		cmocka_unit_test(test_is_not_opened_without_its_limits),
 		cmocka_unit_test(test_submits_without_waiting),
