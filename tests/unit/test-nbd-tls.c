@@ -4,6 +4,7 @@
  * record that is no data. Skipped where this machine's kernel has no module tls; the lab's have.
  */
 #include "backends/nbd/tls.h"
+#include "tests/lib/tls-record.h"
 #include "tests/unit/test.h"
 
 #include <arpa/inet.h>
@@ -90,24 +91,6 @@ static void test_both_directions_must_be_the_kernels(void **state)
 	close_pair(pair);
 }
 
-static void send_record(int fd, unsigned char type, const void *data, size_t size)
-{
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(1)];
-	} control = { .align = { .cmsg_level = SOL_TLS,
-				 .cmsg_type = TLS_SET_RECORD_TYPE,
-				 .cmsg_len = CMSG_LEN(1) } };
-	struct iovec piece = { (void *)(uintptr_t)data, size };
-	struct msghdr m = { .msg_iov = &piece,
-			    .msg_iovlen = 1,
-			    .msg_control = &control,
-			    .msg_controllen = CMSG_LEN(1) };
-
-	*CMSG_DATA(&control.align) = type;
-	assert_int_equal(sendmsg(fd, &m, MSG_NOSIGNAL), size);
-}
-
 static void test_a_record_that_is_no_data_is_named(void **state)
 {
 	static const struct {
@@ -129,7 +112,9 @@ static void test_a_record_that_is_no_data_is_named(void **state)
 		set_keys(pair[0], TLS_RX);
 		set_keys(pair[1], TLS_TX);
 		assert_int_equal(send(pair[1], "data", 4, MSG_NOSIGNAL), 4);
-		send_record(pair[1], records[i].type, records[i].bytes, records[i].size);
+		assert_int_equal(send_record(pair[1], records[i].type, records[i].bytes,
+					     records[i].size),
+				 records[i].size);
 		assert_int_equal(recv(pair[0], data, sizeof(data), 0), 4);
 		assert_int_equal(recv(pair[0], data, sizeof(data), 0), -1);
 		assert_int_equal(errno, EIO);

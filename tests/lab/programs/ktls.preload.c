@@ -11,6 +11,8 @@
  *   say=FILE     before the next data is sent and while FILE is there, it is removed and a
  *                record that is no data is sent: its bytes, of which the first is the type
  */
+#include "tests/lib/tls-record.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -150,24 +152,6 @@ int gnutls_handshake(void *session)
 	sessions[fd].tx = !set_keys(session, fd, true);
 	fprintf(stderr, "ktls: tx %d rx %d\n", sessions[fd].tx, sessions[fd].rx);
 	return ret;
-}
-
-static ssize_t send_record(int fd, unsigned char type, const void *data, size_t size)
-{
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(1)];
-	} control = { .align = { .cmsg_level = SOL_TLS,
-				 .cmsg_type = TLS_SET_RECORD_TYPE,
-				 .cmsg_len = CMSG_LEN(1) } };
-	struct iovec piece = { (void *)(uintptr_t)data, size };
-	struct msghdr m = { .msg_iov = &piece,
-			    .msg_iovlen = 1,
-			    .msg_control = &control,
-			    .msg_controllen = CMSG_LEN(1) };
-
-	*CMSG_DATA(&control.align) = type;
-	return sendmsg(fd, &m, MSG_NOSIGNAL);
 }
 
 static void say(int fd)
