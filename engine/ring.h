@@ -47,9 +47,8 @@ int ring_error(struct error *err, int code);
 struct io_uring_sqe *ring_sqe_late(struct ring *ring);
 
 /*
- * The next SQE, not prepared.  Never NULL: more than `entries` in a round are submitted early.
- * liburing's own call asks each time for modes that this ring does not have: a kernel's thread
- * that submits, and SQEs of 128 bytes.
+ * Whether there is an SQE without submitting.  liburing's own call asks each time for modes that
+ * this ring does not have: a kernel's thread that submits, and SQEs of 128 bytes.
  */
 static inline bool ring_has_room(const struct ring *ring)
 {
@@ -57,6 +56,7 @@ static inline bool ring_has_room(const struct ring *ring)
 
 	return sq->sqe_tail - *sq->khead < sq->ring_entries;
 }
+/* The next SQE, not prepared; ring_has_room() has said that there is one. */
 static inline struct io_uring_sqe *ring_sqe_in_room(struct ring *ring)
 {
 	struct io_uring_sq *sq = &ring->uring.sq;
@@ -66,6 +66,7 @@ static inline struct io_uring_sqe *ring_sqe_in_room(struct ring *ring)
 	memset(sqe, 0, sizeof(*sqe));
 	return sqe;
 }
+/* The next SQE, not prepared.  Never NULL: more than `entries` in a round are submitted early. */
 static inline struct io_uring_sqe *ring_sqe(struct ring *ring)
 {
 	return __builtin_expect(ring_has_room(ring), 1) ? ring_sqe_in_room(ring)

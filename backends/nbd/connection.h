@@ -28,6 +28,7 @@ void nbd_connection_check(struct nbd_connection *conn);
 void nbd_connection_tick(struct nbd_connection *conn);
 /* At the end of a round: watches what is to be watched. */
 void nbd_connection_watch(struct nbd_connection *conn);
+/* nbd_connection_send() without a wire. */
 int nbd_connection_send_by_libnbd(struct nbd_connection *conn, const struct nbd_command *command);
 /*
  * Sends a command, at once or at the round's end.  Counted as in flight by the caller before:

@@ -272,12 +272,12 @@ static size_t take_hole(struct nbd_replies *r, struct nbd_command_entry *e, bool
 		return break_off(r);
 	at = be64toh(h.offset) - c->offset;
 	/* Once: a server must not keep us busy with the same hole again and again. */
-	if (!add_part(r, e, at, length))
-		;
-	else if (ends && length == c->length)
-		*c->came = NULL;
-	else
-		memset((char *)c->data + at, 0, length);
+	if (add_part(r, e, at, length)) {
+		if (ends && length == c->length)
+			*c->came = NULL;
+		else
+			memset((char *)c->data + at, 0, length);
+	}
 	if (ends)
 		end_reply(r, e, 0);
 	return sizeof(h);
